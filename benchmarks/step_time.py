@@ -1,0 +1,62 @@
+"""Times training iterations, sparse by RigL and dense, and a PyTorch port.
+
+`README.md` says what is measured and how to read it.
+"""
+
+from typing import Any
+
+import rounds
+
+# Models by name; the settings are those of the training on the model's data.
+MODELS: dict[str, dict[str, Any]] = {
+  "mnist_fc": {
+    "shapes": {
+      "layer1": (784, 300),
+      "layer2": (300, 100),
+      "layer3": (100, 10),
+    },
+    "sparsities": {"layer1": 0.98, "layer2": 0.882},
+    "image_shape": (784,),
+    "num_classes": 10,
+    "num_examples": 60_000,
+    "batch_size": 100,
+    "learning_rate": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "drop_fraction": 0.3,
+    "frequency": 100,
+    "num_steps": 1000,
+  },
+}
+_QUICK = {"num_examples": 1000, "frequency": 10, "num_steps": 20}
+
+
+def main() -> None:
+  """Compares our training loop with that of the PyTorch port."""
+  parser = rounds.argument_parser(__doc__, rounds=10)
+  parser.add_argument("--model", choices=sorted(MODELS), default="mnist_fc")
+  args = parser.parse_args()
+  settings = MODELS[args.model] | {"model": args.model, "seed": args.seed}
+  if args.quick:
+    settings |= _QUICK
+  print(
+    f"{args.model}, batch {settings['batch_size']}: one iteration, over "
+    f"{settings['num_steps']} a round, masks updated every "
+    f"{settings['frequency']}."
+  )
+  contestants = [
+    rounds.Contestant(
+      f"{library} {'rigl' if sparse else 'dense'}",
+      worker,
+      "step_time",
+      settings | {"sparse": sparse},
+      peer=library != "ours",
+    )
+    for library, worker in (("ours", "ours.py"), ("torch", "torch_port.py"))
+    for sparse in (True, False)
+  ]
+  rounds.compare(contestants, "ours rigl", args)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,54 @@
+"""Leaving out the input pixels that another run's masks do not connect.
+
+The masks come from checkpoints, published ones or our own.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.mnist.data_helper import MnistData
+from rigl.training import checkpoints
+
+_MASK_NAME = "layer1/mask"
+
+
+def apply_input_mask(data: MnistData, path: str) -> MnistData:
+  """Keeps the pixels that have a connection in the first mask of a run.
+
+  Args:
+    data: the images.
+    path: a run directory or the prefix of a checkpoint with `layer1/mask`;
+      empty to keep all pixels.
+
+  Returns:
+    The data with uint8 [n, pixels left] images.
+
+  Raises:
+    ValueError: if there is no such mask or it does not fit the images.
+  """
+  if not path:
+    return data
+  prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
+  if prefix is None:
+    raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
+  tensors = checkpoints.load(prefix)
+  if _MASK_NAME not in tensors:
+    raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
+  mask = tensors[_MASK_NAME] != 0
+  num_pixels = data.train_images.shape[1]
+  if mask.ndim != 2 or len(mask) != num_pixels:
+    raise ValueError(
+      f"`--input_mask_path`: {_MASK_NAME} must be [{num_pixels}, units], got "
+      f"{list(mask.shape)}."
+    )
+  used = np.flatnonzero(mask.any(axis=1))
+  if not used.size:
+    raise ValueError(f"`--input_mask_path`: {_MASK_NAME} connects no pixel.")
+  return data._replace(
+    train_images=data.train_images[:, used],
+    test_images=data.test_images[:, used],
+  )

@@ -1,0 +1,97 @@
+"""The MNIST network, 784-300-100-10 by default, as a plain `tf.Module`.
+
+What it is trained by and on lives elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from rigl.layers import Dense
+
+Tensor = Any
+Variable = Any
+
+
+@gin.configurable(module="rigl", denylist=["num_inputs", "seed", "masked"])
+class MnistFc(tf.Module):
+  """Fully connected layers with ReLU between them.
+
+  Args:
+    num_inputs: number of pixels.
+    seed: decides the initial weights.
+    masked: whether the variables have the names of the published masked
+      layers, `layer1/weights`, or those of its dense ones, `layer1/kernel`.
+    units: outputs of each layer.
+  """
+
+  def __init__(
+    self,
+    num_inputs: int,
+    seed: int,
+    masked: bool = True,
+    units: tuple[int, ...] = (300, 100, 10),
+  ) -> None:
+    super().__init__()
+    if not units or any(size < 1 for size in units):
+      raise ValueError(f"`units` must be positive numbers, got {units}.")
+    names = ("weights", "biases") if masked else ("kernel", "bias")
+    sizes = [num_inputs, *units]
+    self.layers = [
+      Dense(inputs, outputs, f"layer{i + 1}", seed, *names)
+      for i, (inputs, outputs) in enumerate(
+        zip(sizes[:-1], sizes[1:], strict=True)
+      )
+    ]
+
+  def __call__(self, pixels: Tensor) -> Tensor:
+    """Maps float [batch, num_inputs] in [0, 1] to logits [batch, classes]."""
+    for layer in self.layers[:-1]:
+      pixels = tf.nn.relu(layer(pixels))
+    return self.layers[-1](pixels)
+
+  @property
+  def kernels(self) -> dict[str, Variable]:
+    """The kernels by layer name."""
+    return {layer.name: layer.kernel for layer in self.layers}
+
+
+class MnistTask:
+  """Classification of digits: the loss and the accuracy of a network.
+
+  Args:
+    model: maps pixels to logits.
+  """
+
+  metric_names = ("loss", "accuracy")
+
+  def __init__(self, model: MnistFc) -> None:
+    self._model = model
+    self._variables = model.trainable_variables
+
+  @property
+  def trainable_variables(self) -> tuple[Variable, ...]:
+    """The variables to train."""
+    return self._variables
+
+  def metrics(
+    self, batch: dict[str, Tensor], training: bool
+  ) -> dict[str, Tensor]:
+    """Cross-entropy (`loss`) and hits (`accuracy`) of every example.
+
+    Args:
+      batch: `images`, uint8 [batch, pixels], and `labels`, int32 [batch].
+      training: makes no difference to this network.
+
+    Returns:
+      float32 [batch] each.
+    """
+    del training
+    labels = batch["labels"]
+    logits = self._model(tf.cast(batch["images"], tf.float32) / 255.0)
+    hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    return {"loss": loss, "accuracy": tf.cast(hits, tf.float32)}

@@ -1,0 +1,292 @@
+"""Drop and grow by a schedule: the base of SET, static, SNFS and RigL.
+
+All four drop by magnitude; what each grows by stands in its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.schedules import UpdateSchedule
+from rigl.sparse_optimizers import base, control, growth, layers
+
+Tensor = Any
+Variable = Any
+
+# Streams of random numbers within one update of one layer.
+_DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
+
+
+class DropGrowOptimizer(base.SparseOptimizer):
+  """Drops and grows connections by a schedule; the base of four methods.
+
+  An update drops, in every layer, a share of the active connections, those of
+  smallest |weight|, and grows as many others, the highest of
+  `_grow_scores`. Grown connections that were inactive start at `grow_init`,
+  with fresh slots; the others keep their weights and slots.
+
+  A method says `_grow_scores`, which connections count as new (`_new`) and
+  whether an update is an iteration of its own (`update_is_iteration`).
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
+    begin_step: first step that may update, at least 0.
+    end_step: last step that may update; negative for no end.
+    frequency: least number of steps between two updates.
+    drop_fraction: initial share of the active connections to drop, in [0, 1].
+    drop_fraction_anneal: `constant`, `cosine`, `exponential[_K]`, see
+      `schedules.UpdateSchedule`.
+    use_locking: as in `tf.compat.v1.train.Optimizer`.
+    grow_init: `zeros`, or one of `initial_dist`, `random_normal`,
+      `random_uniform`, with `_K` to divide by K; see `growth`.
+    name: name of the optimizer. None: that of the class.
+    noise_std: standard deviation of the noise that breaks ties between
+      weights of equal magnitude when dropping; 0 breaks them by position.
+    weight_decay: see `SparseOptimizer`.
+    decays: see `SparseOptimizer`.
+    seed: see `SparseOptimizer`.
+
+  Raises:
+    ValueError: if an argument is not as described.
+  """
+
+  grow_inits: tuple[str, ...] = growth.WEIGHT_METHODS
+
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    begin_step: int,
+    end_step: int,
+    frequency: int,
+    drop_fraction: float = 0.1,
+    drop_fraction_anneal: str = "constant",
+    use_locking: bool = False,
+    grow_init: str = "zeros",
+    name: str | None = None,
+    *,
+    noise_std: float = 1e-5,
+    weight_decay: float = 0.0,
+    decays: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+  ) -> None:
+    super().__init__(
+      optimizer,
+      use_locking,
+      name,
+      weight_decay=weight_decay,
+      decays=decays,
+      seed=seed,
+    )
+    self._schedule = UpdateSchedule(
+      begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
+    )
+    self._grow_init = growth.parse_grow_init(grow_init, self.grow_inits)
+    if not 0 <= noise_std < np.inf:
+      raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
+    self._noise_std = float(noise_std)
+    self._last_update_step: Variable | None = None
+    self._initial_weights: dict[str, Variable] = {}
+    # One program a layer size, whatever the layer.
+    self._compiled_update = tf.function(
+      self._update_flat, jit_compile=True, autograph=False
+    )
+
+  @property
+  def schedule(self) -> UpdateSchedule:
+    """When updates are due and what share they drop."""
+    return self._schedule
+
+  @property
+  def last_update_step(self) -> Variable:
+    """int64 variable: the step of the last update, -frequency before any."""
+    if self._last_update_step is None:
+      raise RuntimeError("Create the masks first, with sparsify().")
+    return self._last_update_step
+
+  def _create_state(self) -> None:
+    self._last_update_step = self._new_state(
+      np.int64(self._schedule.initial_last_update_step),
+      "last_mask_update_step",
+    )
+
+  def steps_to_update(self, step: int) -> int | None:
+    """See the base class."""
+    last = int(self.last_update_step.numpy())
+    # An update that follows a gradient step is never due before one.
+    first = step if self.update_is_iteration else step + 1
+    due = self._schedule.next_update_step(first, last)
+    return None if due is None else due - step
+
+  def drop_fraction(self, step: int) -> float:
+    """See the base class."""
+    return float(self._schedule.drop_fraction_at(step))
+
+  def _iterate(
+    self, gradients: list[tuple[Tensor, Variable]], step: Variable
+  ) -> tf.Operation | None:
+    stepped = self.apply_masked_gradients(gradients, step, reduced=True)
+    with control.after(stepped):
+      return control.branch(
+        self._is_due(step), lambda: self.update_masks(None, step)
+      )
+
+  def _is_due(self, step: Variable) -> Tensor:
+    last = tf.convert_to_tensor(self.last_update_step)
+    return self._schedule.is_update_step(tf.cast(step, tf.int64), last)
+
+  def update_masks(
+    self,
+    grads_and_vars: base.GradsAndVars | None = None,
+    global_step: Variable | None = None,
+    reduced: bool = False,
+  ) -> tf.Operation | None:
+    """Drops and grows in every layer; see the base class."""
+    step = self.global_step if global_step is None else global_step
+    gradients = None
+    if self.update_is_iteration:
+      if grads_and_vars is None:
+        raise ValueError("`grads_and_vars` is needed to update these masks.")
+      gradients = (
+        list(grads_and_vars)
+        if reduced
+        else self.reduce_gradients(grads_and_vars)
+      )
+    step = tf.cast(step, tf.int64)
+    fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
+    operations = [self.last_update_step.assign(step)]
+    for layer in self._layers:
+      signal = self._signal(layer, gradients)
+      operations += self._update_layer(layer, signal, fraction, step)
+    return control.group(operations)
+
+  def _update_layer(
+    self,
+    layer: layers.SparseLayer,
+    signal: Tensor | None,
+    fraction: Tensor,
+    step: Tensor,
+  ) -> list[tf.Operation]:
+    """Computes one layer's update, compiled, and assigns the results."""
+    slots = self._kernel_slots(layer)
+    initial = self._initial_weights.get(layer.name)
+    inputs = dict(
+      weights=layer.kernel,
+      mask=layer.mask,
+      signal=signal,
+      initial=initial,
+      slots=[slot for slot, _ in slots],
+    )
+    flat = tf.nest.map_structure(_flat, inputs)
+    weights, mask, new_slots = self._compiled_update(
+      **flat,
+      slot_starts=tf.constant([start for _, start in slots], tf.float32),
+      fraction=fraction,
+      key=layers.layer_key(layer, self._seed, step),
+    )
+    variables = [layer.kernel, layer.mask, *(slot for slot, _ in slots)]
+    values = [weights, mask, *new_slots]
+    return [
+      variable.assign(tf.reshape(value, variable.shape))
+      for variable, value in zip(variables, values, strict=True)
+    ]
+
+  def _update_flat(
+    self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    slots: list[Tensor],
+    slot_starts: Tensor,
+    fraction: Tensor,
+    key: Tensor,
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """One drop and grow of flat tensors; returns weights, mask and slots."""
+    size = weights.shape[0]
+    drop_scores = tf.abs(tf.cast(weights, tf.float32))
+    if self._noise_std:
+      noise = mask_ops.random_bell(size, _stream(key, _DROP_STREAM))
+      drop_scores += self._noise_std * noise
+    grow_scores = self._grow_scores(mask, signal, _stream(key, _GROW_STREAM))
+    result = mask_ops.drop_and_grow(drop_scores, mask, grow_scores, fraction)
+    new = self._new(result, mask)
+    values = self._grown_values(weights, mask, signal, initial, key)
+    zero = tf.zeros([], weights.dtype)
+    weights = tf.where(new, values, tf.where(result.mask, weights, zero))
+    slots = [
+      self._reset_slot(slot, slot_starts[i], new, result.mask, signal)
+      for i, slot in enumerate(slots)
+    ]
+    return weights, result.mask, slots
+
+  def _grown_values(
+    self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    key: Tensor,
+  ) -> Tensor:
+    size, method = weights.shape[0], self._grow_init.method
+    normal = uniform = None
+    if method == "random_normal":
+      normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
+    elif method in ("random_uniform", "initial_dist"):
+      uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
+    return growth.grown_values(
+      self._grow_init, weights, mask, signal, initial, normal, uniform
+    )
+
+  def _reset_slot(
+    self, slot: Tensor, start: Tensor, new: Tensor, mask: Tensor, signal: Tensor
+  ) -> Tensor:
+    """New and inactive connections have slots as before the first step."""
+    del signal
+    return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
+
+  def _prepare_layer(self, layer: layers.SparseLayer) -> None:
+    if self._grow_init.method == "initial_dist":
+      self._initial_weights[layer.name] = self._new_state(
+        layer.kernel.read_value(), f"{layers.bare_name(layer.kernel)}/initial"
+      )
+
+  # What a method says.
+
+  def _signal(
+    self, layer: layers.SparseLayer, gradients: list | None
+  ) -> Tensor | None:
+    """What the growth is derived from, with the kernel's shape; or None."""
+    del layer, gradients
+    return None
+
+  def _grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor
+  ) -> Tensor:
+    """Float [n]: the highest that are not kept grow."""
+    raise NotImplementedError
+
+  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
+    """Bool [n]: the connections that start anew."""
+    return result.grown & ~old_mask
+
+  # Random numbers, apart so that tests can replace them.
+
+  def _random_normal(self, size: int, key: Tensor) -> Tensor:
+    seed = tf.bitcast(key, tf.int32)
+    return tf.random.stateless_normal([size], seed, alg="philox")
+
+  def _random_uniform(self, size: int, key: Tensor) -> Tensor:
+    return mask_ops.random_uniform(size, key)
+
+
+def _stream(key: Tensor, stream: int) -> Tensor:
+  return key + tf.constant([stream * 0x9E3779B1 & 0xFFFFFFFF, 0], tf.uint32)
+
+
+def _flat(value: Any) -> Tensor | None:
+  return None if value is None else tf.reshape(value, [-1])

@@ -1,0 +1,93 @@
+"""Sparse layers: a kernel, its mask and their names.
+
+Helpers of the sparse optimizers; they change no variable.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rigl import mask_ops
+
+Tensor = Any
+Variable = Any
+
+
+@dataclass(frozen=True)
+class SparseLayer:
+  """A kernel and its mask.
+
+  Attributes:
+    name: the layer's name; masks and custom sparsities are keyed by it.
+    kernel: float variable; zero wherever the mask is.
+    mask: bool variable of the same shape; true means active.
+  """
+
+  name: str
+  kernel: Variable
+  mask: Variable
+
+  @property
+  def name_hash(self) -> int:
+    """CRC-32 of the name: the same in every process, unlike hash()."""
+    return zlib.crc32(self.name.encode())
+
+
+def bare_name(variable: Variable) -> str:
+  """The variable's name without the output number, `a/b:0` -> `a/b`."""
+  return variable.name.split(":")[0]
+
+
+def name_layers(
+  kernels: Mapping[str, Variable] | Sequence[Variable],
+) -> dict[str, Variable]:
+  """Names layers: `layer1/weights:0` belongs to `layer1`.
+
+  Args:
+    kernels: variables, or a mapping that names them already.
+
+  Raises:
+    ValueError: if two kernels would have the same layer name, or none came.
+  """
+  if isinstance(kernels, Mapping):
+    named = dict(kernels)
+  else:
+    named = {}
+    for kernel in kernels:
+      path = bare_name(kernel)
+      name = path.rsplit("/", 1)[0]
+      if name in named:
+        raise ValueError(
+          f"Two kernels have the layer name {name!r}; give `kernels` as "
+          "{name: variable} with unique names."
+        )
+      named[name] = kernel
+  if not named:
+    raise ValueError("`kernels` must hold at least one variable, got none.")
+  return named
+
+
+def check_masks(
+  kernels: Mapping[str, Variable], masks: Mapping[str, np.ndarray]
+) -> None:
+  """Raises ValueError unless every kernel has a mask of its shape."""
+  if set(masks) != set(kernels):
+    raise ValueError(
+      f"`masks` must have the names {sorted(kernels)}, got {sorted(masks)}."
+    )
+  for name, kernel in kernels.items():
+    expected, shape = tuple(kernel.shape), np.shape(masks[name])
+    if shape != expected:
+      raise ValueError(
+        f"The mask of {name!r} must have the shape {expected}, got {shape}."
+      )
+
+
+def layer_key(layer: SparseLayer, seed: int, step: Tensor) -> Tensor:
+  """The uint32 [2] key of a layer's random numbers at a step."""
+  return mask_ops.hash_key(seed, layer.name_hash, step)

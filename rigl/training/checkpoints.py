@@ -1,0 +1,158 @@
+"""Checkpoints: named tensors in TensorFlow's own format, written whole.
+
+The names are those of the variables, as in the published TF1 checkpoints, so
+that `tf.train.load_checkpoint` and other readers of that format read ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.training import files
+
+Variable = Any
+
+_PREFIX = "model.ckpt"
+_DATA, _INDEX = ".data-00000-of-00001", ".index"
+
+
+def save(
+  directory: files.Path, number: int, tensors: Mapping[str, Any], keep: int = 2
+) -> str:
+  """Writes `model.ckpt-NUMBER` and forgets all but the newest.
+
+  A kill at any moment leaves the checkpoints before it untouched, and this
+  one either whole or invisible.
+
+  Args:
+    directory: where to.
+    number: a number that grows during the run.
+    tensors: variables, tensors or arrays by name.
+    keep: how many checkpoints to keep, at least 1; 0 keeps all.
+
+  Returns:
+    The prefix of the checkpoint.
+  """
+  directory = pathlib.Path(directory)
+  prefix = directory / f"{_PREFIX}-{number}"
+  names = sorted(tensors)
+  values = [tf.convert_to_tensor(tensors[name]) for name in names]
+  temporary = f"{prefix}.tmp{os.getpid()}"
+  try:
+    tf.raw_ops.SaveV2(
+      prefix=temporary,
+      tensor_names=names,
+      shape_and_slices=[""] * len(names),
+      tensors=values,
+    )
+    for ending in (_DATA, _INDEX):  # A checkpoint exists by its index.
+      files.sync(temporary + ending)
+      os.replace(temporary + ending, f"{prefix}{ending}")
+  finally:
+    for ending in (_DATA, _INDEX):
+      pathlib.Path(temporary + ending).unlink(missing_ok=True)
+  numbers = list_numbers(directory)
+  forgotten = [n for n in numbers if n <= number][:-keep] if keep else []
+  kept = [n for n in numbers if n not in forgotten]
+  _write_state(directory, kept)
+  for old in forgotten:
+    for ending in (_INDEX, _DATA):
+      (directory / f"{_PREFIX}-{old}{ending}").unlink(missing_ok=True)
+  return str(prefix)
+
+
+def list_numbers(directory: files.Path) -> list[int]:
+  """The numbers of the whole checkpoints in a directory, ascending."""
+  directory = pathlib.Path(directory)
+  pattern = re.compile(rf"{re.escape(_PREFIX)}-(\d+){re.escape(_INDEX)}$")
+  matches = (pattern.match(path.name) for path in directory.iterdir())
+  numbers = sorted(int(match[1]) for match in matches if match)
+  return [n for n in numbers if (directory / f"{_PREFIX}-{n}{_DATA}").exists()]
+
+
+def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
+  """Reads the newest checkpoint that is readable.
+
+  Args:
+    directory: where from.
+
+  Returns:
+    All tensors by name; None if there is no checkpoint.
+
+  Raises:
+    ValueError: if there are checkpoints and all of them are damaged.
+  """
+  numbers = list_numbers(directory)
+  for number in reversed(numbers):
+    prefix = str(pathlib.Path(directory) / f"{_PREFIX}-{number}")
+    try:
+      return load(prefix)
+    except ValueError as error:
+      logging.warning("%s", error)
+  if numbers:
+    raise ValueError(f"`{directory}`: all checkpoints are damaged.")
+  return None
+
+
+def load(prefix: str) -> dict[str, np.ndarray]:
+  """Reads all tensors of a checkpoint.
+
+  Args:
+    prefix: such as `DIR/model.ckpt-1200`.
+
+  Raises:
+    ValueError: if it does not exist or is damaged.
+  """
+  try:
+    reader = tf.train.load_checkpoint(prefix)
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}
+  except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    text = str(error).splitlines()[0]
+    raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
+
+
+def restore(
+  tensors: Mapping[str, np.ndarray], variables: Mapping[str, Variable]
+) -> None:
+  """Assigns the values of a checkpoint to variables, by name.
+
+  Args:
+    tensors: values by name; there may be more than are wanted.
+    variables: variables by name; all must be there in the same shape.
+
+  Raises:
+    ValueError: naming the first differing variables, with both shapes.
+  """
+  problems = []
+  for name, variable in variables.items():
+    if name not in tensors:
+      problems.append(f"{name} {tuple(variable.shape)} is missing")
+    elif tensors[name].shape != tuple(variable.shape):
+      problems.append(
+        f"{name} is {tensors[name].shape}, not {tuple(variable.shape)}"
+      )
+  if problems:
+    raise ValueError(
+      "The checkpoint does not fit: " + "; ".join(problems[:3]) + "."
+    )
+  for name, variable in variables.items():
+    variable.assign(tf.cast(tensors[name], variable.dtype))
+
+
+def _write_state(directory: pathlib.Path, numbers: list[int]) -> None:
+  """Names the newest checkpoint in `checkpoint`, as TensorFlow's tools do."""
+  state = tf.compat.v1.train.generate_checkpoint_state_proto(
+    str(directory),
+    f"{_PREFIX}-{numbers[-1]}",
+    [f"{_PREFIX}-{n}" for n in numbers],
+  )
+  files.write_text(directory / "checkpoint", str(state))

@@ -1,0 +1,56 @@
+"""Starting a script: flags are parsed and errors become one line.
+
+What the flags are and what the script does is said by the script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import app, flags
+
+
+def run(
+  main: Callable[[Sequence[str]], Any], define: Callable[[], None]
+) -> None:
+  """Defines the flags, parses them and runs `main`.
+
+  Args:
+    main: gets what is left of the command line.
+    define: defines the flags. (Not at import, so that two scripts with the
+      same flags can be imported by one program.)
+  """
+  define()
+  app.run(main, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+  """Turns errors of the user's input into one line and exit code 1.
+
+  Put it around what checks and prepares, not around training: an error there
+  is one of the program and should show where it comes from.
+  """
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    fail(str(error))
+
+
+def fail(message: str) -> None:
+  """Prints `error: message` in one line and exits with code 1."""
+  print("error: " + " ".join(message.split()), file=sys.stderr)
+  sys.exit(1)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(list(arguments))
+  except flags.Error as error:
+    fail(str(error))
+  if len(rest) > 1:
+    fail(f"only flags are understood, got {' '.join(rest[1:])!r}.")
+  return rest

@@ -1,0 +1,50 @@
+"""Files that are never seen half-written.
+
+What is written in them is not decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+Path = str | os.PathLike
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[pathlib.Path]:
+  """Gives a temporary path that takes the place of `path` when all went well.
+
+  Args:
+    path: the file to write or replace. Until the end of the block it is as it
+      was, whatever happens; then it is whole and on the disk.
+
+  Yields:
+    A path in the same directory, to be written.
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+  try:
+    yield temporary
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file whole or not at all."""
+  with replacing(path) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+  """Waits until a file or directory is on the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

@@ -1,0 +1,95 @@
+"""Where metrics go: `metrics.csv` and TensorBoard.
+
+What is measured is decided by the loop and the task.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.training import files
+
+_CSV_FILE = "metrics.csv"
+
+
+class MetricsWriter:
+  """Writes rows of metrics to a directory.
+
+  Args:
+    directory: the directory; TensorBoard's files go to `train` and `eval`
+      below it.
+    iteration: rows of later iterations are forgotten: a resumed run writes
+      them anew.
+  """
+
+  def __init__(self, directory: files.Path, iteration: int = 0) -> None:
+    self._path = pathlib.Path(directory) / _CSV_FILE
+    self._columns = self._keep_rows(iteration)
+    self._writers = {
+      kind: tf.summary.create_file_writer(str(pathlib.Path(directory) / kind))
+      for kind in ("train", "eval")
+    }
+
+  def write(
+    self,
+    step: int,
+    position: Mapping[str, Any],
+    train: Mapping[str, float],
+    test: Mapping[str, float],
+  ) -> None:
+    """Writes one row; every row has the same columns.
+
+    Args:
+      step: the step that TensorBoard shows it at.
+      position: columns that say where in the run this is; `iteration` first.
+      train: metrics of training.
+      test: metrics of the evaluation; in the file their names start with
+        `test_`.
+    """
+    row = {**position, **train, **{f"test_{n}": v for n, v in test.items()}}
+    self._append(row)
+    for kind, values in (("train", train), ("eval", test)):
+      with self._writers[kind].as_default(step=step):
+        for name, value in values.items():
+          tf.summary.scalar(name, value)
+      self._writers[kind].flush()
+
+  def close(self) -> None:
+    """Closes the files."""
+    for writer in self._writers.values():
+      writer.close()
+
+  def _append(self, row: Mapping[str, Any]) -> None:
+    if not self._columns:
+      self._columns = list(row)
+      files.write_text(self._path, _line(self._columns))
+    with self._path.open("a", encoding="utf-8", newline="") as file:
+      file.write(_line([row[column] for column in self._columns]))
+
+  def _keep_rows(self, iteration: int) -> list[str]:
+    """Drops rows after an iteration, and half-written ones."""
+    if not self._path.exists():
+      return []
+    text = self._path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(io.StringIO(whole)))
+    if not rows or iteration == 0:
+      self._path.unlink()
+      return []
+    kept = [row for row in rows[1:] if int(row[0]) <= iteration]
+    files.write_text(self._path, "".join(_line(row) for row in rows[:1] + kept))
+    return rows[0]
+
+
+def _line(values: list[Any]) -> str:
+  buffer = io.StringIO()
+  csv.writer(buffer, lineterminator="\n").writerow(
+    f"{v:.6g}" if isinstance(v, float) else v for v in values
+  )
+  return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""The compiled programs of a run: many steps, a mask update, an evaluation.
+
+Which program runs when is decided on the host by the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.sources import ArraySource
+
+Tensor = Any
+Variable = Any
+Batch = dict[str, Tensor]
+
+_PADDING = -1
+
+
+class Task(Protocol):
+  """What is trained."""
+
+  @property
+  def trainable_variables(self) -> Sequence[Variable]:
+    """The variables to train."""
+
+  @property
+  def metric_names(self) -> Sequence[str]:
+    """The names of the metrics."""
+
+  def metrics(self, batch: Batch, training: bool) -> dict[str, Tensor]:
+    """Per-example metrics, float32 [batch] each; `loss` is minimised."""
+
+
+class Programs:
+  """Compiles what a run does on the device.
+
+  Args:
+    task: what is trained.
+    optimizer: the sparse optimizer, with its masks.
+    train: the training examples.
+    test: the examples to evaluate on; all of them count, whatever the batch
+      size.
+    global_step: int64 variable that gradient steps advance.
+    eval_batch_size: examples a batch of the evaluation.
+    jit_compile: whether XLA compiles the programs.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    optimizer: SparseOptimizer,
+    train: ArraySource,
+    test: ArraySource,
+    global_step: Variable,
+    eval_batch_size: int = 1000,
+    jit_compile: bool = True,
+  ) -> None:
+    self._task, self._optimizer = task, optimizer
+    self._train, self._test = train, test
+    self._global_step = global_step
+    self._eval_order = _padded_order(test.num_examples, eval_batch_size)
+    optimizer.create_slots(task.trainable_variables)
+    options = dict(jit_compile=jit_compile, autograph=False)
+    self._train_steps = tf.function(self._train_steps_graph, **options)
+    self._update_masks = tf.function(self._update_masks_graph, **options)
+    self._evaluate = tf.function(self._evaluate_graph, **options)
+
+  def train_steps(self, iteration: int, count: int) -> dict[str, float]:
+    """Makes gradient steps; they must lie in one epoch.
+
+    Args:
+      iteration: number of iterations before.
+      count: how many steps.
+
+    Returns:
+      Sums of the batch means of the metrics over the steps.
+    """
+    order, row = self._train.order(iteration)
+    sums = self._train_steps(order, np.int32(row), np.int32(count))
+    return {name: float(value) for name, value in sums.items()}
+
+  def update_masks(self, iteration: int) -> float:
+    """Updates the masks, with the batch of this iteration if one is needed.
+
+    Returns:
+      The share of all connections, active or not, whose mask changed.
+    """
+    order, row = self._train.order(iteration)
+    return float(self._update_masks(order[row]))
+
+  def evaluate(self) -> dict[str, float]:
+    """The means of the metrics over all test examples."""
+    means = self._evaluate(self._eval_order)
+    return {name: float(value) for name, value in means.items()}
+
+  def _train_steps_graph(
+    self, order: Tensor, start: Tensor, count: Tensor
+  ) -> dict[str, Tensor]:
+    def step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      metrics, gradients = self._gradients(tf.gather(order, start + i))
+      self._optimizer.apply_masked_gradients(gradients, self._global_step)
+      return i + 1, {name: sums[name] + metrics[name] for name in sums}
+
+    zeros = {name: tf.constant(0.0) for name in self._task.metric_names}
+    _, sums = tf.while_loop(lambda i, _: i < count, step, (0, zeros))
+    return sums
+
+  def _update_masks_graph(self, numbers: Tensor) -> Tensor:
+    before = [layer.mask.read_value() for layer in self._optimizer.layers]
+    gradients = None
+    if self._optimizer.update_is_iteration:
+      gradients = self._gradients(numbers)[1]
+    self._optimizer.update_masks(gradients, self._global_step)
+    after = [layer.mask.read_value() for layer in self._optimizer.layers]
+    changed = [
+      tf.math.count_nonzero(old != new, dtype=tf.int32)
+      for old, new in zip(before, after, strict=True)
+    ]
+    total = sum(mask.shape.num_elements() for mask in after)
+    return tf.add_n(changed) / total
+
+  def _evaluate_graph(self, order: Tensor) -> dict[str, Tensor]:
+    def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      numbers = tf.gather(order, i)
+      real = numbers != _PADDING
+      batch = self._test.batch(tf.maximum(numbers, 0))
+      metrics = self._task.metrics(batch, training=False)
+      added = {
+        name: sums[name] + tf.reduce_sum(tf.where(real, metrics[name], 0.0))
+        for name in sums
+      }
+      return i + 1, added
+
+    zeros = {name: tf.constant(0.0) for name in self._task.metric_names}
+    count = self._eval_order.shape[0]
+    _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
+    return {name: s / self._test.num_examples for name, s in sums.items()}
+
+  def _gradients(
+    self, numbers: Tensor
+  ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
+    variables = self._task.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(variables)
+      metrics = self._task.metrics(self._train.batch(numbers), training=True)
+      means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
+    gradients = tape.gradient(means["loss"], variables)
+    return means, list(zip(gradients, variables, strict=True))
+
+
+def _padded_order(num_examples: int, batch_size: int) -> np.ndarray:
+  """All example numbers in rows; the last row is filled with -1."""
+  batch_size = min(batch_size, num_examples)
+  num_batches = -(-num_examples // batch_size)
+  order = np.full(num_batches * batch_size, _PADDING, np.int32)
+  order[:num_examples] = np.arange(num_examples)
+  return order.reshape(num_batches, batch_size)

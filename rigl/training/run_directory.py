@@ -1,0 +1,120 @@
+"""The output directory of a run: whose it is, and whether it is finished.
+
+Checkpoints and metrics, which also lie there, have their own files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import gin
+
+from rigl.training import files
+from rigl.version import __version__
+
+_RUN_FILE = "run.json"
+_RESULT_FILE = "result.json"
+_CONFIG_FILE = "operative_config.gin"
+# Files of a run; a directory that has one without run.json is not ours.
+_OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
+
+
+class RunDirectory:
+  """A directory that belongs to one run and is refused to others.
+
+  `run.json` holds the version and all that defines the run, `result.json` the
+  result of a finished run, `operative_config.gin` what gin configured.
+
+  Args:
+    path: the directory; it is made if it does not exist.
+    identity: what defines the run, see `settings.run_identity`.
+
+  Raises:
+    ValueError: if the directory holds another run, or another process is
+      training in it.
+    OSError: if it cannot be made or written to.
+  """
+
+  def __init__(self, path: files.Path, identity: dict[str, Any]) -> None:
+    self.path = pathlib.Path(path)
+    self._identity = json.loads(json.dumps(identity))
+    self._check_owner()
+    self._make()
+    self._lock = self._take_lock()
+
+  def start(self) -> None:
+    """Writes what defines the run; call it before the first step."""
+    record = {"version": __version__, "settings": self._identity}
+    run_file = self.path / _RUN_FILE
+    if not run_file.exists():
+      files.write_text(run_file, json.dumps(record, indent=2) + "\n")
+    files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
+
+  def result(self) -> dict[str, Any] | None:
+    """The result of the run if it is finished, else None."""
+    file = self.path / _RESULT_FILE
+    return json.loads(file.read_text()) if file.exists() else None
+
+  def finish(self, result: dict[str, Any]) -> None:
+    """Records the result: the run is finished."""
+    files.write_text(
+      self.path / _RESULT_FILE, json.dumps(result, indent=2) + "\n"
+    )
+
+  def _check_owner(self) -> None:
+    if self.path.exists() and not self.path.is_dir():
+      raise ValueError(f"`{self.path}` must be a directory, got a file.")
+    run_file = self.path / _RUN_FILE
+    if not run_file.exists():
+      found = [name for name in _OTHER_FILES if (self.path / name).exists()]
+      if found:
+        raise ValueError(
+          f"`{self.path}` holds files that are not of this run ({found[0]}); "
+          "choose another directory."
+        )
+      return
+    try:
+      theirs = json.loads(run_file.read_text())["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f"`{run_file}` is damaged ({error}); choose another directory."
+      ) from error
+    differences = [
+      f"{name} = {theirs.get(name)!r} there, {self._identity.get(name)!r} now"
+      for name in sorted({*theirs, *self._identity})
+      if theirs.get(name) != self._identity.get(name)
+    ]
+    if differences:
+      raise ValueError(
+        f"`{self.path}` holds another run ({'; '.join(differences)}); choose "
+        "another directory."
+      )
+
+  def _make(self) -> None:
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=self.path):
+        pass
+    except OSError as error:
+      raise OSError(
+        f"`{self.path}` cannot be written to: {error.strerror}."
+      ) from error
+
+  def _take_lock(self) -> Any:
+    """Holds a lock as long as this process lives."""
+    lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until exit.
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      lock.close()
+      raise ValueError(
+        f"`{self.path}`: another process is training in this directory."
+      ) from error
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock

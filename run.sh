@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Sets up the virtual environment env/ and then
+#   bash run.sh               runs the fast tests,
+#   bash run.sh COMMAND ...   runs COMMAND in it, for example
+#   bash run.sh python rigl/mnist/mnist_train_eval.py --training_method=rigl
+# PYTHON names the interpreter that makes the environment (3.10 to 3.13).
+set -euo pipefail
+call_dir=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+
+env_dir=${RIGL_ENV:-$root/env}
+requirements=${RIGL_REQUIREMENTS:-requirements.txt}
+
+find_python() {
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 \
+    python3.10; do
+    if [ -n "$candidate" ] && "$candidate" -c 'import sys
+sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "run.sh: Python 3.10 to 3.13 is needed and was not found; set PYTHON" \
+    "to its path." >&2
+  exit 1
+}
+
+# The stamp holds what was installed, so that a changed requirement is noticed
+# and an interrupted installation is taken up again.
+stamp=$env_dir/.installed
+wanted=$(cat "$requirements" pyproject.toml)
+if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
+  python=$(find_python)
+  echo "run.sh: installing into $env_dir (about 2 GB) ..." >&2
+  "$python" -m venv "$env_dir"
+  "$env_dir/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --requirement "$requirements" >&2
+  printf '%s\n' "$wanted" > "$stamp"
+fi
+
+export PATH="$env_dir/bin:$PATH" VIRTUAL_ENV="$env_dir"
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+if [ $# -eq 0 ]; then
+  exec python -m pytest -q -m "not slow"
+fi
+cd "$call_dir"
+exec "$@"
