@@ -3,7 +3,9 @@
 It uses all cores, by the defaults of TensorFlow; no thread number is set.
 """
 
+import atexit
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,13 @@ import protocol  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from rigl import sparse_optimizers  # noqa: E402
+from rigl.mnist.mnist_model import MnistFc, MnistTask  # noqa: E402
+from rigl.mnist.mnist_train_eval import MnistRun  # noqa: E402
+from rigl.mnist.settings import MnistSettings  # noqa: E402
+from rigl.training.loop import Loop  # noqa: E402
+from rigl.training.programs import Programs  # noqa: E402
+from rigl.training.progress import Progress  # noqa: E402
+from rigl.training.sources import ArraySource  # noqa: E402
 
 Tensor = Any
 
@@ -110,24 +119,30 @@ def step_time(
 
 
 class Trainer:
-  """A compiled loop of training steps; the host chooses when to update masks.
+  """The package's own loop on random images.
 
   Args:
     settings: see `step_time.py`.
   """
 
   def __init__(self, settings: protocol.Settings) -> None:
-    self._settings = settings
-    self._data = data.RandomData(settings)
-    self._images = tf.constant(self._data.images)
-    self._labels = tf.constant(self._data.labels)
-    self._model = MODELS[settings["model"]](settings)
-    self._step = tf.Variable(0, dtype=tf.int64)
-    self._optimizer = self._make_optimizer()
-    self._optimizer.create_slots(self._model.trainable_variables)
+    self._count = settings["num_steps"]
+    random = data.RandomData(settings)
+    labels = random.labels.astype(np.int32)
+    images = random.images.reshape(len(labels), -1)
+    arrays = {"images": images, "labels": labels}
+    source = ArraySource(arrays, settings["batch_size"], settings["seed"])
+    self._model = MODELS[settings["model"]](images.shape[1], settings["seed"])
+    self._optimizer = self._make_optimizer(settings)
+    step = tf.Variable(0, dtype=tf.int64)
+    programs = Programs(
+      MnistTask(self._model), self._optimizer, source, source, step
+    )
+    self._loop = Loop(programs, self._optimizer, step, {}, 0, lambda _: None)
 
-  def _make_optimizer(self) -> sparse_optimizers.SparseOptimizer:
-    settings = self._settings
+  def _make_optimizer(
+    self, settings: protocol.Settings
+  ) -> sparse_optimizers.SparseOptimizer:
     inner = tf.compat.v1.train.MomentumOptimizer(
       settings["learning_rate"], settings["momentum"], use_nesterov=True
     )
@@ -135,8 +150,9 @@ class Trainer:
     if not settings["sparse"]:
       return sparse_optimizers.SparseOptimizer(inner, weight_decay=decay)
     optimizer = _rigl(inner, settings, weight_decay=decay)
+    kernels = self._model.kernels
     optimizer.sparsify(
-      {name: self._model.kernels[name] for name in settings["sparsities"]},
+      {name: kernels[name] for name in settings["sparsities"]},
       "random",
       0.0,
       settings["sparsities"],
@@ -145,41 +161,9 @@ class Trainer:
 
   def train(self) -> float:
     """Makes `num_steps` iterations; returns the seconds of each."""
-    periods = [tf.constant(period) for period in self._data.periods()]
-    seconds = _seconds(lambda: [self._train_period(p) for p in periods])
-    return seconds / self._settings["num_steps"]
-
-  def _train_period(self, batches: Tensor) -> None:
-    if self._settings["sparse"]:
-      self._train_steps(batches[:-1])
-      self._update_masks(batches[-1])
-    else:
-      self._train_steps(batches)
-
-  @tf.function(jit_compile=True, autograph=False)
-  def _train_steps(self, batches: Tensor) -> None:
-    num_steps = batches.shape[0]
-
-    def train_step(i: Tensor) -> Tensor:
-      gradients = self._gradients(batches[i])
-      self._optimizer.apply_masked_gradients(gradients, self._step)
-      return i + 1
-
-    tf.while_loop(lambda i: i < num_steps, train_step, [tf.constant(0)])
-
-  @tf.function(jit_compile=True, autograph=False)
-  def _update_masks(self, batch: Tensor) -> None:
-    self._optimizer.update_masks(self._gradients(batch), self._step)
-
-  def _gradients(self, batch: Tensor) -> list[tuple[Tensor, tf.Variable]]:
-    variables = self._model.trainable_variables
-    images = tf.cast(tf.gather(self._images, batch), tf.float32) / 255.0
-    with tf.GradientTape() as tape:
-      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        tf.gather(self._labels, batch), self._model(images)
-      )
-      loss = tf.reduce_mean(losses)
-    return list(zip(tape.gradient(loss, variables), variables, strict=True))
+    total = self._loop.iteration + self._count
+    progress = Progress(total, self._loop.iteration)
+    return _seconds(lambda: self._loop.run(total, progress)) / self._count
 
   def num_active(self) -> int:
     """The number of nonzero weights of the kernels."""
@@ -187,33 +171,45 @@ class Trainer:
     return sum(int(np.count_nonzero(kernel.numpy())) for kernel in kernels)
 
 
-class MnistFc(tf.Module):
-  """A fully connected network.
+MODELS = {"mnist_fc": MnistFc}
+
+
+def mnist_run(
+  settings: protocol.Settings,
+) -> tuple[protocol.Unit, dict[str, Any]]:
+  """Epochs of the MNIST script with all it does, or its bare steps.
 
   Args:
-    settings: `shapes` of the kernels by layer, and `seed`.
+    settings: see `whole_run.py`.
+
+  Returns:
+    The unit and its information.
   """
+  directory = tempfile.TemporaryDirectory()
+  flags = MnistSettings(
+    training_method="rigl", save_path=directory.name, num_epochs=10**6
+  )
+  run = MnistRun(flags, frozenset())
+  run.prepare()
+  epoch = run.train_source.batches_per_epoch
+  count = settings["num_epochs"] * epoch
 
-  def __init__(self, settings: protocol.Settings) -> None:
-    super().__init__()
-    generator = tf.random.Generator.from_seed(settings["seed"])
-    self.kernels, self.biases = {}, {}
-    for name, (n_in, n_out) in settings["shapes"].items():
-      weights = generator.normal([n_in, n_out]) / n_in**0.5
-      self.kernels[name] = tf.Variable(weights, name=f"{name}/weights")
-      self.biases[name] = tf.Variable(tf.zeros(n_out), name=f"{name}/bias")
+  def whole() -> float:
+    total = run.loop.iteration + count
+    return _seconds(lambda: run.train(total)) / count
 
-  def __call__(self, images: Tensor) -> Tensor:
-    """Returns logits [batch, classes] of images [batch, pixels]."""
-    activations = images
-    for i, (name, kernel) in enumerate(self.kernels.items()):
-      if i:
-        activations = tf.nn.relu(activations)
-      activations = tf.matmul(activations, kernel) + self.biases[name]
-    return activations
+  def bare() -> float:
+    return _seconds(steps) / count
 
+  def steps() -> None:
+    for start in range(0, count, epoch):
+      run.programs.train_steps(start, epoch)
 
-MODELS = {"mnist_fc": MnistFc}
+  unit = whole if settings["whole"] else bare
+  unit()
+  # The directory lives as long as the process, as the run does.
+  atexit.register(directory.cleanup)
+  return unit, _info()
 
 
 def _rigl(
@@ -243,4 +239,11 @@ def _info() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  protocol.main({"mask_update": mask_update, "step_time": step_time}, __doc__)
+  protocol.main(
+    {
+      "mask_update": mask_update,
+      "step_time": step_time,
+      "mnist_run": mnist_run,
+    },
+    __doc__,
+  )

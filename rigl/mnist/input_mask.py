@@ -35,7 +35,10 @@ def apply_input_mask(data: MnistData, path: str) -> MnistData:
   prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
   if prefix is None:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
-  tensors = checkpoints.load(prefix)
+  try:
+    tensors = checkpoints.load(prefix)
+  except ValueError as error:
+    raise ValueError(f"`--input_mask_path`: {error}") from error
   if _MASK_NAME not in tensors:
     raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
   mask = tensors[_MASK_NAME] != 0

@@ -11,6 +11,7 @@ import gin
 import tensorflow as tf
 
 from rigl.layers import Dense
+from rigl.mnist.data_helper import NUM_CLASSES
 
 Tensor = Any
 Variable = Any
@@ -25,7 +26,10 @@ class MnistFc(tf.Module):
     seed: decides the initial weights.
     masked: whether the variables have the names of the published masked
       layers, `layer1/weights`, or those of its dense ones, `layer1/kernel`.
-    units: outputs of each layer.
+    units: outputs of each layer; of the last one for the 10 classes.
+
+  Raises:
+    ValueError: if `units` is not as described.
   """
 
   def __init__(
@@ -38,6 +42,8 @@ class MnistFc(tf.Module):
     super().__init__()
     if not units or any(size < 1 for size in units):
       raise ValueError(f"`units` must be positive numbers, got {units}.")
+    if units[-1] < NUM_CLASSES:
+      raise ValueError(f"`units` must end with {NUM_CLASSES}, got {units}.")
     names = ("weights", "biases") if masked else ("kernel", "bias")
     sizes = [num_inputs, *units]
     self.layers = [

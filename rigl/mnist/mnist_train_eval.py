@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,12 +73,12 @@ class MnistRun:
 
   def __init__(self, flags: MnistSettings, typed: frozenset[str]) -> None:
     self.flags = flags
-    identity = settings.run_identity(flags)
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
+    identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     train = {"images": data.train_images, "labels": data.train_labels}
     test = {"images": data.test_images, "labels": data.test_labels}
-    self.train = ArraySource(train, flags.batch_size, flags.seed)
-    self.total = flags.num_epochs * self.train.batches_per_epoch
+    self.train_source = ArraySource(train, flags.batch_size, flags.seed)
+    self.total = flags.num_epochs * self.train_source.batches_per_epoch
     self.global_step = tf.Variable(0, dtype=tf.int64, name="global_step")
     masked = flags.training_method != "baseline"
     self.model = MnistFc(data.train_images.shape[1], flags.seed, masked)
@@ -91,7 +92,7 @@ class MnistRun:
     self.programs = Programs(
       MnistTask(self.model),
       self.optimizer,
-      self.train,
+      self.train_source,
       ArraySource(test, 1, flags.seed),
       self.global_step,
     )
@@ -100,30 +101,49 @@ class MnistRun:
       self.optimizer,
       self.global_step,
       {v.name.split(":")[0]: v for v in self.model.variables},
-      self.train.batches_per_epoch,
+      self.train_source.batches_per_epoch,
       self._report,
     )
     self.records = MaskRecords()
 
   def train_to_end(self) -> dict[str, Any]:
-    """Trains from the newest checkpoint, or from the beginning, to the end."""
-    self.directory.start()
-    if self.flags.save_model and self.loop.restore(self.directory.path):
-      print(f"Resumed at iteration {self.loop.iteration}.")
-    self._start_records()
-    self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
-    self.progress = Progress(self.total, self.loop.iteration)
-    every = self.flags.checkpoint_epochs * self.train.batches_per_epoch
-    self.loop.add_event(self.flags.mask_record_frequency, self._record)
-    self.loop.add_event(every, self._save)
-    self.loop.run(self.total, self.progress)
-    self.progress.close()
-    self.metrics.close()
-    if self.total % every:
+    """Trains to the end; `prepare` it first.
+
+    Returns:
+      The result, which `result.json` then holds.
+    """
+    self.train(self.total)
+    if self.total % self._checkpoint_every:
       self._save(self.total)
+    self.metrics.close()
     result = self._result()
     self.directory.finish(result)
     return result
+
+  def prepare(self) -> None:
+    """Restores the newest checkpoint, if there is one, and opens the files.
+
+    Raises:
+      ValueError: if a file of the run is damaged.
+      OSError: if a file cannot be read or written.
+    """
+    self.directory.start()
+    if self.loop.restore(self.directory.path):
+      print(f"Resumed at iteration {self.loop.iteration}.")
+    self._start_records()
+    self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
+    self.loop.add_event(self.flags.mask_record_frequency, self._record)
+    self.loop.add_event(self._checkpoint_every, self._save)
+
+  def train(self, total: int) -> None:
+    """Trains until `total` iterations are made in all."""
+    self.progress = Progress(total, self.loop.iteration)
+    self.loop.run(total, self.progress)
+    self.progress.close()
+
+  @property
+  def _checkpoint_every(self) -> int:
+    return self.flags.checkpoint_epochs * self.train_source.batches_per_epoch
 
   def _learning_rate(self, typed: frozenset[str]) -> PiecewiseConstant:
     first = self.flags.lr_drop_epoch
@@ -134,7 +154,7 @@ class MnistRun:
       {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
       base=self.flags.learning_rate,
       drop_epochs=(first, first + 20) if sparse else _BASELINE_DROPS,
-      steps_per_epoch=self.train.batches_per_epoch,
+      steps_per_epoch=self.train_source.batches_per_epoch,
     )
 
   def _inner_optimizer(self) -> tf.compat.v1.train.Optimizer:
@@ -162,7 +182,7 @@ class MnistRun:
     train["regularization_loss"] = regularization
     train["learning_rate"] = float(self.learning_rate.at(found.step))
     train.update(sparsities(self.optimizer))
-    epoch = found.iteration // self.train.batches_per_epoch
+    epoch = found.iteration // self.train_source.batches_per_epoch
     position = {"iteration": found.iteration, "step": found.step}
     self.metrics.write(
       found.iteration,
@@ -175,7 +195,8 @@ class MnistRun:
 
   def _start_records(self) -> None:
     path = self.directory.path / _RECORDS_FILE
-    if self.flags.mask_record_frequency and self.loop.iteration:
+    recorded = self.flags.mask_record_frequency and self.optimizer.layers
+    if recorded and self.loop.iteration:
       self.records = MaskRecords.load(path)
       self.records.truncate(self.loop.iteration)
 
@@ -200,6 +221,14 @@ class MnistRun:
       "test_accuracy": test["accuracy"],
       "sparsity": sparsities(self.optimizer).get("sparsity", 0.0),
     }
+
+
+def fingerprint(data: data_helper.MnistData) -> str:
+  """A number that tells one data set from another: CRC-32 of all of it."""
+  total = 0
+  for array in data:
+    total = zlib.crc32(array.tobytes(), total)
+  return f"{total:08x}"
 
 
 def default_directory(
@@ -235,10 +264,12 @@ def main(arguments: Sequence[str]) -> None:
     flags, typed = settings.read_flags(MnistSettings)
     _warn_of_idle_flags(flags)
     mnist_run = MnistRun(flags, typed)
+    where = mnist_run.directory.path
     result = mnist_run.directory.result()
-  where = mnist_run.directory.path
+    if result is None:
+      print(f"Run directory: {where}", flush=True)
+      mnist_run.prepare()
   if result is None:
-    print(f"Run directory: {where}", flush=True)
     result = mnist_run.train_to_end()
   else:
     print(f"The run in {where} is finished.")

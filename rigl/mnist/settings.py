@@ -12,7 +12,7 @@ import gin
 
 from rigl import sparse_utils
 from rigl.methods import METHODS, MethodSettings
-from rigl.training.settings import setting
+from rigl.training.settings import check, setting
 
 _STEP_LIMIT = 2**31
 
@@ -137,6 +137,7 @@ class MnistSettings:
   )
 
   def __post_init__(self) -> None:
+    check(self)
     layer2 = self.end_sparsity * self.sparsity_scale
     if not 0 <= layer2 < 1:
       raise ValueError(

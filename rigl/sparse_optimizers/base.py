@@ -19,6 +19,7 @@ from rigl.sparse_optimizers.layers import (
   bare_name,
   check_masks,
   name_layers,
+  slot_names,
 )
 
 Tensor = Any
@@ -150,6 +151,8 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
     for name, kernel in named.items():
       self._add_layer(name, kernel, np.asarray(masks[name]) != 0)
     self._create_state()
+    # Now, because a compiled update resets only the slots that it finds.
+    self.create_slots(list(named.values()))
 
   def _add_layer(self, name: str, kernel: Variable, mask: np.ndarray) -> None:
     layer = SparseLayer(name, kernel, self._new_state(mask, f"{name}/mask"))
@@ -320,13 +323,11 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
     Raises:
       ValueError: if a sparse kernel or every variable lacks its gradient.
     """
-    pairs = [(g, v) for g, v in grads_and_vars]
-    present = [(tf.convert_to_tensor(g), v) for g, v in pairs if g is not None]
-    missing = [
-      self._layer_of[id(v)].name
-      for g, v in pairs
-      if g is None and id(v) in self._layer_of
+    present = [
+      (tf.convert_to_tensor(g), v) for g, v in grads_and_vars if g is not None
     ]
+    given = {id(variable) for _, variable in present}
+    missing = [la.name for la in self._layers if id(la.kernel) not in given]
     if missing or not present:
       raise ValueError(
         "No gradients are given for "
@@ -355,7 +356,9 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
     The names are those of the published checkpoints, such as `layer1/mask`,
     `layer1/weights/Momentum` and `last_mask_update_step`.
     """
-    return {bare_name(variable): variable for variable in self.variables()}
+    inner = self._optimizer.variables()
+    named = dict(zip(slot_names(inner), inner, strict=True))
+    return named | {bare_name(v): v for v in self._own_variables}
 
   def variables(self) -> list[Variable]:
     """All variables: those of the wrapped optimizer, then its own."""
@@ -376,9 +379,10 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
     """Returns the slot names of the wrapped optimizer."""
     return self._optimizer.get_slot_names()
 
-  def _create_or_restore_slot_variable(self, *args: Any, **kwargs: Any) -> None:
-    """Restores slots into the wrapped optimizer (tf.train.Checkpoint)."""
-    self._optimizer._create_or_restore_slot_variable(*args, **kwargs)
+  def __dir__(self) -> list[str]:
+    # tf.train.Checkpoint finds by it who owns slots: the wrapped optimizer
+    # alone, or it refuses to write them twice.
+    return [name for name in super().__dir__() if name != "get_slot_names"]
 
   def _new_state(self, value: Any, name: str) -> Variable:
     """Creates a variable that belongs to the state of the optimizer."""
@@ -403,7 +407,7 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
 
   def _slot_start(self, slot_name: str) -> float:
     """Slots start at 0, but for the sums of squares of two optimizers."""
-    if slot_name == "accumulator":
+    if slot_name in ("accumulator", "accum"):
       start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
       return float(start)
     return 1.0 if slot_name == "rms" else 0.0

@@ -277,8 +277,10 @@ class DropGrowOptimizer(base.SparseOptimizer):
   # Random numbers, apart so that tests can replace them.
 
   def _random_normal(self, size: int, key: Tensor) -> Tensor:
-    seed = tf.bitcast(key, tf.int32)
-    return tf.random.stateless_normal([size], seed, alg="philox")
+    # Box and Muller's, because the library's differ with and without XLA.
+    radius = 1.0 - mask_ops.random_uniform(size, key)
+    angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
+    return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
 
   def _random_uniform(self, size: int, key: Tensor) -> Tensor:
     return mask_ops.random_uniform(size, key)

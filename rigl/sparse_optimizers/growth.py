@@ -102,13 +102,13 @@ def grown_values(
     index = tf.cast(uniform * tf.cast(size, tf.float32), tf.int32)
     values = tf.gather(initial, tf.minimum(index, size - 1))
   else:
-    count = tf.maximum(mask_ops.count_ones(mask), 1)
-    count = tf.cast(count, weights.dtype)
+    active = tf.cast(weights, tf.float32)
+    count = tf.cast(tf.maximum(mask_ops.count_ones(mask), 1), tf.float32)
     if init.method == "random_normal":
-      mean = tf.reduce_sum(weights) / count
-      squares = tf.where(mask, tf.square(weights - mean), 0.0)
+      mean = tf.reduce_sum(active) / count
+      squares = tf.where(mask, tf.square(active - mean), 0.0)
       values = normal * tf.sqrt(tf.reduce_sum(squares) / count)
     else:
-      bound = tf.reduce_sum(tf.abs(weights)) / count
+      bound = tf.reduce_sum(tf.abs(active)) / count
       values = (2.0 * uniform - 1.0) * bound
   return tf.cast(values, weights.dtype) / init.divisor

@@ -6,6 +6,7 @@ Helpers of the sparse optimizers; they change no variable.
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,25 @@ class SparseLayer:
 def bare_name(variable: Variable) -> str:
   """The variable's name without the output number, `a/b:0` -> `a/b`."""
   return variable.name.split(":")[0]
+
+
+def slot_names(slots: Sequence[Variable]) -> list[str]:
+  """Names of an optimizer's slots as if it were the only one of the process.
+
+  TensorFlow numbers the slots of one variable through all optimizers: those
+  of a first Adam end in `Adam` and `Adam_1`, those of a second one in
+  `Adam_2` and `Adam_3`, where checkpoints have the former.
+  """
+  parsed = []
+  for slot in slots:
+    name = bare_name(slot)
+    base, _, number = name.rpartition("_")
+    parsed.append((base, int(number)) if number.isdigit() else (name, 0))
+  numbers: dict[str, list[int]] = defaultdict(list)
+  for base, place in sorted(parsed):
+    numbers[base].append(place)
+  ranks = [(base, numbers[base].index(place)) for base, place in parsed]
+  return [f"{base}_{rank}" if rank else base for base, rank in ranks]
 
 
 def name_layers(

@@ -151,7 +151,7 @@ def restore(
 def _write_state(directory: pathlib.Path, numbers: list[int]) -> None:
   """Names the newest checkpoint in `checkpoint`, as TensorFlow's tools do."""
   state = tf.compat.v1.train.generate_checkpoint_state_proto(
-    str(directory),
+    os.path.abspath(directory),  # It rewrites names in a relative directory.
     f"{_PREFIX}-{numbers[-1]}",
     [f"{_PREFIX}-{n}" for n in numbers],
   )

@@ -12,6 +12,9 @@ from typing import Any
 
 from absl import app, flags
 
+# What gin adds to the message of an error.
+_GIN_CALL = "\n  In call to configurable"
+
 
 def run(
   main: Callable[[Sequence[str]], Any], define: Callable[[], None]
@@ -37,13 +40,30 @@ def one_line_errors() -> Iterator[None]:
   try:
     yield
   except (ValueError, OSError) as error:
-    fail(str(error))
+    fail(_text(error))
+  except TypeError as error:
+    # What gin passes on may have the wrong name or type.
+    if _GIN_CALL not in str(error) or not _gin_is_used():
+      raise
+    where = str(error).split(_GIN_CALL)[1].split("'")[1]
+    fail(f"`--gin_config`/`--gin_bindings`: {where}: {_text(error)}")
 
 
 def fail(message: str) -> None:
   """Prints `error: message` in one line and exits with code 1."""
   print("error: " + " ".join(message.split()), file=sys.stderr)
   sys.exit(1)
+
+
+def _text(error: Exception) -> str:
+  """The message without the address of the function that gin called."""
+  return str(error).split(_GIN_CALL)[0]
+
+
+def _gin_is_used() -> bool:
+  values = flags.FLAGS
+  names = ("gin_config", "gin_bindings")
+  return any(name in values and values[name].value for name in names)
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:

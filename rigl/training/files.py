@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 Path = str | os.PathLike
+
+# The temporary names of `replacing`, of checkpoints and of mask records.
+_TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$|^\..*\.\d+\.tmp$")
 
 
 @contextlib.contextmanager
@@ -39,6 +43,13 @@ def write_text(path: Path, text: str) -> None:
   """Writes a text file whole or not at all."""
   with replacing(path) as temporary:
     temporary.write_text(text, encoding="utf-8")
+
+
+def remove_temporaries(directory: Path) -> None:
+  """Removes what killed processes left half-written in a directory."""
+  for path in pathlib.Path(directory).iterdir():
+    if _TEMPORARY.search(path.name) and path.is_file():
+      path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -75,7 +75,7 @@ class Loop:
     global_step: int64 variable that gradient steps advance.
     variables: the model's variables by name; with those of the optimizer
       they are what a checkpoint holds.
-    iterations_per_epoch: an evaluation ends every epoch.
+    evaluate_every: iterations between evaluations; 0 for none.
     on_evaluation: gets what each evaluation found.
   """
 
@@ -85,7 +85,7 @@ class Loop:
     optimizer: SparseOptimizer,
     global_step: Variable,
     variables: dict[str, Variable],
-    iterations_per_epoch: int,
+    evaluate_every: int,
     on_evaluation: Callable[[Evaluation], None],
   ) -> None:
     self._programs, self._optimizer = programs, optimizer
@@ -95,9 +95,8 @@ class Loop:
       **optimizer.state(),
       "global_step": global_step,
     }
-    self._epoch = iterations_per_epoch
     self._on_evaluation = on_evaluation
-    self._events = [Event(iterations_per_epoch, self._evaluate)]
+    self._events = [Event(evaluate_every, self._evaluate)]
     self._sums: dict[str, float] = {}
     self._steps, self._changed = 0, 0.0
     self._since = time.monotonic()
@@ -109,7 +108,9 @@ class Loop:
     self._events.append(Event(every, action))
 
   def save(self, directory: files.Path, keep: int = 2) -> str:
-    """Writes a checkpoint. Only right after an evaluation, at an epoch's end.
+    """Writes a checkpoint; call it right after an evaluation.
+
+    What was added up for the next evaluation would be lost.
 
     Args:
       directory: where to.
@@ -139,7 +140,8 @@ class Loop:
     self._since = time.monotonic()
     step = int(self._global_step.numpy())
     for event in self._events:
-      if self.iteration == 0 and event.action != self._evaluate:
+      is_start = self.iteration == 0 and event.is_due(0)
+      if is_start and event.action != self._evaluate:
         event.action(0)
     while self.iteration < total_iterations:
       before = self.iteration
@@ -158,7 +160,8 @@ class Loop:
       self.iteration += 1
       return step
     limits = [event.iterations_left(self.iteration) for event in self._events]
-    count = int(min(most, to_update or math.inf, *limits))
+    limits += [most, self._programs.steps_left(self.iteration)]
+    count = int(min(to_update or math.inf, *limits))
     self._train(count)
     if count == to_update and not optimizer.update_is_iteration:
       self._changed += self._programs.update_masks(self.iteration - 1)

@@ -84,6 +84,10 @@ class Programs:
     sums = self._train_steps(order, np.int32(row), np.int32(count))
     return {name: float(value) for name, value in sums.items()}
 
+  def steps_left(self, iteration: int) -> int:
+    """The most steps that one call can make from this iteration on."""
+    return self._train.steps_left(iteration)
+
   def update_masks(self, iteration: int) -> float:
     """Updates the masks, with the batch of this iteration if one is needed.
 

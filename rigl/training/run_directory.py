@@ -46,9 +46,22 @@ class RunDirectory:
     self._check_owner()
     self._make()
     self._lock = self._take_lock()
+    try:
+      self._check_owner()  # Again: another run may have come in between.
+    except BaseException:
+      self.close()
+      raise
+
+  def close(self) -> None:
+    """Lets other processes, or another run in this one, use the directory."""
+    self._lock.close()
 
   def start(self) -> None:
-    """Writes what defines the run; call it before the first step."""
+    """Writes what defines the run; call it before the first step.
+
+    Also removes what a killed process left half-written.
+    """
+    files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
     if not run_file.exists():
@@ -56,9 +69,18 @@ class RunDirectory:
     files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
 
   def result(self) -> dict[str, Any] | None:
-    """The result of the run if it is finished, else None."""
+    """The result of the run if it is finished, else None.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
     file = self.path / _RESULT_FILE
-    return json.loads(file.read_text()) if file.exists() else None
+    if not file.exists():
+      return None
+    try:
+      return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+      raise ValueError(f"`{file}` is damaged ({error}).") from error
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished."""
@@ -79,7 +101,7 @@ class RunDirectory:
         )
       return
     try:
-      theirs = json.loads(run_file.read_text())["settings"]
+      theirs = dict(json.loads(run_file.read_text())["settings"])
     except (ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f"`{run_file}` is damaged ({error}); choose another directory."

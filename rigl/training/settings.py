@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -63,10 +64,19 @@ def define_flags(settings_class: Any) -> None:
       flags.DEFINE_enum(field.name, field.default, list(choices), text)
     else:
       _DEFINERS[type(field.default)](field.name, field.default, text)
+    _show_in_help(field.name)
   flags.DEFINE_multi_string("gin_config", [], "Paths of gin files to read.")
   flags.DEFINE_multi_string(
     "gin_bindings", [], "Gin bindings, which override those of the files."
   )
+  for name in ("gin_config", "gin_bindings"):
+    _show_in_help(name)
+
+
+def _show_in_help(name: str) -> None:
+  """Makes --help show a flag although the script's file does not define it."""
+  values = flags.FLAGS
+  values.register_key_flag_for_module(sys.argv[0], values[name])
 
 
 def read_flags(settings_class: Any) -> tuple[Any, frozenset[str]]:
@@ -113,7 +123,7 @@ def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
     gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
   try:
     gin.parse_config_files_and_bindings(list(files), list(bindings))
-  except (ValueError, SyntaxError, OSError) as error:
+  except (ValueError, SyntaxError, OSError, ImportError) as error:
     text = " ".join(str(error).split())
     raise ValueError(f"`--gin_config`/`--gin_bindings`: {text}") from error
 
@@ -146,8 +156,8 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
   if isinstance(value, str | bool):
     return
   low, high, below = (limits[name] for name in ("low", "high", "below"))
-  if not (low <= value <= high and value < below or value == below == math.inf):
-    end = f"{below})" if below < math.inf else f"{high}]"
+  if not (low <= value <= high and value < below and abs(value) < math.inf):
+    end = f"{high}]" if high < math.inf else f"{below})"
     raise ValueError(f"`{field.name}` must be in [{low}, {end}, got {value}.")
 
 
@@ -161,7 +171,8 @@ def run_identity(settings: Any) -> dict[str, Any]:
     A dict that survives JSON.
   """
   identity = {
-    field.name: getattr(settings, field.name)
+    # A float may have been given as an int, which JSON writes differently.
+    field.name: type(field.default)(getattr(settings, field.name))
     for field in dataclasses.fields(settings)
     if field.metadata["defines_run"]
   }

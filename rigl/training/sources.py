@@ -69,6 +69,10 @@ class ArraySource:
       self._epoch = epoch
     return self._order, row
 
+  def steps_left(self, iteration: int) -> int:
+    """Batches that are left of the epoch that holds an iteration."""
+    return self.batches_per_epoch - iteration % self.batches_per_epoch
+
   def batch(self, numbers: Tensor) -> dict[str, Tensor]:
     """The examples with these numbers (int32 [batch]), in a graph."""
     return {

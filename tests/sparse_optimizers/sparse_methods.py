@@ -1,5 +1,102 @@
-"""x"""
-def share_programs(optimizer):
+"""The table of training methods, and a small problem that all of them train.
+
+Both kernels have 96 weights, so that XLA compiles one program for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import sparse_optimizers
+
+SIZES = (12, 8, 12)
+BATCH = 16
+SPARSITY = 0.5
+FREQUENCY = 5
+
+v1 = tf.compat.v1.train
+
+INNER = {
+  "sgd": lambda: v1.GradientDescentOptimizer(0.1),
+  "momentum": lambda: v1.MomentumOptimizer(0.1, 0.9),
+  "nesterov": lambda: v1.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
+  "adam": lambda: v1.AdamOptimizer(0.01),
+  "adagrad": lambda: v1.AdagradOptimizer(0.1),
+  "rmsprop": lambda: v1.RMSPropOptimizer(0.01, momentum=0.9),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+  """A row of the table.
+
+  Attributes:
+    make: the class of the optimizer.
+    arguments: those of its constructor.
+    start: the masks at the start: `sparse`, `dense`, or `none` at all.
+    conserved: whether the number of connections never changes.
+    random: whether the seed matters once the masks are given.
+  """
+
+  make: Callable[..., sparse_optimizers.SparseOptimizer]
+  arguments: dict[str, Any]
+  start: str
+  conserved: bool = True
+  random: bool = False
+
+
+def _drop_grow(make: Any, **arguments: Any) -> Method:
+  schedule = dict(
+    begin_step=0, end_step=100, frequency=FREQUENCY, drop_fraction=0.4
+  )
+  arguments = {**schedule, "grow_init": "random_normal", **arguments}
+  return Method(make, arguments, "sparse", random=True)
+
+
+_TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
+METHODS = {
+  "set": _drop_grow(sparse_optimizers.SparseSETOptimizer),
+  "static": _drop_grow(sparse_optimizers.SparseStaticOptimizer),
+  "momentum": _drop_grow(sparse_optimizers.SparseMomentumOptimizer),
+  "rigl": _drop_grow(
+    sparse_optimizers.SparseRigLOptimizer, initial_acc_scale=0.1
+  ),
+  "snip": Method(
+    sparse_optimizers.SparseSnipOptimizer, _TARGET, "dense", conserved=False
+  ),
+  "dnw": Method(
+    sparse_optimizers.SparseDNWOptimizer, _TARGET, "dense", conserved=False
+  ),
+  "prune": Method(
+    sparse_optimizers.SparsePruningOptimizer,
+    dict(
+      begin_step=0,
+      end_step=20,
+      frequency=FREQUENCY,
+      target_sparsity=SPARSITY,
+    ),
+    "dense",
+    conserved=False,
+  ),
+  "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
+  "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
+}
+MASKED = [name for name in METHODS if name != "baseline"]
+DROP_GROW = ["set", "static", "momentum", "rigl"]
+SCHEDULED = [*DROP_GROW, "prune"]
+
+
+def share_programs(optimizer: Any) -> Any:
+  """Leaves only the top-k compiled, once a size for the whole test session.
+
+  An optimizer compiles its update for itself, about a second each; what it
+  computes is the same. `test_eager_graph_and_xla_agree` compiles it.
+  """
   for compiled, plain in (
     ("_compiled_update", "_update_flat"),
     ("_compiled_mask", "_mask_flat"),
@@ -7,3 +104,149 @@ def share_programs(optimizer):
     if hasattr(optimizer, compiled):
       setattr(optimizer, compiled, getattr(optimizer, plain))
   return optimizer
+
+
+def make(name: str, inner: str = "momentum", **options: Any) -> Any:
+  """The optimizer of a row, without masks."""
+  method = METHODS[name]
+  return method.make(INNER[inner](), **{**method.arguments, **options})
+
+
+class Model(tf.Module):
+  """Two dense layers with biases, and ReLU between."""
+
+  def __init__(self, seed: int = 0, **variable_options: Any) -> None:
+    super().__init__()
+    rng = np.random.default_rng(seed)
+    self.kernels, self.biases = [], []
+    for i, shape in enumerate(zip(SIZES, SIZES[1:], strict=False), 1):
+      weights = rng.normal(size=shape).astype(np.float32)
+      bias = rng.normal(size=shape[1:]).astype(np.float32)
+      for values, variables, what in (
+        (weights, self.kernels, "weights"),
+        (0.1 * bias, self.biases, "biases"),
+      ):
+        name = f"layer{i}/{what}"
+        variables.append(tf.Variable(values, name=name, **variable_options))
+
+  def __call__(self, x: Any) -> Any:
+    hidden = tf.nn.relu(x @ self.kernels[0] + self.biases[0])
+    return hidden @ self.kernels[1] + self.biases[1]
+
+  @property
+  def all_variables(self) -> list[Any]:
+    return [*self.kernels, *self.biases]
+
+
+_RNG = np.random.default_rng(7)
+IMAGES = _RNG.normal(size=(64, BATCH, SIZES[0])).astype(np.float32)
+LABELS = _RNG.integers(SIZES[-1], size=(64, BATCH)).astype(np.int32)
+
+
+def losses(model: Model, x: Any, y: Any) -> Any:
+  """Cross-entropy of every example."""
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x))
+
+
+class Run:
+  """A model in training by one method.
+
+  Args:
+    name: row of the table.
+    inner: the wrapped optimizer.
+    share: whether to share the compiled programs of the session.
+    model_seed: seed of the initial weights.
+    given_masks: whether to take masks that do not depend on `seed`.
+    n_sparse: how many of the two kernels are sparse, from the first on.
+    **options: arguments of the sparse optimizer.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    inner: str = "momentum",
+    share: bool = True,
+    model_seed: int = 0,
+    given_masks: bool = False,
+    n_sparse: int = 2,
+    **options: Any,
+  ) -> None:
+    self.name = name
+    self.model = Model(model_seed)
+    self.step = tf.Variable(0, dtype=tf.int64, name="global_step")
+    self.optimizer = make(name, inner, **options)
+    if share:
+      share_programs(self.optimizer)
+    start, kernels = METHODS[name].start, self.model.kernels[:n_sparse]
+    if start == "dense":
+      self.optimizer.create_masks(kernels)
+    elif start == "sparse" and given_masks:
+      masks = {"layer1": np.eye(12, 8) == 0, "layer2": np.eye(8, 12) == 0}
+      self.optimizer.create_masks(kernels, masks)
+    elif start == "sparse":
+      self.optimizer.sparsify(kernels, "random", SPARSITY)
+
+  def gradients(self, i: Any) -> list[tuple[Any, Any]]:
+    """Gradients of the i-th batch, with their variables."""
+    variables = self.model.all_variables
+    x, y = (tf.gather(tf.constant(a), i) for a in (IMAGES, LABELS))
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(losses(self.model, x, y))
+    pairs = zip(tape.gradient(loss, variables), variables, strict=True)
+    return list(pairs)
+
+  def iterate(self, i: Any) -> None:
+    """One training iteration."""
+    self.optimizer.apply_gradients(self.gradients(i), self.step)
+
+  def train(self, n: int, start: int = 0) -> Run:
+    """Iterations with the batches from `start` on."""
+    for i in range(start, start + n):
+      self.iterate(i)
+    return self
+
+  def masks(self) -> list[np.ndarray]:
+    return [layer.mask.numpy() for layer in self.optimizer.layers]
+
+  def kernels(self) -> list[np.ndarray]:
+    return [kernel.numpy() for kernel in self.model.kernels]
+
+  def slots(self) -> dict[str, list[np.ndarray]]:
+    return {
+      name: [
+        self.optimizer.get_slot(layer.kernel, name).numpy()
+        for layer in self.optimizer.layers
+      ]
+      for name in self.optimizer.get_slot_names()
+    }
+
+  def last_update(self) -> int | None:
+    """The step of the last update; None where there is no schedule."""
+    if self.name not in SCHEDULED:
+      return None
+    return int(self.optimizer.last_update_step.numpy())
+
+  def state(self) -> dict[str, np.ndarray]:
+    """Everything, by name."""
+    named = {v.name: v.numpy() for v in (*self.model.all_variables, self.step)}
+    return named | {k: v.numpy() for k, v in self.optimizer.state().items()}
+
+
+def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:
+  """Two states with the same names, dtypes and bits."""
+  assert a.keys() == b.keys()
+  for name, value in a.items():
+    assert value.dtype == b[name].dtype, name
+    np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def assert_close(a: dict[str, Any], b: dict[str, Any]) -> None:
+  """Two states: masks and counters equal, all else up to rounding."""
+  assert a.keys() == b.keys()
+  for name, value in a.items():
+    if value.dtype.kind == "f":
+      np.testing.assert_allclose(
+        value, b[name], rtol=1e-4, atol=1e-5, err_msg=name
+      )
+    else:
+      np.testing.assert_array_equal(value, b[name], err_msg=name)

@@ -1,0 +1,128 @@
+"""Prints a Markdown table of the MNIST runs in a directory.
+
+  python scripts/mnist_table.py rigl_runs/mnist_table
+
+One row a method and sparsity, over all seeds. Nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import csv
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+_HEADER = (
+  "Method",
+  "Sparsity",
+  "Epochs",
+  "Seeds",
+  "Test accuracy, mean (%)",
+  "min..max (%)",
+  "Steps/s, median",
+)
+
+
+class Run(NamedTuple):
+  """A run in its directory.
+
+  Attributes:
+    method: its training method.
+    epochs: epochs of the whole run.
+    sparsity: share of zeros of all masks at the end, in [0, 1].
+    accuracy: test accuracy at the end, in [0, 1]; None before the end.
+    steps_per_second: of each epoch, without the evaluation.
+  """
+
+  method: str
+  epochs: int
+  sparsity: float
+  accuracy: float | None
+  steps_per_second: list[float]
+
+
+def read_run(directory: pathlib.Path) -> Run:
+  """Reads a run, finished or not."""
+  settings = json.loads((directory / "run.json").read_text())["settings"]
+  result_file = directory / "result.json"
+  result = json.loads(result_file.read_text()) if result_file.exists() else {}
+  metrics_file, rows = directory / "metrics.csv", []
+  if metrics_file.exists():
+    with metrics_file.open(newline="", encoding="utf-8") as file:
+      rows = list(csv.DictReader(file))
+  return Run(
+    settings["training_method"],
+    settings["num_epochs"],
+    result.get("sparsity", 0.0),
+    result.get("test_accuracy"),
+    [float(row["steps_per_second"]) for row in rows],
+  )
+
+
+def table(runs: Iterable[Run]) -> str:
+  """Makes the table of the finished runs, in the order of their accuracy."""
+  groups: dict[tuple, list[Run]] = collections.defaultdict(list)
+  for run in runs:
+    if run.accuracy is not None:
+      # Seeds may differ in the last connections, as rounding goes.
+      groups[run.method, f"{run.sparsity:.4f}", run.epochs].append(run)
+  rows = [
+    _row(*key, group)
+    for key, group in sorted(
+      groups.items(), key=lambda item: -_mean_accuracy(item[1])
+    )
+  ]
+  rule = ("---", *("---:" for _ in _HEADER[1:]))
+  return "\n".join(
+    "| " + " | ".join(cells) + " |" for cells in (_HEADER, rule, *rows)
+  )
+
+
+def _row(
+  method: str, sparsity: str, epochs: int, runs: list[Run]
+) -> tuple[str, ...]:
+  accuracies = [run.accuracy or 0.0 for run in runs]
+  speeds = [speed for run in runs for speed in run.steps_per_second]
+  return (
+    method,
+    sparsity,
+    str(epochs),
+    str(len(runs)),
+    f"{100 * _mean_accuracy(runs):.2f}",
+    f"{100 * min(accuracies):.2f}..{100 * max(accuracies):.2f}",
+    _speed(statistics.median(speeds)) if speeds else "",
+  )
+
+
+def _speed(value: float) -> str:
+  return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _mean_accuracy(runs: list[Run]) -> float:
+  return statistics.fmean(run.accuracy or 0.0 for run in runs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Prints the table of the directory that is given."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+  parser.add_argument("directory", type=pathlib.Path, help="holds the runs")
+  directory = parser.parse_args(arguments).directory
+  places = sorted(file.parent for file in directory.glob("*/run.json"))
+  if not places:
+    print(f"error: no runs in {str(directory)!r}.", file=sys.stderr)
+    return 1
+  runs = {place.name: read_run(place) for place in places}
+  print(table(runs.values()))
+  unfinished = [name for name, run in runs.items() if run.accuracy is None]
+  if unfinished:
+    print(f"\nNot finished: {', '.join(unfinished)}.")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,339 @@
+"""Promises that every method keeps; a method enters by a row of the table."""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sparse_methods
+import tensorflow as tf
+from sparse_methods import FREQUENCY, METHODS, Run
+
+N_ITERATIONS = 31
+RANDOM = [name for name, method in METHODS.items() if method.random]
+CONSERVED = [name for name in sparse_methods.MASKED if METHODS[name].conserved]
+
+every_method = pytest.mark.parametrize("name", METHODS)
+masked_method = pytest.mark.parametrize("name", sparse_methods.MASKED)
+
+
+@functools.cache
+def _history(name):
+  """What a run looks like before and after each iteration."""
+  run, rows = Run(name), []
+  for i in range(N_ITERATIONS + 1):
+    rows.append(
+      dict(
+        masks=run.masks(),
+        kernels=run.kernels(),
+        step=int(run.step.numpy()),
+        last_update=run.last_update(),
+      )
+    )
+    if i < N_ITERATIONS:
+      run.iterate(i)
+  return rows
+
+
+@functools.cache
+def _final_state(name):
+  return Run(name).train(N_ITERATIONS).state()
+
+
+# --- Sparsity -----------------------------------------------------------------
+
+
+@masked_method
+def test_weights_are_zero_where_the_mask_is_after_every_iteration(name):
+  for row in _history(name):
+    for mask, kernel in zip(row["masks"], row["kernels"], strict=True):
+      assert not np.any(kernel[~mask])
+      assert np.all(np.isfinite(kernel))
+  assert not all(mask.all() for mask in _history(name)[-1]["masks"])
+
+
+@pytest.mark.parametrize("name", CONSERVED)
+def test_number_of_connections_is_conserved(name):
+  for row in _history(name):
+    assert [np.count_nonzero(mask) for mask in row["masks"]] == [48, 48]
+
+
+@pytest.mark.parametrize("name", ["set", "momentum", "rigl"])
+def test_dynamic_masks_move_connections(name):
+  first, last = _history(name)[0]["masks"], _history(name)[-1]["masks"]
+  for before, after in zip(first, last, strict=True):
+    assert np.any(before & ~after) and np.any(~before & after)
+
+
+@pytest.mark.parametrize(
+  "inner", ["momentum", "nesterov", "adam", "adagrad", "rmsprop"]
+)
+@pytest.mark.parametrize(
+  "name", [n for n in sparse_methods.MASKED if n != "dnw"]
+)
+def test_slots_of_inactive_connections_stay_at_their_start(name, inner):
+  run = Run(
+    name, inner, **({"initial_acc_scale": 0.0} if name == "rigl" else {})
+  )
+  run.train(FREQUENCY + 4)
+  starts = {"accumulator": 0.1}
+  for slot, values in run.slots().items():
+    if slot == "rms":
+      continue  # It decays there; see the test of what new connections get.
+    for value, mask in zip(values, run.masks(), strict=True):
+      np.testing.assert_array_equal(
+        value[~mask], np.float32(starts.get(slot, 0.0))
+      )
+      assert np.any(value[mask] != starts.get(slot, 0.0))
+
+
+@pytest.mark.parametrize("inner", ["adam", "adagrad", "rmsprop"])
+def test_slots_of_new_connections_are_those_of_a_new_optimizer(inner):
+  run = Run("set", inner, begin_step=6, drop_fraction=1.0).train(5)
+  fresh = Run("set", inner).slots()
+  before = run.masks()
+  run.iterate(5)
+  for slot, values in run.slots().items():
+    for i, value in enumerate(values):
+      new = run.masks()[i] & ~before[i]
+      assert new.any()
+      np.testing.assert_array_equal(value[new], fresh[slot][i][new])
+
+
+def test_baseline_is_the_wrapped_optimizer():
+  run, plain = Run("baseline").train(4), Run("baseline")
+  inner = sparse_methods.INNER["momentum"]()
+  for i in range(4):
+    inner.apply_gradients(plain.gradients(i), plain.step)
+  for a, b in zip(run.kernels(), plain.kernels(), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+# --- Same bits ----------------------------------------------------------------
+
+
+@every_method
+def test_two_runs_with_one_seed_give_the_same_bits(name):
+  again = Run(name).train(N_ITERATIONS).state()
+  sparse_methods.assert_same_bits(_final_state(name), again)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_another_seed_gives_others(name):
+  one, other = (
+    Run(name, given_masks=True, seed=seed).train(FREQUENCY + 2)
+    for seed in (0, 1)
+  )
+  for a, b in zip(one.kernels(), other.kernels(), strict=True):
+    assert np.any(a != b)
+
+
+def _digests():
+  """A hash of the state after two updates, where there are random numbers."""
+  result = []
+  for name in (*RANDOM, "scratch"):
+    state = Run(name).train(FREQUENCY + 2).state()
+    everything = b"".join(k.encode() + v.tobytes() for k, v in state.items())
+    result.append(f"{name} {hashlib.sha256(everything).hexdigest()}")
+  return result
+
+
+def test_same_bits_in_another_process():
+  environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+  process = subprocess.run(
+    [sys.executable, __file__],
+    env=environment,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  assert process.stdout.split("\n")[:-1] == _digests()
+
+
+@pytest.mark.parametrize(
+  ("name", "inner"),
+  [
+    *((name, "momentum") for name in METHODS),
+    ("rigl", "adam"),
+    ("baseline", "adam"),
+  ],
+)
+def test_checkpoint_round_trip_goes_on_with_the_same_bits(
+  name, inner, tmp_path
+):
+  def checkpoint(run):
+    return tf.train.Checkpoint(
+      optimizer=run.optimizer, model=run.model, step=run.step
+    )
+
+  options = {"initial_acc_scale": 0.0} if name == "rigl" else {}
+  run = Run(name, inner, **options).train(FREQUENCY + 3)
+  path = checkpoint(run).write(str(tmp_path / "model"))
+  run.train(FREQUENCY + 3, FREQUENCY + 3)
+  fresh = Run(name, inner, model_seed=5, **options)
+  status = checkpoint(fresh).read(path)
+  status.assert_existing_objects_matched()
+  fresh.train(FREQUENCY + 3, FREQUENCY + 3)
+  status.assert_consumed()
+  sparse_methods.assert_same_bits(run.state(), fresh.state())
+
+
+# --- Ways to run --------------------------------------------------------------
+
+
+@functools.cache
+def _compiled(name, xla):
+  """A run as one program that is called again and again.
+
+  XLA takes its time, so one layer is enough there.
+  """
+  run = Run(name, share=xla, n_sparse=1 if xla else 2)
+  run.optimizer.create_slots(run.model.all_variables)
+  iterate = tf.function(run.iterate, jit_compile=xla)
+  for i in range(FREQUENCY + 4):
+    iterate(tf.constant(i))
+  return run, iterate.experimental_get_tracing_count()
+
+
+@every_method
+def test_eager_graph_and_xla_agree(name):
+  for xla in (False, True):
+    eager = Run(name, n_sparse=1 if xla else 2).train(FREQUENCY + 4)
+    compiled, _ = _compiled(name, xla)
+    sparse_methods.assert_close(eager.state(), compiled.state())
+
+
+@every_method
+def test_second_call_does_not_retrace(name):
+  assert [_compiled(name, xla)[1] for xla in (False, True)] == [1, 1]
+
+
+def _train_by_halves(run, step_fn, update_fn, n):
+  """A loop that plans on the host; `step_fn(i, n)` makes n gradient steps."""
+  optimizer, i = run.optimizer, 0
+  while i < n:
+    until = optimizer.steps_to_update(int(run.step.numpy()))
+    steps = n - i if until is None else min(until, n - i)
+    if steps:
+      step_fn(i, steps)
+      i += steps
+    if steps != until:
+      continue
+    if not optimizer.update_is_iteration:
+      update_fn(i - 1)
+    elif i < n:
+      update_fn(i)
+      i += 1
+
+
+def _halves(run):
+  def steps(i, n):
+    for j in tf.range(i, i + n):
+      run.optimizer.apply_masked_gradients(run.gradients(j), run.step)
+
+  def update(i):
+    run.optimizer.update_masks(run.gradients(i), run.step)
+
+  return steps, update
+
+
+@every_method
+def test_halves_chosen_on_the_host_equal_apply_gradients(name):
+  run = Run(name)
+  _train_by_halves(run, *_halves(run), N_ITERATIONS)
+  sparse_methods.assert_same_bits(_final_state(name), run.state())
+  assert int(run.step.numpy()) == _history(name)[-1]["step"]
+
+
+@every_method
+def test_halves_in_compiled_loops_equal_apply_gradients(name):
+  n = 2 * FREQUENCY + 3
+  run = Run(name)
+  steps, update = (tf.function(half) for half in _halves(run))
+  run.optimizer.create_slots(run.model.all_variables)
+  _train_by_halves(
+    run,
+    lambda i, n: steps(tf.constant(i), tf.constant(n)),
+    lambda i: update(tf.constant(i)),
+    n,
+  )
+  whole = Run(name).train(n)
+  sparse_methods.assert_close(whole.state(), run.state())
+
+
+def test_a_program_traced_before_the_first_step_resets_slots():
+  """An update is RigL's first iteration, before any slot is used."""
+  eager, graph = (Run("rigl", initial_acc_scale=0.0) for _ in range(2))
+  _train_by_halves(eager, *_halves(eager), FREQUENCY + 2)
+  _train_by_halves(graph, *map(tf.function, _halves(graph)), FREQUENCY + 2)
+  for run in (eager, graph):
+    for slot, mask in zip(run.slots()["momentum"], run.masks(), strict=True):
+      assert not np.any(slot[~mask])
+  for a, b in zip(eager.masks(), graph.masks(), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+# --- Schedule and state -------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sparse_methods.SCHEDULED)
+def test_nothing_is_updated_outside_of_the_window(name):
+  run = Run(name, begin_step=3, end_step=12, frequency=4)
+  updates, moved = [], []
+  for i in range(20):
+    masks, last = run.masks(), run.last_update()
+    run.iterate(i)
+    if run.last_update() != last:
+      updates.append(run.last_update())
+    if any(np.any(a != b) for a, b in zip(masks, run.masks(), strict=True)):
+      moved.append(run.last_update())
+      assert run.last_update() != last
+  assert updates == [3, 7, 11]
+  # The first pruning is to the sparsity 0, at begin_step.
+  expected = {"static": [], "prune": [7, 11]}
+  assert moved == expected.get(name, updates)
+
+
+OWN_STATE = {
+  "set": {"last_mask_update_step"},
+  "static": {"last_mask_update_step"},
+  "rigl": {"last_mask_update_step"},
+  "prune": {"last_mask_update_step"},
+  "momentum": {
+    "last_mask_update_step",
+    "layer1/weights/ExponentialMovingAverage",
+    "layer2/weights/ExponentialMovingAverage",
+  },
+  "snip": {"is_snipped"},
+  "dnw": {"layer1/weights/dense", "layer2/weights/dense"},
+}
+
+
+@every_method
+@pytest.mark.parametrize("inner", ["momentum", "adam"])
+def test_state_has_the_published_names(name, inner):
+  suffixes = {"momentum": ["Momentum"], "adam": ["Adam", "Adam_1"]}[inner]
+  kinds = [f"layer{i}/{what}" for i in (1, 2) for what in ("weights", "biases")]
+  expected = {f"{kind}/{suffix}" for kind in kinds for suffix in suffixes}
+  if inner == "adam":
+    expected |= {"beta1_power", "beta2_power"}
+  if name != "baseline":
+    expected |= {"layer1/mask", "layer2/mask"}
+  run = Run(name, inner, **({"grow_init": "zeros"} if name in RANDOM else {}))
+  run.train(2)
+  state = run.optimizer.state()
+  assert set(state) == expected | OWN_STATE.get(name, set())
+  assert len(state) == len(run.optimizer.variables())
+  for suffix, slot in zip(
+    suffixes, run.optimizer.get_slot_names(), strict=True
+  ):
+    kernel = run.model.kernels[0]
+    named = state[f"layer1/weights/{suffix}"]
+    assert named is run.optimizer.get_slot(kernel, slot)
+
+
+if __name__ == "__main__":
+  print("\n".join(_digests()))

@@ -1,0 +1,187 @@
+"""The rules of the source tree: who imports whom, sizes, docstrings, paths."""
+
+import ast
+import graphlib
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MAX_LINES = 450
+
+# What each part of the package may import of the others. A new part needs a
+# line here.
+NOTHING = frozenset()
+NUMBERS = frozenset({"mask_ops", "schedules", "sparse_utils"})
+CORE = NUMBERS | {"sparse_optimizers", "version"}
+LIBRARY = CORE | {"counting", "layers", "methods", "training"}
+MAY_IMPORT = {
+  "": frozenset({"version"}),  # rigl/__init__.py.
+  "version": NOTHING,
+  "mask_ops": NOTHING,
+  "schedules": NOTHING,
+  "sparse_utils": NOTHING,
+  "counting": NOTHING,
+  "layers": NOTHING,
+  "sparse_optimizers": NUMBERS,
+  "keras": CORE,
+  "training": CORE | {"layers"},
+  "methods": CORE | {"training"},
+  # Tasks import everything but each other.
+  "mnist": LIBRARY,
+  "cifar_resnet": LIBRARY,
+  "imagenet_resnet": LIBRARY,
+}
+# Parts that are pure numpy.
+WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
+
+
+def module_name(path):
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+  module_name(path): path for path in sorted((ROOT / "rigl").rglob("*.py"))
+}
+
+
+def part_of(module):
+  """The first component below `rigl`; empty for `rigl` itself."""
+  return (module.split(".") + [""])[1]
+
+
+def imports_of(module, text, modules=SOURCES):
+  """All imported modules; those of the package by their full names."""
+  tree = ast.parse(text)
+  package = module.split(".")
+  if modules.get(module, pathlib.Path()).name != "__init__.py":
+    package = package[:-1]
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      base = package[: len(package) - node.level + 1] if node.level else []
+      source = ".".join([*base, *filter(None, [node.module])])
+      for alias in node.names:
+        full = f"{source}.{alias.name}"
+        found.add(full if full in modules else source)
+  return found
+
+
+IMPORTS = {
+  module: imports_of(module, path.read_text())
+  for module, path in SOURCES.items()
+}
+
+
+def upward_imports(imports):
+  """(module, imported) of every import that the table does not allow."""
+  return [
+    (module, other)
+    for module, others in imports.items()
+    for other in sorted(others)
+    if other.split(".")[0] == "rigl"
+    and part_of(other) != part_of(module)
+    and part_of(other) not in MAY_IMPORT[part_of(module)]
+  ]
+
+
+def test_sources_are_found():
+  assert {"rigl", "rigl.mask_ops", "rigl.training.loop"} <= set(SOURCES)
+  assert "rigl.mask_ops" in IMPORTS["rigl.sparse_optimizers.drop_grow"]
+  assert "rigl.sparse_optimizers" in IMPORTS["rigl.training.loop"]
+
+
+def test_every_part_has_a_line_in_the_table():
+  assert {part_of(module) for module in SOURCES} <= set(MAY_IMPORT)
+
+
+def test_no_upward_imports():
+  assert upward_imports(IMPORTS) == []
+
+
+def test_the_table_allows_no_cycle():
+  graphlib.TopologicalSorter(MAY_IMPORT).prepare()
+
+
+@pytest.mark.parametrize(
+  "module, line",
+  [
+    ("rigl.mask_ops", "from rigl import sparse_optimizers"),
+    ("rigl.sparse_optimizers.rigl", "from rigl.training import loop"),
+    ("rigl.sparse_optimizers.rigl", "import rigl.methods"),
+    ("rigl.sparse_optimizers.rigl", "from ..training.loop import Loop"),
+    ("rigl.sparse_optimizers", "from ..methods import METHODS"),
+    ("rigl.training.loop", "def f():\n  from rigl.methods import METHODS"),
+    ("rigl.training.loop", "from rigl.mnist.settings import MnistSettings"),
+  ],
+)
+def test_an_upward_import_is_noticed(module, line):
+  assert upward_imports({module: imports_of(module, line)})
+
+
+def test_modules_do_not_import_in_a_cycle():
+  own = {
+    module: {other for other in others if other in SOURCES}
+    for module, others in IMPORTS.items()
+  }
+  graphlib.TopologicalSorter(own).prepare()
+
+
+def test_pure_parts_do_not_import_tensorflow():
+  using = {
+    module
+    for module, others in IMPORTS.items()
+    if part_of(module) in WITHOUT_TENSORFLOW
+    and {"tensorflow", "keras"} & {other.split(".")[0] for other in others}
+  }
+  assert using == set()
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_has_a_docstring_and_is_short(module):
+  text = SOURCES[module].read_text()
+  assert ast.get_docstring(ast.parse(text)), "no module docstring"
+  assert len(text.splitlines()) < MAX_LINES
+
+
+# Directories of one person's or one machine's.
+PRIVATE_PATH = re.compile(
+  r"(?<![\w.}>-])/(?:home|root|Users|work|workspace)/\w"
+)
+
+
+@pytest.mark.parametrize(
+  "text, private",
+  [
+    ("cd /" + "home/me/rigl", True),
+    ("data: '/" + "work/rigl'", True),
+    ("https://example.org/" + "work/rigl", False),
+    ("../" + "work/rigl", False),
+    ("path/to/" + "home/data", False),
+  ],
+)
+def test_private_paths_are_told_from_others(text, private):
+  assert bool(PRIVATE_PATH.search(text)) == private
+
+
+def test_no_file_names_a_private_directory():
+  patterns = ["*.py", "*.md", "*.sh", "*.toml", "*.gin", "*.txt", "*.yaml"]
+  listed = subprocess.run(
+    ["git", "ls-files", "-co", "--exclude-standard", *patterns, ".ci"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  if listed.returncode:
+    pytest.skip("not a git repository")
+  names = [n for n in listed.stdout.splitlines() if (ROOT / n).is_file()]
+  assert "run.sh" in names
+  found = [
+    name for name in names if PRIVATE_PATH.search((ROOT / name).read_text())
+  ]
+  assert found == []

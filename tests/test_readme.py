@@ -1,0 +1,78 @@
+"""Everything in the README runs, in a short form."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_README = (_ROOT / "README.md").read_text()
+_SHORT = ["--use_synthetic_data", "--num_epochs=2", "--maskupdate_frequency=5"]
+
+# The commands that other places run: this suite itself, .ci/run, and
+# tests/test_scripts.py.
+_ELSEWHERE = {"bash run.sh", "bash scripts/mnist.sh"}
+
+
+def _blocks(language):
+  return re.findall(rf"```{language}\n(.*?)```", _README, re.DOTALL)
+
+
+def _commands():
+  text = "\n".join(_blocks("bash")).replace("\\\n", " ")
+  return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def _shortened(command):
+  """The arguments of `bash run.sh python ...`, for this interpreter."""
+  words = shlex.split(command)
+  assert words[:3] == ["bash", "run.sh", "python"], command
+  script, *flags = words[3:]
+  flags = [
+    flag.replace("rigl_runs/", "").replace("configs/", f"{_ROOT}/configs/")
+    for flag in flags
+  ]
+  short = _SHORT if script.endswith("train_eval.py") else []
+  if "--mask_record_frequency=100" in flags:
+    flags[flags.index("--mask_record_frequency=100")] = (
+      "--mask_record_frequency=5"
+    )
+  return [sys.executable, str(_ROOT / script), *flags, *short]
+
+
+def test_python_example_runs_as_written(capsys):
+  (example,) = _blocks("python")
+  tf.random.set_seed(0)
+  exec(compile(example, "README.md", "exec"), {})
+  assert "weights 205 of 2048" in capsys.readouterr().out
+
+
+def test_example_is_short():
+  (example,) = _blocks("python")
+  body = example.split("\n\n")[-1]
+  assert len([line for line in body.splitlines() if line]) <= 16
+
+
+@pytest.mark.slow
+def test_every_command_runs_in_a_short_form(tmp_path):
+  commands = [c for c in _commands() if c not in _ELSEWHERE]
+  assert len(commands) >= 4
+  for command in commands:
+    done = subprocess.run(
+      _shortened(command), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+  assert (tmp_path / "records" / "mask_records_layer0.png").exists()
+
+
+def test_files_that_the_readme_names_exist():
+  names = re.findall(r"\]\((?!https?:)([^)#]+)\)", _README)
+  names += re.findall(
+    r"`((?:rigl|configs|scripts|tests|benchmarks)/[^`*<> ]*)`", _README
+  )
+  for name in names:
+    assert (_ROOT / name).exists(), name

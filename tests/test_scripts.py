@@ -1,0 +1,148 @@
+"""The scripts in scripts/, run as a user runs them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def environment(tmp_path):
+  """Variables that make run.sh take this interpreter and install nothing."""
+  requirements = "requirements.txt"
+  place = tmp_path / "environment"
+  (place / "bin").mkdir(parents=True)
+  python = place / "bin" / "python"
+  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+  python.chmod(0o755)
+  (place / ".installed").write_text(
+    (ROOT / requirements).read_text() + (ROOT / "pyproject.toml").read_text()
+  )
+  return {
+    **os.environ,
+    "RIGL_ENV": str(place),
+    "RIGL_REQUIREMENTS": requirements,
+  }
+
+
+def run_mnist(environment, tmp_path, **variables):
+  return subprocess.run(
+    ["bash", str(ROOT / "scripts" / "mnist.sh")],
+    env={**environment, **variables},
+    cwd=tmp_path,
+    stdin=subprocess.DEVNULL,
+    capture_output=True,
+    text=True,
+  )
+
+
+def table_rows(text):
+  lines = [line for line in text.splitlines() if line.startswith("|")]
+  return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+@pytest.mark.slow
+def test_mnist_trains_prints_a_table_and_resumes(environment, tmp_path):
+  variables = {
+    "EPOCHS": "1",
+    "METHODS": "rigl set",
+    "OUT": "runs",
+    "EXTRA_FLAGS": "--use_synthetic_data --maskupdate_frequency=4",
+  }
+  first = run_mnist(environment, tmp_path, **variables)
+  assert first.returncode == 0, first.stdout + first.stderr
+  assert "installing" not in first.stderr
+  _, _, *rows = table_rows(first.stdout)
+  assert {row[0] for row in rows} == {"rigl", "set"}
+  assert all(row[2:4] == ["1", "1"] for row in rows)
+  results = {
+    method: json.loads(
+      (tmp_path / "runs" / f"{method}_seed0" / "result.json").read_text()
+    )
+    for method in ("rigl", "set")
+  }
+  for method, sparsity, _, _, mean, span, speed in rows:
+    accuracy = f"{100 * results[method]['test_accuracy']:.2f}"
+    assert (mean, span) == (accuracy, f"{accuracy}..{accuracy}")
+    assert float(sparsity) == pytest.approx(results[method]["sparsity"], 1e-3)
+    assert float(speed) > 0
+  # The epoch's lines are in the logs, not on the screen.
+  assert "test loss" not in first.stdout
+  log = tmp_path / "runs" / "rigl_seed0.log"
+  assert "test loss" in log.read_text()
+
+  again = run_mnist(environment, tmp_path, **{**variables, "METHODS": "rigl"})
+  assert again.returncode == 0, again.stdout + again.stderr
+  assert "is finished" in log.read_text()
+  assert table_rows(again.stdout) == table_rows(first.stdout)
+
+  other = run_mnist(environment, tmp_path, **{**variables, "EPOCHS": "2"})
+  assert other.returncode == 1
+  assert "failed" in other.stdout
+  assert "holds another run" in other.stderr
+  assert "Traceback" not in other.stderr
+
+
+def test_mnist_refuses_an_unknown_method(environment, tmp_path):
+  result = run_mnist(environment, tmp_path, METHODS="rigl rigle")
+  assert result.returncode == 2
+  assert "configs/mnist/rigle.gin" in result.stderr
+  assert not (tmp_path / "rigl_runs").exists()
+
+
+def make_run(directory, method, seed, accuracy, sparsity=0.9, epochs=5):
+  """Writes what the training script leaves of a run."""
+  place = directory / f"{method}_seed{seed}"
+  place.mkdir(parents=True)
+  settings = {"training_method": method, "num_epochs": epochs, "seed": seed}
+  (place / "run.json").write_text(json.dumps({"settings": settings}))
+  (place / "metrics.csv").write_text(
+    "iteration,steps_per_second\n600,100.0\n1200,300.0\n1800,200.0\n"
+  )
+  if accuracy is not None:
+    result = {"test_accuracy": accuracy, "sparsity": sparsity}
+    (place / "result.json").write_text(json.dumps(result))
+
+
+def run_table(directory):
+  return subprocess.run(
+    [sys.executable, str(ROOT / "scripts" / "mnist_table.py"), str(directory)],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_table_has_mean_and_range_over_seeds(tmp_path):
+  make_run(tmp_path, "set", 0, 0.90)
+  make_run(tmp_path, "set", 1, 0.92)
+  make_run(tmp_path, "rigl", 0, 0.95)
+  make_run(tmp_path, "prune", 0, None)
+  result = run_table(tmp_path)
+  assert result.returncode == 0, result.stderr
+  header, _, *rows = table_rows(result.stdout)
+  assert header[0] == "Method"
+  assert rows == [
+    ["rigl", "0.9000", "5", "1", "95.00", "95.00..95.00", "200"],
+    ["set", "0.9000", "5", "2", "91.00", "90.00..92.00", "200"],
+  ]
+  assert "Not finished: prune_seed0." in result.stdout
+
+
+def test_runs_of_other_length_or_sparsity_have_their_own_rows(tmp_path):
+  make_run(tmp_path, "set", 0, 0.90)
+  make_run(tmp_path, "set", 1, 0.92, epochs=6)
+  make_run(tmp_path, "set", 2, 0.94, sparsity=0.8)
+  rows = table_rows(run_table(tmp_path).stdout)[2:]
+  assert [row[3] for row in rows] == ["1", "1", "1"]
+
+
+def test_table_without_runs_is_an_error_in_one_line(tmp_path):
+  result = run_table(tmp_path)
+  assert result.returncode == 1
+  assert result.stderr.startswith("error: no runs in")
+  assert len(result.stderr.splitlines()) == 1

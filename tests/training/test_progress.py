@@ -1,0 +1,75 @@
+import os
+import pty
+import re
+import sys
+import types
+
+import pytest
+
+from rigl.training import progress
+from rigl.training.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  now = types.SimpleNamespace(seconds=100.0)
+  fake = types.SimpleNamespace(monotonic=lambda: now.seconds)
+  monkeypatch.setattr(progress, "time", fake)
+  return now
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+  """Makes the standard error a terminal; gives what was shown on it."""
+  master, slave = pty.openpty()
+  monkeypatch.setattr(sys, "stderr", os.fdopen(slave, "w"))
+  yield lambda: os.read(master, 10**6).decode()
+  sys.stderr.close()
+  os.close(master)
+
+
+def test_without_a_terminal_lines_are_plain(capsys):
+  shown = Progress(20)
+  shown.advance(5)
+  shown.say("epoch 1")
+  shown.close()
+  out, err = capsys.readouterr()
+  assert re.fullmatch(r"epoch 1  \[\d\d:\d\d left\]\n", out)
+  assert err == ""
+
+
+def test_without_a_terminal_lines_tell_the_remaining_time(capsys, clock):
+  shown = Progress(20)
+  shown.advance(5)
+  clock.seconds += 10  # Two seconds an iteration, 15 to go.
+  shown.say("epoch 1")
+  shown.advance(15)
+  shown.say("epoch 4")
+  assert capsys.readouterr().out == (
+    "epoch 1  [00:30 left]\nepoch 4  [00:00 left]\n"
+  )
+
+
+def test_resumed_run_estimates_by_its_own_iterations(capsys, clock):
+  shown = Progress(1000, initial=900)
+  shown.advance(10)
+  clock.seconds += 20
+  shown.say("line")
+  assert capsys.readouterr().out == "line  [03:00 left]\n"
+
+
+def test_nothing_done_yet_gives_an_estimate_as_well(capsys):
+  Progress(10, initial=10).say("line")
+  assert "[00:00 left]" in capsys.readouterr().out
+
+
+def test_on_a_terminal_there_is_a_bar(capsys, terminal):
+  shown = Progress(20, initial=5)
+  shown.advance(5)
+  shown.say("epoch 1")
+  shown.advance(10)
+  shown.close()
+  screen = terminal()
+  assert "\r" in screen and "100%" in screen and "20/20" in screen
+  assert "25%" in screen  # Where the resumed run began.
+  assert capsys.readouterr().out == "epoch 1\n"
