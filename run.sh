@@ -10,19 +10,26 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 
 env_dir=${RIGL_ENV:-$root/env}
+if [[ $env_dir != /* ]]; then
+  env_dir=$call_dir/$env_dir
+fi
 requirements=${RIGL_REQUIREMENTS:-requirements.txt}
 
+# PYTHON is taken at its word; without it the first one that fits.
 find_python() {
-  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 \
-    python3.10; do
-    if [ -n "$candidate" ] && "$candidate" -c 'import sys
+  local candidates=(python3 python3.13 python3.12 python3.11 python3.10)
+  if [ -n "${PYTHON:-}" ]; then
+    candidates=("$PYTHON")
+  fi
+  for candidate in "${candidates[@]}"; do
+    if "$candidate" -c 'import sys
 sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
   echo "run.sh: Python 3.10 to 3.13 is needed and was not found; set PYTHON" \
-    "to its path." >&2
+    "to its path${PYTHON:+ ($PYTHON is not)}." >&2
   exit 1
 }
 

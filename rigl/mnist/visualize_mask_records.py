@@ -6,11 +6,10 @@ recording itself lives in `mask_records` and in the training script.
 
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +18,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from rigl.mnist.mask_records import MaskRecords
+from rigl.training import command_line
 
 FLAGS = flags.FLAGS
 
@@ -251,33 +251,15 @@ def _draw() -> list[pathlib.Path]:
 
 def main(arguments: Sequence[str]) -> None:
   """Draws what the flags say and prints the paths of the two files."""
-  try:
-    if len(arguments) > 1:
-      raise ValueError(f"expected only flags, got {arguments[1]!r}.")
+  del arguments
+  with command_line.one_line_errors():
     for path in _draw():
       print(path)
-  except (ValueError, OSError) as error:
-    _fail(error)
 
 
 def run() -> None:
   """Runs the script with the command line of this process."""
-  if "records_path" not in FLAGS:
-    define_flags()
-  app.run(main, flags_parser=_parse_flags)
-
-
-def _parse_flags(arguments: Sequence[str]) -> list[str]:
-  try:
-    return FLAGS(arguments)
-  except flags.Error as error:
-    _fail(error)
-    raise
-
-
-def _fail(error: Exception) -> None:
-  print(f"error: {error}", file=sys.stderr)
-  sys.exit(1)
+  command_line.run(main, define_flags)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,12 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(prefix)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
-  except (tf.errors.OpError, RuntimeError, ValueError) as error:
+  except (
+    tf.errors.OpError,
+    RuntimeError,
+    ValueError,
+    LookupError,  # The data file is too short.
+  ) as error:
     text = str(error).splitlines()[0]
     raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
 

@@ -6,11 +6,12 @@ the settings mean is said by the scripts.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -120,12 +121,35 @@ def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
   for path in files:
     if not os.path.exists(path):
       raise ValueError(f"`--gin_config`: there is no file {path!r}.")
-    gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
+    with _one_line_gin_errors(f"`--gin_config`: {path!r}"), _inside(path):
+      gin.parse_config_file(os.path.basename(path))
+  for binding in bindings:
+    with _one_line_gin_errors(f"`--gin_bindings`: {binding!r}"):
+      gin.parse_config(binding)
+
+
+@contextlib.contextmanager
+def _inside(path: str) -> Iterator[None]:
+  """Works in the directory of a file, where its includes are looked for."""
+  before = os.getcwd()
+  os.chdir(os.path.dirname(path) or ".")
   try:
-    gin.parse_config_files_and_bindings(list(files), list(bindings))
-  except (ValueError, SyntaxError, OSError, ImportError) as error:
+    yield
+  finally:
+    os.chdir(before)
+
+
+@contextlib.contextmanager
+def _one_line_gin_errors(where: str) -> Iterator[None]:
+  """Turns gin's errors into a ValueError of one line that names the place."""
+  try:
+    yield
+  except (ValueError, SyntaxError, OSError) as error:
     text = " ".join(str(error).split())
-    raise ValueError(f"`--gin_config`/`--gin_bindings`: {text}") from error
+    line = (getattr(error, "text", None) or "").strip()
+    raise ValueError(
+      f"{where}: {text}" + (f" in {line!r}" if line else "")
+    ) from error
 
 
 def check(settings: Any) -> None:
@@ -170,12 +194,12 @@ def run_identity(settings: Any) -> dict[str, Any]:
   Returns:
     A dict that survives JSON.
   """
-  identity = {
-    # A float may have been given as an int, which JSON writes differently.
-    field.name: type(field.default)(getattr(settings, field.name))
-    for field in dataclasses.fields(settings)
-    if field.metadata["defines_run"]
-  }
+  identity = {}
+  for field in dataclasses.fields(settings):
+    if field.metadata["defines_run"]:
+      # A float may have been given as an int, which JSON writes differently.
+      kind: Any = type(field.default)
+      identity[field.name] = kind(getattr(settings, field.name))
   own = type(settings).__name__ + "."
   bindings = [
     line

@@ -179,7 +179,7 @@ BAD_FLAGS = [
   ("--records_path=text.npz", "`text.npz` is not a mask-record file"),
   ("--records_path=empty.npz", "`empty.npz` holds no masks"),
   ("--no_such_flag=1", "no_such_flag"),
-  ("stray", "expected only flags, got 'stray'"),
+  ("stray", "only flags are understood, got 'stray'"),
 ]
 
 # Runs `run` once for each line of standard input, in one process.
@@ -187,12 +187,13 @@ MANY_RUNS = """
 import sys
 from absl.testing import flagsaver
 from rigl.mnist import visualize_mask_records as visualize
+from rigl.training import command_line
 visualize.define_flags()
 for line in sys.stdin.read().splitlines():
   sys.argv = ["script", *line.split(" ")]
   with flagsaver.flagsaver():
     try:
-      visualize.run()
+      command_line.run(visualize.main, lambda: None)
     except SystemExit as end:
       print(end.code, file=sys.stderr)
 """

@@ -1,7 +1,12 @@
+import contextlib
+import fcntl
+import io
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 import types
 
 import pytest
@@ -18,13 +23,18 @@ def clock(monkeypatch):
   return now
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def terminal(monkeypatch):
-  """Makes the standard error a terminal; gives what was shown on it."""
+  """Makes the standard error a terminal; its screen shows what was written."""
   master, slave = pty.openpty()
-  monkeypatch.setattr(sys, "stderr", os.fdopen(slave, "w"))
-  yield lambda: os.read(master, 10**6).decode()
-  sys.stderr.close()
+  size = struct.pack("HHHH", 24, 80, 0, 0)  # A fresh one has no columns.
+  fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
+  screen = io.StringIO()
+  with os.fdopen(slave, "w") as stderr, monkeypatch.context() as patch:
+    patch.setattr(sys, "stderr", stderr)
+    yield screen
+    stderr.flush()
+    screen.write(os.read(master, 10**6).decode())
   os.close(master)
 
 
@@ -63,13 +73,13 @@ def test_nothing_done_yet_gives_an_estimate_as_well(capsys):
   assert "[00:00 left]" in capsys.readouterr().out
 
 
-def test_on_a_terminal_there_is_a_bar(capsys, terminal):
-  shown = Progress(20, initial=5)
-  shown.advance(5)
-  shown.say("epoch 1")
-  shown.advance(10)
-  shown.close()
-  screen = terminal()
-  assert "\r" in screen and "100%" in screen and "20/20" in screen
-  assert "25%" in screen  # Where the resumed run began.
+def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
+  with terminal(monkeypatch) as screen:
+    shown = Progress(20, initial=5)
+    shown.advance(5)
+    shown.say("epoch 1")
+    shown.advance(10)
+    shown.close()
+  for part in ("\r", "100%", "20/20", "25%"):  # It began at 25 %.
+    assert part in screen.getvalue()
   assert capsys.readouterr().out == "epoch 1\n"
