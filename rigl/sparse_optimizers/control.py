@@ -24,23 +24,22 @@ def branch(
   Args:
     condition: bool scalar.
     if_true: makes operations.
-    if_false: makes operations, and may be left out. Gradient steps in a
-      branch are impossible in a graph under `tf.distribute` with several
-      replicas.
+    if_false: makes operations, and may be left out.
 
   Returns:
     In a graph, the operation that runs the chosen one.
 
   Raises:
-    RuntimeError: in that case.
+    RuntimeError: in a graph under `tf.distribute` with several replicas, where
+      variables cannot be assigned in a branch.
   """
   if tf.executing_eagerly():
     chosen = if_true if bool(condition) else if_false
     return chosen() if chosen else None
-  if if_false and num_replicas() > 1:
+  if num_replicas() > 1:
     raise RuntimeError(
-      "apply_gradients cannot choose between a gradient step and a mask "
-      "update inside a replica of tf.distribute. Choose on the host by "
+      "apply_gradients cannot choose whether masks are updated inside a "
+      "replica of tf.distribute. Choose on the host by "
       "steps_to_update and call apply_masked_gradients or update_masks."
     )
   result = tf.cond(

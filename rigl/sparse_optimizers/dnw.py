@@ -38,7 +38,7 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
 
   def _prepare_layer(self, layer: layers.SparseLayer) -> None:
     self._dense[layer.name] = self._new_state(
-      layer.kernel.read_value(), f"{layers.bare_name(layer.kernel)}/dense"
+      layer.kernel.read_value(), f"{layer.kernel_name}/dense"
     )
 
   def apply_masked_gradients(

@@ -252,7 +252,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
   def _prepare_layer(self, layer: layers.SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
-        layer.kernel.read_value(), f"{layers.bare_name(layer.kernel)}/initial"
+        layer.kernel.read_value(), f"{layer.kernel_name}/initial"
       )
 
   # What a method says.

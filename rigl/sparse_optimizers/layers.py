@@ -34,6 +34,14 @@ class SparseLayer:
   mask: Variable
 
   @property
+  def kernel_name(self) -> str:
+    """The kernel's name where it is that of the layer, else one made of it."""
+    path = bare_name(self.kernel)
+    if path == self.name or path.startswith(f"{self.name}/"):
+      return path
+    return f"{self.name}/weights"
+
+  @property
   def name_hash(self) -> int:
     """CRC-32 of the name: the same in every process, unlike hash()."""
     return zlib.crc32(self.name.encode())

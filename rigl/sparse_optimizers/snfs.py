@@ -77,7 +77,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     super()._prepare_layer(layer)
     self._averages[layer.name] = self._new_state(
       np.zeros(layer.kernel.shape, layer.kernel.dtype.as_numpy_dtype),
-      f"{layers.bare_name(layer.kernel)}/ExponentialMovingAverage",
+      f"{layer.kernel_name}/ExponentialMovingAverage",
     )
 
   def apply_masked_gradients(

@@ -83,10 +83,11 @@ class RunDirectory:
       raise ValueError(f"`{file}` is damaged ({error}).") from error
 
   def finish(self, result: dict[str, Any]) -> None:
-    """Records the result: the run is finished."""
+    """Records the result: the run is finished, and the directory released."""
     files.write_text(
       self.path / _RESULT_FILE, json.dumps(result, indent=2) + "\n"
     )
+    self.close()
 
   def _check_owner(self) -> None:
     if self.path.exists() and not self.path.is_dir():

@@ -126,6 +126,8 @@ def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
   for binding in bindings:
     with _one_line_gin_errors(f"`--gin_bindings`: {binding!r}"):
       gin.parse_config(binding)
+  with _one_line_gin_errors("`--gin_config`/`--gin_bindings`"):
+    gin.finalize()  # Finds macros without a value.
 
 
 @contextlib.contextmanager
@@ -144,7 +146,7 @@ def _one_line_gin_errors(where: str) -> Iterator[None]:
   """Turns gin's errors into a ValueError of one line that names the place."""
   try:
     yield
-  except (ValueError, SyntaxError, OSError) as error:
+  except (ValueError, SyntaxError, OSError, ImportError) as error:
     text = " ".join(str(error).split())
     line = (getattr(error, "text", None) or "").strip()
     raise ValueError(

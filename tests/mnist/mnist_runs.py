@@ -7,17 +7,22 @@ top-k is compiled by XLA, which costs seconds a run otherwise.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mask_records import MaskRecords
+from rigl.mnist.settings import MnistSettings
 from rigl.training import checkpoints, command_line
+from rigl.training.run_directory import RunDirectory
 
 SCRIPT = pathlib.Path(mnist_train_eval.__file__)
 EPOCH = 10
@@ -58,22 +63,45 @@ class Shell:
     self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
   ) -> None:
     self._monkeypatch, self._capsys = monkeypatch, capsys
+    self._locks: list[Any] = []
+    take_lock = RunDirectory._take_lock
+
+    def noting(directory: RunDirectory) -> Any:
+      self._locks.append(take_lock(directory))
+      return self._locks[-1]
+
+    monkeypatch.setattr(RunDirectory, "_take_lock", noting)
 
   def __call__(self, *arguments: Any) -> Outcome:
     argv = [str(SCRIPT), *map(str, arguments)]
     self._monkeypatch.setattr(sys, "argv", argv)
     self._capsys.readouterr()
+    code = None
     try:
       command_line.run(mnist_train_eval.main, mnist_train_eval.define_flags)
     except SystemExit as error:
-      return Outcome(error.code or 0, *self._capsys.readouterr())
-    raise AssertionError("the script must exit")
+      code = error.code or 0
+    finally:
+      forget_flags()
+      for lock in self._locks:
+        lock.close()  # As the end of a process does.
+    assert code is not None
+    return Outcome(code, *self._capsys.readouterr())
 
   def train(self, path: pathlib.Path, *arguments: Any) -> str:
     """Runs it on synthetic data in a directory; returns what it printed."""
     outcome = self(*SHORT, f"--save_path={path}", *arguments)
     assert outcome.code == 0, outcome.err
     return outcome.out
+
+
+def forget_flags() -> None:
+  """Removes the script's flags, so that they can be defined again."""
+  names = [field.name for field in dataclasses.fields(MnistSettings)]
+  for name in (*names, "gin_config", "gin_bindings"):
+    if name in flags.FLAGS:
+      delattr(flags.FLAGS, name)
+  gin.clear_config()
 
 
 @pytest.fixture

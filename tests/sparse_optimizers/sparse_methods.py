@@ -106,7 +106,7 @@ def share_programs(optimizer: Any) -> Any:
   return optimizer
 
 
-def make(name: str, inner: str = "momentum", **options: Any) -> Any:
+def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
   """The optimizer of a row, without masks."""
   method = METHODS[name]
   return method.make(INNER[inner](), **{**method.arguments, **options})
@@ -158,6 +158,7 @@ class Run:
     model_seed: seed of the initial weights.
     given_masks: whether to take masks that do not depend on `seed`.
     n_sparse: how many of the two kernels are sparse, from the first on.
+    aggregation: of the model's variables, under `tf.distribute`.
     **options: arguments of the sparse optimizer.
   """
 
@@ -169,11 +170,17 @@ class Run:
     model_seed: int = 0,
     given_masks: bool = False,
     n_sparse: int = 2,
+    aggregation: Any = tf.VariableAggregation.ONLY_FIRST_REPLICA,
     **options: Any,
   ) -> None:
     self.name = name
-    self.model = Model(model_seed)
-    self.step = tf.Variable(0, dtype=tf.int64, name="global_step")
+    self.model = Model(model_seed, aggregation=aggregation)
+    self.step = tf.Variable(
+      0,
+      dtype=tf.int64,
+      name="global_step",
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
     self.optimizer = make(name, inner, **options)
     if share:
       share_programs(self.optimizer)
@@ -187,11 +194,19 @@ class Run:
       self.optimizer.sparsify(kernels, "random", SPARSITY)
 
   def gradients(self, i: Any) -> list[tuple[Any, Any]]:
-    """Gradients of the i-th batch, with their variables."""
+    """Gradients of the i-th batch, or a replica's part, with variables."""
+    replica = tf.distribute.get_replica_context()
+    parts = replica.num_replicas_in_sync
+    x, y = (
+      tf.gather(
+        tf.reshape(tf.gather(a, i), (parts, BATCH // parts, *a.shape[2:])),
+        replica.replica_id_in_sync_group,
+      )
+      for a in (IMAGES, LABELS)
+    )
     variables = self.model.all_variables
-    x, y = (tf.gather(tf.constant(a), i) for a in (IMAGES, LABELS))
     with tf.GradientTape() as tape:
-      loss = tf.reduce_mean(losses(self.model, x, y))
+      loss = tf.reduce_sum(losses(self.model, x, y)) / BATCH
     pairs = zip(tape.gradient(loss, variables), variables, strict=True)
     return list(pairs)
 
@@ -230,6 +245,36 @@ class Run:
     """Everything, by name."""
     named = {v.name: v.numpy() for v in (*self.model.all_variables, self.step)}
     return named | {k: v.numpy() for k, v in self.optimizer.state().items()}
+
+
+def train_by_halves(
+  run: Run,
+  step_fn: Callable[[int, int], None],
+  update_fn: Callable[[int], None],
+  n: int,
+) -> None:
+  """Makes `n` iterations by a loop that plans on the host.
+
+  Args:
+    run: what to train.
+    step_fn: makes gradient steps with batch `i` and so on, as many as told.
+    update_fn: updates masks, with batch `i` where that needs a gradient.
+    n: number of iterations.
+  """
+  optimizer, i = run.optimizer, 0
+  while i < n:
+    until = optimizer.steps_to_update(int(run.step.numpy()))
+    steps = n - i if until is None else min(until, n - i)
+    if steps:
+      step_fn(i, steps)
+      i += steps
+    if steps != until:
+      continue
+    if not optimizer.update_is_iteration:
+      update_fn(i - 1)
+    elif i < n:
+      update_fn(i)
+      i += 1
 
 
 def assert_same_bits(a: dict[str, Any], b: dict[str, Any]) -> None:

@@ -207,24 +207,6 @@ def test_second_call_does_not_retrace(name):
   assert [_compiled(name, xla)[1] for xla in (False, True)] == [1, 1]
 
 
-def _train_by_halves(run, step_fn, update_fn, n):
-  """A loop that plans on the host; `step_fn(i, n)` makes n gradient steps."""
-  optimizer, i = run.optimizer, 0
-  while i < n:
-    until = optimizer.steps_to_update(int(run.step.numpy()))
-    steps = n - i if until is None else min(until, n - i)
-    if steps:
-      step_fn(i, steps)
-      i += steps
-    if steps != until:
-      continue
-    if not optimizer.update_is_iteration:
-      update_fn(i - 1)
-    elif i < n:
-      update_fn(i)
-      i += 1
-
-
 def _halves(run):
   """Makes steps `i` to `i + n`; updates with batch `i`."""
 
@@ -252,7 +234,7 @@ def _compiled_halves(run):
 @every_method
 def test_halves_chosen_on_the_host_equal_apply_gradients(name):
   run = Run(name)
-  _train_by_halves(run, *_halves(run), N_ITERATIONS)
+  sparse_methods.train_by_halves(run, *_halves(run), N_ITERATIONS)
   sparse_methods.assert_same_bits(_final_state(name), run.state())
 
 
@@ -261,7 +243,7 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
   n = 2 * FREQUENCY + 3
   run = Run(name)
   run.optimizer.create_slots(run.model.all_variables)
-  _train_by_halves(run, *_compiled_halves(run), n)
+  sparse_methods.train_by_halves(run, *_compiled_halves(run), n)
   whole = Run(name).train(n)
   sparse_methods.assert_close(whole.state(), run.state())
 
@@ -269,8 +251,8 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
 def test_a_program_traced_before_the_first_step_resets_slots():
   """An update is RigL's first iteration, before any slot is used."""
   eager, graph = (Run("rigl", initial_acc_scale=0.0) for _ in range(2))
-  _train_by_halves(eager, *_halves(eager), FREQUENCY + 2)
-  _train_by_halves(graph, *_compiled_halves(graph), FREQUENCY + 2)
+  sparse_methods.train_by_halves(eager, *_halves(eager), FREQUENCY + 2)
+  sparse_methods.train_by_halves(graph, *_compiled_halves(graph), FREQUENCY + 2)
   for run in (eager, graph):
     for slot, mask in zip(run.slots()["momentum"], run.masks(), strict=True):
       assert not np.any(slot[~mask])

@@ -169,11 +169,10 @@ def test_owner_is_checked_again_under_the_lock(path, monkeypatch):
   stop(path, rate=0.2)
 
 
-def test_result_makes_a_run_finished(path):
+def test_result_makes_a_run_finished_and_releases_the_directory(path):
   directory = start(path)
   assert directory.result() is None
   directory.finish({"accuracy": 0.5})
-  directory.close()
   assert start(path).result() == {"accuracy": 0.5}
 
 

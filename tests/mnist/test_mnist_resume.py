@@ -1,0 +1,297 @@
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tensorflow as tf
+from mnist_runs import (
+  SCRIPT,
+  SHORT,
+  assert_same_run,
+  metrics,
+  records,
+  shell,
+  without_xla,
+)
+
+from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.training import checkpoints
+
+__all__ = ["shell", "without_xla"]  # Fixtures.
+
+COMMON = (
+  "--num_epochs=4",
+  "--checkpoint_epochs=1",
+  "--maskupdate_frequency=7",
+  "--mask_record_frequency=5",
+)
+SLOWER = ["momentum", "prune", "snip", "dnw", "set", "static"]
+METHODS = ["rigl", "baseline"] + [
+  pytest.param(method, marks=pytest.mark.slow) for method in SLOWER
+]
+
+
+class Killed(BaseException):
+  """Ends a run as no code of ours handles it."""
+
+
+def kill_at(monkeypatch, owner, name, nth, before=True):
+  """Makes the nth call of a function end the run, before or after it."""
+  function, calls = getattr(owner, name), []
+
+  def wrapper(*args, **kwargs):
+    calls.append(name)
+    if before and len(calls) == nth:
+      raise Killed
+    result = function(*args, **kwargs)
+    if len(calls) == nth:
+      raise Killed
+    return result
+
+  monkeypatch.setattr(owner, name, wrapper)
+  return calls
+
+
+def train_killed(shell, monkeypatch, path, *arguments, kills):
+  """Trains with one kill after the other, and then to the end."""
+  for kill in kills:
+    with monkeypatch.context() as patch:
+      kill_at(patch, *kill)
+      with pytest.raises(Killed):
+        shell.train(path, *arguments)
+  return shell.train(path, *arguments)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  """Runs that are made once a method and compared with by several tests."""
+  return tmp_path_factory.mktemp("undisturbed")
+
+
+def reference(shell, undisturbed, method):
+  path = undisturbed / method
+  if not path.exists():
+    shell.train(path, *COMMON, f"--training_method={method}")
+  return path
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("method", METHODS)
+def test_run_killed_several_times_ends_with_the_same_bits(
+  shell, monkeypatch, tmp_path, undisturbed, method
+):
+  kills = [
+    (MnistRun, "_report", 2),  # After one checkpoint.
+    (MnistRun, "_save", 2, False),  # The first one is at the start.
+  ]
+  arguments = (*COMMON, f"--training_method={method}")
+  out = train_killed(shell, monkeypatch, tmp_path, *arguments, kills=kills)
+  assert "Resumed at iteration" in out
+  assert_same_run(tmp_path, reference(shell, undisturbed, method))
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize(
+  ("kill", "resumed_at"),
+  [
+    ((MnistRun, "_save", 1), None),
+    ((MnistRun, "_report", 1), None),
+    ((MnistRun, "_record", 4), 10),
+    ((MnistRun, "_report", 3, False), 20),
+    ((MnistRun, "_save", 4, False), 30),
+    ((MnistRun, "_result", 1), 40),
+  ],
+)
+def test_run_killed_anywhere_goes_on_from_its_newest_checkpoint(
+  shell, monkeypatch, tmp_path, undisturbed, kill, resumed_at
+):
+  arguments = (*COMMON, "--training_method=scratch")
+  out = train_killed(shell, monkeypatch, tmp_path, *arguments, kills=[kill])
+  if resumed_at is None:
+    assert "Resumed" not in out
+  else:
+    assert f"Resumed at iteration {resumed_at}." in out
+  assert_same_run(tmp_path, reference(shell, undisturbed, "scratch"))
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_run_resumes_whether_or_not_it_goes_on_saving(
+  shell, monkeypatch, tmp_path, undisturbed
+):
+  arguments = (*COMMON, "--training_method=scratch")
+  with monkeypatch.context() as patch:
+    kill_at(patch, MnistRun, "_report", 3)
+    with pytest.raises(Killed):
+      shell.train(tmp_path, *arguments)
+  with monkeypatch.context() as patch:
+    kill_at(patch, MnistRun, "_report", 2)
+    with pytest.raises(Killed):
+      shell.train(tmp_path, *arguments, "--save_model=false")
+  assert checkpoints.list_numbers(tmp_path) == [10, 20]
+  out = shell.train(tmp_path, *arguments)
+  assert "Resumed at iteration 20." in out
+  assert_same_run(tmp_path, reference(shell, undisturbed, "scratch"))
+
+
+def damage(path):
+  os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.usefixtures("without_xla")
+def test_damaged_newest_checkpoint_costs_only_its_iterations(
+  shell, tmp_path, undisturbed
+):
+  arguments = (*COMMON, "--training_method=scratch")
+  shell.train(tmp_path, *arguments)
+  (tmp_path / "result.json").unlink()
+  damage(tmp_path / "model.ckpt-40.data-00000-of-00001")
+  assert "Resumed at iteration 30." in shell.train(tmp_path, *arguments)
+  assert_same_run(tmp_path, reference(shell, undisturbed, "scratch"))
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize(
+  "name",
+  [
+    "mask_records.npz",
+    "model.ckpt-*.data-00000-of-00001",
+    "run.json",
+  ],
+)
+@pytest.mark.parametrize("how", ["damaged", "missing"])
+def test_run_with_damaged_files_stops_with_one_line_naming_them(
+  shell, tmp_path, name, how
+):
+  arguments = (
+    "--training_method=scratch",
+    "--mask_record_frequency=5",
+    f"--save_path={tmp_path}",
+    *SHORT,
+    "--num_epochs=1",
+  )
+  assert shell(*arguments).code == 0
+  (tmp_path / "result.json").unlink()
+  for path in tmp_path.glob(name):
+    path.unlink() if how == "missing" else damage(path)
+  before = {p: p.read_bytes() for p in tmp_path.glob("*.*") if p.is_file()}
+  found = shell(*arguments)
+  if name.startswith("model") and how == "missing":
+    assert found.code == 0  # Without a checkpoint it starts over.
+    return
+  assert found.code == 1
+  assert found.err.startswith("error: ") and found.err.count("\n") == 1
+  assert str(tmp_path) in found.err
+  kept = {p: p.read_bytes() for p in tmp_path.glob("*.*") if p.is_file()}
+  assert kept.keys() == before.keys()
+  assert all(
+    kept[path] == before[path]
+    for path in before
+    if path.name != "operative_config.gin"
+  )
+
+
+def check_every_kill(shell, monkeypatch, tmp_path, owner, name, steps, path):
+  """Kills at each of the nth calls; returns how many calls there are."""
+  arguments = (*COMMON, "--training_method=scratch")
+  for nth in steps:
+    directory = tmp_path / f"{name}{nth}"
+    with monkeypatch.context() as patch:
+      calls = kill_at(patch, owner, name, nth)
+      try:
+        shell.train(directory, *arguments)
+      except Killed:
+        pass
+      else:
+        return len(calls)
+    # Whatever the moment, TensorFlow finds nothing or a whole checkpoint.
+    latest = tf.train.latest_checkpoint(directory)
+    assert latest is None or checkpoints.load(latest)
+    shell.train(directory, *arguments)
+    assert_same_run(directory, path)
+    assert not list(directory.glob("*.tmp*"))
+  return None
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize(
+  ("owner", "name", "steps"),
+  [(os, "replace", (7, 8, 9)), (tf.raw_ops, "SaveV2", (2,))],
+)
+def test_kill_while_a_checkpoint_is_written(
+  shell, monkeypatch, tmp_path, undisturbed, owner, name, steps
+):
+  path = reference(shell, undisturbed, "scratch")
+  check_every_kill(shell, monkeypatch, tmp_path, owner, name, steps, path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize(
+  ("owner", "name"), [(os, "replace"), (tf.raw_ops, "SaveV2")]
+)
+def test_kill_at_every_write_of_a_run(
+  shell, monkeypatch, tmp_path, undisturbed, owner, name
+):
+  path = reference(shell, undisturbed, "scratch")
+  steps = range(1, 100)
+  calls = check_every_kill(
+    shell, monkeypatch, tmp_path, owner, name, steps, path
+  )
+  # Four checkpoints, each of two files and a list of them.
+  assert calls is not None and calls >= (4 if name == "SaveV2" else 12)
+
+
+def command(path, method):
+  return [
+    sys.executable,
+    str(SCRIPT),
+    *SHORT,
+    *COMMON,
+    "--num_epochs=30",
+    f"--training_method={method}",
+    f"--save_path={path}",
+  ]
+
+
+def num_rows(path):
+  file = path / "metrics.csv"
+  return file.read_text().count("\n") if file.exists() else 0
+
+
+def run_until(path, method, wanted, pause, log):
+  """Kills the command once `metrics.csv` has `wanted` lines and a pause."""
+  with open(log, "a") as output:
+    process = subprocess.Popen(
+      command(path, method), stdout=output, stderr=subprocess.STDOUT
+    )
+    while process.poll() is None and num_rows(path) < wanted:
+      time.sleep(0.002)
+    time.sleep(pause)
+    os.kill(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rigl", "momentum"])
+def test_process_killed_at_random_moments_ends_with_the_same_bits(
+  tmp_path, method
+):
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  subprocess.run(command(whole, method), check=True, capture_output=True)
+  generator, log = random.Random(method), tmp_path / "log"
+  codes = []
+  for wanted in sorted(generator.sample(range(2, 29), 3)):
+    pause = generator.uniform(0, 0.1)
+    codes.append(run_until(killed, method, wanted, pause, log))
+  subprocess.run(command(killed, method), check=True, capture_output=True)
+  assert codes.count(-signal.SIGKILL) >= 2
+  assert "Resumed at iteration" in pathlib.Path(log).read_text()
+  assert_same_run(killed, whole)
+  assert len(metrics(killed)) == 30
+  assert list(records(killed)) == list(range(0, 301, 5))
+  left = {path.name for path in killed.iterdir()}
+  assert left == {path.name for path in whole.iterdir()}
