@@ -13,13 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.sparse_optimizers import control
+from rigl.sparse_optimizers import control, wrapper
 from rigl.sparse_optimizers.layers import (
   SparseLayer,
-  bare_name,
   check_masks,
   name_layers,
-  slot_names,
 )
 
 Tensor = Any
@@ -27,7 +25,7 @@ Variable = Any
 GradsAndVars = Iterable[tuple[Tensor, Variable]]
 
 
-class SparseOptimizer(tf.compat.v1.train.Optimizer):
+class SparseOptimizer(wrapper.WrappingOptimizer):
   """Wraps an optimizer and keeps the weights of a network sparse.
 
   The optimizer owns one mask a sparse kernel and holds, after every call,
@@ -66,23 +64,15 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
     decays: Callable[[Variable], bool] | None = None,
     seed: int = 0,
   ) -> None:
-    super().__init__(use_locking, name or type(self).__name__)
-    if not isinstance(optimizer, tf.compat.v1.train.Optimizer):
-      raise ValueError(
-        "`optimizer` must be a tf.compat.v1.train optimizer, got "
-        f"{type(optimizer).__name__}."
-      )
+    super().__init__(optimizer, use_locking, name)
     if not 0 <= weight_decay < np.inf:
       raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
-    self._optimizer = optimizer
-    self._track_trackable(optimizer, "optimizer")
     self._weight_decay = float(weight_decay)
     self._decays = decays or (lambda variable: variable.shape.rank >= 2)
     self._seed = seed
     self._layers: list[SparseLayer] = []
     self._layer_of: dict[int, SparseLayer] = {}
     self._own_step: Variable | None = None
-    self._own_variables: list[Variable] = []
 
   # Masks.
 
@@ -347,67 +337,3 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):
       if variable is layer.kernel:
         return gradient
     raise ValueError(f"No gradient is given for the sparse layer {layer.name}.")
-
-  # State.
-
-  def state(self) -> dict[str, Variable]:
-    """All variables of the optimizer by name: masks, slots and counters.
-
-    The names are those of the published checkpoints, such as `layer1/mask`,
-    `layer1/weights/Momentum` and `last_mask_update_step`.
-    """
-    inner = self._optimizer.variables()
-    named = dict(zip(slot_names(inner), inner, strict=True))
-    return named | {bare_name(v): v for v in self._own_variables}
-
-  def variables(self) -> list[Variable]:
-    """All variables: those of the wrapped optimizer, then its own."""
-    return [*self._optimizer.variables(), *self._own_variables]
-
-  def create_slots(self, variables: Sequence[Variable]) -> None:
-    """Creates the slots of the wrapped optimizer before the first step."""
-    with tf.init_scope():
-      # The hook that v1 optimizers document for subclasses; apply_gradients
-      # calls it in the same way.
-      self._optimizer._create_slots(list(variables))
-
-  def get_slot(self, var: Variable, name: str) -> Variable | None:
-    """Returns a slot of the wrapped optimizer."""
-    return self._optimizer.get_slot(var, name)
-
-  def get_slot_names(self) -> list[str]:
-    """Returns the slot names of the wrapped optimizer."""
-    return self._optimizer.get_slot_names()
-
-  def __dir__(self) -> list[str]:
-    # tf.train.Checkpoint finds by it who owns slots: the wrapped optimizer
-    # alone, or it refuses to write them twice.
-    return [name for name in super().__dir__() if name != "get_slot_names"]
-
-  def _new_state(self, value: Any, name: str) -> Variable:
-    """Creates a variable that belongs to the state of the optimizer."""
-    variable = tf.Variable(
-      value,
-      trainable=False,
-      name=name,
-      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
-    self._own_variables.append(variable)
-    self._track_trackable(variable, name.replace("/", "."))
-    return variable
-
-  def _kernel_slots(self, layer: SparseLayer) -> list[tuple[Variable, float]]:
-    """The slots of a kernel, each with the value that it starts at."""
-    slots = []
-    for name in self.get_slot_names():
-      slot = self.get_slot(layer.kernel, name)
-      if slot is not None and slot.shape == layer.kernel.shape:
-        slots.append((slot, self._slot_start(name)))
-    return slots
-
-  def _slot_start(self, slot_name: str) -> float:
-    """Slots start at 0, but for the sums of squares of two optimizers."""
-    if slot_name in ("accumulator", "accum"):
-      start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
-      return float(start)
-    return 1.0 if slot_name == "rms" else 0.0

@@ -172,7 +172,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     step: Tensor,
   ) -> list[tf.Operation]:
     """Computes one layer's update, compiled, and assigns the results."""
-    slots = self._kernel_slots(layer)
+    slots = self._slots_of(layer.kernel)
     initial = self._initial_weights.get(layer.name)
     inputs = dict(
       weights=layer.kernel,

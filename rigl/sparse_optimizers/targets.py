@@ -97,7 +97,7 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
   def _assign_mask(self, layer: layers.SparseLayer, mask: Tensor) -> list[Any]:
     """Sets the mask and clears weights and slots of inactive connections."""
     mask = tf.reshape(mask, layer.mask.shape)
-    pairs = [(layer.kernel, 0.0), *self._kernel_slots(layer)]
+    pairs = [(layer.kernel, 0.0), *self._slots_of(layer.kernel)]
     cleared = [
       variable.assign(
         tf.where(mask, variable, tf.constant(value, variable.dtype))

@@ -14,7 +14,7 @@ import tensorflow as tf
 from sparse_methods import FREQUENCY
 
 N_DEVICES = 4
-N_ITERATIONS = 2 * FREQUENCY + 3
+N_ITERATIONS = FREQUENCY + 3
 # Case: method, number of replicas, how to run, aggregation of the model.
 FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 CASES = {

@@ -1,0 +1,106 @@
+"""An optimizer around another one: its slots, and a state of its own.
+
+Masks, steps and schedules are said by the classes that derive from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.sparse_optimizers.layers import bare_name, slot_names
+
+Variable = Any
+
+
+class WrappingOptimizer(tf.compat.v1.train.Optimizer):
+  """Holds an optimizer and variables, and names them for checkpoints.
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
+    use_locking: as in `tf.compat.v1.train.Optimizer`.
+    name: name of the optimizer. None: that of the class.
+
+  Raises:
+    ValueError: if `optimizer` is not such an optimizer.
+  """
+
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    use_locking: bool,
+    name: str | None,
+  ) -> None:
+    super().__init__(use_locking, name or type(self).__name__)
+    if not isinstance(optimizer, tf.compat.v1.train.Optimizer):
+      raise ValueError(
+        "`optimizer` must be a tf.compat.v1.train optimizer, got "
+        f"{type(optimizer).__name__}."
+      )
+    self._optimizer = optimizer
+    self._track_trackable(optimizer, "optimizer")
+    self._own_variables: list[Variable] = []
+
+  def state(self) -> dict[str, Variable]:
+    """All variables of the optimizer by name: masks, slots and counters.
+
+    The names are those of the published checkpoints, such as `layer1/mask`,
+    `layer1/weights/Momentum` and `last_mask_update_step`.
+    """
+    inner = self._optimizer.variables()
+    named = dict(zip(slot_names(inner), inner, strict=True))
+    return named | {bare_name(v): v for v in self._own_variables}
+
+  def variables(self) -> list[Variable]:
+    """All variables: those of the wrapped optimizer, then its own."""
+    return [*self._optimizer.variables(), *self._own_variables]
+
+  def create_slots(self, variables: Sequence[Variable]) -> None:
+    """Creates the slots of the wrapped optimizer before the first step."""
+    with tf.init_scope():
+      # The hook that v1 optimizers document for subclasses; apply_gradients
+      # calls it in the same way.
+      self._optimizer._create_slots(list(variables))
+
+  def get_slot(self, var: Variable, name: str) -> Variable | None:
+    """Returns a slot of the wrapped optimizer."""
+    return self._optimizer.get_slot(var, name)
+
+  def get_slot_names(self) -> list[str]:
+    """Returns the slot names of the wrapped optimizer."""
+    return self._optimizer.get_slot_names()
+
+  def __dir__(self) -> list[str]:
+    # tf.train.Checkpoint finds by it who owns slots: the wrapped optimizer
+    # alone, or it refuses to write them twice.
+    return [name for name in super().__dir__() if name != "get_slot_names"]
+
+  def _new_state(self, value: Any, name: str) -> Variable:
+    """Creates a variable that belongs to the state of the optimizer."""
+    variable = tf.Variable(
+      value,
+      trainable=False,
+      name=name,
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+    self._own_variables.append(variable)
+    self._track_trackable(variable, name.replace("/", "."))
+    return variable
+
+  def _slots_of(self, kernel: Variable) -> list[tuple[Variable, float]]:
+    """The slots of a kernel, each with the value that it starts at."""
+    slots = []
+    for name in self.get_slot_names():
+      slot = self.get_slot(kernel, name)
+      if slot is not None and slot.shape == kernel.shape:
+        slots.append((slot, self._slot_start(name)))
+    return slots
+
+  def _slot_start(self, slot_name: str) -> float:
+    """Slots start at 0, but for the sums of squares of two optimizers."""
+    if slot_name in ("accumulator", "accum"):
+      start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
+      return float(start)
+    return 1.0 if slot_name == "rms" else 0.0
