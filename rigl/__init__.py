@@ -13,6 +13,7 @@ __all__ = ["__version__"]
 
 if importlib.util.find_spec("tensorflow") is None:
   raise ImportError(
-    "rigl needs TensorFlow, which is not installed: run `pip install "
-    "'rigl[cpu]'` (or rigl[gpu], rigl[tpu] for that hardware)."
+    "rigl needs TensorFlow, which is not installed: install tensorflow-cpu, "
+    "tensorflow[and-cuda] or tensorflow-tpu (this package's extras cpu, gpu "
+    "and tpu)."
   )

@@ -11,6 +11,7 @@ and TPU; ties are broken by position. The number of ones is always exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -234,7 +235,23 @@ def _order_keys(scores: Tensor) -> Tensor:
   return tf.where(tf.math.is_nan(scores), _LOWEST_KEY + 1, keys)
 
 
-@tf.function(jit_compile=True, autograph=False)
+def compiled_by_shape(function: Callable[..., Any]) -> Any:
+  """Compiles a function of tensors with XLA, one program for each shape.
+
+  Args:
+    function: pure function of (nested) tensors of static shapes, or None.
+
+  Returns:
+    The `tf.function`.
+  """
+  compiled = tf.function(function, jit_compile=True, autograph=False)
+  # A network has kernels of many shapes: that each is traced once is meant
+  # and no reason for a warning. (TensorFlow has no public switch for it.)
+  compiled._omit_frequent_tracing_warning = True
+  return compiled
+
+
+@compiled_by_shape
 def _top_k_flat(keys: Tensor, allowed: Tensor, k: Tensor) -> Tensor:
   """The mask of the k highest of the allowed int32 [n] keys, as bool [n]."""
   size = keys.shape[0]

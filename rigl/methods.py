@@ -56,7 +56,8 @@ class MethodSettings:
     prune_begin_step: this and the next two are those of gradual pruning.
     prune_end_step: see `SparsePruningOptimizer`.
     pruning_frequency: see there.
-    typed: names of the flags that the user typed, which win over gin.
+    typed: names of the flags that the user typed, which win over gin; also
+      the names above that typed flags of other names decide.
   """
 
   training_method: str

@@ -187,7 +187,10 @@ def mnist_run(
   """
   directory = tempfile.TemporaryDirectory()
   flags = MnistSettings(
-    training_method="rigl", save_path=directory.name, num_epochs=10**6
+    training_method="rigl",
+    save_path=directory.name,
+    num_epochs=10**6,
+    maskupdate_end_step=-1,
   )
   run = MnistRun(flags, frozenset())
   run.prepare()

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from rigl.training import files
+
 _ITERATIONS = "iterations"
 _SHAPE_SUFFIX = "_shape"
 # The last two are parameters of np.savez_compressed.
@@ -138,15 +140,8 @@ class MaskRecords:
       bits = np.array(self._bits[name], np.uint8)
       arrays[name] = bits.reshape(len(bits), _num_bytes(*shape))
       arrays[name + _SHAPE_SUFFIX] = np.array(shape, np.int64)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-      with open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-      os.replace(temporary, path)
-    finally:
-      temporary.unlink(missing_ok=True)
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+      np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "MaskRecords":

@@ -27,7 +27,7 @@ from rigl.mnist.report import epoch_line, mask_arrays, sparsities
 from rigl.mnist.settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
 from rigl.training import command_line, settings
-from rigl.training.loop import Evaluation, Loop
+from rigl.training.loop import Evaluation, Loop, TrainingDivergedError
 from rigl.training.metrics import MetricsWriter
 from rigl.training.programs import Programs
 from rigl.training.progress import Progress
@@ -84,7 +84,9 @@ class MnistRun:
     self.model = MnistFc(data.train_images.shape[1], flags.seed, masked)
     self.learning_rate = self._learning_rate(typed)
     self.optimizer = create_optimizer(
-      self._inner_optimizer(), self.model.kernels, flags.method(typed)
+      self._inner_optimizer(),
+      self.model.kernels,
+      flags.method(typed, list(self.model.kernels)),
     )
     self.directory = RunDirectory(
       flags.save_path or default_directory(flags, identity), identity
@@ -127,12 +129,14 @@ class MnistRun:
       ValueError: if a file of the run is damaged.
       OSError: if a file cannot be read or written.
     """
-    self.directory.start()
     if self.loop.restore(self.directory.path):
       print(f"Resumed at iteration {self.loop.iteration}.")
+    self.directory.start()
     self._start_records()
     self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
-    self.loop.add_event(self.flags.mask_record_frequency, self._record)
+    self.loop.add_event(
+      self.flags.mask_record_frequency, self._record, at_start=True
+    )
     self.loop.add_event(self._checkpoint_every, self._save)
 
   def train(self, total: int) -> None:
@@ -209,7 +213,7 @@ class MnistRun:
     """Writes records and then a checkpoint, which needs them to be there."""
     if self.records.layer_names:
       self.records.save(self.directory.path / _RECORDS_FILE)
-    if self.flags.save_model and iteration:
+    if self.flags.save_model:
       self.loop.save(self.directory.path)
 
   def _result(self) -> dict[str, Any]:
@@ -237,7 +241,9 @@ def default_directory(
   """The directory of a run that was given none: its settings name it."""
   text = json.dumps(identity, sort_keys=True)
   digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-  name = f"{flags.training_method}_{flags.end_sparsity:g}_seed{flags.seed}"
+  sparse = flags.training_method != "baseline"
+  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+  name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
   return _RUNS / f"{name}_{digest}"
 
 
@@ -247,9 +253,19 @@ def _load_data(flags: MnistSettings) -> data_helper.MnistData:
   return data_helper.load_mnist(flags.mnist)
 
 
-def _warn_of_idle_flags(flags: MnistSettings) -> None:
+def _warn_of_idle_flags(flags: MnistSettings, total: int) -> None:
+  """Warns of settings that this run will not see anything of."""
   if flags.threshold_decay:
     logging.warning("--threshold_decay has no effect.")
+  if flags.training_method == "baseline" and flags.mask_record_frequency:
+    logging.warning("--mask_record_frequency: a dense network has no masks.")
+  if flags.training_method == "prune" and flags.prune_end_step > total:
+    logging.warning(
+      "--prune_end_step=%d is after the last iteration, %d: the final sparsity "
+      "will not be reached.",
+      flags.prune_end_step,
+      total,
+    )
 
 
 def define_flags() -> None:
@@ -262,15 +278,18 @@ def main(arguments: Sequence[str]) -> None:
   del arguments
   with command_line.one_line_errors():
     flags, typed = settings.read_flags(MnistSettings)
-    _warn_of_idle_flags(flags)
     mnist_run = MnistRun(flags, typed)
+    _warn_of_idle_flags(flags, mnist_run.total)
     where = mnist_run.directory.path
     result = mnist_run.directory.result()
     if result is None:
       print(f"Run directory: {where}", flush=True)
       mnist_run.prepare()
   if result is None:
-    result = mnist_run.train_to_end()
+    try:
+      result = mnist_run.train_to_end()
+    except TrainingDivergedError as error:
+      command_line.fail(str(error))
   else:
     print(f"The run in {where} is finished.")
   print(f"Test accuracy: {result['test_accuracy']:.4f}")

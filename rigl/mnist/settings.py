@@ -7,6 +7,7 @@ at the end.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import gin
 
@@ -79,7 +80,7 @@ class MnistSettings:
     "those without a connection there are left out.",
   )
   sparsity_scale: float = setting(
-    0.9, "Sparsity of layer2 as a multiple of end_sparsity.", low=0.0
+    0.9, "Sparsity of the second layer as a multiple of end_sparsity.", low=0.0
   )
   rigl_acc_scale: float = setting(
     0.0, "rigl: momentum of grown connections as a multiple of the gradient."
@@ -108,7 +109,7 @@ class MnistSettings:
     30000, "prune: step at which the sparsity is reached.", below=_STEP_LIMIT
   )
   end_sparsity: float = setting(
-    0.98, "Share of zeros of layer1 at the end.", low=0.0, below=1.0
+    0.98, "Share of zeros of the first layer at the end.", low=0.0, below=1.0
   )
   pruning_frequency: int = setting(
     500, "prune: steps between mask updates.", low=1, below=_STEP_LIMIT
@@ -145,12 +146,23 @@ class MnistSettings:
         f"{self.sparsity_scale} * {self.end_sparsity}."
       )
 
-  def method(self, typed: frozenset[str]) -> MethodSettings:
+  def method(
+    self, typed: frozenset[str], layers: Sequence[str]
+  ) -> MethodSettings:
     """The part that the training method needs.
 
     Args:
       typed: names of the flags that the user typed.
+      layers: the names of the network's layers. The second has a sparsity of
+        its own and the last is dense.
     """
+    custom = {layers[-1]: 0.0}
+    if len(layers) > 2:
+      custom[layers[1]] = self.end_sparsity * self.sparsity_scale
+    if "l2_scale" in typed:
+      typed |= {"weight_decay"}
+    if typed & {"sparsity_scale", "end_sparsity"}:
+      typed |= {"custom_sparsity_map"}
     names = {field.name for field in dataclasses.fields(MethodSettings)}
     shared = {
       field.name: getattr(self, field.name)
@@ -158,10 +170,7 @@ class MnistSettings:
       if field.name in names
     }
     return MethodSettings(
-      custom_sparsity_map={
-        "layer2": self.end_sparsity * self.sparsity_scale,
-        "layer3": 0.0,
-      },
+      custom_sparsity_map=custom,
       weight_decay=self.l2_scale,
       typed=typed,
       **shared,

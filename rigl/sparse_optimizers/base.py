@@ -29,8 +29,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
   """Wraps an optimizer and keeps the weights of a network sparse.
 
   The optimizer owns one mask a sparse kernel and holds, after every call,
-  `kernel == kernel * mask`, with the slots (momentum, Adam moments) of
-  inactive connections at their initial value. The network itself is an
+  `kernel == kernel * mask`; the slots (momentum, Adam moments) of dropped
+  connections go back to their initial value. The network itself is an
   ordinary one; its gradients are the dense gradients.
 
   `apply_gradients` is one training iteration, as in the published code. It
@@ -42,7 +42,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    use_locking: as in `tf.compat.v1.train.Optimizer`.
+    use_locking: kept for the interface; the wrapped optimizer has its own.
     name: name of the optimizer. None: that of the class.
     weight_decay: factor of the weights in their own gradient, g + decay * w,
       the gradient of decay * sum(w^2) / 2. It is added here rather than to
@@ -138,6 +138,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     if masks is None:
       masks = {name: np.ones(k.shape, bool) for name, k in named.items()}
     check_masks(named, masks)
+    _check_dtypes(named)
     for name, kernel in named.items():
       self._add_layer(name, kernel, np.asarray(masks[name]) != 0)
     self._create_state()
@@ -234,7 +235,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
-    """Updates all masks now, whatever the schedule says.
+    """Updates all masks now; when that is due, `steps_to_update` says.
 
     Args:
       grads_and_vars: as in `apply_gradients`; needed by methods whose
@@ -337,3 +338,12 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
       if variable is layer.kernel:
         return gradient
     raise ValueError(f"No gradient is given for the sparse layer {layer.name}.")
+
+
+def _check_dtypes(kernels: Mapping[str, Variable]) -> None:
+  for name, kernel in kernels.items():
+    if kernel.dtype not in (tf.float32, tf.bfloat16, tf.float16):
+      raise ValueError(
+        f"The kernel of {name!r} must be float32, bfloat16 or float16, got "
+        f"{kernel.dtype.name}."
+      )

@@ -51,6 +51,7 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
 
     See the base class.
     """
+    self._check_created()
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)

@@ -92,9 +92,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._last_update_step: Variable | None = None
     self._initial_weights: dict[str, Variable] = {}
     # One program a layer size, whatever the layer.
-    self._compiled_update = tf.function(
-      self._update_flat, jit_compile=True, autograph=False
-    )
+    self._compiled_update = mask_ops.compiled_by_shape(self._update_flat)
 
   @property
   def schedule(self) -> UpdateSchedule:

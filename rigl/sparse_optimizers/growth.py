@@ -84,7 +84,8 @@ def grown_values(
     mask: bool [n], the mask before the update.
     gradient: float [n], for `grad_*`.
     initial: float [n], the layer's weights before training, for
-      `initial_dist`.
+      `initial_dist`, which draws from them (with replacement; the published
+      code shuffles them).
     normal: float [n] of mean 0 and standard deviation 1, for `random_normal`.
     uniform: float [n] in [0, 1), for `random_uniform` and `initial_dist`.
 

@@ -33,7 +33,8 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
 
   @property
   def is_snipped(self) -> Variable:
-    """Bool variable: whether the masks are set; None before there are any."""
+    """Bool variable: whether the masks are set."""
+    self._check_created()
     return self._is_snipped
 
   def _create_state(self) -> None:
@@ -41,14 +42,14 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
 
   def steps_to_update(self, step: int) -> int | None:
     """See the base class."""
-    return 0 if step == 0 and not bool(self._is_snipped.numpy()) else None
+    return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
 
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     is_first = tf.equal(tf.cast(step, tf.int64), 0)
     return control.branch(
-      is_first & ~tf.convert_to_tensor(self._is_snipped),
+      is_first & ~tf.convert_to_tensor(self.is_snipped),
       lambda: self.update_masks(gradients, step, reduced=True),
       lambda: self.apply_masked_gradients(gradients, step, reduced=True),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl import sparse_utils
+from rigl import mask_ops, sparse_utils
 from rigl.sparse_optimizers import base, layers
 
 Tensor = Any
@@ -68,9 +68,7 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
       erk_power_scale,
     )
     self._targets: dict[str, float] = {}
-    self._compiled_mask = tf.function(
-      self._mask_flat, jit_compile=True, autograph=False
-    )
+    self._compiled_mask = mask_ops.compiled_by_shape(self._mask_flat)
 
   def create_masks(self, kernels: Any, masks: Any = None) -> None:
     """Creates the masks and the targets; see the base class."""
@@ -78,6 +76,22 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
     targets = sparse_utils.get_sparsities(named, *self._distribution)
     super().create_masks(named, masks)
     self._targets = targets
+
+  def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
+    """Refuses: these methods start dense.
+
+    Raises:
+      RuntimeError: always.
+    """
+    raise RuntimeError(
+      f"{type(self).__name__} starts dense and was given its sparsity: call "
+      "create_masks(kernels) in place of sparsify."
+    )
+
+  def _check_created(self) -> None:
+    """Raises RuntimeError unless there are masks."""
+    if not self.layers:
+      raise RuntimeError("Create the masks first, with create_masks(kernels).")
 
   @property
   def target_sparsities(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    use_locking: as in `tf.compat.v1.train.Optimizer`.
+    use_locking: kept for the interface; the wrapped optimizer has its own.
     name: name of the optimizer. None: that of the class.
 
   Raises:
@@ -63,6 +63,10 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
       # The hook that v1 optimizers document for subclasses; apply_gradients
       # calls it in the same way.
       self._optimizer._create_slots(list(variables))
+
+  def compute_gradients(self, *args: Any, **kwargs: Any) -> list[Any]:
+    """Computes gradients as the wrapped optimizer does."""
+    return self._optimizer.compute_gradients(*args, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
     """Returns a slot of the wrapped optimizer."""

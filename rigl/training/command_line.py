@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags
 
@@ -49,7 +49,7 @@ def one_line_errors() -> Iterator[None]:
     fail(f"`--gin_config`/`--gin_bindings`: {where}: {_text(error)}")
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
   """Prints `error: message` in one line and exits with code 1."""
   print("error: " + " ".join(message.split()), file=sys.stderr)
   sys.exit(1)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 Path = str | os.PathLike
 
-# The temporary names of `replacing`, of checkpoints and of mask records.
-_TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$|^\..*\.\d+\.tmp$")
+# The temporary names of `replacing` and of checkpoints.
+_TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
@@ -52,10 +53,12 @@ class Event:
   Attributes:
     every: iterations between two; 0 for never.
     action: gets the number of iterations so far.
+    at_start: whether it also happens before the first iteration.
   """
 
   every: int
   action: Callable[[int], None]
+  at_start: bool = False
 
   def iterations_left(self, iteration: int) -> float:
     """Iterations until it happens next, at least 1."""
@@ -64,6 +67,10 @@ class Event:
   def is_due(self, iteration: int) -> bool:
     """Whether it happens after this many iterations."""
     return self.every > 0 and iteration % self.every == 0
+
+
+class TrainingDivergedError(RuntimeError):
+  """A metric is not finite any more."""
 
 
 class Loop:
@@ -103,9 +110,17 @@ class Loop:
     self.iteration = 0
     self.last: Evaluation | None = None
 
-  def add_event(self, every: int, action: Callable[[int], None]) -> None:
-    """Adds an action; those of one iteration run in the order of adding."""
-    self._events.append(Event(every, action))
+  def add_event(
+    self, every: int, action: Callable[[int], None], at_start: bool = False
+  ) -> None:
+    """Adds an action; those of one iteration run in the order of adding.
+
+    Args:
+      every: iterations between two; 0 for never.
+      action: gets the number of iterations so far.
+      at_start: whether it also happens before the first iteration.
+    """
+    self._events.append(Event(every, action, at_start))
 
   def save(self, directory: files.Path, keep: int = 2) -> str:
     """Writes a checkpoint; call it right after an evaluation.
@@ -119,7 +134,12 @@ class Loop:
     Returns:
       The prefix of the checkpoint.
     """
-    tensors = {**self._variables, _ITERATION: np.int64(self.iteration)}
+    tensors = {
+      # The published checkpoints have their masks as float32.
+      name: tf.cast(v, tf.float32) if name.endswith("/mask") else v
+      for name, v in self._variables.items()
+    }
+    tensors[_ITERATION] = np.int64(self.iteration)
     return checkpoints.save(directory, self.iteration, tensors, keep)
 
   def restore(self, directory: files.Path) -> bool:
@@ -131,6 +151,11 @@ class Loop:
     tensors = checkpoints.load_latest(directory)
     if tensors is None:
       return False
+    if _ITERATION not in tensors:
+      raise ValueError(
+        f"`{directory}` holds a checkpoint that is not of this loop: "
+        f"{_ITERATION} is missing."
+      )
     checkpoints.restore(tensors, self._variables)
     self.iteration = int(tensors[_ITERATION])
     return True
@@ -140,8 +165,7 @@ class Loop:
     self._since = time.monotonic()
     step = int(self._global_step.numpy())
     for event in self._events:
-      is_start = self.iteration == 0 and event.is_due(0)
-      if is_start and event.action != self._evaluate:
+      if self.iteration == 0 and event.at_start and event.is_due(0):
         event.action(0)
     while self.iteration < total_iterations:
       before = self.iteration
@@ -169,16 +193,21 @@ class Loop:
 
   def _train(self, count: int) -> None:
     sums = self._programs.train_steps(self.iteration, count)
+    self._check_finite(sums, self.iteration, self.iteration + count)
     for name, value in sums.items():
-      if not math.isfinite(value):
-        first, last = self.iteration, self.iteration + count
-        raise RuntimeError(
-          f"`{name}` became {value} between iterations {first} and {last}; "
-          "lower the learning rate."
-        )
       self._sums[name] = self._sums.get(name, 0.0) + value
     self._steps += count
     self.iteration += count
+
+  def _check_finite(
+    self, metrics: dict[str, float], first: int, last: int
+  ) -> None:
+    for name, value in metrics.items():
+      if not math.isfinite(value):
+        raise TrainingDivergedError(
+          f"`{name}` became {value} between iterations {first} and {last}; "
+          "lower the learning rate."
+        )
 
   def _evaluate(self, iteration: int) -> None:
     step = int(self._global_step.numpy())
@@ -188,9 +217,11 @@ class Loop:
     means["drop_fraction"] = self._optimizer.drop_fraction(step)
     means["mask_changed"] = self._changed
     timing = {"steps_per_second": self._steps / max(seconds, 1e-9)}
-    evaluation = Evaluation(
-      iteration, step, means, self._programs.evaluate(), timing
-    )
+    test = self._programs.evaluate()
+    # Before it is reported and saved: the weights are one step further than
+    # the metrics of the training.
+    self._check_finite(test, iteration - 1, iteration)
+    evaluation = Evaluation(iteration, step, means, test, timing)
     self._sums, self._steps, self._changed = {}, 0, 0.0
     self.last = evaluation
     self._on_evaluation(evaluation)

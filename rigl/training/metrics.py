@@ -25,12 +25,17 @@ class MetricsWriter:
     directory: the directory; TensorBoard's files go to `train` and `eval`
       below it.
     iteration: rows of later iterations are forgotten: a resumed run writes
-      them anew.
+      them anew. TensorBoard's files are only removed when nothing is resumed;
+      otherwise the same points may stand in them twice.
   """
 
   def __init__(self, directory: files.Path, iteration: int = 0) -> None:
     self._path = pathlib.Path(directory) / _CSV_FILE
     self._columns = self._keep_rows(iteration)
+    if iteration == 0:
+      for kind in ("train", "eval"):
+        for old in (pathlib.Path(directory) / kind).glob("events.out.*"):
+          old.unlink()
     self._writers = {
       kind: tf.summary.create_file_writer(str(pathlib.Path(directory) / kind))
       for kind in ("train", "eval")

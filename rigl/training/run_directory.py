@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
+import logging
 import pathlib
 import tempfile
 from typing import Any
@@ -95,6 +95,7 @@ class RunDirectory:
     run_file = self.path / _RUN_FILE
     if not run_file.exists():
       found = [name for name in _OTHER_FILES if (self.path / name).exists()]
+      found += [path.name for path in self.path.glob("model.ckpt*")]
       if found:
         raise ValueError(
           f"`{self.path}` holds files that are not of this run ({found[0]}); "
@@ -130,14 +131,14 @@ class RunDirectory:
 
   def _take_lock(self) -> Any:
     """Holds a lock as long as this process lives."""
-    lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until exit.
+    lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until exit.
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       lock.close()
       raise ValueError(
         f"`{self.path}`: another process is training in this directory."
       ) from error
-    lock.write(str(os.getpid()))
-    lock.flush()
+    except OSError as error:  # Some network file systems have no locks.
+      logging.warning("`%s` cannot be locked: %s.", self.path, error)
     return lock

@@ -113,7 +113,7 @@ def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
 
 
 class Model(tf.Module):
-  """Two dense layers with biases, and ReLU between."""
+  """The variables of two dense layers; `_gradients` is the network."""
 
   def __init__(self, seed: int = 0, **variable_options: Any) -> None:
     super().__init__()
@@ -129,10 +129,6 @@ class Model(tf.Module):
         name = f"layer{i}/{what}"
         variables.append(tf.Variable(values, name=name, **variable_options))
 
-  def __call__(self, x: Any) -> Any:
-    hidden = tf.nn.relu(x @ self.kernels[0] + self.biases[0])
-    return hidden @ self.kernels[1] + self.biases[1]
-
   @property
   def all_variables(self) -> list[Any]:
     return [*self.kernels, *self.biases]
@@ -143,9 +139,23 @@ IMAGES = _RNG.normal(size=(64, BATCH, SIZES[0])).astype(np.float32)
 LABELS = _RNG.integers(SIZES[-1], size=(64, BATCH)).astype(np.int32)
 
 
-def losses(model: Model, x: Any, y: Any) -> Any:
-  """Cross-entropy of every example."""
-  return tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x))
+@tf.function(autograph=False)
+def _gradients(i: Any, replica: Any, parts: int, variables: list[Any]) -> Any:
+  """Of a replica's part of the mean loss; one program for the session."""
+  x, y = (
+    tf.gather(
+      tf.reshape(tf.gather(a, i), (parts, BATCH // parts, *a.shape[2:])),
+      replica,
+    )
+    for a in (IMAGES, LABELS)
+  )
+  with tf.GradientTape() as tape:
+    tape.watch(variables)
+    w1, w2, b1, b2 = variables
+    logits = tf.nn.relu(x @ w1 + b1) @ w2 + b2
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+    loss = tf.reduce_sum(losses) / BATCH
+  return tape.gradient(loss, variables)
 
 
 class Run:
@@ -196,19 +206,14 @@ class Run:
   def gradients(self, i: Any) -> list[tuple[Any, Any]]:
     """Gradients of the i-th batch, or a replica's part, with variables."""
     replica = tf.distribute.get_replica_context()
-    parts = replica.num_replicas_in_sync
-    x, y = (
-      tf.gather(
-        tf.reshape(tf.gather(a, i), (parts, BATCH // parts, *a.shape[2:])),
-        replica.replica_id_in_sync_group,
-      )
-      for a in (IMAGES, LABELS)
-    )
     variables = self.model.all_variables
-    with tf.GradientTape() as tape:
-      loss = tf.reduce_sum(losses(self.model, x, y)) / BATCH
-    pairs = zip(tape.gradient(loss, variables), variables, strict=True)
-    return list(pairs)
+    gradients = _gradients(
+      tf.convert_to_tensor(i),
+      tf.convert_to_tensor(replica.replica_id_in_sync_group),
+      replica.num_replicas_in_sync,
+      [tf.convert_to_tensor(variable) for variable in variables],
+    )
+    return list(zip(gradients, variables, strict=True))
 
   def iterate(self, i: Any) -> None:
     """One training iteration."""
