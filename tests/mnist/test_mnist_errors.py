@@ -95,7 +95,6 @@ def refused(shell, tmp_path, monkeypatch):
     (BINDING + "SparseRigLOptimizer.noise_std = -1", "`noise_std`"),
     (BINDING + "SparseRigLOptimizer.nosie_std = 0", "nosie_std"),
     (BINDING + "SparseRigLOptimizer.noise_std = 'a'", "SparseRigLOptimizer"),
-    (BINDING + "MnistFc.units = (300, 10)", "layer3"),
     (BINDING + "MnistFc.units = (300, 100, 5)", "`units`"),
     (BINDING + "MnistFc.units = 5", "MnistFc"),
     (BINDING + "mnist_learning_rate.drop_epochs = (5, 3)", "increase"),

@@ -87,7 +87,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     "model.ckpt-5.tmp12.index",
     "model.ckpt-5.tmp12.data-00000-of-00001",
     "model.ckpt-5.tmp12.data-00000-of-00001.tempstate99",
-    ".mask_records.npz.12.tmp",
+    "mask_records.npz.tmp12",
   ]
   kept = ["checkpoint", "mask_records.npz", "model.ckpt-5.index", "my.tmp"]
   for name in leftovers + kept:

@@ -156,12 +156,12 @@ def test_events_happen_at_their_iterations(update_is_iteration):
   loop, programs, found = fake_loop(update_is_iteration)
   seen = {every: [] for every in (0, 1, 5, 16)}
   for every, iterations in seen.items():
-    loop.add_event(every, iterations.append)
+    loop.add_event(every, iterations.append, at_start=every == 16)
   run(loop, 33)
   assert seen == {
     0: [],
-    1: list(range(34)),
-    5: [0, 5, 10, 15, 20, 25, 30],
+    1: list(range(1, 34)),
+    5: [5, 10, 15, 20, 25, 30],
     16: [0, 16, 32],
   }
   assert [evaluation.iteration for evaluation in found] == [8, 16, 24, 32]
@@ -172,7 +172,7 @@ def test_actions_see_exactly_the_iterations_before_them():
   seen = []
   loop.add_event(5, lambda iteration: seen.append(len(programs.done)))
   run(loop, 16)
-  assert seen == [0, 5, 10, 15]
+  assert seen == [5, 10, 15]
   assert programs.evaluated_at == [8, 16]
 
 
@@ -183,8 +183,6 @@ def test_actions_of_one_iteration_run_in_the_order_of_adding():
   loop.add_event(4, lambda i: seen.append(("two", i, len(found))))
   run(loop, 8)
   assert seen == [
-    ("one", 0, 0),
-    ("two", 0, 0),
     ("two", 4, 0),
     ("one", 8, 1),  # The evaluation comes first.
     ("two", 8, 1),
@@ -219,7 +217,7 @@ def test_run_goes_on_where_it_stopped():
 def test_events_at_the_start_happen_only_once():
   loop, _, _ = fake_loop()
   seen = []
-  loop.add_event(4, seen.append)
+  loop.add_event(4, seen.append, at_start=True)
   run(loop, 4)
   run(loop, 8)
   assert seen == [0, 4, 8]
