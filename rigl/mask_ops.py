@@ -76,16 +76,16 @@ def top_k_mask(
     )
   k = tf.cast(tf.minimum(tf.cast(k, tf.int64), 2**31 - 1), tf.int32)
   size = scores.shape.num_elements()
+  available = (
+    tf.constant(size) if candidates is None else count_ones(candidates)
+  )
   if size == 0:
     return tf.zeros(scores.shape, tf.bool)
-  if candidates is None:
-    available = tf.constant(size)
-    allowed = tf.ones([1], tf.bool)
-  else:
+  allowed = tf.ones([1], tf.bool)
+  if candidates is not None:
     allowed = tf.reshape(candidates, [-1])
-    available = count_ones(allowed)
   k = tf.clip_by_value(k, 0, available)
-  mask = _top_k_flat(_order_keys(tf.reshape(scores, [-1])), allowed, k)
+  mask = _top_k_flat(tf.reshape(scores, [-1]), allowed, k)
   return tf.reshape(mask, scores.shape)
 
 
@@ -129,13 +129,14 @@ def drop_and_grow(
   Returns:
     The new mask, with exactly as many ones as `mask`, and what was grown.
   """
-  num_ones = count_ones(mask)
-  num_prune = tf.cast(
-    tf.cast(num_ones, tf.float32) * tf.cast(drop_fraction, tf.float32), tf.int32
+  mask = tf.convert_to_tensor(mask)
+  if mask.shape.num_elements() == 0:
+    return DropGrow(mask=mask, grown=mask)
+  flat = (tf.reshape(t, [-1]) for t in (drop_scores, mask, grow_scores))
+  new, grown = _drop_and_grow_flat(*flat, tf.cast(drop_fraction, tf.float32))
+  return DropGrow(
+    mask=tf.reshape(new, mask.shape), grown=tf.reshape(grown, mask.shape)
   )
-  kept = top_k_mask(drop_scores, num_ones - num_prune, candidates=mask)
-  grown = top_k_mask(grow_scores, num_prune, candidates=~kept)
-  return DropGrow(mask=kept | grown, grown=grown)
 
 
 def count_ones(mask: Tensor) -> Tensor:
@@ -252,20 +253,49 @@ def compiled_by_shape(function: Callable[..., Any]) -> Any:
 
 
 @compiled_by_shape
-def _top_k_flat(keys: Tensor, allowed: Tensor, k: Tensor) -> Tensor:
-  """The mask of the k highest of the allowed int32 [n] keys, as bool [n]."""
-  size = keys.shape[0]
-  keys = tf.where(allowed, keys, _LOWEST_KEY)
-  num_rows = -(-size // _ROW)
-  padding = [[0, num_rows * _ROW - size]]
-  rows = tf.reshape(
-    tf.pad(keys, padding, constant_values=_LOWEST_KEY), [num_rows, _ROW]
-  )
+def _top_k_flat(scores: Tensor, allowed: Tensor, k: Tensor) -> Tensor:
+  """The mask of the k highest of the allowed scores, bool [n]."""
+  keys = tf.where(allowed, _order_keys(scores), _LOWEST_KEY)
+  return _from_rows(_top_k_rows(_to_rows(keys), k), scores.shape[0])
+
+
+@compiled_by_shape
+def _drop_and_grow_flat(
+  drop_scores: Tensor, mask: Tensor, grow_scores: Tensor, fraction: Tensor
+) -> tuple[Tensor, Tensor]:
+  """The new mask and what was grown of flat tensors; see `drop_and_grow`.
+
+  Everything in between stays in rows, which are made once.
+  """
+  drop_keys = tf.where(mask, _order_keys(drop_scores), _LOWEST_KEY)
+  grow_keys = _to_rows(_order_keys(grow_scores))
+  num_ones = count_ones(mask)
+  num_prune = tf.cast(tf.cast(num_ones, tf.float32) * fraction, tf.int32)
+  kept = _top_k_rows(_to_rows(drop_keys), num_ones - num_prune)
+  grown = _top_k_rows(tf.where(kept, _LOWEST_KEY, grow_keys), num_prune)
+  size = mask.shape[0]
+  return _from_rows(kept | grown, size), _from_rows(grown, size)
+
+
+def _to_rows(keys: Tensor) -> Tensor:
+  """Lays int32 [n] keys out in rows, filled up with keys below all others."""
+  num_rows = -(-keys.shape[0] // _ROW)
+  padding = [[0, num_rows * _ROW - keys.shape[0]]]
+  keys = tf.pad(keys, padding, constant_values=_LOWEST_KEY)
+  return tf.reshape(keys, [num_rows, _ROW])
+
+
+def _from_rows(rows: Tensor, size: int) -> Tensor:
+  return tf.reshape(rows, [-1])[:size]
+
+
+def _top_k_rows(rows: Tensor, k: Tensor) -> Tensor:
+  """The mask of the k highest keys, bool [rows, _ROW]."""
   threshold, rows = _kth_highest(rows, k)
   last_tie = _position_of_last_tie(rows, threshold, k)
-  position = tf.reshape(tf.range(num_rows * _ROW), [num_rows, _ROW])
+  position = tf.reshape(tf.range(rows.shape.num_elements()), rows.shape)
   tie = tf.equal(rows, threshold) & (position <= last_tie)
-  return tf.reshape((rows > threshold) | tie, [-1])[:size]
+  return (rows > threshold) | tie
 
 
 def _kth_highest(rows: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
