@@ -306,15 +306,18 @@ def _kth_highest(rows: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
   """
 
   def fix_bit(
-    i: Tensor, threshold: Tensor, rows: Tensor
-  ) -> tuple[Tensor, Tensor, Tensor]:
-    bit = tf.bitwise.left_shift(1, _BITS - 1 - i)
-    candidate = threshold ^ bit
-    reached = tf.reduce_sum(_count_in_rows(rows >= candidate)) >= k
-    return i + 1, tf.where(reached, candidate, threshold), rows
+    i: Tensor, threshold: Tensor, is_exact: Tensor, rows: Tensor
+  ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    candidate = threshold ^ tf.bitwise.left_shift(1, _BITS - 1 - i)
+    count = tf.reduce_sum(_count_in_rows(rows >= candidate))
+    threshold = tf.where(count >= k, candidate, threshold)
+    return i + 1, threshold, tf.equal(count, k), rows
 
-  _, threshold, rows = tf.while_loop(
-    lambda i, *_: i < _BITS, fix_bit, (0, tf.constant(_LOWEST_KEY), rows)
+  # A candidate that exactly k keys reach will do: no more bits are needed.
+  _, threshold, _, rows = tf.while_loop(
+    lambda i, _, is_exact, rows: (i < _BITS) & ~is_exact,
+    fix_bit,
+    (0, tf.constant(_LOWEST_KEY), False, rows),
   )
   return threshold, rows
 

@@ -185,7 +185,8 @@ class MnistRun:
     train["loss"] += regularization
     train["regularization_loss"] = regularization
     train["learning_rate"] = float(self.learning_rate.at(found.step))
-    train.update(sparsities(self.optimizer))
+    masks = mask_arrays(self.optimizer)
+    train.update(sparsities(masks))
     epoch = found.iteration // self.train_source.batches_per_epoch
     position = {"iteration": found.iteration, "step": found.step}
     self.metrics.write(
@@ -194,7 +195,6 @@ class MnistRun:
       {**train, **found.timing},
       test,
     )
-    masks = mask_arrays(self.optimizer)
     self.progress.say(epoch_line(epoch, found.iteration, test, masks))
 
   def _start_records(self) -> None:
@@ -223,7 +223,7 @@ class MnistRun:
       "iteration": self.loop.iteration,
       "step": int(self.global_step.numpy()),
       "test_accuracy": test["accuracy"],
-      "sparsity": sparsities(self.optimizer).get("sparsity", 0.0),
+      "sparsity": sparsities(mask_arrays(self.optimizer)).get("sparsity", 0.0),
     }
 
 

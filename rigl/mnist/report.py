@@ -19,9 +19,8 @@ def mask_arrays(optimizer: SparseOptimizer) -> dict[str, np.ndarray]:
   return {layer.name: layer.mask.numpy() for layer in optimizer.layers}
 
 
-def sparsities(optimizer: SparseOptimizer) -> dict[str, float]:
+def sparsities(masks: Mapping[str, np.ndarray]) -> dict[str, float]:
   """Shares of zeros: `sparsity` of all masks, `sparsity/LAYER` of each."""
-  masks = mask_arrays(optimizer)
   if not masks:
     return {}
   layers = {

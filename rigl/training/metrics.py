@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.training import files
@@ -40,6 +41,9 @@ class MetricsWriter:
       kind: tf.summary.create_file_writer(str(pathlib.Path(directory) / kind))
       for kind in ("train", "eval")
     }
+    self._write_scalars = tf.function(
+      self._write_scalars_graph, autograph=False
+    )
 
   def write(
     self,
@@ -60,15 +64,22 @@ class MetricsWriter:
     row = {**position, **train, **{f"test_{n}": v for n, v in test.items()}}
     self._append(row)
     for kind, values in (("train", train), ("eval", test)):
-      with self._writers[kind].as_default(step=step):
-        for name, value in values.items():
-          tf.summary.scalar(name, value)
+      numbers = np.array(list(values.values()), np.float32)
+      self._write_scalars(kind, tuple(values), np.int64(step), numbers)
       self._writers[kind].flush()
 
   def close(self) -> None:
     """Closes the files."""
     for writer in self._writers.values():
       writer.close()
+
+  def _write_scalars_graph(
+    self, kind: str, names: tuple[str, ...], step: Any, numbers: Any
+  ) -> None:
+    """Writes all scalars in one program, which is faster than one by one."""
+    with self._writers[kind].as_default(step=step):
+      for name, number in zip(names, tf.unstack(numbers), strict=True):
+        tf.summary.scalar(name, number)
 
   def _append(self, row: Mapping[str, Any]) -> None:
     if not self._columns:
