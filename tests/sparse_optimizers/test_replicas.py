@@ -13,6 +13,9 @@ import sparse_methods
 import tensorflow as tf
 from sparse_methods import FREQUENCY
 
+# Half a minute: the devices need a process of their own.
+pytestmark = pytest.mark.slow
+
 N_DEVICES = 4
 N_ITERATIONS = FREQUENCY + 3
 # Case: method, number of replicas, how to run, aggregation of the model.
