@@ -306,7 +306,7 @@ def _kth_highest(rows: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
   """
 
   def fix_bit(
-    i: Tensor, threshold: Tensor, is_exact: Tensor, rows: Tensor
+    i: Tensor, threshold: Tensor, _: Tensor, rows: Tensor
   ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     candidate = threshold ^ tf.bitwise.left_shift(1, _BITS - 1 - i)
     count = tf.reduce_sum(_count_in_rows(rows >= candidate))
