@@ -46,7 +46,8 @@ def make_optimizer(*arguments):
     for i, shape in enumerate([(20, 30), (30, 10), (10, 5)])
   }
   inner = tf.compat.v1.train.GradientDescentOptimizer(0.1)
-  return methods.create_optimizer(inner, kernels, flags_read.method(typed))
+  method = flags_read.method(typed, list(kernels))
+  return methods.create_optimizer(inner, kernels, method)
 
 
 def test_every_method_has_a_file():
