@@ -56,7 +56,7 @@ def test_without_tensorflow_one_sentence_says_what_to_install(module):
   last = result.stderr.strip().splitlines()[-1]
   assert result.returncode == 1
   assert last.startswith("ImportError: rigl needs TensorFlow")
-  assert "pip install 'rigl[cpu]'" in last
+  assert "install tensorflow-cpu, tensorflow[and-cuda]" in last
   # Not the second of two errors.
   assert result.stderr.count("Traceback") == 1
 
