@@ -14,6 +14,8 @@ import pytest
 from rigl.training import progress
 from rigl.training.progress import Progress
 
+END = "<end of the screen>"
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -33,8 +35,11 @@ def terminal(monkeypatch):
   with os.fdopen(slave, "w") as stderr, monkeypatch.context() as patch:
     patch.setattr(sys, "stderr", stderr)
     yield screen
-    stderr.flush()
-    screen.write(os.read(master, 10**6).decode())
+    print(END, end="", file=stderr, flush=True)
+    shown = ""
+    while not shown.endswith(END):  # A read may bring only a part.
+      shown += os.read(master, 10**6).decode()
+    screen.write(shown.removesuffix(END))
   os.close(master)
 
 
