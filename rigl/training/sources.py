@@ -47,9 +47,9 @@ class ArraySource:
     self.batches_per_epoch = self.num_examples // batch_size
     self._seed = seed
     self._arrays = {name: tf.constant(array) for name, array in arrays.items()}
-    self._epoch, self._order = -1, np.zeros([0, 0], np.int32)
+    self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
-  def order(self, iteration: int) -> tuple[np.ndarray, int]:
+  def order(self, iteration: int) -> tuple[Tensor, int]:
     """The order of the epoch that holds an iteration.
 
     Args:
@@ -65,7 +65,7 @@ class ArraySource:
       generator = np.random.Generator(np.random.Philox(key))
       order = generator.permutation(self.num_examples).astype(np.int32)
       used = self.batches_per_epoch * self.batch_size
-      self._order = order[:used].reshape(-1, self.batch_size)
+      self._order = tf.constant(order[:used].reshape(-1, self.batch_size))
       self._epoch = epoch
     return self._order, row
 

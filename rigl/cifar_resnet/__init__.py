@@ -1,0 +1,1 @@
+"""MNIST with a small fully connected network: data, training, inspection."""
