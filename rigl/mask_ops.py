@@ -18,9 +18,9 @@ import tensorflow as tf
 
 Tensor = Any  # tf.Tensor; an alias, because TensorFlow ships no types.
 
-# Below every key of a real score: candidates that must not be taken.
-_LOWEST_KEY = -(2**31)
-_BITS = 32
+# Below every key of a real score: what must not be taken.
+LOWEST_KEY = -(2**31)
+BITS = 32
 # Counting adds ones as float32 in rows, which is exact and, as a product with
 # a vector of ones, about five times faster than an integer sum on a CPU. Rows
 # that need no filling up save a copy.
@@ -224,10 +224,20 @@ def _mix(bits: Tensor) -> Tensor:
   return bits ^ tf.bitwise.right_shift(bits, _uint32(16))
 
 
-def _order_keys(scores: Tensor) -> Tensor:
-  """Maps scores to int32 keys of the same order, NaN to the lowest but one."""
+def order_keys(scores: Tensor) -> Tensor:
+  """Maps scores to int32 keys of the same order, NaN to the lowest but one.
+
+  Args:
+    scores: float32, bfloat16, float16 or int32 tensor.
+
+  Returns:
+    int32 of the same shape, above `LOWEST_KEY`.
+
+  Raises:
+    ValueError: if the dtype is not one of these.
+  """
   if scores.dtype == tf.int32:
-    return tf.maximum(scores, _LOWEST_KEY + 1)
+    return tf.maximum(scores, LOWEST_KEY + 1)
   if scores.dtype not in (tf.float32, tf.bfloat16, tf.float16):
     raise ValueError(
       "`scores` must be float32, bfloat16, float16 or int32, got "
@@ -235,11 +245,11 @@ def _order_keys(scores: Tensor) -> Tensor:
     )
   scores = tf.cast(scores, tf.float32)
   bits = tf.bitcast(scores, tf.int32)
-  bits = tf.where(tf.equal(bits, _LOWEST_KEY), 0, bits)  # -0 equals +0.
+  bits = tf.where(tf.equal(bits, LOWEST_KEY), 0, bits)  # -0 equals +0.
   # Floats order like sign and magnitude; flip the magnitude of negatives.
   sign = tf.bitwise.right_shift(bits, 31)
   keys = bits ^ tf.bitwise.bitwise_and(sign, 0x7FFFFFFF)
-  return tf.where(tf.math.is_nan(scores), _LOWEST_KEY + 1, keys)
+  return tf.where(tf.math.is_nan(scores), LOWEST_KEY + 1, keys)
 
 
 def compiled_by_shape(function: Callable[..., Any]) -> Any:
@@ -261,7 +271,7 @@ def compiled_by_shape(function: Callable[..., Any]) -> Any:
 @compiled_by_shape
 def _top_k_flat(scores: Tensor, allowed: Tensor, k: Tensor) -> Tensor:
   """The mask of the k highest of the allowed scores, bool [n]."""
-  keys = tf.where(allowed, _order_keys(scores), _LOWEST_KEY)
+  keys = tf.where(allowed, order_keys(scores), LOWEST_KEY)
   return _from_rows(_top_k_rows(_to_rows(keys), k), scores.shape[0])
 
 
@@ -273,12 +283,12 @@ def _drop_and_grow_flat(
 
   Everything in between stays in rows, which are made once.
   """
-  drop_keys = tf.where(mask, _order_keys(drop_scores), _LOWEST_KEY)
-  grow_keys = _to_rows(_order_keys(grow_scores))
+  drop_keys = tf.where(mask, order_keys(drop_scores), LOWEST_KEY)
+  grow_keys = _to_rows(order_keys(grow_scores))
   num_ones = count_ones(mask)
   num_prune = tf.cast(tf.cast(num_ones, tf.float32) * fraction, tf.int32)
   kept = _top_k_rows(_to_rows(drop_keys), num_ones - num_prune)
-  grown = _top_k_rows(tf.where(kept, _LOWEST_KEY, grow_keys), num_prune)
+  grown = _top_k_rows(tf.where(kept, LOWEST_KEY, grow_keys), num_prune)
   size = mask.shape[0]
   return _from_rows(kept | grown, size), _from_rows(grown, size)
 
@@ -293,7 +303,7 @@ def _to_rows(keys: Tensor) -> Tensor:
   size = keys.shape[0]
   length = _row_length(size)
   if missing := -size % length:
-    keys = tf.pad(keys, [[0, missing]], constant_values=_LOWEST_KEY)
+    keys = tf.pad(keys, [[0, missing]], constant_values=LOWEST_KEY)
   return tf.reshape(keys, [-1, length])
 
 
@@ -321,16 +331,16 @@ def _kth_highest(rows: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
   def fix_bit(
     i: Tensor, threshold: Tensor, _: Tensor, rows: Tensor
   ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    candidate = threshold ^ tf.bitwise.left_shift(1, _BITS - 1 - i)
+    candidate = threshold ^ tf.bitwise.left_shift(1, BITS - 1 - i)
     count = tf.reduce_sum(_count_in_rows(rows >= candidate))
     threshold = tf.where(count >= k, candidate, threshold)
     return i + 1, threshold, tf.equal(count, k), rows
 
   # A candidate that exactly k keys reach will do: no more bits are needed.
   _, threshold, _, rows = tf.while_loop(
-    lambda i, _, is_exact, rows: (i < _BITS) & ~is_exact,
+    lambda i, _, is_exact, rows: (i < BITS) & ~is_exact,
     fix_bit,
-    (0, tf.constant(_LOWEST_KEY), False, rows),
+    (0, tf.constant(LOWEST_KEY), False, rows),
   )
   return threshold, rows
 

@@ -119,12 +119,12 @@ class MnistRun(Run):
     if masks:
       self.records.add(iteration, masks)
 
-  def _save(self, position: int) -> None:
+  def save(self) -> None:
     """Writes records and then a checkpoint, which needs them to be there."""
     if self.records.layer_names:
       self.records.save(self.directory.path / _RECORDS_FILE)
     if self.flags.save_model:
-      super()._save(position)
+      super().save()
 
 
 def _learning_rate(
@@ -197,10 +197,11 @@ def define_flags() -> None:
 def main(arguments: Sequence[str]) -> None:
   """Trains as the flags say and prints the test accuracy."""
   del arguments
-  script.train(_make_run)
+  script.train(make_run)
 
 
-def _make_run() -> MnistRun:
+def make_run() -> MnistRun:
+  """The run of the parsed flags."""
   flags, typed = settings.read_flags(MnistSettings)
   mnist_run = MnistRun(flags, typed)
   _warn_of_idle_flags(flags, mnist_run.total)

@@ -51,6 +51,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     seed: seed of all random numbers, together with layer names and steps.
   """
 
+  # Whether an update takes all layers at once, where a method knows how.
+  batch_layers = False
   # Whether an update takes the place of a gradient step and needs gradients.
   update_is_iteration = False
 
@@ -262,6 +264,20 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     """
     del step
     return None
+
+  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
+    """Notes that the masks were updated, without updating them.
+
+    Who plans a run ahead calls it instead of `update_masks`.
+
+    Args:
+      step: int64, the value of `global_step` at the update.
+
+    Returns:
+      The assignments.
+    """
+    del step
+    return []
 
   def drop_fraction(self, step: int) -> float:
     """The share of active connections that an update at `step` drops."""

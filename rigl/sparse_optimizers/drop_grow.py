@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
+from rigl import layer_batch, mask_ops
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import base, control, growth, layers
 
@@ -29,6 +29,10 @@ class DropGrowOptimizer(base.SparseOptimizer):
   smallest |weight|, and grows as many others, the highest of
   `_grow_scores`. Grown connections that were inactive start at `grow_init`,
   with fresh slots; the others keep their weights and slots.
+
+  Attributes:
+    batch_layers: whether an update takes all layers at once, which changes no
+      bit but is faster on GPUs and TPUs, where it is the default.
 
   A method says `_grow_scores`, which connections count as new (`_new`) and
   whether an update is an iteration of its own (`update_is_iteration`).
@@ -92,7 +96,12 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._last_update_step: Variable | None = None
     self._initial_weights: dict[str, Variable] = {}
     # One program a layer size, whatever the layer.
-    self._compiled_update = mask_ops.compiled_by_shape(self._update_flat)
+    self._compiled_update = mask_ops.compiled_by_shape(self._update_layer)
+    self._compiled_batch = mask_ops.compiled_by_shape(self._update_batch)
+    self.batch_layers = bool(
+      tf.config.list_physical_devices("GPU")
+      or tf.config.list_logical_devices("TPU")
+    )
 
   @property
   def schedule(self) -> UpdateSchedule:
@@ -119,6 +128,10 @@ class DropGrowOptimizer(base.SparseOptimizer):
     first = step if self.update_is_iteration else step + 1
     due = self._schedule.next_update_step(first, last)
     return None if due is None else due - step
+
+  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
+    """See the base class."""
+    return [self.last_update_step.assign(step)]
 
   def drop_fraction(self, step: int) -> float:
     """See the base class."""
@@ -156,62 +169,97 @@ class DropGrowOptimizer(base.SparseOptimizer):
       )
     step = tf.cast(step, tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
-    operations = [self.last_update_step.assign(step)]
-    for layer in self._layers:
-      signal = self._signal(layer, gradients)
-      operations += self._update_layer(layer, signal, fraction, step)
+    operations = self.mark_updated(step)
+    inputs = [self._inputs(layer, gradients, step) for layer in self._layers]
+    if self.batch_layers:
+      results = self._compiled_batch(inputs, fraction)
+    else:
+      results = [self._compiled_update(each, fraction) for each in inputs]
+    for layer, result in zip(self._layers, results, strict=True):
+      operations += self._assign(layer, *result)
     return control.group(operations)
 
-  def _update_layer(
-    self,
-    layer: layers.SparseLayer,
-    signal: Tensor | None,
-    fraction: Tensor,
-    step: Tensor,
-  ) -> list[tf.Operation]:
-    """Computes one layer's update, compiled, and assigns the results."""
+  def _inputs(
+    self, layer: layers.SparseLayer, gradients: list | None, step: Tensor
+  ) -> dict[str, Any]:
+    """What the update of a layer needs, as flat tensors."""
     slots = self._slots_of(layer.kernel)
-    initial = self._initial_weights.get(layer.name)
     inputs = dict(
       weights=layer.kernel,
       mask=layer.mask,
-      signal=signal,
-      initial=initial,
+      signal=self._signal(layer, gradients),
+      initial=self._initial_weights.get(layer.name),
       slots=[slot for slot, _ in slots],
     )
-    flat = tf.nest.map_structure(_flat, inputs)
-    weights, mask, new_slots = self._compiled_update(
-      **flat,
+    return tf.nest.map_structure(_flat, inputs) | dict(
       slot_starts=tf.constant([start for _, start in slots], tf.float32),
-      fraction=fraction,
       key=layers.layer_key(layer, self._seed, step),
     )
-    variables = [layer.kernel, layer.mask, *(slot for slot, _ in slots)]
-    values = [weights, mask, *new_slots]
+
+  def _assign(
+    self, layer: layers.SparseLayer, weights: Tensor, mask: Tensor, slots: list
+  ) -> list[tf.Operation]:
+    own = [slot for slot, _ in self._slots_of(layer.kernel)]
     return [
       variable.assign(tf.reshape(value, variable.shape))
-      for variable, value in zip(variables, values, strict=True)
+      for variable, value in zip(
+        [layer.kernel, layer.mask, *own], [weights, mask, *slots], strict=True
+      )
     ]
 
-  def _update_flat(
+  def _update_layer(
+    self, inputs: dict[str, Any], fraction: Tensor
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """One drop and grow of flat tensors; returns weights, mask and slots."""
+    drop_scores, grow_scores = self._scores(**inputs)
+    result = mask_ops.drop_and_grow(
+      drop_scores, inputs["mask"], grow_scores, fraction
+    )
+    return self._updated(result, **inputs)
+
+  def _update_batch(
+    self, inputs: list[dict[str, Any]], fraction: Tensor
+  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+    """The same for all layers at once."""
+    scores = [self._scores(**each) for each in inputs]
+    results = layer_batch.drop_and_grow(
+      [drop for drop, _ in scores],
+      [each["mask"] for each in inputs],
+      [grow for _, grow in scores],
+      fraction,
+    )
+    return [
+      self._updated(result, **each)
+      for result, each in zip(results, inputs, strict=True)
+    ]
+
+  def _scores(
     self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    key: Tensor,
+    **_: Any,
+  ) -> tuple[Tensor, Tensor]:
+    """What a layer's connections are dropped and grown by."""
+    drop_scores = tf.abs(tf.cast(weights, tf.float32))
+    if self._noise_std:
+      noise = mask_ops.random_bell(weights.shape[0], _stream(key, _DROP_STREAM))
+      drop_scores += self._noise_std * noise
+    grow_key = _stream(key, _GROW_STREAM)
+    return drop_scores, self._grow_scores(mask, signal, grow_key)
+
+  def _updated(
+    self,
+    result: mask_ops.DropGrow,
     weights: Tensor,
     mask: Tensor,
     signal: Tensor | None,
     initial: Tensor | None,
     slots: list[Tensor],
     slot_starts: Tensor,
-    fraction: Tensor,
     key: Tensor,
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """One drop and grow of flat tensors; returns weights, mask and slots."""
-    size = weights.shape[0]
-    drop_scores = tf.abs(tf.cast(weights, tf.float32))
-    if self._noise_std:
-      noise = mask_ops.random_bell(size, _stream(key, _DROP_STREAM))
-      drop_scores += self._noise_std * noise
-    grow_scores = self._grow_scores(mask, signal, _stream(key, _GROW_STREAM))
-    result = mask_ops.drop_and_grow(drop_scores, mask, grow_scores, fraction)
     new = self._new(result, mask)
     values = self._grown_values(weights, mask, signal, initial, key)
     zero = tf.zeros([], weights.dtype)

@@ -101,6 +101,10 @@ class SparsePruningOptimizer(targets.TargetSparsityOptimizer):
     due = self._schedule.next_update_step(step, last)
     return None if due is None else due + 1 - step
 
+  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
+    """See the base class; what counts is the step before the last one."""
+    return [self.last_update_step.assign(step - 1)]
+
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
@@ -125,8 +129,9 @@ class SparsePruningOptimizer(targets.TargetSparsityOptimizer):
     """
     del grads_and_vars, reduced
     step = self.global_step if global_step is None else global_step
-    step = tf.cast(step, tf.int64) - 1
-    operations = [self.last_update_step.assign(step)]
+    step = tf.cast(tf.convert_to_tensor(step), tf.int64)
+    operations = self.mark_updated(step)
+    step = step - 1
     for layer in self.layers:
       sparsity = self._schedule.sparsity_at(
         tf.cast(step, tf.float32), tf, self._targets[layer.name]

@@ -44,6 +44,11 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
     """See the base class."""
     return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
 
+  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
+    """See the base class."""
+    del step
+    return [self.is_snipped.assign(True)]
+
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
@@ -66,7 +71,7 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
-    operations = [self._is_snipped.assign(True)]
+    operations = self.mark_updated(global_step)
     for layer in self.layers:
       gradient = tf.reshape(self._gradient_of(pairs, layer), [-1])
       weights = tf.reshape(layer.kernel, [-1])

@@ -20,6 +20,7 @@ Variable = Any
 Batch = dict[str, Tensor]
 
 _PADDING = -1
+_CHANGED = "mask_changed"
 _LOSS, _ONES = "regularization_loss", "ones/"
 
 
@@ -81,10 +82,10 @@ class Programs:
       _padded_order(test.num_examples, eval_batch_size)
     )
     optimizer.create_slots(task.trainable_variables)
-    self._train_steps = _Program(self._train_steps_graph, jit_compile)
-    self._update_masks = _Program(self._update_masks_graph, jit_compile)
-    self._evaluate = _Program(self._evaluate_graph, jit_compile)
-    self._inspect = _Program(self._inspect_graph, jit_compile)
+    self._train_steps = Program(self._train_steps_graph, jit_compile)
+    self._update_masks = Program(self._update_masks_graph, jit_compile)
+    self._evaluate = Program(self._evaluate_graph, jit_compile)
+    self._inspect = Program(self._inspect_graph, jit_compile)
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """Makes gradient steps; they must lie in one epoch.
@@ -111,12 +112,25 @@ class Programs:
       The share of all connections, active or not, whose mask changed.
     """
     order = self._train.order(iteration)
-    return float(self._update_masks(order, _int64(iteration)))
+    return float(self._update_masks(order, _int64(iteration))[_CHANGED])
 
   def evaluate(self) -> dict[str, float]:
     """The means of the metrics over all test examples."""
     means = self._evaluate(self._eval_order)
     return {name: float(value) for name, value in means.items()}
+
+  def exportable(self) -> dict[str, tuple[Program, dict[str, Tensor]]]:
+    """The programs by kind, each with arguments to compile it for."""
+    order, number = self._train.order(0), _int64(0)
+    return {
+      "train": (
+        self._train_steps,
+        {"order": order, "iteration": number, "count": number},
+      ),
+      "update": (self._update_masks, {"order": order, "iteration": number}),
+      "evaluate": (self._evaluate, {"eval_order": self._eval_order}),
+      "inspect": (self._inspect, {}),
+    }
 
   def inspect(self) -> dict[str, float]:
     """What the state of the training says without data.
@@ -141,7 +155,9 @@ class Programs:
     _, sums = tf.while_loop(lambda i, _: i < end, step, (first, zeros))
     return sums
 
-  def _update_masks_graph(self, order: Tensor, iteration: Tensor) -> Tensor:
+  def _update_masks_graph(
+    self, order: Tensor, iteration: Tensor
+  ) -> dict[str, Tensor]:
     before = [layer.mask.read_value() for layer in self._optimizer.layers]
     gradients = None
     if self._optimizer.update_is_iteration:
@@ -153,7 +169,7 @@ class Programs:
       for old, new in zip(before, after, strict=True)
     ]
     total = sum(mask.shape.num_elements() for mask in after)
-    return tf.add_n(changed) / total
+    return {_CHANGED: tf.cast(tf.add_n(changed) / total, tf.float32)}
 
   def _evaluate_graph(self, order: Tensor) -> dict[str, Tensor]:
     def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
@@ -206,10 +222,13 @@ def state_metrics(
   return metrics
 
 
-class _Program:
+class Program:
   """A function that is compiled at its first call, for those shapes alone.
 
   That TensorFlow need not look for a fitting trace halves the time of a call.
+
+  Attributes:
+    function: the `tf.function`.
 
   Args:
     function: of eager tensors, always of the same shapes and dtypes.
@@ -217,14 +236,15 @@ class _Program:
   """
 
   def __init__(self, function: Callable[..., Any], jit_compile: bool) -> None:
-    self._function = tf.function(
+    self.function = tf.function(
       function, jit_compile=jit_compile, autograph=False
     )
     self._compiled: Callable[..., Any] | None = None
 
   def __call__(self, *arguments: Tensor) -> Any:
+    """Runs it."""
     if self._compiled is None:
-      self._compiled = self._function.get_concrete_function(*arguments)
+      self._compiled = self.function.get_concrete_function(*arguments)
     return self._compiled(*arguments)
 
 

@@ -5,11 +5,12 @@ What a run is made of is said by the task's script.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from rigl import sparse_utils
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.loop import Loop, Report
 from rigl.training.metrics import MetricsWriter
@@ -70,23 +71,43 @@ class Run:
     self.programs = Programs(
       task, optimizer, *sources, global_step, jit_compile=jit_compile
     )
-    self.loop = self.make_loop(
-      self.programs, report_every, evaluate_every, by_steps
-    )
+    self._rhythm = (report_every, evaluate_every, by_steps)
+    self.loop = self.make_loop(self.programs, self._report)
 
-  def make_loop(self, programs: Any, *arguments: Any) -> Loop:
-    """The loop of this run over programs."""
-    report_every, evaluate_every, by_steps = arguments
+  def make_loop(
+    self, programs: Any, on_report: Callable[[Report], None]
+  ) -> Loop:
+    """The loop of this run over programs.
+
+    Args:
+      programs: `Programs`, or what stands in for them.
+      on_report: gets what is reported.
+    """
+    report_every, evaluate_every, by_steps = self._rhythm
     return Loop(
       programs,
       self.optimizer,
       self.global_step,
       self.variables,
       report_every,
-      self._report,
+      on_report,
       evaluate_every,
       by_steps,
     )
+
+  def use(self, programs: Any) -> None:
+    """Makes the run call something that stands in for its programs."""
+    self.programs = programs
+    self.loop = self.make_loop(programs, self._report)
+
+  @property
+  def all_variables(self) -> dict[str, Variable]:
+    """The variables by name: of the model, of the optimizer, and the step."""
+    return {
+      **self.variables,
+      **self.optimizer.state(),
+      "global_step": self.global_step,
+    }
 
   def prepare(self) -> None:
     """Restores the newest checkpoint, if there is one, and opens the files.
@@ -105,7 +126,7 @@ class Run:
 
   def _add_events(self) -> None:
     """Hook: adds what happens besides reports."""
-    self.loop.add_event(self.save_every, self._save, at_end=True)
+    self.loop.add_event(self.save_every, lambda _: self.save(), at_end=True)
 
   def train_to_end(self) -> dict[str, Any]:
     """Trains to the end; `prepare` it first.
@@ -115,7 +136,7 @@ class Run:
     """
     self.train(self.total)
     self.metrics.close()
-    result = self._result()
+    result = self.result()
     self.directory.finish(result)
     return result
 
@@ -164,19 +185,24 @@ class Run:
   ) -> str:
     raise NotImplementedError
 
-  def _save(self, position: int) -> None:
-    del position
+  def save(self) -> None:
+    """Writes a checkpoint."""
     self.loop.save(self.directory.path, self._keep)
 
-  def _result(self) -> dict[str, Any]:
+  def result(self) -> dict[str, Any]:
+    """What `result.json` holds of a finished run."""
     # Nothing was evaluated if the run was killed right after its last save.
     test = self.loop.last.test if self.loop.last else self.programs.evaluate()
     return {
       "iteration": self.loop.iteration,
       "step": int(self.global_step.numpy()),
       "test_accuracy": test["accuracy"],
-      "sparsity": self.programs.inspect().get("sparsity", 0.0),
+      "sparsity": self._sparsity(),
     }
+
+  def _sparsity(self) -> float:
+    masks = [layer.mask.numpy() for layer in self.optimizer.layers]
+    return sparse_utils.calculate_sparsity(masks) if masks else 0.0
 
 
 def new_global_step() -> Variable:

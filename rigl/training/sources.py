@@ -24,6 +24,13 @@ class ArraySource:
   An epoch has `num_examples // batch_size` batches; what is left over changes
   from epoch to epoch.
 
+  Attributes:
+    arrays: the examples on the device, by name.
+    num_examples: how many there are.
+    batch_size: examples a batch.
+    batches_per_epoch: batches an epoch.
+    seed: decides the orders.
+
   Args:
     arrays: arrays of one length by name; they are copied to the device.
     batch_size: examples a batch, from 1 to the number of examples.
@@ -48,7 +55,7 @@ class ArraySource:
     self.batch_size = batch_size
     self.batches_per_epoch = self.num_examples // batch_size
     self.seed = seed
-    self._arrays = {name: tf.constant(array) for name, array in arrays.items()}
+    self.arrays = {name: tf.constant(array) for name, array in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
   def order(self, iteration: int) -> Tensor:
@@ -87,7 +94,7 @@ class ArraySource:
   def batch(self, numbers: Tensor) -> dict[str, Tensor]:
     """The examples with these numbers (int32 [batch]), in a graph."""
     return {
-      name: tf.gather(array, numbers) for name, array in self._arrays.items()
+      name: tf.gather(array, numbers) for name, array in self.arrays.items()
     }
 
 

@@ -98,7 +98,7 @@ def share_programs(optimizer: Any) -> Any:
   computes is the same. `test_eager_graph_and_xla_agree` compiles it.
   """
   for compiled, plain in (
-    ("_compiled_update", "_update_flat"),
+    ("_compiled_update", "_update_layer"),
     ("_compiled_mask", "_mask_flat"),
   ):
     if hasattr(optimizer, compiled):

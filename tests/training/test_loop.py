@@ -168,7 +168,7 @@ def test_events_happen_at_their_iterations(update_is_iteration):
     5: [5, 10, 15, 20, 25, 30],
     16: [0, 16, 32],
   }
-  assert [evaluation.iteration for evaluation in found] == [8, 16, 24, 32]
+  assert [report.iteration for report in found] == [8, 16, 24, 32, 33]
 
 
 def test_actions_see_exactly_the_iterations_before_them():
@@ -294,7 +294,7 @@ def make_optimizer(name):
   make = {"rigl": SparseRigLOptimizer, "set": SparseSETOptimizer}[name]
   optimizer = make(inner, 0, -1, 3, drop_fraction=0.4, **common)
   # Compiling it takes a second each time.
-  optimizer._compiled_update = optimizer._update_flat
+  optimizer._compiled_update = optimizer._update_layer
   return optimizer
 
 

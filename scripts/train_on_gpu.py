@@ -1,0 +1,118 @@
+"""Trains on an NVIDIA GPU where TensorFlow has none, through JAX.
+
+  python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER \
+    --action=export --training_method=rigl ...      # here
+  python FOLDER/exported_run.py FOLDER              # where the GPU is
+  python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER --action=finish
+
+The flags besides these four are those of the task's script, of which `finish`
+makes the same files: metrics, checkpoint and result. `--action=all` does all
+three on a machine that has TensorFlow, JAX and the GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from rigl.cifar_resnet import resnet_train_eval
+from rigl.mnist import mnist_train_eval
+from rigl.training import command_line, files, plan
+from rigl.training.export import export
+from rigl.training.run import Run
+
+_TASKS: dict[str, Any] = {
+  "cifar10": resnet_train_eval,
+  "mnist": mnist_train_eval,
+}
+_FLAGS_FILE = "flags.json"
+_OWN = ("task", "folder", "action", "platform")
+
+
+def define_flags() -> None:
+  """Defines the flags of this script and those of the task."""
+  flags.DEFINE_enum("task", "cifar10", list(_TASKS), "What to train.")
+  flags.DEFINE_string("folder", None, "Folder of the exported run.")
+  flags.DEFINE_enum(
+    "action", "all", ["export", "finish", "all"], "Which part to do."
+  )
+  flags.DEFINE_enum(
+    "platform", "gpu", ["gpu", "cpu"], "Where --action=all runs it."
+  )
+  given = [a for a in sys.argv[1:] if a.lstrip("-").startswith("task=")]
+  task = given[-1].split("=", 1)[1] if given else "cifar10"
+  if task in _TASKS:
+    _TASKS[task].define_flags()
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Does the part that the flags say."""
+  del arguments
+  with command_line.one_line_errors():
+    values = flags.FLAGS
+    if not values.folder:
+      raise ValueError("`--folder` must be given.")
+    folder = pathlib.Path(values.folder)
+    if values.action in ("export", "all"):
+      _export(folder)
+    if values.action == "all":
+      script = folder / "exported_run.py"
+      subprocess.run(
+        [sys.executable, script, folder, f"--platform={values.platform}"],
+        check=True,
+      )
+    if values.action in ("finish", "all"):
+      _finish(folder)
+
+
+def _export(folder: pathlib.Path) -> None:
+  if (folder / _FLAGS_FILE).exists():
+    raise ValueError(f"`--folder`: `{folder}` holds an exported run already.")
+  run = _make_run()
+  run.loop.restore(run.directory.path)
+  export(run, folder)
+  files.write_text(folder / _FLAGS_FILE, json.dumps(_task_flags()))
+  run.directory.close()
+  print(f"Exported to {folder}; run: python {folder}/exported_run.py {folder}")
+
+
+def _finish(folder: pathlib.Path) -> None:
+  if not (folder / "state-end.npz").exists():
+    raise ValueError(f"`--folder`: the run in `{folder}` is not finished.")
+  for line in json.loads((folder / _FLAGS_FILE).read_text()):
+    name, value = line
+    flags.FLAGS[name].parse(value)
+    flags.FLAGS[name].present += 1
+  run = _make_run()
+  with (folder / "results.jsonl").open() as file:
+    results = [json.loads(line) for line in file]
+  with np.load(folder / "state-end.npz") as state:
+    result = plan.finish(run, results, dict(state))
+  print(f"Run directory: {run.directory.path}")
+  print(f"Test accuracy: {result['test_accuracy']:.4f}")
+
+
+def _make_run() -> Run:
+  made: Run = _TASKS[flags.FLAGS.task].make_run()
+  return made
+
+
+def _task_flags() -> list[tuple[str, Any]]:
+  """The flags that were typed, but for those of this script."""
+  values = flags.FLAGS
+  return [
+    (name, values[name].value)
+    for name in values
+    if values[name].present and name not in _OWN
+  ]
+
+
+if __name__ == "__main__":
+  command_line.run(main, define_flags)
