@@ -312,7 +312,7 @@ def get_layer_counts(
 ) -> list[counting.LayerCount]:
   """Counts layer by layer; see `get_stats` for arguments and errors."""
   specs = counting.find_layers(layers)
-  custom = _custom_by_layer(specs, custom_sparsities or {})
+  custom = counting.by_layer(specs, custom_sparsities or {})
   scaled = counting.scale_widths(
     specs, width, first_layer_name, last_layer_name
   )
@@ -324,20 +324,6 @@ def get_layer_counts(
     shapes, method, default_sparsity, custom, erk_power_scale
   )
   return counting.count_layers(scaled, sparsities, param_size, published_rules)
-
-
-def _custom_by_layer(
-  specs: Iterable[counting.LayerSpec], custom: Mapping[str, float]
-) -> dict[str, float]:
-  """Custom sparsities under the names that the layers have here."""
-  names = {counting.layer_name(spec.name): spec.name for spec in specs}
-  unknown = [n for n in custom if counting.layer_name(n) not in names]
-  if unknown:
-    raise ValueError(
-      f"`custom_sparsities` must use names out of {sorted(names.values())}, "
-      f"got {unknown}."
-    )
-  return {names[counting.layer_name(n)]: s for n, s in custom.items()}
 
 
 def _get_shapes(layers: Mapping[str, Any]) -> dict[str, Shape]:

@@ -25,7 +25,7 @@ from rigl.counting.rules import (
   operation_of,
   scale_widths,
 )
-from rigl.counting.specs import KNOWN_KINDS, LayerSpec, layer_name
+from rigl.counting.specs import KNOWN_KINDS, LayerSpec, by_layer, layer_name
 from rigl.counting.summary import (
   real_sparsity,
   rows,
@@ -46,6 +46,7 @@ __all__ = [
   "LayerCount",
   "LayerSpec",
   "Scale",
+  "by_layer",
   "count_layer",
   "count_layer_as_published",
   "count_layers",

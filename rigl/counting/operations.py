@@ -178,9 +178,9 @@ class _Convolution:
     activation: one of `KNOWN_ACTIVATIONS`, or None.
   """
 
-  input_size: tuple[int, int]
-  kernel_shape: tuple[int, int, int, int]
-  strides: tuple[int, int] = (1, 1)
+  input_size: Sequence[int]
+  kernel_shape: Sequence[int]
+  strides: Sequence[int] = (1, 1)
   padding: str = "same"
   use_bias: bool = True
   activation: str | None = None
@@ -240,7 +240,7 @@ class FullyConnected:
     positions: how many vectors of one example it is applied to.
   """
 
-  kernel_shape: tuple[int, int]
+  kernel_shape: Sequence[int]
   use_bias: bool = True
   activation: str | None = None
   positions: int = 1
@@ -267,7 +267,7 @@ class _Elementwise:
     channels: number of its channels.
   """
 
-  input_size: tuple[int, int]
+  input_size: Sequence[int]
   channels: int
 
   @property

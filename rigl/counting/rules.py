@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rigl.counting.operations import (
   Conv2D,
@@ -136,10 +137,12 @@ def operation_of(spec: LayerSpec) -> Conv2D | DepthWiseConv2D | FullyConnected:
       spec.kernel_shape, spec.use_bias, spec.activation, spec.positions
     )
   make = Conv2D if spec.kind == "conv2d" else DepthWiseConv2D
+  image: Any = spec.input_size
+  strides: Any = spec.strides
   operation = make(
-    spec.input_size,
+    image,
     spec.kernel_shape,
-    spec.strides,
+    strides,
     spec.padding,
     spec.use_bias,
     spec.activation,

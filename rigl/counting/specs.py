@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,8 +69,7 @@ class LayerSpec:
   def __post_init__(self) -> None:
     if self.kind not in KNOWN_KINDS:
       raise ValueError(
-        f"`kind` must be in {KNOWN_KINDS}, got {self.kind!r} for "
-        f"{self.name!r}."
+        f"`kind` must be in {KNOWN_KINDS}, got {self.kind!r} for {self.name!r}."
       )
     rank = 2 if self.kind == "dense" else 4
     self._set("kernel_shape", self._sizes("kernel_shape", rank))
@@ -190,3 +189,25 @@ def layer_name(name: str) -> str:
     if name.endswith(suffix):
       return name.removesuffix(suffix)
   return name
+
+
+def by_layer(
+  specs: Sequence[LayerSpec], custom_sparsities: Mapping[str, float]
+) -> dict[str, float]:
+  """Custom sparsities under the names that the layers have here.
+
+  Args:
+    specs: the layers.
+    custom_sparsities: sparsities by the name of a layer or of its kernel.
+
+  Raises:
+    ValueError: if a name is that of no layer.
+  """
+  names = {layer_name(spec.name): spec.name for spec in specs}
+  unknown = [n for n in custom_sparsities if layer_name(n) not in names]
+  if unknown:
+    raise ValueError(
+      f"`custom_sparsities` must use names out of {sorted(names.values())}, "
+      f"got {unknown}."
+    )
+  return {names[layer_name(n)]: s for n, s in custom_sparsities.items()}
