@@ -27,6 +27,7 @@ from rigl.counting.rules import (
 )
 from rigl.counting.specs import KNOWN_KINDS, LayerSpec, by_layer, layer_name
 from rigl.counting.summary import (
+  align,
   real_sparsity,
   rows,
   summary,
@@ -46,6 +47,7 @@ __all__ = [
   "LayerCount",
   "LayerSpec",
   "Scale",
+  "align",
   "by_layer",
   "count_layer",
   "count_layer_as_published",

@@ -1,9 +1,10 @@
 """What training costs by each method, from what inference costs.
 
-Evci et al., 2020, https://arxiv.org/abs/1911.11134, appendix H: a training step
-costs three times the forward pass, one for it, one for the gradient with respect
-to the activations and one for that with respect to the weights. With f_S and f_D
-the FLOPs of the sparse and the dense forward pass of one example, a step costs
+Evci et al., 2020, https://arxiv.org/abs/1911.11134, appendix H: a training
+step costs three times the forward pass: once for it, once for the gradient with
+respect to the activations and once for that with respect to the weights. With
+f_S and f_D the FLOPs of the sparse and the dense forward pass of one example, a
+step costs
 
 * dense (`baseline`): 3 f_D,
 * `scratch`, `static`, `set` and `snip`: 3 f_S,
@@ -12,9 +13,9 @@ the FLOPs of the sparse and the dense forward pass of one example, a step costs
 * `prune`: 3 times the mean of f_S over the schedule.
 
 DNW is not in the paper; all its weights have a gradient, as those of SNFS. What
-comes once or is small is left out there and here: SNIP's dense gradient, drawing
-random masks, top-k, batch normalisation, the optimizer, and that masks are not
-updated any more towards the end.
+comes once or is small is left out there and here: SNIP's dense gradient,
+drawing random masks, top-k, batch normalisation, the optimizer, and that masks
+are not updated any more towards the end.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _SETTINGS = (
 
 
 def define_flags() -> None:
-  """Defines the flags; `run` does it, so that importing this module does not."""
+  """Defines the flags; `run` does it, so that an import does not."""
   flags.DEFINE_string(
     "model",
     "resnet50",

@@ -70,6 +70,8 @@ def _spec(row: Any) -> counting.LayerSpec:
       f"`model` must hold layers with the fields {sorted(needed)} and any of "
       f"{sorted(set(_FIELDS) - needed)}, got {row}."
     )
+  if not isinstance(row["name"], str):
+    raise ValueError(f"`name` of a layer must be a string, got {row['name']}.")
   return counting.LayerSpec(**row)
 
 
