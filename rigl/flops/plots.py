@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rigl import counting
 
 _LABEL_EVERY_UP_TO = 60
+_DPI = 72
 
 
 def plot_layers(
@@ -86,6 +87,6 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-  figure = Figure(figsize=(width, height), layout="constrained")
+  figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
   FigureCanvasAgg(figure)
   return figure
