@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rigl import counting
 
@@ -73,6 +74,9 @@ def plot_accuracy(
   if dense is not None:
     axes.plot(*dense, "k*", markersize=12, label="dense")
   axes.set_xscale("log")
+  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter("{x:g}")
+  axes.xaxis.set_minor_formatter(NullFormatter())
   axes.set_xlabel(x_label)
   axes.set_ylabel("top-1 accuracy (%)")
   axes.set_title(title)
