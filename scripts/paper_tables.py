@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from rigl.flops import markdown
+from rigl.flops import tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     help="file to write the tables into, between its markers",
   )
   readme = parser.parse_args(arguments).readme
-  text = markdown.render()
-  total, agreeing = markdown.counts()
+  text = tables.render()
+  total, agreeing = tables.counts()
   if readme is None:
     print(text)
   else:
     try:
-      markdown.replace_in(readme, text)
+      tables.replace_in(readme, text)
     except (OSError, ValueError) as error:
       print(f"error: {error}", file=sys.stderr)
       return 1

@@ -7,7 +7,6 @@ prints a table; `--format` gives CSV or JSON, `--plot` a bar chart a layer.
 
 from __future__ import annotations
 
-import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -112,6 +111,8 @@ def make_report(values: Any) -> Report:
   Raises:
     ValueError: if a flag is out of its range.
   """
+  if not 0 <= values.sparsity < 1:
+    raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
   layers = models.load_layers(values.model, values.width, values.image_size)
   asked = sparse_utils.get_layer_counts(
     layers,
@@ -203,8 +204,6 @@ def main(arguments: Sequence[str]) -> None:
   """Prints or writes what the flags ask for."""
   del arguments
   with command_line.one_line_errors():
-    if not math.isfinite(FLAGS.sparsity):
-      raise ValueError(f"`sparsity` must be in [0, 1), got {FLAGS.sparsity}.")
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)
     if FLAGS.plot:
