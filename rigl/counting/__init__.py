@@ -5,17 +5,16 @@
 training costs. `rigl.sparse_utils.get_stats` distributes a sparsity and counts.
 """
 
+from rigl.counting.costs import Count, total
 from rigl.counting.models import find_layers
 from rigl.counting.operations import (
   Activation,
   Add,
   Conv2D,
-  Count,
   DepthWiseConv2D,
   FullyConnected,
   GlobalAvg,
   Scale,
-  total,
 )
 from rigl.counting.rules import (
   LayerCount,

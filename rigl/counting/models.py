@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from rigl.counting.operations import KNOWN_ACTIVATIONS
+from rigl.counting.costs import KNOWN_ACTIVATIONS
 from rigl.counting.specs import LayerSpec
 
 _CLASSES = {

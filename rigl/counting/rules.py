@@ -10,13 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rigl.counting.operations import (
-  Conv2D,
-  Count,
-  DepthWiseConv2D,
-  FullyConnected,
-  kernel_cost,
-)
+from rigl.counting.costs import Count, kernel_cost
+from rigl.counting.operations import Conv2D, DepthWiseConv2D, FullyConnected
 from rigl.counting.specs import LayerSpec
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rigl.counting.operations import (
+from rigl.counting.costs import (
   KNOWN_PADDINGS,
   check_activation,
   output_size,
@@ -46,7 +46,7 @@ class LayerSpec:
       counts zeros that another layer has added. Not used by dense layers.
     strides: of a convolution, two numbers or one for both.
     padding: of a convolution, `same` or `valid`.
-    activation: of the outputs; one of `operations.KNOWN_ACTIVATIONS`, or None.
+    activation: of the outputs; one of `costs.KNOWN_ACTIVATIONS`, or None.
     use_bias: whether each output has a bias, or a batch normalisation.
     output_size: height and width of the result, where they do not follow from
       the above. (For a dense layer that is applied to many vectors of one

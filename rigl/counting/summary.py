@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rigl.counting.operations import Count, total
+from rigl.counting.costs import Count, total
 from rigl.counting.rules import LayerCount
 
 COLUMNS = (

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from rigl import counting
-from rigl.counting import operations
-from rigl.counting.operations import Count, kernel_cost, output_size
+from rigl.counting import costs
+from rigl.counting.costs import Count, kernel_cost, output_size
 
 
 def brute_force(positions, kernel):
@@ -123,7 +123,7 @@ def test_totals_add_up():
 
 def test_unknown_activation_is_refused():
   with pytest.raises(ValueError, match="`activation` .* got 'gelu'"):
-    operations.activation_cost("gelu", 3)
+    costs.activation_cost("gelu", 3)
 
 
 @pytest.mark.parametrize(
