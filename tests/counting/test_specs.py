@@ -46,6 +46,11 @@ def test_width_leaves_the_multiplier_of_depthwise_kernels(kind):
     assert spec.scaled(width, True, True).kernel_shape == (3, 3, channels, 1)
 
 
+def test_width_leaves_outputs_of_each_channel():
+  spec = LayerSpec("a", "depthwise_conv2d", (3, 3, 10, 2), 28)
+  assert spec.scaled(3.0, True, True).kernel_shape == (3, 3, 30, 2)
+
+
 def test_network_keeps_its_inputs_and_classes():
   specs = [
     LayerSpec("first/kernel:0", "conv2d", (3, 3, 3, 8), 8),

@@ -14,6 +14,7 @@ import pytest
 from rigl import counting, sparse_utils
 from rigl.counting import architectures
 from rigl.flops import command, models, plots, report, str_rows, widths
+from rigl.schedules import PruningSchedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = architectures.network("resnet18").layers
@@ -133,8 +134,19 @@ def test_training_is_that_of_the_method():
   assert make().training.total_flops == pytest.approx(rigl * 20_000)
   answer = make(training_method="baseline", sparsity=0.0).training
   assert (answer.fraction, answer.inference_fraction) == (2, 1)
-  prune = make(training_method="prune").training
-  assert make(training_method="set").training.fraction < prune.fraction < 2
+
+
+def test_pruning_costs_the_mean_over_its_schedule():
+  # Dense for 100 steps, and then an update every 100 steps until 900.
+  schedule = PruningSchedule(100, 900, 100, 0.8)
+  shares = [float(schedule.sparsity_at(n)) / 0.8 for n in range(100, 1000, 100)]
+  asked = make(sparsity=0.8).layers
+  flops = [
+    sum(counting.count_layer(n.spec, n.sparsity * s).count.flops for n in asked)
+    for s in [0.0, *shares]
+  ]
+  training = make(sparsity=0.8, training_method="prune").training
+  assert training.step_flops == pytest.approx(3 * sum(flops) / 10)
 
 
 def test_published_rules_are_an_option():
@@ -238,8 +250,9 @@ def test_keras_files_are_read(tmp_path):
 # --- Widths -------------------------------------------------------------------
 
 
-def test_small_dense_network_is_the_nearest_of_all_widths():
-  bits = sparse_utils.get_stats(LAYERS, 0.9, "random").total_param_bits
+@pytest.mark.parametrize("sparsity", [0.5, 0.75, 0.9, 0.95])
+def test_small_dense_network_is_the_nearest_of_all_widths(sparsity):
+  bits = sparse_utils.get_stats(LAYERS, sparsity, "random").total_param_bits
   found = widths.width_of_size(LAYERS, bits, step=0.05, largest=1.0)
   sizes = {
     number: sparse_utils.get_stats(
