@@ -76,8 +76,9 @@ def test_version_stands_in_one_place():
   assert stating == ["version.py"]
 
 
-def test_rigl_mnist_is_a_command():
-  assert "rigl-mnist" in PROJECT["scripts"]
+@pytest.mark.parametrize("name", ["rigl-mnist", "rigl-flops"])
+def test_script_is_a_command(name):
+  assert name in PROJECT["scripts"]
 
 
 @pytest.mark.parametrize("name, target", PROJECT["scripts"].items())
@@ -121,7 +122,7 @@ def test_data_file_is_where_the_package_is(name):
 
 def test_tensorflow_comes_by_extras_alone():
   extras = PROJECT["optional-dependencies"]
-  assert {"cpu", "gpu", "tpu", "dev"} <= set(extras)
+  assert {"cpu", "gpu", "tpu", "dev", "notebooks"} <= set(extras)
   for extra, distribution in (
     ("cpu", "tensorflow-cpu"),
     ("gpu", "tensorflow"),

@@ -30,6 +30,8 @@ def _commands():
 def _shortened(command):
   """The arguments of `bash run.sh python ...`, for this interpreter."""
   words = shlex.split(command)
+  if words[:3] == ["bash", "run.sh", "rigl-flops"]:
+    return [sys.executable, "-m", "rigl.flops.command", *words[3:]]
   assert words[:3] == ["bash", "run.sh", "python"], command
   script, *flags = words[3:]
   flags = [

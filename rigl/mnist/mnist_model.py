@@ -10,6 +10,8 @@ from typing import Any
 import gin
 import tensorflow as tf
 
+from rigl import graph_layers
+from rigl.counting import LayerSpec
 from rigl.layers import Dense
 from rigl.mnist.data_helper import NUM_CLASSES
 
@@ -45,6 +47,7 @@ class MnistFc(tf.Module):
     if units[-1] < NUM_CLASSES:
       raise ValueError(f"`units` must end with {NUM_CLASSES}, got {units}.")
     names = ("weights", "biases") if masked else ("kernel", "bias")
+    self._num_inputs = num_inputs
     sizes = [num_inputs, *units]
     self.layers = [
       Dense(inputs, outputs, f"layer{i + 1}", seed, *names)
@@ -63,6 +66,10 @@ class MnistFc(tf.Module):
   def kernels(self) -> dict[str, Variable]:
     """The kernels by layer name."""
     return {layer.name: layer.kernel for layer in self.layers}
+
+  def layer_specs(self) -> list[LayerSpec]:
+    """The layers, for `rigl.sparse_utils.get_stats`."""
+    return graph_layers.find_layers(self, [self._num_inputs])
 
 
 class MnistTask:

@@ -1,0 +1,64 @@
+"""Counts operations and bytes of sparse networks, in plain Python.
+
+`LayerSpec` describes a layer, `find_layers` finds those of a model,
+`architectures` has those of the published ones and `training_flops` what
+training costs. `rigl.sparse_utils.get_stats` distributes a sparsity and counts.
+"""
+
+from rigl.counting.costs import Count, total
+from rigl.counting.models import find_layers
+from rigl.counting.operations import (
+  Activation,
+  Add,
+  Conv2D,
+  DepthWiseConv2D,
+  FullyConnected,
+  GlobalAvg,
+  Scale,
+)
+from rigl.counting.rules import (
+  LayerCount,
+  count_layer,
+  count_layer_as_published,
+  count_layers,
+  operation_of,
+  scale_widths,
+)
+from rigl.counting.specs import KNOWN_KINDS, LayerSpec, by_layer, layer_name
+from rigl.counting.summary import (
+  align,
+  real_sparsity,
+  rows,
+  summary,
+  total_count,
+  total_row,
+)
+
+__all__ = [
+  "KNOWN_KINDS",
+  "Activation",
+  "Add",
+  "Conv2D",
+  "Count",
+  "DepthWiseConv2D",
+  "FullyConnected",
+  "GlobalAvg",
+  "LayerCount",
+  "LayerSpec",
+  "Scale",
+  "align",
+  "by_layer",
+  "count_layer",
+  "count_layer_as_published",
+  "count_layers",
+  "find_layers",
+  "layer_name",
+  "operation_of",
+  "real_sparsity",
+  "rows",
+  "scale_widths",
+  "summary",
+  "total",
+  "total_count",
+  "total_row",
+]

@@ -1,0 +1,76 @@
+"""Layers of the published networks, without building them.
+
+Names are those of the published masks, so that sparsities that are known by
+layer (`str`) fit. Where a network pads an image by itself, `input_size` is that
+of the padded image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from rigl.counting.architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from rigl.counting.architectures.parts import Network
+from rigl.counting.architectures.plain import VGGS, mnist_fc, vgg
+from rigl.counting.architectures.resnet import RESNETS, resnet, wide_resnet
+
+__all__ = [
+  "NETWORK_NAMES",
+  "Network",
+  "mnist_fc",
+  "mobilenet_v1",
+  "mobilenet_v2",
+  "network",
+  "resnet",
+  "vgg",
+  "wide_resnet",
+]
+
+NETWORK_NAMES = (
+  *(f"resnet{depth}" for depth in RESNETS),
+  "mobilenet_v1",
+  "mobilenet_v2",
+  *VGGS,
+  "wrn_DEPTH_WIDTH",
+  "mnist_fc",
+)
+
+
+def network(name: str, width: float = 1.0, image: int | None = None) -> Network:
+  """A network by its name.
+
+  >>> len(network('wrn_22_2').layers)
+  23
+
+  Args:
+    name: `resnet50` or another depth, `mobilenet_v1`, `mobilenet_v2`, `vgg_a`,
+      `vgg_16`, `vgg_19`, `wrn_22_2` or another depth and width, `mnist_fc`.
+    width: what channels are multiplied by, as the network itself rounds them;
+      `wrn_22_2` and `mnist_fc` have none but 1.
+    image: height and width of the images; None for the published ones.
+
+  Raises:
+    ValueError: if there is no such network, or an argument is not for it.
+  """
+  wide = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
+  if (wide or name == "mnist_fc") and width != 1:
+    raise ValueError(f"`width` must be 1 for {name!r}, got {width}.")
+  if wide:
+    depth, factor = (int(number) for number in wide.groups())
+    return wide_resnet(depth, factor, image or 32)
+  if name == "mnist_fc":
+    pixels = (image or 28) ** 2
+    return mnist_fc((pixels, 300, 100, 10))
+  depths = {f"resnet{depth}": depth for depth in RESNETS}
+  if name in depths:
+    return resnet(depths[name], width, image or 224)
+  if name in VGGS:
+    return vgg(name, width, image or 224)
+  makers: dict[str, Callable[..., Network]] = {
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
+  }
+  if name not in makers:
+    raise ValueError(f"`model` must be one of {NETWORK_NAMES}, got {name!r}.")
+  return makers[name](width, image or 224)

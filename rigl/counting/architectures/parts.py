@@ -1,0 +1,101 @@
+"""What the published networks are made of.
+
+The networks themselves are in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from rigl.counting.operations import Add, GlobalAvg
+from rigl.counting.specs import LayerSpec
+
+Operation = Add | GlobalAvg
+
+# Scope of the variables of all published networks but VGG.
+SCOPE = "resnet_model"
+
+
+class Network(NamedTuple):
+  """Operations of a network.
+
+  Attributes:
+    layers: those with kernels.
+    others: those without. (Pooling by maxima costs nothing.)
+  """
+
+  layers: list[LayerSpec]
+  others: list[Operation]
+
+
+def convolution(
+  name: str,
+  window: int,
+  inputs: int,
+  outputs: int,
+  size: int,
+  stride: int = 1,
+  activation: str | None = "relu",
+) -> LayerSpec:
+  """A square convolution of a square image, with `same` padding."""
+  shape = (window, window, inputs, outputs)
+  return LayerSpec(name, "conv2d", shape, size, stride, activation=activation)
+
+
+def projection(
+  name: str, inputs: int, outputs: int, size: int, stride: int
+) -> LayerSpec:
+  """A 1x1 convolution beside a block; nothing follows but an addition."""
+  return convolution(name, 1, inputs, outputs, size, stride, None)
+
+
+def padded_convolution(
+  name: str, window: int, inputs: int, outputs: int, size: int
+) -> LayerSpec:
+  """A convolution of stride 2 that halves an image with zeros around it."""
+  shape = (window, window, inputs, outputs)
+  return LayerSpec(
+    name, "conv2d", shape, _padded(size, window), 2, padding="valid"
+  )
+
+
+def depthwise(block: int, channels: int, size: int, stride: int) -> LayerSpec:
+  """The 3x3 depthwise convolution of a MobileNet's block."""
+  name = f"{SCOPE}/depthwise_nxn_{block}"
+  shape = (3, 3, channels, 1)
+  if stride == 1:
+    return LayerSpec(name, "depthwise_conv2d", shape, size)
+  return LayerSpec(
+    name, "depthwise_conv2d", shape, _padded(size, 3), 2, padding="valid"
+  )
+
+
+def _padded(size: int, window: int) -> int:
+  """The image with zeros for a window at every one of its pixels."""
+  return size + window - 1
+
+
+def dense(name: str, inputs: int, outputs: int) -> LayerSpec:
+  """The last layer, which returns logits."""
+  return LayerSpec(name, "dense", (inputs, outputs), activation=None)
+
+
+def half(size: int) -> int:
+  """Size of an image after a stride of 2."""
+  return math.ceil(size / 2)
+
+
+def divisible(channels: float, divisor: int = 8) -> int:
+  """The nearest multiple, not more than a tenth below."""
+  rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+  return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def check_sizes(width: float, image: int, classes: int) -> None:
+  """Raises a ValueError that names the argument which is out of its range."""
+  if not 0 < width < math.inf:
+    raise ValueError(f"`width` must be positive and finite, got {width}.")
+  for name, value in (("image", image), ("classes", classes)):
+    if value < 1:
+      raise ValueError(f"`{name}` must be at least 1, got {value}.")

@@ -1,0 +1,79 @@
+"""Networks without branches: VGG of ImageNet and the one of MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rigl.counting.architectures.parts import (
+  Network,
+  check_sizes,
+)
+from rigl.counting.operations import GlobalAvg
+from rigl.counting.specs import LayerSpec
+
+VGGS = {
+  "vgg_a": (1, 1, 2, 2, 2),
+  "vgg_16": (2, 2, 3, 3, 3),
+  "vgg_19": (2, 2, 4, 4, 4),
+}
+
+
+def vgg(
+  name: str = "vgg_16",
+  width: float = 1.0,
+  image: int = 224,
+  classes: int = 1000,
+) -> Network:
+  """The published VGG: no biases, no batch norm, one last 1x1 convolution.
+
+  Args:
+    name: `vgg_a`, `vgg_16` or `vgg_19`.
+    width: what channels are multiplied by; rounded down.
+    image: height and width of the images.
+    classes: number of outputs.
+
+  Raises:
+    ValueError: if an argument is out of its range.
+  """
+  if name not in VGGS:
+    raise ValueError(f"`name` must be in {tuple(VGGS)}, got {name!r}.")
+  check_sizes(width, image, classes)
+  layers, inputs, size = [], 3, image
+  for group, repeats in enumerate(VGGS[name]):
+    outputs = max(int((64, 128, 256, 512, 512)[group] * width), 1)
+    for i in range(repeats):
+      path = f"{name}/conv{group + 1}/conv{group + 1}_{i + 1}"
+      spec = LayerSpec(
+        path, "conv2d", (3, 3, inputs, outputs), size, use_bias=False
+      )
+      layers.append(spec)
+      inputs = outputs
+    size = size // 2 if group < 4 else size
+  last = LayerSpec(
+    f"{name}/fc8",
+    "conv2d",
+    (1, 1, inputs, classes),
+    1,
+    activation=None,
+    use_bias=False,
+  )
+  return Network([*layers, last], [GlobalAvg((size, size), inputs)])
+
+
+def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> Network:
+  """The fully connected network of MNIST.
+
+  Args:
+    units: number of inputs, and of the outputs of each layer.
+  """
+  pairs = list(zip(units[:-1], units[1:], strict=True))
+  layers = [
+    LayerSpec(
+      f"layer{i + 1}",
+      "dense",
+      pair,
+      activation="relu" if i + 1 < len(pairs) else None,
+    )
+    for i, pair in enumerate(pairs)
+  ]
+  return Network(layers, [])

@@ -1,0 +1,163 @@
+"""What kernels and activations cost by the MicroNet rules.
+
+The rules are those of the MicroNet challenge (NeurIPS 2019,
+https://micronet-challenge.github.io): a multiplication and an addition count
+one each, a sparse kernel counts its nonzeros only, and is stored as one bit a
+weight that says which are there, followed by the values. Which operations there
+are, and what the published code counts differently, is said elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+KNOWN_ACTIVATIONS = ("relu", "swish", "sigmoid")
+KNOWN_PADDINGS = ("same", "valid")
+
+# (multiplications, additions) an element. An exponential or a division counts
+# as a multiplication: sigmoid is 1 / (1 + exp(-x)), swish is x * sigmoid(x).
+_ACTIVATION_COST = {
+  None: (0, 0),
+  "relu": (1, 0),
+  "sigmoid": (2, 1),
+  "swish": (3, 1),
+}
+
+
+class Count(NamedTuple):
+  """What an operation costs for one example.
+
+  Attributes:
+    multiplications: number of multiplications.
+    additions: number of additions.
+    value_bits: bits that the nonzero weights and the biases take.
+    mask_bits: bits that say which weights are there; 0 of a dense kernel.
+  """
+
+  multiplications: float = 0
+  additions: float = 0
+  value_bits: float = 0
+  mask_bits: float = 0
+
+  @property
+  def flops(self) -> float:
+    """Multiplications and additions together."""
+    return self.multiplications + self.additions
+
+  @property
+  def bits(self) -> float:
+    """Bits of storage."""
+    return self.value_bits + self.mask_bits
+
+  @property
+  def bytes(self) -> float:
+    """Bytes of storage."""
+    return self.bits / 8
+
+  def plus(self, other: Count) -> Count:
+    """The cost of both."""
+    return Count(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def total(counts: Sequence[Count]) -> Count:
+  """The cost of all together.
+
+  >>> total([Count(2, 1), Count(3, 0, 32)]).flops
+  6
+  """
+  result = Count()
+  for count in counts:
+    result = result.plus(count)
+  return result
+
+
+def activation_cost(activation: str | None, elements: float) -> Count:
+  """Cost of an activation function.
+
+  Args:
+    activation: one of `KNOWN_ACTIVATIONS`, or None for none.
+    elements: number of values it is applied to.
+
+  Raises:
+    ValueError: if the activation is not known.
+  """
+  check_activation(activation)
+  multiplications, additions = _ACTIVATION_COST[activation]
+  return Count(multiplications * elements, additions * elements)
+
+
+def check_activation(activation: str | None) -> None:
+  """Raises a ValueError if the activation is not known."""
+  if activation not in _ACTIVATION_COST:
+    raise ValueError(
+      f"`activation` must be None or in {KNOWN_ACTIVATIONS}, got "
+      f"{activation!r}."
+    )
+
+
+def output_size(size: int, window: int, stride: int, padding: str) -> int:
+  """Height or width of what a convolution of an image returns.
+
+  >>> output_size(224, 7, 2, 'same'), output_size(230, 7, 2, 'valid')
+  (112, 112)
+
+  Args:
+    size: height or width of the image, with zeros that were added before.
+    window: that of the kernel.
+    stride: that of the window, at least 1.
+    padding: `same` or `valid`.
+
+  Raises:
+    ValueError: if the padding is not known or the image is too small.
+  """
+  if padding not in KNOWN_PADDINGS:
+    raise ValueError(f"`padding` must be in {KNOWN_PADDINGS}, got {padding!r}.")
+  if padding == "same":
+    return -(-size // stride)
+  if size < window:
+    raise ValueError(
+      f"`input_size` must be at least the kernel's {window} with 'valid' "
+      f"padding, got {size}."
+    )
+  return (size - window) // stride + 1
+
+
+def kernel_cost(
+  size: float,
+  outputs: int,
+  positions: int,
+  n_zeros: float = 0,
+  param_bits: int = 32,
+  use_bias: bool = True,
+  activation: str | None = None,
+) -> Count:
+  """Cost of a kernel: every nonzero multiplies once at every position.
+
+  With z zeros among n weights, at P positions and C outputs there are
+  P * (n - z) multiplications and P * (n - z - C) additions that sum them up,
+  and P * C more for the bias.
+
+  >>> kernel_cost(size=20, outputs=4, positions=1, n_zeros=10)
+  Count(multiplications=10, additions=10, value_bits=448, mask_bits=20)
+
+  Args:
+    size: number of weights.
+    outputs: number of output channels.
+    positions: number of places that the kernel is applied to.
+    n_zeros: number of pruned weights, in [0, size].
+    param_bits: bits of a weight or bias.
+    use_bias: whether there is a bias (or a batch normalisation, which can be
+      folded into kernel and bias) for each output.
+    activation: one of `KNOWN_ACTIVATIONS`, or None.
+  """
+  ones = size - n_zeros
+  biases = outputs if use_bias else 0
+  sums = max(ones - outputs, 0)
+  count = Count(
+    positions * ones,
+    positions * (sums + biases),
+    (ones + biases) * param_bits,
+    size if n_zeros > 0 else 0,
+  )
+  return count.plus(activation_cost(activation, positions * outputs))

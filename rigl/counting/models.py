@@ -1,0 +1,149 @@
+"""Finds the layers of a model by what its objects look like.
+
+Neither Keras nor TensorFlow is imported: Keras 2, Keras 3 and any model with a
+method `layer_specs` are told apart by their attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from rigl.counting.costs import KNOWN_ACTIVATIONS
+from rigl.counting.specs import LayerSpec
+
+_CLASSES = {
+  "Conv2D": "conv2d",
+  "DepthwiseConv2D": "depthwise_conv2d",
+  "Dense": "dense",
+}
+_DEPTHWISE_KERNEL = "depthwise_kernel"
+
+
+class Model(Protocol):
+  """A model that knows its layers."""
+
+  def layer_specs(self) -> list[LayerSpec]:
+    """The layers with kernels, in the order in which they are applied."""
+
+
+def find_layers(source: Any) -> list[LayerSpec]:
+  """The layers of a model, or those of a list.
+
+  Args:
+    source: a model with a method `layer_specs`, a Keras model, or a list of
+      `LayerSpec`s and Keras layers. Keras layers must have been built, and
+      called by a model; those without a kernel are passed over.
+
+  Returns:
+    A list of specs with different names, at least one.
+
+  Raises:
+    ValueError: if the source has no layers, two of the same name, or a kernel
+      that is not one of a `Conv2D`, `DepthwiseConv2D` or `Dense` layer.
+  """
+  if hasattr(source, "layer_specs"):
+    specs = list(source.layer_specs())
+  elif hasattr(source, "layers") or isinstance(source, Iterable):
+    specs = [spec for layer in _flat(source) for spec in _specs_of(layer)]
+  else:
+    raise ValueError(
+      "`layers` must be a list of layers, a Keras model or a model with a "
+      f"method `layer_specs`, got {source!r}."
+    )
+  if not specs:
+    raise ValueError("`layers` must have a layer with a kernel, got none.")
+  names = [spec.name for spec in specs]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(f"`layers` must have different names, got {twice} twice.")
+  return specs
+
+
+def _flat(source: Any) -> list[Any]:
+  """The layers of a model and of the models in it."""
+  layers = source.layers if hasattr(source, "layers") else source
+  result = []
+  for layer in layers:
+    nested = not isinstance(layer, LayerSpec) and hasattr(layer, "layers")
+    result += _flat(layer) if nested else [layer]
+  return result
+
+
+def _specs_of(layer: Any) -> list[LayerSpec]:
+  if isinstance(layer, LayerSpec):
+    return [layer]
+  if not hasattr(layer, "kernel") and not hasattr(layer, _DEPTHWISE_KERNEL):
+    if any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
+      _refuse(layer)
+    return []
+  # A subclass, of this or that Keras, is of the kind of its nearest ancestor.
+  kinds = (_CLASSES.get(cls.__name__) for cls in type(layer).__mro__)
+  kind = next((kind for kind in kinds if kind), None)
+  # Keras has more layers below these than can be counted alike.
+  if kind is None or type(layer).__name__ in ("Conv2DTranspose",):
+    _refuse(layer)
+  if kind == "dense":
+    return [_dense_spec(layer)]
+  return [_convolution_spec(layer, str(kind))]
+
+
+def _refuse(layer: Any) -> None:
+  raise ValueError(
+    f"`layers` must have kernels in layers of {sorted(_CLASSES)} only, got "
+    f"{type(layer).__name__} {getattr(layer, 'name', '')!r}."
+  )
+
+
+def _dense_spec(layer: Any) -> LayerSpec:
+  *positions, _ = _image_shape(layer, "output")
+  return LayerSpec(
+    layer.name,
+    "dense",
+    tuple(layer.kernel.shape),
+    activation=_activation(layer),
+    output_size=math.prod(positions),
+  )
+
+
+def _convolution_spec(layer: Any, kind: str) -> LayerSpec:
+  kernel = getattr(layer, _DEPTHWISE_KERNEL, None)
+  first = getattr(layer, "data_format", None) == "channels_first"
+  place = slice(-2, None) if first else slice(-3, -1)
+  return LayerSpec(
+    layer.name,
+    kind,
+    tuple((layer.kernel if kernel is None else kernel).shape),
+    _image_shape(layer, "input")[place],
+    tuple(layer.strides),
+    layer.padding,
+    _activation(layer),
+    output_size=_image_shape(layer, "output")[place],
+  )
+
+
+def _image_shape(layer: Any, which: str) -> tuple[int, ...]:
+  """Shape of a layer's input or output, without the batch."""
+  try:
+    # Keras 3 has tensors only, Keras 2 also their shapes.
+    shape = getattr(layer, f"{which}_shape", None)
+    if shape is None:
+      shape = getattr(layer, which).shape
+  except (AttributeError, ValueError, RuntimeError):
+    shape = ()
+  sizes = tuple(shape)[1:]
+  if not sizes or any(size is None for size in sizes):
+    raise ValueError(
+      f"`layers` must be in one model of known sizes, got {layer.name!r} with "
+      f"the {which} {tuple(shape)}."
+    )
+  return sizes
+
+
+def _activation(layer: Any) -> str | None:
+  """A layer without an activation is taken to be followed by a ReLU."""
+  function = getattr(layer, "activation", None)
+  name = getattr(function, "__name__", None)
+  name = {"silu": "swish", "linear": "relu", None: "relu"}.get(name, name)
+  return name if name in KNOWN_ACTIVATIONS else None

@@ -1,0 +1,182 @@
+"""What layers of given sparsities cost, correctly or as published.
+
+How sparsities are distributed over layers is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rigl.counting.costs import Count, kernel_cost
+from rigl.counting.operations import Conv2D, DepthWiseConv2D, FullyConnected
+from rigl.counting.specs import LayerSpec
+
+
+@dataclass(frozen=True)
+class LayerCount:
+  """A layer, its sparsity and its cost for one example.
+
+  Attributes:
+    spec: the layer, in the width that was counted.
+    sparsity: share of zeros that was asked for, in [0, 1].
+    n_zeros: number of pruned weights.
+    count: what the layer costs.
+  """
+
+  spec: LayerSpec
+  sparsity: float
+  n_zeros: int
+  count: Count
+
+
+def count_layer(
+  spec: LayerSpec, sparsity: float = 0.0, param_bits: int = 32
+) -> LayerCount:
+  """Counts a layer.
+
+  Every output has an activation function and a bias if its spec says so, and
+  there are `floor(sparsity * size)` zeros.
+
+  >>> spec = LayerSpec('fc', 'dense', (10, 5), activation=None)
+  >>> count_layer(spec, 0.5).count.flops
+  50
+
+  Args:
+    spec: the layer.
+    sparsity: its share of zeros, in [0, 1].
+    param_bits: bits of a weight or bias.
+
+  Returns:
+    The layer with its cost for one example.
+  """
+  n_zeros = math.floor(sparsity * spec.size)
+  count = kernel_cost(
+    spec.size,
+    spec.outputs,
+    spec.positions,
+    n_zeros,
+    param_bits,
+    spec.use_bias,
+    spec.activation,
+  )
+  return LayerCount(spec, sparsity, n_zeros, count)
+
+
+def count_layer_as_published(
+  spec: LayerSpec, sparsity: float = 0.0, param_bits: int = 32
+) -> LayerCount:
+  """Counts a layer as the published code does.
+
+  It differs from `count_layer` in this: images are taken with the zeros that
+  another layer has put around them; a depthwise convolution is a convolution
+  of all channels to one; every output has a bias and a ReLU; the number of
+  nonzeros may be fractional, and there are less than no additions where a
+  filter has less than one of them.
+
+  Args:
+    spec: the layer; its padding, activation and bias make no difference.
+    sparsity: its share of zeros, in [0, 1].
+    param_bits: bits of a weight or bias.
+
+  Returns:
+    The layer with its cost for one example.
+  """
+  *inputs, outputs = spec.kernel_shape
+  results = spec.padded_positions * outputs
+  products = math.prod(inputs) * (1 - sparsity)
+  sums = products - 1
+  count = Count(
+    (products + 1) * results,  # One more for the ReLU,
+    (sums + 1) * results,  # and for the bias.
+    (spec.size * (1 - sparsity) + outputs) * param_bits,
+    spec.size if sparsity > 0 else 0,
+  )
+  n_zeros = math.floor(sparsity * spec.size)
+  return LayerCount(spec, sparsity, n_zeros, count)
+
+
+def count_layers(
+  specs: Sequence[LayerSpec],
+  sparsities: Mapping[str, float],
+  param_bits: int = 32,
+  published_rules: bool = False,
+) -> list[LayerCount]:
+  """Counts layers; see `count_layer` and `count_layer_as_published`.
+
+  Args:
+    specs: the layers.
+    sparsities: {name of layer: sparsity in [0, 1]}.
+    param_bits: bits of a weight or bias, at least 1.
+    published_rules: which of the two.
+
+  Raises:
+    ValueError: if `param_bits` is out of its range.
+  """
+  if param_bits < 1:
+    raise ValueError(f"`param_bits` must be at least 1, got {param_bits}.")
+  count = count_layer_as_published if published_rules else count_layer
+  return [count(spec, sparsities[spec.name], param_bits) for spec in specs]
+
+
+def operation_of(spec: LayerSpec) -> Conv2D | DepthWiseConv2D | FullyConnected:
+  """The operation of a layer, which `count_layer` agrees with.
+
+  Raises:
+    ValueError: if the layer's `output_size` does not follow from its image.
+  """
+  if spec.kind == "dense":
+    return FullyConnected(
+      spec.kernel_shape, spec.use_bias, spec.activation, spec.positions
+    )
+  make = Conv2D if spec.kind == "conv2d" else DepthWiseConv2D
+  image: Any = spec.input_size
+  strides: Any = spec.strides
+  operation = make(
+    image,
+    spec.kernel_shape,
+    strides,
+    spec.padding,
+    spec.use_bias,
+    spec.activation,
+  )
+  if operation.positions != spec.positions:
+    raise ValueError(
+      "`output_size` must be what strides and padding give, got "
+      f"{spec.output_size} for {spec.name!r}."
+    )
+  return operation
+
+
+def scale_widths(
+  specs: Sequence[LayerSpec],
+  width: float,
+  first_layer_name: str | None = None,
+  last_layer_name: str | None = None,
+) -> list[LayerSpec]:
+  """The layers of a network whose channels are multiplied, rounding down.
+
+  The inputs of the first layer and the outputs of the last one stay.
+
+  Args:
+    specs: the layers.
+    width: finite and positive.
+    first_layer_name: name of the first layer; None for the first of `specs`.
+    last_layer_name: name of the last layer; None for the last of `specs`. A
+      name that no layer has leaves none out.
+
+  Raises:
+    ValueError: if `width` is out of its range.
+  """
+  if not 0 < width < math.inf:
+    raise ValueError(f"`width` must be positive and finite, got {width}.")
+  if width == 1:
+    return list(specs)
+  first = first_layer_name or specs[0].name
+  last = last_layer_name or specs[-1].name
+  return [
+    spec.scaled(width, not spec.is_called(first), not spec.is_called(last))
+    for spec in specs
+  ]

@@ -1,0 +1,197 @@
+"""What training costs by each method, from what inference costs.
+
+Evci et al., 2020, https://arxiv.org/abs/1911.11134, appendix H: a training
+step costs three times the forward pass: once for it, once for the gradient with
+respect to the activations and once for that with respect to the weights. With
+f_S and f_D the FLOPs of the sparse and the dense forward pass of one example, a
+step costs
+
+* dense (`baseline`): 3 f_D,
+* `scratch`, `static`, `set` and `snip`: 3 f_S,
+* SNFS (`momentum`): 2 f_S + f_D, as all weights have a gradient,
+* `rigl`: (3 f_S T + 2 f_S + f_D) / (T + 1), with a mask update every T steps,
+* `prune`: 3 times the mean of f_S over the schedule.
+
+DNW is not in the paper; all its weights have a gradient, as those of SNFS. What
+comes once or is small is left out there and here: SNIP's dense gradient,
+drawing random masks, top-k, batch normalisation, the optimizer, and that masks
+are not updated any more towards the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from rigl.schedules import PruningSchedule
+
+_SPARSE = ("scratch", "static", "set", "snip")
+_DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
+KNOWN_METHODS = ("baseline", *_SPARSE, *_DENSE_WEIGHT_GRADIENT, "rigl", "prune")
+
+# The published runs: 32,000 steps of 4096 images are 1x.
+PUBLISHED_STEPS = 32_000
+PUBLISHED_BATCH = 4096
+PUBLISHED_PERIOD = 100
+
+
+class TrainingCost(NamedTuple):
+  """Cost of a training run.
+
+  Attributes:
+    step_flops: FLOPs of a step for one example.
+    total_flops: FLOPs of the whole run.
+    fraction: `total_flops` over those of dense training of length 1x.
+    inference_fraction: FLOPs of the trained network over those of the dense.
+  """
+
+  step_flops: float
+  total_flops: float
+  fraction: float
+  inference_fraction: float
+
+
+def step_flops(
+  method: str,
+  dense: float,
+  sparse: float,
+  period: int = PUBLISHED_PERIOD,
+  pruning_mean: float | None = None,
+) -> float:
+  """FLOPs of an average training step for one example.
+
+  >>> step_flops('rigl', dense=1000, sparse=100, period=100)
+  308.91089108910893
+
+  Args:
+    method: one of `KNOWN_METHODS`.
+    dense: FLOPs of the dense forward pass of one example, more than 0.
+    sparse: those of the trained network, in [0, dense].
+    period: steps between two mask updates, for `rigl`; at least 1.
+    pruning_mean: for `prune`, the mean of `sparse` over training; see
+      `mean_over_pruning`.
+
+  Raises:
+    ValueError: if an argument is not as described.
+  """
+  if method not in KNOWN_METHODS:
+    raise ValueError(f"`method` must be in {KNOWN_METHODS}, got {method!r}.")
+  if not 0 < dense < math.inf:
+    raise ValueError(f"`dense` must be positive and finite, got {dense}.")
+  if not 0 <= sparse <= dense:
+    raise ValueError(
+      f"`sparse` must be in [0, `dense`] = [0, {dense}], got {sparse}."
+    )
+  if period < 1:
+    raise ValueError(f"`period` must be at least 1, got {period}.")
+  if method == "baseline":
+    return 3 * dense
+  if method in _SPARSE:
+    return 3 * sparse
+  if method in _DENSE_WEIGHT_GRADIENT:
+    return 2 * sparse + dense
+  if method == "rigl":
+    return (3 * sparse * period + 2 * sparse + dense) / (period + 1)
+  if pruning_mean is None:
+    raise ValueError("`pruning_mean` must be given for 'prune', got None.")
+  return 3 * pruning_mean
+
+
+def training_cost(
+  method: str,
+  dense: float,
+  sparse: float,
+  steps: int = PUBLISHED_STEPS,
+  batch_size: int = PUBLISHED_BATCH,
+  multiplier: float = 1.0,
+  period: int = PUBLISHED_PERIOD,
+  pruning_mean: float | None = None,
+) -> TrainingCost:
+  """FLOPs of a training run, and its share of dense training.
+
+  >>> cost = training_cost('set', dense=1000, sparse=200, multiplier=5)
+  >>> cost.fraction, cost.inference_fraction
+  (1.0, 0.2)
+
+  Args:
+    method: one of `KNOWN_METHODS`.
+    dense: FLOPs of the dense forward pass of one example, more than 0.
+    sparse: those of the trained network, in [0, dense].
+    steps: training steps of a run of length 1x, at least 1.
+    batch_size: examples a step, at least 1.
+    multiplier: how much longer the run is (5 for 5x); positive.
+    period: steps between two mask updates, for `rigl`.
+    pruning_mean: for `prune`, the mean of `sparse` over training.
+
+  Raises:
+    ValueError: if an argument is not as described.
+  """
+  for name, value in (("steps", steps), ("batch_size", batch_size)):
+    if value < 1:
+      raise ValueError(f"`{name}` must be at least 1, got {value}.")
+  if not 0 < multiplier < math.inf:
+    raise ValueError(
+      f"`multiplier` must be positive and finite, got {multiplier}."
+    )
+  step = step_flops(method, dense, sparse, period, pruning_mean)
+  inference = 1.0 if method == "baseline" else sparse / dense
+  return TrainingCost(
+    step,
+    step * steps * multiplier * batch_size,
+    step * multiplier / (3 * dense),
+    inference,
+  )
+
+
+def pruning_phases(
+  schedule: PruningSchedule, steps: int
+) -> Iterator[tuple[int, float]]:
+  """How long gradual pruning stays at which sparsity.
+
+  >>> schedule = PruningSchedule(10, 30, 10, 0.8)
+  >>> [(n, round(s, 2)) for n, s in pruning_phases(schedule, 40)]
+  [(10, 0.0), (10, 0.0), (10, 0.7), (10, 0.8)]
+
+  Args:
+    schedule: when masks are made, and how sparse.
+    steps: training steps, at least 1.
+
+  Yields:
+    (number of steps, sparsity in [0, 1)), `steps` steps in all; dense before
+    the first update, and constant between two.
+
+  Raises:
+    ValueError: if `steps` is out of its range.
+  """
+  if steps < 1:
+    raise ValueError(f"`steps` must be at least 1, got {steps}.")
+  step, sparsity = 0, 0.0
+  last = schedule.initial_last_update_step
+  while step < steps:
+    update = schedule.next_update_step(step, last)
+    if update is None or update >= steps:
+      yield steps - step, sparsity
+      return
+    if update > step:
+      yield update - step, sparsity
+    step = last = update
+    sparsity = float(schedule.sparsity_at(update))
+    following = schedule.next_update_step(update + 1, last)
+    end = steps if following is None else min(following, steps)
+    yield end - step, sparsity
+    step = end
+
+
+def mean_over_pruning(
+  flops_at: Callable[[float], float], schedule: PruningSchedule, steps: int
+) -> float:
+  """Mean over training of the FLOPs of a network that is gradually pruned.
+
+  Args:
+    flops_at: FLOPs of the network with a given overall sparsity.
+    schedule: when masks are made, and how sparse.
+    steps: training steps, at least 1.
+  """
+  phases = pruning_phases(schedule, steps)
+  return sum(length * flops_at(s) for length, s in phases) / steps

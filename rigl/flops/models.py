@@ -1,0 +1,81 @@
+"""Layers of a model that a user names: a network, a file of layers or Keras."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from rigl import counting
+from rigl.counting import architectures
+
+_FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
+
+
+def load_layers(
+  name: str, width: float = 1.0, image: int | None = None
+) -> list[counting.LayerSpec]:
+  """The layers of a model.
+
+  Args:
+    name: a network of `architectures.network`; or a `.json` file with a list
+      of objects that have the fields of `counting.LayerSpec`; or a `.keras` or
+      `.h5` file of a Keras model.
+    width: what channels are multiplied by: those of a network as it rounds
+      them, those of a file rounded down.
+    image: height and width of the images; None for those of the model.
+
+  Raises:
+    ValueError: if there is no such model, or an argument is not for it.
+    OSError: if a file cannot be read.
+  """
+  suffix = pathlib.Path(name).suffix
+  if suffix not in (".json", ".keras", ".h5"):
+    return architectures.network(name, width, image).layers
+  if image is not None:
+    raise ValueError(
+      f"`image_size` must not be given for a file, got {image} for {name!r}."
+    )
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise ValueError(f"`model` must be an existing file, got {name!r}.")
+  layers = _from_json(path) if suffix == ".json" else _from_keras(path)
+  return counting.scale_widths(layers, width)
+
+
+def save_layers(
+  layers: list[counting.LayerSpec], path: str | pathlib.Path
+) -> None:
+  """Writes layers to a `.json` file, in a form that `load_layers` reads."""
+  rows = [{name: getattr(layer, name) for name in _FIELDS} for layer in layers]
+  text = ",\n".join(json.dumps(row) for row in rows)
+  pathlib.Path(path).write_text(f"[\n{text}\n]\n", encoding="utf-8")
+
+
+def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:
+  try:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise ValueError(f"`model` must be JSON, got {path}: {error}.") from error
+  if not isinstance(rows, list):
+    raise ValueError(f"`model` must hold a list of layers, got {path}.")
+  return counting.find_layers([_spec(row) for row in rows])
+
+
+def _spec(row: Any) -> counting.LayerSpec:
+  needed = {"name", "kind", "kernel_shape"}
+  fields = set(row) if isinstance(row, dict) else set()
+  if not needed <= fields <= set(_FIELDS):
+    raise ValueError(
+      f"`model` must hold layers with the fields {sorted(needed)} and any of "
+      f"{sorted(set(_FIELDS) - needed)}, got {row}."
+    )
+  if not isinstance(row["name"], str):
+    raise ValueError(f"`name` of a layer must be a string, got {row['name']}.")
+  return counting.LayerSpec(**row)
+
+
+def _from_keras(path: pathlib.Path) -> list[counting.LayerSpec]:
+  import keras  # Seconds, for those who need it.
+
+  return counting.find_layers(keras.models.load_model(path, compile=False))

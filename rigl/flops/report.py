@@ -1,0 +1,124 @@
+"""A counted network as text, CSV, JSON or a chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from rigl import counting
+from rigl.counting import training_flops
+from rigl.counting.summary import COLUMNS
+
+KNOWN_FORMATS = ("text", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Report:
+  """What is known of a network.
+
+  Args:
+    model: its name.
+    layers: its layers, counted.
+    dense: the same layers without a pruned weight.
+    published: the layers, counted as the published code does.
+    published_dense: the same without a pruned weight.
+    training: what training costs.
+    settings: what the user asked for, by the names of the flags.
+  """
+
+  model: str
+  layers: list[counting.LayerCount]
+  dense: list[counting.LayerCount]
+  published: list[counting.LayerCount]
+  published_dense: list[counting.LayerCount]
+  training: training_flops.TrainingCost
+  settings: dict[str, Any] = field(default_factory=dict)
+
+
+def render(report: Report, form: str) -> str:
+  """The report as `text`, `csv` or `json`.
+
+  Raises:
+    ValueError: if the form is not known.
+  """
+  if form not in KNOWN_FORMATS:
+    raise ValueError(f"`form` must be in {KNOWN_FORMATS}, got {form!r}.")
+  renderers = {"text": as_text, "csv": as_csv, "json": as_json}
+  return renderers[form](report)
+
+
+def as_text(report: Report) -> str:
+  """The table of layers and, below it, totals beside those of the dense."""
+  count = counting.total_count(report.layers)
+  dense = counting.total_count(report.dense)
+  other = counting.total_count(report.published)
+  other_dense = counting.total_count(report.published_dense)
+  training = report.training
+  lines = [
+    ("", "this network", "dense", "fraction"),
+    _compare("inference FLOPs", count.flops, dense.flops),
+    _compare("size (MB)", count.bytes / 1e6, dense.bytes / 1e6),
+    _compare("inference FLOPs, as published", other.flops, other_dense.flops),
+    _compare(
+      "size (MB), as published", other.bytes / 1e6, other_dense.bytes / 1e6
+    ),
+    _compare(
+      "training FLOPs",
+      training.total_flops,
+      training.total_flops / training.fraction,
+    ),
+  ]
+  table = counting.summary(report.layers)
+  return f"{table}\n\n{counting.align(lines, left=1)}"
+
+
+def as_csv(report: Report) -> str:
+  """One line a layer, and the total."""
+  file = io.StringIO()
+  writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+  writer.writeheader()
+  for row in [
+    *counting.rows(report.layers),
+    counting.total_row(report.layers),
+  ]:
+    shape = "x".join(str(size) for size in row["kernel_shape"])
+    writer.writerow({**row, "kernel_shape": shape})
+  return file.getvalue().rstrip("\n")
+
+
+def as_json(report: Report) -> str:
+  """Everything, with settings, for other programs."""
+  totals = {
+    "total": report.layers,
+    "dense": report.dense,
+    "published_rules": report.published,
+    "published_rules_dense": report.published_dense,
+  }
+  content = {
+    "model": report.model,
+    "settings": report.settings,
+    "layers": counting.rows(report.layers),
+    **{
+      name: {
+        key: value
+        for key, value in counting.total_row(layers).items()
+        if isinstance(value, (int, float))
+      }
+      for name, layers in totals.items()
+    },
+    "training": report.training._asdict(),
+  }
+  return json.dumps(content, indent=1)
+
+
+def _compare(
+  name: str, value: float, dense: float
+) -> tuple[str, str, str, str]:
+  return name, _number(value), _number(dense), f"{value / dense:.4f}"
+
+
+def _number(value: float) -> str:
+  return f"{value:.4e}" if value >= 1e6 else f"{value:.3f}"

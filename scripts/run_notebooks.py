@@ -1,0 +1,69 @@
+"""Runs the notebooks in colabs/ from start to end.
+
+  python scripts/run_notebooks.py            checks that they run
+  python scripts/run_notebooks.py --write    keeps their new outputs
+
+It needs the extra `notebooks`: pip install '.[cpu,notebooks]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+COLABS = pathlib.Path(__file__).resolve().parent.parent / "colabs"
+_TIMEOUT_SECONDS = 300
+
+
+def run(path: pathlib.Path) -> nbformat.NotebookNode:
+  """Runs a notebook in its folder; returns it with its outputs.
+
+  Raises:
+    CellExecutionError: if a cell fails.
+  """
+  notebook = nbformat.read(path, as_version=4)
+  NotebookClient(
+    notebook,
+    timeout=_TIMEOUT_SECONDS,
+    kernel_name="python3",
+    resources={"metadata": {"path": str(path.parent)}},
+  ).execute()
+  for cell in notebook.cells:
+    # Times of this run, which would differ in every version of the file.
+    cell.metadata.pop("execution", None)
+  # The version of this Python.
+  notebook.metadata.language_info = {"name": "python"}
+  return notebook
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs all notebooks."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+  parser.add_argument(
+    "--write", action="store_true", help="keep the outputs in the notebooks"
+  )
+  write = parser.parse_args(arguments).write
+  paths = sorted(COLABS.glob("*.ipynb"))
+  if not paths:
+    print(f"error: no notebooks in {COLABS}.", file=sys.stderr)
+    return 1
+  for path in paths:
+    try:
+      notebook = run(path)
+    except CellExecutionError as error:
+      print(f"error: {path.name}: {error}", file=sys.stderr)
+      return 1
+    if write:
+      nbformat.write(notebook, path)
+    print(f"{path.name}: {len(notebook.cells)} cells ran.")
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,150 @@
+"""Operations, against counts that are worked out by hand."""
+
+import dataclasses
+import math
+
+import pytest
+
+from rigl import counting
+from rigl.counting import costs
+from rigl.counting.costs import Count, kernel_cost, output_size
+
+
+def brute_force(positions, kernel):
+  """Counts a kernel [inputs, outputs] by walking over it, without a bias."""
+  multiplications = additions = 0
+  for _ in range(positions):
+    for output in range(len(kernel[0])):
+      products = sum(1 for row in kernel if row[output])
+      multiplications += products
+      additions += products - 1
+  return multiplications, additions
+
+
+def test_dense_kernel_counts_what_a_loop_does():
+  kernel = [[1] * 5 for _ in range(7)]
+  count = kernel_cost(35, 5, positions=3, use_bias=False)
+  assert (count.multiplications, count.additions) == brute_force(3, kernel)
+
+
+def test_sparse_kernel_counts_its_nonzeros_only():
+  kernel = [[1, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]]
+  count = kernel_cost(12, 3, positions=2, n_zeros=3, use_bias=False)
+  assert (count.multiplications, count.additions) == brute_force(2, kernel)
+  assert count.flops == 2 * (9 + 6)
+
+
+def test_fewer_weights_than_outputs_need_no_additions():
+  assert kernel_cost(12, 3, 5, n_zeros=10, use_bias=False).additions == 0
+
+
+def test_bias_adds_one_addition_and_one_value_an_output():
+  without = kernel_cost(12, 3, 4, use_bias=False)
+  with_bias = kernel_cost(12, 3, 4)
+  assert with_bias.additions - without.additions == 4 * 3
+  assert with_bias.value_bits - without.value_bits == 3 * 32
+  assert with_bias.multiplications == without.multiplications
+
+
+@pytest.mark.parametrize("param_bits", [1, 16, 32])
+def test_sparse_storage_is_a_bit_mask_and_values(param_bits):
+  dense = kernel_cost(100, 10, 1, 0, param_bits, use_bias=False)
+  assert (dense.mask_bits, dense.value_bits) == (0, 100 * param_bits)
+  sparse = kernel_cost(100, 10, 1, 60, param_bits, use_bias=False)
+  assert (sparse.mask_bits, sparse.value_bits) == (100, 40 * param_bits)
+  assert sparse.bytes == (100 + 40 * param_bits) / 8
+
+
+@pytest.mark.parametrize(
+  "activation, multiplications, additions",
+  [(None, 0, 0), ("relu", 1, 0), ("sigmoid", 2, 1), ("swish", 3, 1)],
+)
+def test_activations_cost_by_element(activation, multiplications, additions):
+  plain = kernel_cost(12, 3, 4)
+  count = kernel_cost(12, 3, 4, activation=activation)
+  assert count.multiplications - plain.multiplications == 12 * multiplications
+  assert count.additions - plain.additions == 12 * additions
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("window", [1, 3, 7])
+def test_output_size_counts_the_places_of_the_window(padding, stride, window):
+  for size in range(window, 20):
+    padded = size + window - 1 if padding == "same" else size
+    places = len(range(0, padded - window + 1, stride))
+    assert output_size(size, window, stride, padding) == places
+
+
+def test_window_larger_than_the_image_is_refused():
+  with pytest.raises(ValueError, match="`input_size` must be at least .* 3"):
+    output_size(3, 7, 1, "valid")
+  with pytest.raises(ValueError, match="`padding` .* got 'full'"):
+    output_size(3, 1, 1, "full")
+
+
+def test_convolution_by_hand():
+  # 4 x 4 outputs, each of 3 * 3 * 2 products for 5 channels, and 5 biases.
+  convolution = counting.Conv2D((8, 8), (3, 3, 2, 5), (2, 2), "same")
+  count = convolution.count()
+  assert count.multiplications == 16 * 90
+  assert count.additions == 16 * 90
+  assert count.bits == 32 * 95
+
+
+def test_depthwise_convolution_has_all_channels_as_outputs():
+  # 6 x 6 outputs of 5 channels, 9 products and 8 sums each.
+  count = counting.DepthWiseConv2D(
+    (8, 8), (3, 3, 5, 1), padding="valid", use_bias=False
+  ).count()
+  assert count == Count(36 * 45, 36 * 40, 45 * 32, 0)
+
+
+def test_fully_connected_by_hand():
+  count = counting.FullyConnected((10, 4), activation="relu").count(20)
+  assert count == Count(20 + 4, 20 - 4 + 4, 24 * 32, 40)
+
+
+def test_operations_without_kernels_by_hand():
+  image = ((3, 5), 2)
+  assert counting.GlobalAvg(*image).count() == Count(2, 28)
+  assert counting.Add(*image).count() == Count(0, 30)
+  assert counting.Add(*image, "relu").count() == Count(30, 30)
+  assert counting.Scale(*image).count() == Count(30, 0)
+  assert counting.Activation(*image, "swish").count() == Count(90, 30)
+
+
+def test_totals_add_up():
+  counts = [Count(1, 2, 3, 4), Count(10, 20, 30, 40)]
+  assert counting.total(counts) == Count(11, 22, 33, 44)
+  assert counting.total(counts).flops == 33
+  assert counting.total(counts).bits == 77
+
+
+def test_unknown_activation_is_refused():
+  with pytest.raises(ValueError, match="`activation` .* got 'gelu'"):
+    costs.activation_cost("gelu", 3)
+
+
+@pytest.mark.parametrize(
+  "spec",
+  [
+    counting.LayerSpec("a", "conv2d", (3, 5, 4, 8), (9, 7), (2, 1), "valid"),
+    counting.LayerSpec("b", "conv2d", (3, 3, 4, 8), 9, 2, activation="swish"),
+    counting.LayerSpec("c", "depthwise_conv2d", (3, 3, 4, 2), 9, 2),
+    counting.LayerSpec("d", "dense", (12, 7), use_bias=False),
+  ],
+)
+def test_layers_cost_what_their_operations_do(spec):
+  for sparsity in (0.0, 0.5, 0.97):
+    counted = counting.count_layer(spec, sparsity, 16)
+    n_zeros = math.floor(sparsity * spec.size)
+    assert counted.n_zeros == n_zeros
+    assert counted.count == counting.operation_of(spec).count(n_zeros, 16)
+
+
+def test_operation_of_a_layer_with_another_output_size_is_refused():
+  spec = counting.LayerSpec("a", "conv2d", (3, 3, 4, 8), 9, output_size=4)
+  with pytest.raises(ValueError, match="`output_size` .* 'a'"):
+    counting.operation_of(spec)
+  assert dataclasses.replace(spec, output_size=9).positions == 81

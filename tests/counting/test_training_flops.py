@@ -1,0 +1,120 @@
+"""What training costs, against the formulas of the paper worked out by hand."""
+
+import numpy as np
+import pytest
+
+from rigl import methods
+from rigl.counting import training_flops
+from rigl.counting.training_flops import (
+  mean_over_pruning,
+  pruning_phases,
+  step_flops,
+  training_cost,
+)
+from rigl.schedules import PruningSchedule
+
+
+def simulated_rigl(dense, sparse, period, steps=10_000):
+  """Mean over many iterations, an update after every `period` steps."""
+  total = iterations = 0
+  while iterations < steps * (period + 1):
+    total += period * 3 * sparse + (2 * sparse + dense)
+    iterations += period + 1
+  return total / iterations
+
+
+@pytest.mark.parametrize("period", [1, 10, 100])
+def test_rigl_costs_what_its_iterations_do(period):
+  answer = step_flops("rigl", 1000, 150, period)
+  assert answer == pytest.approx(simulated_rigl(1000, 150, period))
+
+
+@pytest.mark.parametrize(
+  "method, expected",
+  [
+    ("baseline", 3000),
+    ("static", 300),
+    ("scratch", 300),
+    ("set", 300),
+    ("snip", 300),
+    ("momentum", 1200),
+    ("dnw", 1200),
+  ],
+)
+def test_steps_by_hand(method, expected):
+  assert step_flops(method, dense=1000, sparse=100) == expected
+
+
+def test_every_method_has_a_cost():
+  assert set(training_flops.KNOWN_METHODS) == set(methods.METHODS)
+  for method in methods.METHODS:
+    cost = step_flops(method, 1000, 100, pruning_mean=500)
+    assert 300 <= cost <= 3000
+
+
+def test_dense_training_of_resnet_50_is_the_published():
+  cost = training_cost("baseline", 8202340776, 8202340776)
+  assert cost.total_flops == pytest.approx(3.2e18, rel=0.01)
+  assert (cost.fraction, cost.inference_fraction) == (1, 1)
+
+
+def test_length_steps_and_batch_multiply():
+  cost = training_cost("set", 1000, 200, 10, 4, 2.5)
+  assert cost.step_flops == 600
+  assert cost.total_flops == 600 * 10 * 4 * 2.5
+  assert cost.fraction == pytest.approx(0.2 * 2.5)
+  assert cost.inference_fraction == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+  "schedule",
+  [
+    PruningSchedule(0, 60, 7, 0.9),
+    PruningSchedule(13, 60, 7, 0.9),
+    PruningSchedule(13, 60, 100, 0.5, initial_sparsity=0.2),
+    PruningSchedule(90, 200, 3, 0.9),
+    PruningSchedule(150, 200, 3, 0.9),
+  ],
+)
+def test_phases_are_what_walking_over_all_steps_gives(schedule):
+  last, sparsity, expected = schedule.initial_last_update_step, 0.0, []
+  for step in range(100):
+    if schedule.is_update_step(step, last):
+      last, sparsity = step, float(schedule.sparsity_at(step))
+    expected.append(sparsity)
+  phases = list(pruning_phases(schedule, 100))
+  assert all(length > 0 for length, _ in phases)
+  walked = [s for length, s in phases for _ in range(length)]
+  np.testing.assert_array_equal(walked, expected)
+  mean = mean_over_pruning(lambda s: 10 - 8 * s, schedule, 100)
+  assert mean == pytest.approx(10 - 8 * np.mean(expected))
+
+
+def test_pruning_costs_three_times_the_mean():
+  assert step_flops("prune", 1000, 100, pruning_mean=450) == 1350
+  with pytest.raises(ValueError, match="`pruning_mean` must be given"):
+    step_flops("prune", 1000, 100)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"method": "lottery"}, "`method` must be in .* got 'lottery'"),
+    ({"dense": 0}, "`dense` must be positive"),
+    ({"sparse": 1001}, r"`sparse` must be in \[0, `dense`\].* got 1001"),
+    ({"sparse": -1}, "`sparse`"),
+    ({"sparse": float("nan")}, "`sparse`"),
+    ({"period": 0}, "`period` must be at least 1, got 0"),
+    ({"steps": 0}, "`steps` must be at least 1, got 0"),
+    ({"batch_size": 0}, "`batch_size`"),
+    ({"multiplier": 0}, "`multiplier` must be positive"),
+  ],
+)
+def test_wrong_arguments_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    training_cost(**{"method": "rigl", "dense": 1000, "sparse": 9, **changes})
+
+
+def test_pruning_without_steps_is_refused():
+  with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
+    list(pruning_phases(PruningSchedule(0, 60, 7, 0.9), 0))

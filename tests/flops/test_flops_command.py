@@ -1,0 +1,319 @@
+"""The command `rigl-flops`, and what it reads and writes."""
+
+import csv
+import io
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import keras
+import pytest
+
+from rigl import counting, sparse_utils
+from rigl.counting import architectures
+from rigl.flops import command, models, plots, report, str_rows, widths
+from rigl.schedules import PruningSchedule
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAYERS = architectures.network("resnet18").layers
+
+DEFAULTS = {
+  "model": "mnist_fc",
+  "sparsity": 0.9,
+  "method": "erdos_renyi_kernel",
+  "custom_sparsities": [],
+  "first_layer_sparsity": -1.0,
+  "last_layer_sparsity": -1.0,
+  "erk_power_scale": 1.0,
+  "width": 1.0,
+  "image_size": None,
+  "param_size": 32,
+  "published_rules": False,
+  "training_method": "rigl",
+  "train_steps": 1000,
+  "train_batch_size": 10,
+  "training_steps_multiplier": 2.0,
+  "maskupdate_frequency": 100,
+  "sparsity_begin_step": 100,
+  "sparsity_end_step": 900,
+  "pruning_frequency": 100,
+}
+
+
+def make(**changes):
+  return command.make_report(types.SimpleNamespace(**{**DEFAULTS, **changes}))
+
+
+def run(*flags, cwd=None):
+  return subprocess.run(
+    [sys.executable, "-m", "rigl.flops.command", *flags],
+    capture_output=True,
+    text=True,
+    cwd=cwd,
+    env={"PYTHONPATH": str(ROOT)},
+  )
+
+
+def test_command_prints_a_table():
+  done = run("--model=resnet50", "--sparsity=0.9")
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  assert lines[0].split() == [
+    "layer",
+    "kernel",
+    "sparsity",
+    "weights",
+    "flops",
+    "bytes",
+  ]
+  assert lines[54].startswith("resnet_model/final_dense")
+  assert lines[55].startswith("total")
+  published = next(n for n in lines if "FLOPs, as published" in n)
+  assert published.split()[-3:] == ["1.9944e+09", "8.2023e+09", "0.2431"]
+
+
+def test_command_writes_files(tmp_path):
+  flags = ("--model=mnist_fc", "--format=json", "--output=out.json")
+  done = run(*flags, "--plot=bars.png", cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == ""
+  content = json.loads((tmp_path / "out.json").read_text())
+  assert len(content["layers"]) == 3
+  assert (tmp_path / "bars.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--model=resnet51"], "`model` must be one of"),
+    (["--sparsity=1.5"], "`sparsity` must be in [0, 1), got 1.5"),
+    (["--sparsity=high"], "--sparsity=high"),
+    (["--plot=out.unknown"], "unknown"),
+    (["--output=no/such/folder"], "no/such/folder"),
+  ],
+)
+def test_bad_input_is_an_error_in_one_line(flags, words, tmp_path):
+  done = run("--model=mnist_fc", *flags, cwd=tmp_path)
+  assert done.returncode == 1
+  assert done.stdout == ""
+  assert done.stderr.startswith("error: ")
+  assert words in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_report_is_what_get_stats_counts():
+  custom = {"layer3": 0.0}
+  answer = make(custom_sparsities=["layer3=0"])
+  layers = architectures.network("mnist_fc").layers
+  for counted, published in ((answer.layers, False), (answer.published, True)):
+    stats = sparse_utils.get_stats(
+      layers,
+      0.9,
+      "erdos_renyi_kernel",
+      custom,
+      published_rules=published,
+    )
+    assert counting.total_count(counted).flops == pytest.approx(
+      stats.total_flops
+    )
+    assert counting.real_sparsity(counted) == stats.real_sparsity
+  assert counting.real_sparsity(answer.dense) == 0
+
+
+def test_ends_have_their_own_sparsities():
+  answer = make(first_layer_sparsity=0.0, last_layer_sparsity=0.5)
+  assert [n.sparsity for n in answer.layers][::2] == [0.0, 0.5]
+
+
+def test_training_is_that_of_the_method():
+  dense = counting.total_count(make().dense).flops
+  sparse = counting.total_count(make().layers).flops
+  rigl = (300 * sparse + 2 * sparse + dense) / 101
+  assert make().training.total_flops == pytest.approx(rigl * 20_000)
+  answer = make(training_method="baseline", sparsity=0.0).training
+  assert (answer.fraction, answer.inference_fraction) == (2, 1)
+
+
+def test_pruning_costs_the_mean_over_its_schedule():
+  # Dense for 100 steps, and then an update every 100 steps until 900.
+  schedule = PruningSchedule(100, 900, 100, 0.8)
+  shares = [float(schedule.sparsity_at(n)) / 0.8 for n in range(100, 1000, 100)]
+  asked = make(sparsity=0.8).layers
+  flops = [
+    sum(counting.count_layer(n.spec, n.sparsity * s).count.flops for n in asked)
+    for s in [0.0, *shares]
+  ]
+  training = make(sparsity=0.8, training_method="prune").training
+  assert training.step_flops == pytest.approx(3 * sum(flops) / 10)
+
+
+def test_published_rules_are_an_option():
+  answer = make(published_rules=True)
+  assert answer.layers == answer.published
+  assert make().layers != make().published
+
+
+def test_csv_has_a_line_a_layer_and_the_total():
+  rows = list(csv.DictReader(io.StringIO(report.as_csv(make()))))
+  assert [row["layer"] for row in rows] == [
+    "layer1",
+    "layer2",
+    "layer3",
+    "total",
+  ]
+  assert rows[0]["kernel_shape"] == "784x300"
+  flops = [float(row["flops"]) for row in rows]
+  assert sum(flops[:3]) == flops[3]
+
+
+def test_unknown_format_is_refused():
+  with pytest.raises(ValueError, match="`form` must be in .* got 'xml'"):
+    report.render(make(), "xml")
+  assert report.render(make(), "csv") == report.as_csv(make())
+
+
+def test_json_has_settings_and_totals():
+  content = json.loads(report.as_json(make()))
+  assert content["settings"]["sparsity"] == 0.9
+  assert content["dense"]["flops"] > content["total"]["flops"]
+  assert content["training"]["fraction"] == make().training.fraction
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"custom_sparsities": ["layer1"]}, "`custom_sparsities` .* 'layer1'"),
+    ({"custom_sparsities": ["layer1=x"]}, "`custom_sparsities` .* 'layer1=x'"),
+    ({"custom_sparsities": ["no=0.5"]}, "`custom_sparsities` .*'no'"),
+    ({"first_layer_sparsity": 1.5}, "`first_layer_sparsity` .* got 1.5"),
+    ({"sparsity": float("nan")}, "`sparsity` must be .* got nan"),
+    ({"method": "x"}, "`method` must be in .* got 'x'"),
+    ({"training_method": "x"}, "`method` must be in .* got 'x'"),
+    ({"train_steps": 0}, "`steps` must be at least 1"),
+    ({"model": "mnist_fc.json"}, "`model` must be an existing file"),
+  ],
+)
+def test_wrong_settings_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(**changes)
+
+
+# --- Models -------------------------------------------------------------------
+
+
+def test_layers_survive_a_file(tmp_path):
+  layers = architectures.network("mobilenet_v1").layers
+  path = tmp_path / "layers.json"
+  models.save_layers(layers, path)
+  assert models.load_layers(str(path)) == layers
+  scaled = models.load_layers(str(path), width=2.0)
+  assert scaled == counting.scale_widths(layers, 2.0)
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("no json", "`model` must be JSON"),
+    ("{}", "`model` must hold a list of layers"),
+    ('[{"name": "a"}]', "`model` must hold layers with the fields"),
+    (
+      '[{"name": 3, "kind": "dense", "kernel_shape": [2, 2]}]',
+      "`name` of a layer must be a string, got 3",
+    ),
+    (
+      '[{"name": "a", "kind": "dense", "kernel_shape": [2], "x": 1}]',
+      "`model` must hold layers",
+    ),
+    ("[]", "`layers` must have a layer"),
+  ],
+)
+def test_broken_files_are_refused(tmp_path, text, message):
+  path = tmp_path / "layers.json"
+  path.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    models.load_layers(str(path))
+  with pytest.raises(ValueError, match="`image_size` must not be given"):
+    models.load_layers(str(path), image=32)
+
+
+def test_keras_files_are_read(tmp_path):
+  model = keras.Sequential(
+    [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")]
+  )
+  path = tmp_path / "model.keras"
+  model.save(path)
+  assert models.load_layers(str(path)) == counting.find_layers(model)
+
+
+# --- Widths -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.75, 0.9, 0.95])
+def test_small_dense_network_is_the_nearest_of_all_widths(sparsity):
+  bits = sparse_utils.get_stats(LAYERS, sparsity, "random").total_param_bits
+  found = widths.width_of_size(LAYERS, bits, step=0.05, largest=1.0)
+  sizes = {
+    number: sparse_utils.get_stats(
+      LAYERS, 0.0, "random", width=number * 0.05
+    ).total_param_bits
+    for number in range(1, 21)
+  }
+  best = min(sizes, key=lambda number: abs(sizes[number] - bits))
+  assert found.width == pytest.approx(best * 0.05)
+  assert found.ratio == sizes[best] / bits
+  assert found.stats.total_param_bits == sizes[best]
+
+
+def test_big_sparse_network_is_about_as_large_as_the_dense():
+  dense = sparse_utils.get_stats(LAYERS, 0.0, "random").total_param_bits
+  found = widths.width_of_size(LAYERS, dense, 0.8, "erdos_renyi_kernel")
+  assert found.ratio == pytest.approx(1, abs=0.01)
+  assert found.width > 1.8
+  assert found.stats.real_sparsity == pytest.approx(0.8, abs=0.001)
+
+
+def test_impossible_sizes_are_refused():
+  with pytest.raises(ValueError, match="`bits` must be at most"):
+    widths.width_of_size(LAYERS, 1e15, largest=1.0)
+  with pytest.raises(ValueError, match="`bits` must be positive, got -1"):
+    widths.width_of_size(LAYERS, -1)
+  with pytest.raises(ValueError, match="`step` must be in"):
+    widths.width_of_size(LAYERS, 1e6, step=0)
+
+
+# --- STR and plots ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overall", str_rows.KNOWN)
+def test_learned_sparsities_have_the_overall_one(overall):
+  layers = architectures.resnet(50).layers
+  custom = str_rows.learned_sparsities(overall)
+  assert {n.name for n in layers[1:]} <= set(custom)
+  custom.setdefault(layers[0].name, 0.0)
+  stats = sparse_utils.get_stats(layers, 0.0, "random", custom)
+  assert stats.real_sparsity == pytest.approx(overall, abs=6e-4)
+
+
+def test_unknown_learned_sparsity_is_refused():
+  with pytest.raises(ValueError, match="`overall` must be in .* got 0.5"):
+    str_rows.learned_sparsities(0.5)
+
+
+def test_bars_are_the_layers():
+  answer = make()
+  upper, lower = plots.plot_layers(answer.layers, answer.dense, "x").axes
+  heights = [bar.get_height() for bar in upper.patches]
+  assert heights == [n.n_zeros / n.spec.size for n in answer.layers]
+  dense = [bar.get_height() * 1e6 for bar in lower.patches][:3]
+  assert dense == pytest.approx([n.count.flops for n in answer.dense])
+
+
+def test_points_are_drawn_in_order():
+  figure = plots.plot_accuracy(
+    {"a": [(0.5, 70.0), (0.1, 60.0)]}, dense=(1.0, 76.0)
+  )
+  (axes,) = figure.axes
+  assert list(axes.lines[0].get_xdata()) == [0.1, 0.5]
+  assert list(axes.lines[1].get_ydata()) == [76.0]
