@@ -11,8 +11,6 @@ from rigl.layers.variables import make_average, make_variable
 Tensor = Any
 Variable = Any
 
-_EPSILON = 1e-5
-
 
 class BatchNorm(tf.Module):
   """Batch normalisation of images (Ioffe & Szegedy, 2015).
@@ -30,6 +28,7 @@ class BatchNorm(tf.Module):
       CIFAR-10 model averages the variance itself.
     gamma: initial scale.
     data_format: `NHWC` or `NCHW`, the order of the dimensions of the images.
+    epsilon: added to the variance.
   """
 
   def __init__(
@@ -40,6 +39,7 @@ class BatchNorm(tf.Module):
     unbiased: bool = True,
     gamma: float = 1.0,
     data_format: str = "NHWC",
+    epsilon: float = 1e-5,
   ) -> None:
     super().__init__(name=path.rsplit("/", 1)[-1])
     self.gamma = make_variable(tf.fill([channels], gamma), f"{path}/gamma")
@@ -49,6 +49,7 @@ class BatchNorm(tf.Module):
       tf.ones([channels]), f"{path}/moving_variance"
     )
     self._momentum, self._unbiased = momentum, unbiased
+    self._epsilon = epsilon
     self._channels, self._data_format = channels, data_format
 
   def __call__(self, images: Tensor, training: bool) -> Tensor:
@@ -60,7 +61,7 @@ class BatchNorm(tf.Module):
       images,
       self.gamma,
       self.beta,
-      epsilon=_EPSILON,
+      epsilon=self._epsilon,
       data_format=self._data_format,
       is_training=training,
       **averages,
