@@ -119,6 +119,5 @@ def _end_names(architecture: str) -> tuple[str, str]:
 def _check(architecture: str) -> None:
   if architecture not in ARCHITECTURES:
     raise ValueError(
-      f"`architecture` must be one of {[*ARCHITECTURES]}, got "
-      f"{architecture!r}."
+      f"`architecture` must be one of {[*ARCHITECTURES]}, got {architecture!r}."
     )

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseRigLOptimizer
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = imagenet_golden.arrays("resnet18_steps")
 # After this layer, counted from the end, all signs before a ReLU agree.
 EXACT_FROM = "resnet_model/residual_2_block_group3_1_1/weights"
@@ -36,7 +38,8 @@ class Run:
     self.forward_and_back()
     loss, gradients = self.forward_and_back()
     self.losses.append(loss)
-    self.optimizer.update_masks(gradients, tf.Variable(500, dtype=tf.int64))
+    step = tf.Variable(500, dtype=tf.int64)
+    self._update(gradients, step)
     self.averages = {
       name: variable.numpy()
       for name, variable in self.model.named_variables.items()
@@ -60,6 +63,10 @@ class Run:
       loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
       loss = tf.reduce_mean(loss)
     return loss, tape.gradient(loss, variables)
+
+  @tf.function  # In one function: eagerly, each layer would be compiled.
+  def _update(self, gradients, step):
+    self.optimizer.update_masks(gradients, step)
 
   def masks(self):
     return {layer.name: layer.mask.numpy() for layer in self.optimizer.layers}
