@@ -6,10 +6,11 @@ What the methods do is said by `rigl.sparse_optimizers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_optimizers
@@ -80,6 +81,30 @@ class MethodSettings:
   typed: frozenset[str] = field(default_factory=frozenset)
 
 
+def method_settings(
+  settings: Any,
+  typed: frozenset[str],
+  flag_names: Mapping[str, str],
+  **values: Any,
+) -> MethodSettings:
+  """Takes what the methods need out of a script's settings.
+
+  Args:
+    settings: the settings, a dataclass.
+    typed: names of the flags that the user typed.
+    flag_names: the name there of an attribute that has another one here.
+    **values: attributes by name that are not taken from the settings.
+  """
+  found = dict(values)
+  for attribute in fields(MethodSettings):
+    name = flag_names.get(attribute.name, attribute.name)
+    if attribute.name not in found and hasattr(settings, name):
+      found[attribute.name] = getattr(settings, name)
+    if name in typed:
+      typed |= {attribute.name}
+  return MethodSettings(typed=typed, **found)
+
+
 _FLAG_NAMES = {
   "begin_step": "maskupdate_begin_step",
   "end_step": "maskupdate_end_step",
@@ -100,6 +125,7 @@ def create_optimizer(
   inner: tf.compat.v1.train.Optimizer,
   kernels: Mapping[str, Variable],
   settings: MethodSettings,
+  masks: Mapping[str, np.ndarray] | None = None,
 ) -> sparse_optimizers.SparseOptimizer:
   """Makes the optimizer of a method, with its masks.
 
@@ -107,6 +133,8 @@ def create_optimizer(
     inner: the optimizer that makes the steps.
     kernels: the kernels to sparsify, by layer name.
     settings: the flags.
+    masks: initial masks by layer name, for methods that start sparse. None:
+      random ones.
 
   Returns:
     The optimizer; the pruned weights of the kernels are zero.
@@ -118,6 +146,11 @@ def create_optimizer(
   if method not in METHODS:
     raise ValueError(
       f"`training_method` must be one of {sorted(METHODS)}, got {method!r}."
+    )
+  if masks is not None and method not in (*_DYNAMIC, "scratch"):
+    raise ValueError(
+      f"`load_mask_dir`: method {method!r} takes no initial masks, "
+      f"{['scratch', *_DYNAMIC]} do."
     )
   common = dict(
     optimizer=inner, weight_decay=settings.weight_decay, seed=settings.seed
@@ -142,7 +175,10 @@ def create_optimizer(
     optimizer.create_masks(kernels)
   else:
     optimizer = _create_masked(method, settings, **common)
-    initial_masks(optimizer, kernels, settings)
+    if masks is None:
+      initial_masks(optimizer, kernels, settings)
+    else:
+      optimizer.create_masks(kernels, masks)
   return optimizer
 
 

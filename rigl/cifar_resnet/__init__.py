@@ -1,1 +1,1 @@
-"""MNIST with a small fully connected network: data, training, inspection."""
+"""CIFAR-10 with wide residual networks: data, model, training."""

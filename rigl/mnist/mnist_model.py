@@ -72,7 +72,7 @@ class MnistTask:
     model: maps pixels to logits.
   """
 
-  metric_names = ("loss", "accuracy")
+  metric_names = eval_metric_names = ("loss", "accuracy")
 
   def __init__(self, model: MnistFc) -> None:
     self._model = model
@@ -84,18 +84,18 @@ class MnistTask:
     return self._variables
 
   def metrics(
-    self, batch: dict[str, Tensor], training: bool
+    self, batch: dict[str, Tensor], iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Cross-entropy (`loss`) and hits (`accuracy`) of every example.
 
     Args:
       batch: `images`, uint8 [batch, pixels], and `labels`, int32 [batch].
-      training: makes no difference to this network.
+      iteration: makes no difference to this network.
 
     Returns:
       float32 [batch] each.
     """
-    del training
+    del iteration
     labels = batch["labels"]
     logits = self._model(tf.cast(batch["images"], tf.float32) / 255.0)
     hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)

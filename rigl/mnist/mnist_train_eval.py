@@ -7,10 +7,7 @@ The flags are those of `settings.py`; the loop is that of `rigl.training`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pathlib
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,16 +20,14 @@ from rigl.mnist import data_helper
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.mnist_model import MnistFc, MnistTask
-from rigl.mnist.report import epoch_line, mask_arrays, sparsities
+from rigl.mnist.report import epoch_line, mask_arrays
 from rigl.mnist.settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
-from rigl.training import command_line, settings
-from rigl.training.loop import Evaluation, Loop, TrainingDivergedError
-from rigl.training.metrics import MetricsWriter
-from rigl.training.programs import Programs
-from rigl.training.progress import Progress
-from rigl.training.run_directory import RunDirectory
-from rigl.training.sources import ArraySource
+from rigl.training import command_line, script, settings
+from rigl.training.loop import Report
+from rigl.training.run import Run, new_global_step
+from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.sources import ArraySource, fingerprint
 
 Variable = Any
 
@@ -59,7 +54,7 @@ def mnist_learning_rate(
   )
 
 
-class MnistRun:
+class MnistRun(Run):
   """Everything a run on MNIST is made of.
 
   Args:
@@ -77,174 +72,100 @@ class MnistRun:
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     train = {"images": data.train_images, "labels": data.train_labels}
     test = {"images": data.test_images, "labels": data.test_labels}
-    self.train_source = ArraySource(train, flags.batch_size, flags.seed)
-    self.total = flags.num_epochs * self.train_source.batches_per_epoch
-    self.global_step = tf.Variable(0, dtype=tf.int64, name="global_step")
+    source = ArraySource(train, flags.batch_size, flags.seed)
     masked = flags.training_method != "baseline"
     self.model = MnistFc(data.train_images.shape[1], flags.seed, masked)
-    self.learning_rate = self._learning_rate(typed)
-    self.optimizer = create_optimizer(
-      self._inner_optimizer(),
+    rate = _learning_rate(flags, typed, source.batches_per_epoch)
+    global_step = new_global_step()
+    optimizer = create_optimizer(
+      _inner_optimizer(flags, rate, global_step),
       self.model.kernels,
       flags.method(typed, list(self.model.kernels)),
     )
-    self.directory = RunDirectory(
-      flags.save_path or default_directory(flags, identity), identity
-    )
-    self.programs = Programs(
-      MnistTask(self.model),
-      self.optimizer,
-      self.train_source,
-      ArraySource(test, 1, flags.seed),
-      self.global_step,
-    )
-    self.loop = Loop(
-      self.programs,
-      self.optimizer,
-      self.global_step,
-      {v.name.split(":")[0]: v for v in self.model.variables},
-      self.train_source.batches_per_epoch,
-      self._report,
-    )
     self.records = MaskRecords()
-
-  def train_to_end(self) -> dict[str, Any]:
-    """Trains to the end; `prepare` it first.
-
-    Returns:
-      The result, which `result.json` then holds.
-    """
-    self.train(self.total)
-    if self.total % self._checkpoint_every:
-      self._save(self.total)
-    self.metrics.close()
-    result = self._result()
-    self.directory.finish(result)
-    return result
-
-  def prepare(self) -> None:
-    """Restores the newest checkpoint, if there is one, and opens the files.
-
-    Raises:
-      ValueError: if a file of the run is damaged.
-      OSError: if a file cannot be read or written.
-    """
-    if self.loop.restore(self.directory.path):
-      print(f"Resumed at iteration {self.loop.iteration}.")
-    self.directory.start()
-    self._start_records()
-    self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
-    self.loop.add_event(
-      self.flags.mask_record_frequency, self._record, at_start=True
-    )
-    self.loop.add_event(self._checkpoint_every, self._save)
-
-  def train(self, total: int) -> None:
-    """Trains until `total` iterations are made in all."""
-    self.progress = Progress(total, self.loop.iteration)
-    self.loop.run(total, self.progress)
-    self.progress.close()
-
-  @property
-  def _checkpoint_every(self) -> int:
-    return self.flags.checkpoint_epochs * self.train_source.batches_per_epoch
-
-  def _learning_rate(self, typed: frozenset[str]) -> PiecewiseConstant:
-    first = self.flags.lr_drop_epoch
-    sparse = self.flags.training_method != "baseline"
-    return settings.configured(
-      mnist_learning_rate,
-      typed,
-      {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
-      base=self.flags.learning_rate,
-      drop_epochs=(first, first + 20) if sparse else _BASELINE_DROPS,
-      steps_per_epoch=self.train_source.batches_per_epoch,
+    super().__init__(
+      task=MnistTask(self.model),
+      variables=self.model.variables,
+      optimizer=optimizer,
+      sources=(source, ArraySource(test, 1, flags.seed)),
+      global_step=global_step,
+      learning_rate=rate,
+      directory=RunDirectory(_directory(flags, identity), identity),
+      total=flags.num_epochs * source.batches_per_epoch,
+      report_every=source.batches_per_epoch,
+      save_every=flags.checkpoint_epochs * source.batches_per_epoch,
     )
 
-  def _inner_optimizer(self) -> tf.compat.v1.train.Optimizer:
-    def rate() -> Any:
-      return self.learning_rate.at(tf.cast(self.global_step, tf.float32), tf)
-
-    v1 = tf.compat.v1.train
-    if self.flags.optimizer == "adam":
-      return v1.AdamOptimizer(rate)
-    if self.flags.optimizer == "sgd":
-      return v1.GradientDescentOptimizer(rate)
-    return v1.MomentumOptimizer(
-      rate, self.flags.momentum, use_nesterov=self.flags.use_nesterov
-    )
-
-  def _report(self, found: Evaluation) -> None:
-    """Writes and prints what an evaluation found."""
-    regularization = float(
-      self.optimizer.regularization_loss(self.model.trainable_variables)
-    )
-    test = dict(found.test)
-    test["loss"] += regularization
-    train = dict(found.train)
-    train["loss"] += regularization
-    train["regularization_loss"] = regularization
-    train["learning_rate"] = float(self.learning_rate.at(found.step))
-    masks = mask_arrays(self.optimizer)
-    train.update(sparsities(masks))
-    epoch = found.iteration // self.train_source.batches_per_epoch
-    position = {"iteration": found.iteration, "step": found.step}
-    self.metrics.write(
-      found.iteration,
-      {**position, "epoch": epoch},
-      {**train, **found.timing},
-      test,
-    )
-    self.progress.say(epoch_line(epoch, found.iteration, test, masks))
-
-  def _start_records(self) -> None:
-    path = self.directory.path / _RECORDS_FILE
-    recorded = self.flags.mask_record_frequency and self.optimizer.layers
-    if recorded and self.loop.iteration:
-      self.records = MaskRecords.load(path)
+  def _add_events(self) -> None:
+    frequency = self.flags.mask_record_frequency
+    if frequency and self.optimizer.layers and self.loop.iteration:
+      self.records = MaskRecords.load(self.directory.path / _RECORDS_FILE)
       self.records.truncate(self.loop.iteration)
+    self.loop.add_event(frequency, self._record, at_start=True)
+    super()._add_events()
+
+  def _epoch(self, iteration: int) -> float:
+    return iteration // self.train_source.batches_per_epoch
+
+  def _line(
+    self, found: Report, train: dict[str, float], test: dict[str, float]
+  ) -> str:
+    masks = mask_arrays(self.optimizer)
+    epoch = int(self._epoch(found.iteration))
+    return epoch_line(epoch, found.iteration, test, masks)
 
   def _record(self, iteration: int) -> None:
     masks = mask_arrays(self.optimizer)
     if masks:
       self.records.add(iteration, masks)
 
-  def _save(self, iteration: int) -> None:
+  def _save(self, position: int) -> None:
     """Writes records and then a checkpoint, which needs them to be there."""
     if self.records.layer_names:
       self.records.save(self.directory.path / _RECORDS_FILE)
     if self.flags.save_model:
-      self.loop.save(self.directory.path)
-
-  def _result(self) -> dict[str, Any]:
-    # Nothing was evaluated if the run was killed right after its last save.
-    test = self.loop.last.test if self.loop.last else self.programs.evaluate()
-    return {
-      "iteration": self.loop.iteration,
-      "step": int(self.global_step.numpy()),
-      "test_accuracy": test["accuracy"],
-      "sparsity": sparsities(mask_arrays(self.optimizer)).get("sparsity", 0.0),
-    }
+      super()._save(position)
 
 
-def fingerprint(data: data_helper.MnistData) -> str:
-  """A number that tells one data set from another: CRC-32 of all of it."""
-  total = 0
-  for array in data:
-    total = zlib.crc32(array.tobytes(), total)
-  return f"{total:08x}"
+def _learning_rate(
+  flags: MnistSettings, typed: frozenset[str], steps_per_epoch: int
+) -> PiecewiseConstant:
+  first = flags.lr_drop_epoch
+  sparse = flags.training_method != "baseline"
+  return settings.configured(
+    mnist_learning_rate,
+    typed,
+    {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
+    base=flags.learning_rate,
+    drop_epochs=(first, first + 20) if sparse else _BASELINE_DROPS,
+    steps_per_epoch=steps_per_epoch,
+  )
 
 
-def default_directory(
-  flags: MnistSettings, identity: dict[str, Any]
-) -> pathlib.Path:
-  """The directory of a run that was given none: its settings name it."""
-  text = json.dumps(identity, sort_keys=True)
-  digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+def _inner_optimizer(
+  flags: MnistSettings, learning_rate: PiecewiseConstant, step: Variable
+) -> tf.compat.v1.train.Optimizer:
+  def rate() -> Any:
+    return learning_rate.at(tf.cast(step, tf.float32), tf)
+
+  v1 = tf.compat.v1.train
+  if flags.optimizer == "adam":
+    return v1.AdamOptimizer(rate)
+  if flags.optimizer == "sgd":
+    return v1.GradientDescentOptimizer(rate)
+  return v1.MomentumOptimizer(
+    rate, flags.momentum, use_nesterov=flags.use_nesterov
+  )
+
+
+def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
+  """The directory of a run; if it was given none its settings name it."""
+  if flags.save_path:
+    return pathlib.Path(flags.save_path)
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
-  return _RUNS / f"{name}_{digest}"
+  return _RUNS / directory_name(name, identity)
 
 
 def _load_data(flags: MnistSettings) -> data_helper.MnistData:
@@ -276,23 +197,14 @@ def define_flags() -> None:
 def main(arguments: Sequence[str]) -> None:
   """Trains as the flags say and prints the test accuracy."""
   del arguments
-  with command_line.one_line_errors():
-    flags, typed = settings.read_flags(MnistSettings)
-    mnist_run = MnistRun(flags, typed)
-    _warn_of_idle_flags(flags, mnist_run.total)
-    where = mnist_run.directory.path
-    result = mnist_run.directory.result()
-    if result is None:
-      print(f"Run directory: {where}", flush=True)
-      mnist_run.prepare()
-  if result is None:
-    try:
-      result = mnist_run.train_to_end()
-    except TrainingDivergedError as error:
-      command_line.fail(str(error))
-  else:
-    print(f"The run in {where} is finished.")
-  print(f"Test accuracy: {result['test_accuracy']:.4f}")
+  script.train(_make_run)
+
+
+def _make_run() -> MnistRun:
+  flags, typed = settings.read_flags(MnistSettings)
+  mnist_run = MnistRun(flags, typed)
+  _warn_of_idle_flags(flags, mnist_run.total)
+  return mnist_run
 
 
 def run() -> None:

@@ -19,17 +19,6 @@ def mask_arrays(optimizer: SparseOptimizer) -> dict[str, np.ndarray]:
   return {layer.name: layer.mask.numpy() for layer in optimizer.layers}
 
 
-def sparsities(masks: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """Shares of zeros: `sparsity` of all masks, `sparsity/LAYER` of each."""
-  if not masks:
-    return {}
-  layers = {
-    f"sparsity/{name}": sparse_utils.calculate_sparsity([mask])
-    for name, mask in masks.items()
-  }
-  return {"sparsity": sparse_utils.calculate_sparsity(masks), **layers}
-
-
 def epoch_line(
   epoch: int,
   iteration: int,

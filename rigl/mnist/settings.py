@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import gin
 
 from rigl import sparse_utils
-from rigl.methods import METHODS, MethodSettings
+from rigl.methods import METHODS, MethodSettings, method_settings
 from rigl.training.settings import check, setting
 
 _STEP_LIMIT = 2**31
@@ -159,19 +159,11 @@ class MnistSettings:
     custom = {layers[-1]: 0.0}
     if len(layers) > 2:
       custom[layers[1]] = self.end_sparsity * self.sparsity_scale
-    if "l2_scale" in typed:
-      typed |= {"weight_decay"}
     if typed & {"sparsity_scale", "end_sparsity"}:
       typed |= {"custom_sparsity_map"}
-    names = {field.name for field in dataclasses.fields(MethodSettings)}
-    shared = {
-      field.name: getattr(self, field.name)
-      for field in dataclasses.fields(self)
-      if field.name in names
-    }
-    return MethodSettings(
+    return method_settings(
+      self,
+      typed,
+      {"weight_decay": "l2_scale"},
       custom_sparsity_map=custom,
-      weight_decay=self.l2_scale,
-      typed=typed,
-      **shared,
     )

@@ -6,7 +6,9 @@ end) and makes all gradient steps up to the next one in one call.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,17 +28,18 @@ _ITERATION = "iteration"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-  """What an evaluation found.
+class Report:
+  """What the loop found at a point of the run.
 
   Attributes:
     iteration: iterations so far: gradient steps, and mask updates that took
       the place of one.
     step: gradient steps so far.
-    train: means of the metrics over the gradient steps since the evaluation
+    train: means of the metrics over the gradient steps since the report
       before, and the state of the training.
-    test: means of the metrics over the test examples.
-    timing: `steps_per_second` since the evaluation before.
+    test: means of the metrics over the test examples; empty where only the
+      training is reported.
+    timing: `steps_per_second` since the report before.
   """
 
   iteration: int
@@ -48,25 +51,29 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Event:
-  """Something that happens every so many iterations.
+  """Something that happens every so often.
 
   Attributes:
-    every: iterations between two; 0 for never.
-    action: gets the number of iterations so far.
+    every: iterations (or steps, see `Loop`) between two; 0 for never.
+    action: gets the position in the run.
     at_start: whether it also happens before the first iteration.
+    at_end: whether it also happens after the last.
   """
 
   every: int
   action: Callable[[int], None]
   at_start: bool = False
+  at_end: bool = False
 
-  def iterations_left(self, iteration: int) -> float:
-    """Iterations until it happens next, at least 1."""
-    return self.every - iteration % self.every if self.every else math.inf
+  def left(self, position: int) -> float:
+    """How far it is to the next time, at least 1."""
+    return self.every - position % self.every if self.every else math.inf
 
-  def is_due(self, iteration: int) -> bool:
-    """Whether it happens after this many iterations."""
-    return self.every > 0 and iteration % self.every == 0
+  def is_due(self, position: int, total: int) -> bool:
+    """Whether it happens here, of a run of this length."""
+    if not self.every:
+      return False
+    return position % self.every == 0 or (self.at_end and position == total)
 
 
 class TrainingDivergedError(RuntimeError):
@@ -76,14 +83,21 @@ class TrainingDivergedError(RuntimeError):
 class Loop:
   """Trains and evaluates; a resumed run goes on with the same bits.
 
+  The position in the run counts iterations, or, with `by_steps`, gradient
+  steps: mask updates that take the place of a step then come on top.
+
   Args:
     programs: the compiled programs.
     optimizer: the sparse optimizer that they use.
     global_step: int64 variable that gradient steps advance.
     variables: the model's variables by name; with those of the optimizer
       they are what a checkpoint holds.
-    evaluate_every: iterations between evaluations; 0 for none.
-    on_evaluation: gets what each evaluation found.
+    report_every: how far reports are apart; 0 for none. The end of the run
+      is reported as well.
+    on_report: gets what is reported.
+    evaluate_every: how far reports are apart that evaluate, as the one at the
+      end does. None: all do; 0: none.
+    by_steps: what positions count.
   """
 
   def __init__(
@@ -92,8 +106,10 @@ class Loop:
     optimizer: SparseOptimizer,
     global_step: Variable,
     variables: dict[str, Variable],
-    evaluate_every: int,
-    on_evaluation: Callable[[Evaluation], None],
+    report_every: int,
+    on_report: Callable[[Report], None],
+    evaluate_every: int | None = None,
+    by_steps: bool = False,
   ) -> None:
     self._programs, self._optimizer = programs, optimizer
     self._global_step = global_step
@@ -102,30 +118,51 @@ class Loop:
       **optimizer.state(),
       "global_step": global_step,
     }
-    self._on_evaluation = on_evaluation
-    self._events = [Event(evaluate_every, self._evaluate)]
+    self._on_report = on_report
+    self._evaluation = Event(
+      report_every if evaluate_every is None else evaluate_every,
+      lambda _: None,
+      at_end=True,
+    )
+    self._events = [
+      Event(report_every, self._report, at_end=True),
+      dataclasses.replace(self._evaluation, action=self._report),
+    ]
+    self._reported_at = -1
+    self._by_steps = by_steps
     self._sums: dict[str, float] = {}
     self._steps, self._changed = 0, 0.0
     self._since = time.monotonic()
+    self._total = 0
     self.iteration = 0
-    self.last: Evaluation | None = None
+    self.last: Report | None = None
 
   def add_event(
-    self, every: int, action: Callable[[int], None], at_start: bool = False
+    self,
+    every: int,
+    action: Callable[[int], None],
+    at_start: bool = False,
+    at_end: bool = False,
   ) -> None:
-    """Adds an action; those of one iteration run in the order of adding.
+    """Adds an action; those of one position run in the order of adding.
 
     Args:
-      every: iterations between two; 0 for never.
-      action: gets the number of iterations so far.
+      every: how far two are apart; 0 for never.
+      action: gets the position.
       at_start: whether it also happens before the first iteration.
+      at_end: whether it also happens after the last.
     """
-    self._events.append(Event(every, action, at_start))
+    self._events.append(Event(every, action, at_start, at_end))
+
+  @property
+  def position(self) -> int:
+    """How far the run is, in what positions count."""
+    return int(self._global_step.numpy()) if self._by_steps else self.iteration
 
   def save(self, directory: files.Path, keep: int = 2) -> str:
-    """Writes a checkpoint; call it right after an evaluation.
+    """Writes a checkpoint; call it right after a report.
 
-    What was added up for the next evaluation would be lost.
+    What was added up for the next report would be lost.
 
     Args:
       directory: where to.
@@ -140,7 +177,7 @@ class Loop:
       for name, v in self._variables.items()
     }
     tensors[_ITERATION] = np.int64(self.iteration)
-    return checkpoints.save(directory, self.iteration, tensors, keep)
+    return checkpoints.save(directory, self.position, tensors, keep)
 
   def restore(self, directory: files.Path) -> bool:
     """Restores the newest checkpoint; returns whether there was one.
@@ -151,45 +188,59 @@ class Loop:
     tensors = checkpoints.load_latest(directory)
     if tensors is None:
       return False
+    self._restore(tensors, directory)
+    return True
+
+  def load(self, prefix: str) -> None:
+    """Restores one checkpoint.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is damaged or does not fit.
+    """
+    if not pathlib.Path(prefix + ".index").exists():
+      raise FileNotFoundError(f"There is no checkpoint `{prefix}`.")
+    self._restore(checkpoints.load(prefix), prefix)
+
+  def _restore(self, tensors: dict[str, Any], place: files.Path) -> None:
     if _ITERATION not in tensors:
       raise ValueError(
-        f"`{directory}` holds a checkpoint that is not of this loop: "
-        f"{_ITERATION} is missing."
+        f"`{place}` holds a checkpoint that is not of this loop: {_ITERATION} "
+        "is missing."
       )
     checkpoints.restore(tensors, self._variables)
     self.iteration = int(tensors[_ITERATION])
-    return True
 
-  def run(self, total_iterations: int, progress: Progress) -> None:
-    """Trains until this many iterations are made in all."""
-    self._since = time.monotonic()
-    step = int(self._global_step.numpy())
+  def run(self, total: int, progress: Progress) -> None:
+    """Trains up to a position."""
+    self._since, self._total = time.monotonic(), total
+    position = self.position
     for event in self._events:
-      if self.iteration == 0 and event.at_start and event.is_due(0):
+      if position == 0 and event.at_start and event.is_due(0, total):
         event.action(0)
-    while self.iteration < total_iterations:
-      before = self.iteration
-      step = self._advance(step, total_iterations - self.iteration)
-      progress.advance(self.iteration - before)
-      for event in self._events:
-        if event.is_due(self.iteration):
-          event.action(self.iteration)
+    while position < total:
+      before, position = position, self._advance(position)
+      progress.advance(position - before)
+      for event in self._events if position > before else ():
+        if event.is_due(position, total):
+          event.action(position)
 
-  def _advance(self, step: int, most: int) -> int:
-    """Runs the next program or two; returns the new value of global_step."""
-    optimizer = self._optimizer
+  def _advance(self, position: int) -> int:
+    """Runs the next program or two; returns the new position."""
+    optimizer, step = self._optimizer, int(self._global_step.numpy())
     to_update = optimizer.steps_to_update(step)
     if to_update == 0:
       self._changed += self._programs.update_masks(self.iteration)
       self.iteration += 1
-      return step
-    limits = [event.iterations_left(self.iteration) for event in self._events]
-    limits += [most, self._programs.steps_left(self.iteration)]
+      return position if self._by_steps else position + 1
+    limits = [event.left(position) for event in self._events]
+    limits += [self._total - position]
+    limits += [self._programs.steps_left(self.iteration)]
     count = int(min(to_update or math.inf, *limits))
     self._train(count)
     if count == to_update and not optimizer.update_is_iteration:
       self._changed += self._programs.update_masks(self.iteration - 1)
-    return step + count
+    return position + count
 
   def _train(self, count: int) -> None:
     sums = self._programs.train_steps(self.iteration, count)
@@ -209,20 +260,27 @@ class Loop:
           "lower the learning rate."
         )
 
-  def _evaluate(self, iteration: int) -> None:
+  def _report(self, position: int) -> None:
+    if position == self._reported_at:
+      return  # It is due by both distances.
+    self._reported_at = position
     step = int(self._global_step.numpy())
     seconds = time.monotonic() - self._since
     steps = max(self._steps, 1)
     means = {name: value / steps for name, value in self._sums.items()}
     means["drop_fraction"] = self._optimizer.drop_fraction(step)
     means["mask_changed"] = self._changed
+    means.update(self._programs.inspect())
     timing = {"steps_per_second": self._steps / max(seconds, 1e-9)}
-    test = self._programs.evaluate()
-    # Before it is reported and saved: the weights are one step further than
-    # the metrics of the training.
-    self._check_finite(test, iteration - 1, iteration)
-    evaluation = Evaluation(iteration, step, means, test, timing)
+    test: dict[str, float] = {}
+    if self._evaluation.is_due(position, self._total):
+      test = self._programs.evaluate()
+      # Before it is reported and saved: the weights are one step further than
+      # the metrics of the training.
+      self._check_finite(test, self.iteration - 1, self.iteration)
+    report = Report(self.iteration, step, means, test, timing)
     self._sums, self._steps, self._changed = {}, 0, 0.0
-    self.last = evaluation
-    self._on_evaluation(evaluation)
+    if test:
+      self.last = report
+    self._on_report(report)
     self._since = time.monotonic()

@@ -52,7 +52,7 @@ class MetricsWriter:
     train: Mapping[str, float],
     test: Mapping[str, float],
   ) -> None:
-    """Writes one row; every row has the same columns.
+    """Writes one row; what other rows have and this one has not stays empty.
 
     Args:
       step: the step that TensorBoard shows it at.
@@ -64,6 +64,8 @@ class MetricsWriter:
     row = {**position, **train, **{f"test_{n}": v for n, v in test.items()}}
     self._append(row)
     for kind, values in (("train", train), ("eval", test)):
+      if not values:
+        continue
       numbers = np.array(list(values.values()), np.float32)
       self._write_scalars(kind, tuple(values), np.int64(step), numbers)
       self._writers[kind].flush()
@@ -82,11 +84,23 @@ class MetricsWriter:
         tf.summary.scalar(name, number)
 
   def _append(self, row: Mapping[str, Any]) -> None:
-    if not self._columns:
-      self._columns = list(row)
-      files.write_text(self._path, _line(self._columns))
+    new = [column for column in row if column not in self._columns]
+    if new:
+      self._add_columns(new)
     with self._path.open("a", encoding="utf-8", newline="") as file:
-      file.write(_line([row[column] for column in self._columns]))
+      file.write(_line([row.get(column, "") for column in self._columns]))
+
+  def _add_columns(self, new: list[str]) -> None:
+    """Writes the file anew, with more columns at its end."""
+    self._columns = self._columns + new
+    rows = []
+    if self._path.exists():
+      text = self._path.read_text(encoding="utf-8")
+      rows = list(csv.reader(io.StringIO(text)))[1:]
+    rows = [row + [""] * (len(self._columns) - len(row)) for row in rows]
+    files.write_text(
+      self._path, "".join(_line(row) for row in [self._columns, *rows])
+    )
 
   def _keep_rows(self, iteration: int) -> list[str]:
     """Drops rows after an iteration, and half-written ones."""

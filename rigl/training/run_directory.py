@@ -6,6 +6,7 @@ Checkpoints and metrics, which also lie there, have their own files.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import pathlib
@@ -34,16 +35,24 @@ class RunDirectory:
     path: the directory; it is made if it does not exist.
     identity: what defines the run, see `settings.run_identity`.
 
+    only_read: whether nothing is to be written there; the directory is then
+      not made, and another process may train in it.
+
   Raises:
     ValueError: if the directory holds another run, or another process is
       training in it.
     OSError: if it cannot be made or written to.
   """
 
-  def __init__(self, path: files.Path, identity: dict[str, Any]) -> None:
+  def __init__(
+    self, path: files.Path, identity: dict[str, Any], only_read: bool = False
+  ) -> None:
     self.path = pathlib.Path(path)
     self._identity = json.loads(json.dumps(identity))
+    self._lock: Any = None
     self._check_owner()
+    if only_read:
+      return
     self._make()
     self._lock = self._take_lock()
     try:
@@ -54,7 +63,8 @@ class RunDirectory:
 
   def close(self) -> None:
     """Lets other processes, or another run in this one, use the directory."""
-    self._lock.close()
+    if self._lock is not None:
+      self._lock.close()
 
   def start(self) -> None:
     """Writes what defines the run; call it before the first step.
@@ -142,3 +152,14 @@ class RunDirectory:
     except OSError as error:  # Some network file systems have no locks.
       logging.warning("`%s` cannot be locked: %s.", self.path, error)
     return lock
+
+
+def directory_name(name: str, identity: dict[str, Any]) -> str:
+  """A name for the directory of a run that was given none.
+
+  Args:
+    name: what a human should see.
+    identity: what defines the run; a hash of it follows the name.
+  """
+  text = json.dumps(identity, sort_keys=True)
+  return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -6,14 +6,16 @@ of the data a function of the seed and a resumed run go on where it was.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-Tensor = Any
+from rigl.training.orders import epoch_order
 
-_ORDER_STREAM = 0x0DDE
+Tensor = Any
 
 
 class ArraySource:
@@ -45,29 +47,38 @@ class ArraySource:
       )
     self.batch_size = batch_size
     self.batches_per_epoch = self.num_examples // batch_size
-    self._seed = seed
+    self.seed = seed
     self._arrays = {name: tf.constant(array) for name, array in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
-  def order(self, iteration: int) -> tuple[Tensor, int]:
+  def order(self, iteration: int) -> Tensor:
     """The order of the epoch that holds an iteration.
 
     Args:
       iteration: number of iterations before, at least 0.
 
     Returns:
-      int32 [batches_per_epoch, batch_size] of example numbers, and the row
-      of this iteration.
+      int32 [batches_per_epoch, batch_size] of example numbers.
     """
-    epoch, row = divmod(iteration, self.batches_per_epoch)
+    epoch = iteration // self.batches_per_epoch
     if epoch != self._epoch:
-      key = np.random.SeedSequence([self._seed, _ORDER_STREAM, epoch])
-      generator = np.random.Generator(np.random.Philox(key))
-      order = generator.permutation(self.num_examples).astype(np.int32)
-      used = self.batches_per_epoch * self.batch_size
-      self._order = tf.constant(order[:used].reshape(-1, self.batch_size))
+      self._order = tf.constant(
+        epoch_order(self.seed, epoch, self.num_examples, self.batch_size)
+      )
       self._epoch = epoch
-    return self._order, row
+    return self._order
+
+  def numbers(self, order: Tensor, iteration: Tensor) -> Tensor:
+    """The example numbers of an iteration, in a graph.
+
+    Args:
+      order: that of its epoch.
+      iteration: int64 scalar, number of iterations before.
+
+    Returns:
+      int32 [batch_size].
+    """
+    return tf.gather(order, iteration % self.batches_per_epoch)
 
   def steps_left(self, iteration: int) -> int:
     """Batches that are left of the epoch that holds an iteration."""
@@ -78,3 +89,11 @@ class ArraySource:
     return {
       name: tf.gather(array, numbers) for name, array in self._arrays.items()
     }
+
+
+def fingerprint(arrays: Iterable[np.ndarray]) -> str:
+  """A number that tells one data set from another: CRC-32 of all of it."""
+  total = 0
+  for array in arrays:
+    total = zlib.crc32(np.ascontiguousarray(array).data, total)
+  return f"{total:08x}"

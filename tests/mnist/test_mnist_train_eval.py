@@ -385,8 +385,8 @@ def numpy_training(run, data, drops):
   velocity = [0.0] * 6
   source = ArraySource({"x": data.train_images}, 100, run.flags.seed)
   for step in range(2 * EPOCH):
-    order, row = source.order(step)
-    numbers = order[row]
+    order = source.order(step).numpy()
+    numbers = order[step % len(order)]
     labels = data.train_labels[numbers]
     inputs = [data.train_images[numbers] / 255]
     for i in range(3):

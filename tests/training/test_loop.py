@@ -9,6 +9,7 @@ from rigl.sparse_optimizers import (
   SparseSETOptimizer,
 )
 from rigl.training.loop import Loop
+from rigl.training.orders import epoch_order
 from rigl.training.programs import Programs
 from rigl.training.progress import Progress
 from rigl.training.sources import ArraySource
@@ -61,6 +62,9 @@ class FakePrograms:
     self.done.append(("update", iteration))
     self._optimizer.last = int(self.global_step.numpy())
     return 0.25
+
+  def inspect(self):
+    return {"state": 1.0}
 
   def evaluate(self):
     self.evaluated_at.append(len(self.done))
@@ -257,7 +261,7 @@ def test_loss_that_is_not_finite_stops_the_run_naming_where(bad):
 
 
 class LinearTask:
-  metric_names = ("loss", "accuracy")
+  metric_names = eval_metric_names = ("loss", "accuracy")
 
   def __init__(self):
     rng = np.random.default_rng(1)
@@ -266,8 +270,8 @@ class LinearTask:
     self.biases = tf.Variable(tf.zeros([CLASSES]), name="linear/biases")
     self.trainable_variables = (self.weights, self.biases)
 
-  def metrics(self, batch, training):
-    del training
+  def metrics(self, batch, iteration=None):
+    del iteration
     logits = batch["images"] @ self.weights + self.biases
     labels = batch["labels"]
     hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
@@ -363,8 +367,9 @@ def test_training_is_that_of_numpy(jit_compile):
   run(run_.loop, 2 * EPOCH)
   data, sums = examples(TRAIN, 0), []
   for iteration in range(2 * EPOCH):
-    order, row = ArraySource(data, BATCH, seed=5).order(iteration)
-    batch = {name: array[order[row]] for name, array in data.items()}
+    order = epoch_order(5, iteration // EPOCH, TRAIN, BATCH)
+    numbers = order[iteration % EPOCH]
+    batch = {name: array[numbers] for name, array in data.items()}
     loss, accuracy, gradient = numpy_metrics(weights, biases, batch)
     sums.append((loss, accuracy))
     weights -= RATE * (gradient[0] * mask + DECAY * weights)
@@ -405,8 +410,8 @@ def test_rigl_grows_by_the_gradient_of_the_batch_of_its_iteration():
   run_ = RealRun("rigl")
   before = run_.mask
   weights, biases = (v.numpy() for v in run_.task.trainable_variables)
-  order, row = run_.train.order(11)
-  batch = {k: v[order[row]] for k, v in examples(TRAIN, 0).items()}
+  numbers = epoch_order(5, 11 // EPOCH, TRAIN, BATCH)[11 % EPOCH]
+  batch = {k: v[numbers] for k, v in examples(TRAIN, 0).items()}
   gradient = numpy_metrics(weights, biases, batch)[2][0]
   run_.programs.update_masks(11)
   kept = before & run_.mask

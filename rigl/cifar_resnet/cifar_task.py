@@ -1,0 +1,118 @@
+"""Classification of CIFAR images: losses and metrics of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.cifar_resnet import augment
+from rigl.cifar_resnet.resnet_model import WideResNet
+
+Tensor = Any
+Variable = Any
+
+_AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
+# Random numbers that one iteration may draw: keys are that far apart.
+_KEYS = 2**20
+
+
+class CifarTask:
+  """Standardised images, in training cropped and flipped at random.
+
+  Args:
+    model: maps images to logits.
+    seed: seed of everything random.
+    num_classes: number of classes.
+    per_class: whether evaluations count the examples of every class: those
+      with this label (`labels/K`), those the network takes for it
+      (`predictions/K`), and those of which both are true (`hits/K`).
+  """
+
+  metric_names = ("loss", "accuracy")
+
+  def __init__(
+    self, model: WideResNet, seed: int, num_classes: int, per_class: bool = True
+  ) -> None:
+    self._model, self._seed = model, seed
+    self._variables = model.trainable_variables
+    self._classes = range(num_classes) if per_class else range(0)
+
+  @property
+  def trainable_variables(self) -> tuple[Variable, ...]:
+    """The variables to train."""
+    return self._variables
+
+  @property
+  def eval_metric_names(self) -> tuple[str, ...]:
+    """The names of the metrics of an evaluation."""
+    counts = ("labels", "predictions", "hits")
+    return self.metric_names + tuple(
+      f"{count}/{k}" for count in counts for k in self._classes
+    )
+
+  def metrics(
+    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+  ) -> dict[str, Tensor]:
+    """Cross-entropy (`loss`), hits (`accuracy`) and counts of each example.
+
+    Args:
+      batch: `images`, uint8 [batch, 32, 32, 3], and `labels`, int32 [batch].
+      iteration: int64 scalar, which decides augmentation and dropout. None:
+        evaluation.
+
+    Returns:
+      float32 [batch] each.
+    """
+    images, labels = augment.standardize(batch["images"]), batch["labels"]
+    key = None
+    if iteration is not None:
+      images = augment.random_crop_and_flip(
+        images, self._key(iteration, _AUGMENT_STREAM)
+      )
+      key = self._key(iteration, _DROPOUT_STREAM)
+    logits = self._model(images, key)
+    predictions = tf.argmax(logits, 1, tf.int32)
+    hits = tf.equal(predictions, labels)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    found = {"loss": loss, "accuracy": tf.cast(hits, tf.float32)}
+    if iteration is None:
+      found.update(self._counts(labels, predictions))
+    return found
+
+  def _counts(self, labels: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+    found = {}
+    for k in self._classes:
+      is_label, is_prediction = tf.equal(labels, k), tf.equal(predictions, k)
+      found[f"labels/{k}"] = tf.cast(is_label, tf.float32)
+      found[f"predictions/{k}"] = tf.cast(is_prediction, tf.float32)
+      found[f"hits/{k}"] = tf.cast(is_label & is_prediction, tf.float32)
+    return found
+
+  def _key(self, iteration: Tensor, stream: int) -> Tensor:
+    """int64 [2]: the key of one kind of random numbers of an iteration."""
+    number = (2 * iteration + stream) * _KEYS
+    return tf.stack([tf.constant(self._seed, tf.int64), number])
+
+
+def precision_and_recall(
+  found: Mapping[str, float],
+) -> tuple[dict[str, float], dict[str, float]]:
+  """What counts of classes say of an evaluation.
+
+  Args:
+    found: means of the metrics of `CifarTask`, with counts or without.
+
+  Returns:
+    The metrics that are no counts, and `precision/K` (hits of all predictions
+    of class K) and `recall/K` (hits of all labels K); 0 where there is none.
+  """
+  plain = {name: value for name, value in found.items() if "/" not in name}
+  classes = [name[5:] for name in found if name.startswith("hits/")]
+  rates = {}
+  for rate, count in (("precision", "predictions"), ("recall", "labels")):
+    for k in classes:
+      among = found[f"{count}/{k}"]
+      rates[f"{rate}/{k}"] = found[f"hits/{k}"] / among if among else 0.0
+  return plain, rates

@@ -1,0 +1,236 @@
+"""Trains and evaluates sparse wide residual networks on CIFAR-10.
+
+  python rigl/cifar_resnet/resnet_train_eval.py --mode=train_and_eval \
+    --training_method=rigl --mask_init_method=erdos_renyi_kernel
+
+The flags are those of `settings.py`; the loop is that of `rigl.training`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+import tensorflow as tf
+from absl import flags as absl_flags
+from absl import logging
+
+from rigl.cifar_resnet import data_helper
+from rigl.cifar_resnet.cifar_task import CifarTask, precision_and_recall
+from rigl.cifar_resnet.resnet_model import WideResNet
+from rigl.cifar_resnet.settings import IDLE_FLAGS, CifarSettings
+from rigl.methods import create_optimizer
+from rigl.schedules import PiecewiseConstant
+from rigl.training import (
+  checkpoints,
+  command_line,
+  script,
+  settings,
+  warm_start,
+)
+from rigl.training.loop import Report
+from rigl.training.run import Run, new_global_step
+from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.sources import ArraySource, fingerprint
+
+Variable = Any
+
+_RUNS = pathlib.Path("rigl_runs") / "cifar10"
+_LR_BOUNDARIES = (30000, 60000, 90000)
+_LR_FACTOR = 5
+
+
+@gin.configurable(module="rigl", denylist=["multiplier"])
+def cifar_learning_rate(
+  base: float = 0.1,
+  boundaries: Sequence[int] = _LR_BOUNDARIES,
+  factor: float = _LR_FACTOR,
+  multiplier: float = 1.0,
+) -> PiecewiseConstant:
+  """The learning rate, divided by a factor after each of some steps.
+
+  Args:
+    base: the initial learning rate.
+    boundaries: ascending steps.
+    factor: what it is divided by.
+    multiplier: of the boundaries, `--training_steps_multiplier`.
+  """
+  return PiecewiseConstant(
+    tuple(int(step * multiplier) for step in boundaries),
+    tuple(base / factor**i for i in range(len(boundaries) + 1)),
+  )
+
+
+class CifarRun(Run):
+  """Everything a run on CIFAR-10 is made of.
+
+  Args:
+    flags: the settings.
+    typed: names of the flags that the user typed.
+
+  Raises:
+    ValueError: if a setting or the data is not as it should be.
+    OSError: if data cannot be read or the directory not be written.
+  """
+
+  def __init__(self, flags: CifarSettings, typed: frozenset[str]) -> None:
+    self.flags = flags
+    data = _load_data(flags)
+    identity = settings.run_identity(flags) | {"data": fingerprint(data)}
+    directory = RunDirectory(
+      _directory(flags, identity), identity, only_read=flags.mode == "eval"
+    )
+    self.model = WideResNet(
+      flags.resnet_depth,
+      flags.resnet_width,
+      flags.num_classes,
+      flags.seed,
+      flags.prune_first_layer,
+      flags.prune_last_layer,
+      masked=flags.training_method != "baseline",
+    )
+    is_new = not checkpoints.list_numbers(directory.path)
+    if flags.initial_value_checkpoint and is_new:
+      names = {v.name.split(":")[0]: v for v in self.model.variables}
+      warm_start.load_parameters(flags.initial_value_checkpoint, names)
+    kernels, masks = self.model.kernels, None
+    if flags.load_mask_dir and is_new:
+      masks = warm_start.load_masks(flags.load_mask_dir, kernels)
+    rate = cifar_learning_rate(multiplier=flags.training_steps_multiplier)
+    global_step = new_global_step()
+    inner = tf.compat.v1.train.MomentumOptimizer(
+      lambda: rate.at(tf.cast(global_step, tf.float32), tf),
+      flags.momentum,
+      use_nesterov=True,
+    )
+    super().__init__(
+      task=CifarTask(
+        self.model, flags.seed, flags.num_classes, flags.per_class_metrics
+      ),
+      variables=self.model.variables,
+      optimizer=create_optimizer(inner, kernels, flags.method(typed), masks),
+      sources=_sources(flags, data),
+      global_step=global_step,
+      learning_rate=rate,
+      directory=directory,
+      total=flags.total_steps,
+      report_every=flags.summaries_steps,
+      evaluate_every=0 if flags.mode == "train" else flags.checkpoint_steps,
+      save_every=flags.checkpoint_steps,
+      keep=flags.keep_checkpoint_max,
+      by_steps=True,
+      jit_compile=_use_jit(flags.jit_compile),
+    )
+
+  _unit = "step"
+
+  def _line(
+    self, found: Report, train: dict[str, float], test: dict[str, float]
+  ) -> str:
+    line = (
+      f"step {found.step}: train loss {train['loss']:.4f}, train accuracy "
+      f"{train['accuracy']:.4f}, {found.timing['steps_per_second']:.1f} steps/s"
+    )
+    if "sparsity" in train:
+      line += f", sparsity {train['sparsity']:.4f}"
+    if test:
+      line += (
+        f"\nstep {found.step}: test loss {test['loss']:.4f}, test accuracy "
+        f"{test['accuracy']:.4f}"
+      )
+    return line
+
+  def _test_metrics(
+    self, found: Mapping[str, float], state: Mapping[str, float]
+  ) -> dict[str, float]:
+    plain, rates = precision_and_recall(found)
+    return super()._test_metrics(plain, state) | rates
+
+
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+  """The published place of a run below `--train_dir`, or our own."""
+  sparse = flags.training_method != "baseline"
+  if flags.train_dir:
+    numbers: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    if sparse:
+      numbers = (
+        flags.end_sparsity,
+        flags.maskupdate_begin_step,
+        flags.maskupdate_end_step,
+        flags.maskupdate_frequency,
+      )
+    names = [flags.training_method, *(str(number) for number in numbers)]
+    return pathlib.Path(flags.train_dir, *names)
+  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+  name = (
+    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{flags.training_method}"
+    f"{sparsity}_seed{flags.seed}"
+  )
+  return _RUNS / directory_name(name, identity)
+
+
+def _load_data(flags: CifarSettings) -> data_helper.CifarData:
+  if flags.use_synthetic_data:
+    data = data_helper.synthetic_cifar10(seed=flags.seed)
+  else:
+    data = data_helper.load_cifar10(flags.data_directory)
+  size = flags.dataset_size
+  return data._replace(
+    train_images=data.train_images[:size], train_labels=data.train_labels[:size]
+  )
+
+
+def _sources(
+  flags: CifarSettings, data: data_helper.CifarData
+) -> tuple[ArraySource, ArraySource]:
+  train = {"images": data.train_images, "labels": data.train_labels}
+  test = {"images": data.test_images, "labels": data.test_labels}
+  return (
+    ArraySource(train, flags.batch_size, flags.seed),
+    ArraySource(test, 1, flags.seed),
+  )
+
+
+def _use_jit(jit_compile: str) -> bool:
+  """`auto`: on a CPU the library's convolutions are faster than XLA's."""
+  if jit_compile == "auto":
+    return bool(tf.config.list_physical_devices("GPU"))
+  return jit_compile == "true"
+
+
+def _warn_of_idle_flags(typed: frozenset[str]) -> None:
+  for name in IDLE_FLAGS:
+    if name in typed:
+      logging.warning("--%s has no effect.", name)
+
+
+def define_flags() -> None:
+  """Defines the flags of this script."""
+  settings.define_flags(CifarSettings)
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Trains or evaluates as the flags say."""
+  del arguments
+  if absl_flags.FLAGS.mode == "eval":
+    script.evaluate(make_run)
+  else:
+    script.train(make_run)
+
+
+def make_run() -> CifarRun:
+  """The run of the parsed flags."""
+  chosen, typed = settings.read_flags(CifarSettings)
+  _warn_of_idle_flags(typed)
+  return CifarRun(chosen, typed)
+
+
+def run() -> None:
+  """Runs the script with the command line of this process."""
+  command_line.run(main, define_flags)
+
+
+if __name__ == "__main__":
+  run()

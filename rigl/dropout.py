@@ -1,0 +1,46 @@
+"""Dropout as a function of a key, the same with and without XLA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+_LEVELS = 2**16
+
+
+def dropout(values: Tensor, rate: float, key: Tensor) -> Tensor:
+  """Zeroes values at random and scales the others by 1 / (1 - rate).
+
+  (Srivastava et al., 2014.) It draws 16 random bits a value from integers of
+  the Philox generator, which eager TensorFlow, compiled programs and every
+  device make alike, unlike the library's floats, and which takes two thirds
+  of the time. The rate is thereby rounded to a multiple of 2^-16.
+
+  Args:
+    values: float tensor of static shape.
+    rate: share of zeros, in [0, 1).
+    key: integer [2]; what is zeroed is a function of it and of the shape.
+
+  Returns:
+    Tensor of the same shape and dtype.
+
+  Raises:
+    ValueError: if the shape is not static or the rate out of range.
+  """
+  if not 0 <= rate < 1:
+    raise ValueError(f"`rate` must be in [0, 1), got {rate}.")
+  size = values.shape.num_elements()
+  if size is None:
+    raise ValueError(f"`values` must have a static shape, got {values.shape}.")
+  words = tf.random.stateless_uniform(
+    [(size + 1) // 2], key, None, None, tf.uint32, alg="philox"
+  )
+  levels = tf.reshape(tf.bitcast(words, tf.int16), [-1])
+  levels = levels if size % 2 == 0 else levels[:size]
+  lowest_kept = tf.constant(round(rate * _LEVELS) - _LEVELS // 2, tf.int16)
+  kept = tf.reshape(levels >= lowest_kept, values.shape)
+  scaled = values * tf.cast(1.0 / (1.0 - rate), values.dtype)
+  return tf.where(kept, scaled, tf.zeros([], values.dtype))

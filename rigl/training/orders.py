@@ -1,0 +1,34 @@
+"""The order of training examples: a function of the seed and the epoch.
+
+NumPy alone, so that a machine without TensorFlow makes the same orders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_STREAM = 0x0DDE
+
+
+def epoch_order(
+  seed: int, epoch: int, num_examples: int, batch_size: int
+) -> np.ndarray:
+  """Returns the example numbers of an epoch's batches, in random order.
+
+  An epoch has `num_examples // batch_size` batches; what is left over changes
+  from epoch to epoch.
+
+  Args:
+    seed: seed of the run, at least 0.
+    epoch: number of epochs before.
+    num_examples: how many there are.
+    batch_size: examples a batch, from 1 to `num_examples`.
+
+  Returns:
+    int32 [batches, batch_size].
+  """
+  key = np.random.SeedSequence([seed, _STREAM, epoch])
+  generator = np.random.Generator(np.random.Philox(key))
+  order = generator.permutation(num_examples).astype(np.int32)
+  used = num_examples // batch_size * batch_size
+  return order[:used].reshape(-1, batch_size)

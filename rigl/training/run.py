@@ -1,0 +1,184 @@
+"""A run: everything that is trained, and what is written of it.
+
+What a run is made of is said by the task's script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.loop import Loop, Report
+from rigl.training.metrics import MetricsWriter
+from rigl.training.programs import Programs, Task
+from rigl.training.progress import Progress
+from rigl.training.run_directory import RunDirectory
+from rigl.training.sources import ArraySource
+
+Variable = Any
+
+
+class Run:
+  """Trains a task to its end; the base of the tasks' own runs.
+
+  A task says `_line`, what is printed of a report, and may extend the others.
+
+  Args:
+    task: what is trained.
+    variables: all variables of the model, of which a checkpoint consists
+      together with those of the optimizer.
+    optimizer: the sparse optimizer, with its masks.
+    sources: training and test examples.
+    global_step: int64 variable that gradient steps advance.
+    learning_rate: has `at(step)`, the learning rate.
+    directory: where everything is written.
+    total: where the run ends; see `Loop` for what positions count.
+    report_every: see `Loop`.
+    evaluate_every: see `Loop`.
+    save_every: how far checkpoints are apart; one more is written at the end.
+    keep: how many checkpoints to keep; 0 keeps all.
+    by_steps: see `Loop`.
+    jit_compile: whether XLA compiles the programs.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    variables: tuple[Variable, ...],
+    optimizer: SparseOptimizer,
+    sources: tuple[ArraySource, ArraySource],
+    global_step: Variable,
+    learning_rate: Any,
+    directory: RunDirectory,
+    total: int,
+    report_every: int,
+    evaluate_every: int | None = None,
+    save_every: int = 0,
+    keep: int = 2,
+    by_steps: bool = False,
+    jit_compile: bool = True,
+  ) -> None:
+    self.task, self.optimizer = task, optimizer
+    self.train_source, self.test_source = sources
+    self.global_step, self.learning_rate = global_step, learning_rate
+    self.directory, self.total = directory, total
+    self.save_every, self._keep = save_every, keep
+    self.variables = {v.name.split(":")[0]: v for v in variables}
+    self.programs = Programs(
+      task, optimizer, *sources, global_step, jit_compile=jit_compile
+    )
+    self.loop = self.make_loop(
+      self.programs, report_every, evaluate_every, by_steps
+    )
+
+  def make_loop(self, programs: Any, *arguments: Any) -> Loop:
+    """The loop of this run over programs."""
+    report_every, evaluate_every, by_steps = arguments
+    return Loop(
+      programs,
+      self.optimizer,
+      self.global_step,
+      self.variables,
+      report_every,
+      self._report,
+      evaluate_every,
+      by_steps,
+    )
+
+  def prepare(self) -> None:
+    """Restores the newest checkpoint, if there is one, and opens the files.
+
+    Raises:
+      ValueError: if a file of the run is damaged.
+      OSError: if a file cannot be read or written.
+    """
+    if self.loop.restore(self.directory.path):
+      print(f"Resumed at {self._unit} {self.loop.position}.")
+    self.directory.start()
+    self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
+    self._add_events()
+
+  _unit = "iteration"
+
+  def _add_events(self) -> None:
+    """Hook: adds what happens besides reports."""
+    self.loop.add_event(self.save_every, self._save, at_end=True)
+
+  def train_to_end(self) -> dict[str, Any]:
+    """Trains to the end; `prepare` it first.
+
+    Returns:
+      The result, which `result.json` then holds.
+    """
+    self.train(self.total)
+    self.metrics.close()
+    result = self._result()
+    self.directory.finish(result)
+    return result
+
+  def train(self, total: int) -> None:
+    """Trains up to a position."""
+    self.progress = Progress(total, self.loop.position)
+    self.loop.run(total, self.progress)
+    self.progress.close()
+
+  def _report(self, found: Report) -> None:
+    """Writes and prints what the loop found."""
+    train = dict(found.train)
+    train["loss"] += train["regularization_loss"]
+    test = self._test_metrics(found.test, train) if found.test else {}
+    train["learning_rate"] = float(self.learning_rate.at(found.step))
+    position = {
+      "iteration": found.iteration,
+      "step": found.step,
+      "epoch": self._epoch(found.iteration),
+    }
+    self.metrics.write(
+      found.iteration,
+      position,
+      {**train, **found.timing},
+      test,
+    )
+    self.progress.say(self._line(found, train, test))
+
+  def test_metrics(self) -> dict[str, float]:
+    """Evaluates the network as it is, the regularization in the loss."""
+    return self._test_metrics(self.programs.evaluate(), self.programs.inspect())
+
+  def _test_metrics(
+    self, found: Mapping[str, float], state: Mapping[str, float]
+  ) -> dict[str, float]:
+    """Makes what is reported of what an evaluation found."""
+    test = dict(found)
+    test["loss"] += state["regularization_loss"]
+    return test
+
+  def _epoch(self, iteration: int) -> float:
+    return iteration / self.train_source.batches_per_epoch
+
+  def _line(
+    self, found: Report, train: dict[str, float], test: dict[str, float]
+  ) -> str:
+    raise NotImplementedError
+
+  def _save(self, position: int) -> None:
+    del position
+    self.loop.save(self.directory.path, self._keep)
+
+  def _result(self) -> dict[str, Any]:
+    # Nothing was evaluated if the run was killed right after its last save.
+    test = self.loop.last.test if self.loop.last else self.programs.evaluate()
+    return {
+      "iteration": self.loop.iteration,
+      "step": int(self.global_step.numpy()),
+      "test_accuracy": test["accuracy"],
+      "sparsity": self.programs.inspect().get("sparsity", 0.0),
+    }
+
+
+def new_global_step() -> Variable:
+  """The variable that gradient steps advance."""
+  return tf.Variable(0, dtype=tf.int64, name="global_step")

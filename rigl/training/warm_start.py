@@ -1,0 +1,95 @@
+"""Starting a run with the masks or the parameters of another one."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rigl.training import checkpoints
+
+Variable = Any
+
+# Last parts of the names of parameters.
+_PARAMETERS = (
+  "weights",
+  "biases",
+  "kernel",
+  "bias",
+  "gamma",
+  "beta",
+  "moving_mean",
+  "moving_variance",
+)
+_MASK = "/mask"
+
+
+def load_masks(place: str, layers: Iterable[str]) -> dict[str, np.ndarray]:
+  """Reads the masks of another run.
+
+  Args:
+    place: its directory, or the prefix of a checkpoint.
+    layers: names of the layers that need a mask.
+
+  Returns:
+    Bool masks by layer name.
+
+  Raises:
+    ValueError: if there is no checkpoint, or it lacks masks.
+  """
+  tensors = _load(place)
+  missing = [name for name in layers if name + _MASK not in tensors]
+  if missing:
+    raise ValueError(f"`{place}` has no masks of {', '.join(missing[:3])}.")
+  return {name: tensors[name + _MASK] != 0 for name in layers}
+
+
+def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
+  """Gives variables the parameters of another run; weights by their masks.
+
+  Args:
+    place: its directory, or the prefix of a checkpoint.
+    variables: the variables of the model by name; what is no parameter, such
+      as a step, stays.
+
+  Raises:
+    ValueError: if there is no checkpoint, or it does not fit.
+  """
+  parameters = {
+    name: variable
+    for name, variable in variables.items()
+    if name.rsplit("/", 1)[-1] in _PARAMETERS
+  }
+  checkpoints.restore(effective_weights(_load(place)), parameters)
+
+
+def effective_weights(
+  tensors: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Multiplies the weights of a checkpoint by their masks.
+
+  In published checkpoints inactive weights are not zero.
+
+  Args:
+    tensors: arrays by name.
+
+  Returns:
+    The same, with every `LAYER/weights` that has a `LAYER/mask` multiplied.
+  """
+  found = dict(tensors)
+  for name, mask in tensors.items():
+    weights = name.removesuffix(_MASK) + "/weights"
+    if name.endswith(_MASK) and weights in found:
+      found[weights] = np.where(mask != 0, found[weights], 0)
+  return found
+
+
+def _load(place: str) -> dict[str, np.ndarray]:
+  if not pathlib.Path(place).is_dir():
+    return checkpoints.load(place)
+  tensors = checkpoints.load_latest(place)
+  if tensors is None:
+    raise ValueError(f"`{place}` holds no checkpoint.")
+  return tensors
