@@ -1,0 +1,1 @@
+"""The ImageNet task: ResNet, MobileNet and VGG."""

@@ -1,0 +1,99 @@
+"""What all ImageNet models are told besides their architecture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from rigl import layers
+
+DATA_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
+PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+INIT_METHODS = ("baseline", "sparse", "random_zeros")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+  """Settings of an ImageNet model.
+
+  Attributes:
+    num_classes: number of logits.
+    width: factor of the number of channels; 1 if it is not positive.
+    prune_first_layer: whether the first kernel is among those to sparsify.
+      None: as in the published graphs, where only that of VGG is.
+    prune_last_layer: whether the last kernel is among those to sparsify.
+    init_method: how these kernels start, `baseline`: as those of a dense
+      network; `sparse`: scaled for the inputs that stay active;
+      `random_zeros`: with zeros, but without masks.
+    init_sparsity: share of zeros that the last two reckon with, of all layers
+      or by layer name.
+    data_format: `channels_last` or `channels_first`, how the model computes;
+      it takes images with the channels last in any case.
+    precision: `float32` or `bfloat16`, the type it computes in; variables,
+      statistics, the last layer and logits are float32 in any case.
+    seed: decides the initial weights.
+
+  Raises:
+    ValueError: if a setting is not as described.
+  """
+
+  num_classes: int = 1000
+  width: float = 1.0
+  prune_first_layer: bool | None = None
+  prune_last_layer: bool = True
+  init_method: str = "baseline"
+  init_sparsity: float | Mapping[str, float] = 0.0
+  data_format: str = "channels_last"
+  precision: str = "float32"
+  seed: int = 0
+
+  def __post_init__(self) -> None:
+    if self.num_classes < 1:
+      raise ValueError(f"`num_classes` must be >= 1, got {self.num_classes}.")
+    for name, known in (
+      ("init_method", INIT_METHODS),
+      ("data_format", DATA_FORMATS),
+      ("precision", PRECISIONS),
+    ):
+      value = getattr(self, name)
+      if value not in known:
+        raise ValueError(f"`{name}` must be one of {[*known]}, got {value!r}.")
+
+  @property
+  def layer_format(self) -> str:
+    """The data format in the words of the layers."""
+    return DATA_FORMATS[self.data_format]
+
+  @property
+  def dtype(self) -> tf.DType:
+    """The type that the model computes in."""
+    return PRECISIONS[self.precision]
+
+  def channels(self, number: float) -> float:
+    """A number of channels times the width, not rounded."""
+    return number * (self.width if self.width > 0 else 1.0)
+
+  def initializer(
+    self, base: layers.Initializer, layer: str, prunable: bool
+  ) -> layers.Initializer:
+    """The initialiser of a kernel.
+
+    Args:
+      base: that of the dense network.
+      layer: name of the layer.
+      prunable: whether the kernel is among those to sparsify.
+
+    Raises:
+      ValueError: if `init_sparsity` leaves out the layer.
+    """
+    if self.init_method == "baseline" or not prunable:
+      return base
+    sparsity = self.init_sparsity
+    if isinstance(sparsity, Mapping):
+      if layer not in sparsity:
+        raise ValueError(f"`init_sparsity` has no value for {layer!r}.")
+      sparsity = sparsity[layer]
+    make = layers.sparse if self.init_method == "sparse" else None
+    return (make or layers.random_zeros)(base, sparsity)

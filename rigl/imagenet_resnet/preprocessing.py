@@ -1,0 +1,98 @@
+"""JPEGs to images of the size of the network, as the published pipeline.
+
+Values stay in [0, 255] (a little beyond, by bicubic resizing); `normalise` is
+for the network's input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+IMAGE_SIZE = 224
+MEAN_RGB = tuple(255 * value for value in (0.485, 0.456, 0.406))
+STDDEV_RGB = tuple(255 * value for value in (0.229, 0.224, 0.225))
+
+# Pixels that the central crop leaves out of an image 256 pixels high.
+_CROP_PADDING = 32
+
+
+def normalise(images: Tensor) -> Tensor:
+  """Subtracts the mean of each colour and divides by its deviation.
+
+  Args:
+    images: [..., 3], values in [0, 255].
+
+  Returns:
+    float32 of that shape.
+  """
+  return (tf.cast(images, tf.float32) - MEAN_RGB) / STDDEV_RGB
+
+
+def training_image(
+  jpeg: Tensor, seed: Tensor, size: int = IMAGE_SIZE
+) -> Tensor:
+  """A random crop of an image, mirrored in half of the cases.
+
+  The crop covers 8 to 100 % of the image and has an aspect ratio from 3/4 to
+  4/3; it is the central one if ten attempts find none.
+
+  Args:
+    jpeg: string scalar.
+    seed: int64 [2], decides the crop.
+    size: height and width of the result.
+
+  Returns:
+    float32 [size, size, 3].
+  """
+  shape = tf.io.extract_jpeg_shape(jpeg)
+  begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+    shape,
+    bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+    seed=seed,
+    min_object_covered=0.1,
+    aspect_ratio_range=(3 / 4, 4 / 3),
+    area_range=(0.08, 1.0),
+    max_attempts=10,
+    use_image_if_no_bounding_boxes=True,
+  )
+  window = tf.concat([begin[:2], extent[:2]], 0)
+  failed = tf.reduce_all(extent[:2] == shape[:2])  # It returns all of it.
+  window = tf.where(failed, _central_window(shape, size), window)
+  image = _cropped(jpeg, window, size)
+  mirror = tf.random.stateless_uniform([], seed + [0, 1 << 40]) < 0.5
+  return tf.cond(mirror, lambda: tf.image.flip_left_right(image), lambda: image)
+
+
+def evaluation_image(jpeg: Tensor, size: int = IMAGE_SIZE) -> Tensor:
+  """The central square, of side size / (size + 32) of the shorter side.
+
+  Args:
+    jpeg: string scalar.
+    size: height and width of the result.
+
+  Returns:
+    float32 [size, size, 3].
+  """
+  shape = tf.io.extract_jpeg_shape(jpeg)
+  return _cropped(jpeg, _central_window(shape, size), size)
+
+
+def _central_window(shape: Tensor, size: int) -> Tensor:
+  """(top, left, height, width) of the central crop."""
+  share = size / (size + _CROP_PADDING)
+  shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+  side = tf.cast(share * shorter, tf.int32)
+  top, left = ((shape[i] - side + 1) // 2 for i in (0, 1))
+  return tf.stack([top, left, side, side])
+
+
+def _cropped(jpeg: Tensor, window: Tensor, size: int) -> Tensor:
+  """Decodes only the window and resizes it."""
+  image = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3)
+  # With pixels placed as TensorFlow 1 did, not at their centres.
+  resized = tf.raw_ops.ResizeBicubic(images=image[None], size=[size, size])
+  return tf.ensure_shape(resized[0], [size, size, 3])

@@ -1,0 +1,140 @@
+"""Convolutions of images, over all channels or each of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.layers.initializers import Initializer, glorot_uniform
+from rigl.layers.variables import make_variable
+
+Tensor = Any
+# What `tf.nn` takes: a word, or the pixels before and after in each dimension.
+Padding = str | list[list[int]]
+
+DATA_FORMATS = ("NHWC", "NCHW")
+PADDINGS = ("SAME", "VALID", "FIXED")
+
+
+class Conv2D(tf.Module):
+  """A convolution of images, without a bias unless it is named.
+
+  Args:
+    size: height and width of the window.
+    inputs: number of input channels.
+    outputs: number of output channels.
+    path: scope of the variables.
+    seed: decides the initial kernel, together with its name.
+    strides: step of the window in both directions.
+    padding: `SAME`, `VALID` or `FIXED`: as many zeros as the window needs,
+      whatever the size of the image, (size - 1) // 2 of them before it.
+    initializer: of the kernel.
+    data_format: `NHWC` or `NCHW`, the order of the dimensions of the images.
+    kernel_name: last part of the kernel's name.
+    bias_name: last part of the bias's name. None: there is no bias.
+
+  Raises:
+    ValueError: if `padding` or `data_format` is not as described.
+  """
+
+  def __init__(
+    self,
+    size: int,
+    inputs: int,
+    outputs: int,
+    path: str,
+    seed: int,
+    strides: int = 1,
+    padding: str = "SAME",
+    initializer: Initializer = glorot_uniform,
+    data_format: str = "NHWC",
+    kernel_name: str = "weights",
+    bias_name: str | None = None,
+  ) -> None:
+    super().__init__(name=path.rsplit("/", 1)[-1])
+    self._padding = _padding(padding, size, strides, data_format)
+    name = f"{path}/{kernel_name}"
+    self.kernel = make_variable(
+      initializer((size, size, inputs, outputs), name, seed), name
+    )
+    if bias_name is not None:
+      self.bias = make_variable(tf.zeros([outputs]), f"{path}/{bias_name}")
+    self._has_bias = bias_name is not None
+    self.strides, self._data_format = strides, data_format
+
+  def __call__(self, images: Tensor) -> Tensor:
+    """Maps float images with `inputs` channels to ones with `outputs`."""
+    kernel = tf.cast(self.kernel, images.dtype)
+    images = tf.nn.conv2d(
+      images, kernel, self.strides, self._padding, self._data_format
+    )
+    if not self._has_bias:
+      return images
+    bias = tf.cast(self.bias, images.dtype)
+    return tf.nn.bias_add(images, bias, self._data_format)
+
+
+class DepthwiseConv2D(tf.Module):
+  """A convolution of each channel of an image with a window of its own.
+
+  Args:
+    size: height and width of the window.
+    channels: number of channels, of the input and the output.
+    path: scope of the kernel, `PATH/depthwise_weights`, whose shape is
+      (size, size, channels, 1).
+    seed: decides the initial kernel, together with its name.
+    strides: step of the window in both directions.
+    padding: as of `Conv2D`.
+    initializer: of the kernel.
+    data_format: as of `Conv2D`.
+
+  Raises:
+    ValueError: if `padding` or `data_format` is not as described.
+  """
+
+  def __init__(
+    self,
+    size: int,
+    channels: int,
+    path: str,
+    seed: int,
+    strides: int = 1,
+    padding: str = "SAME",
+    initializer: Initializer = glorot_uniform,
+    data_format: str = "NHWC",
+  ) -> None:
+    super().__init__(name=path.rsplit("/", 1)[-1])
+    self._padding = _padding(padding, size, strides, data_format)
+    name = f"{path}/depthwise_weights"
+    self.kernel = make_variable(
+      initializer((size, size, channels, 1), name, seed), name
+    )
+    self.strides, self._data_format = strides, data_format
+
+  def __call__(self, images: Tensor) -> Tensor:
+    """Maps float images to float images with the same channels."""
+    steps = [self.strides, self.strides]
+    steps = [1, *steps, 1] if self._data_format == "NHWC" else [1, 1, *steps]
+    kernel = tf.cast(self.kernel, images.dtype)
+    return tf.nn.depthwise_conv2d(
+      images, kernel, steps, self._padding, self._data_format
+    )
+
+
+def _padding(kind: str, size: int, strides: int, data_format: str) -> Padding:
+  if data_format not in DATA_FORMATS:
+    raise ValueError(
+      f"`data_format` must be one of {DATA_FORMATS}, got {data_format!r}."
+    )
+  if kind not in PADDINGS:
+    raise ValueError(f"`padding` must be one of {PADDINGS}, got {kind!r}.")
+  if kind != "FIXED":
+    return kind
+  if strides == 1:
+    return "SAME"  # Pads by the same numbers.
+  if size == 1:
+    return "VALID"
+  window = [[(size - 1) // 2, size // 2]] * 2
+  no = [0, 0]
+  return [no, *window, no] if data_format == "NHWC" else [no, no, *window]

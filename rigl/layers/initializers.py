@@ -1,0 +1,138 @@
+"""Initial kernels, each a function of a shape, a name and a seed.
+
+The name is that of the variable; with the seed of the run it decides the
+values, so that a network does not depend on the order of its construction.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+# (shape, name, seed) -> float32 of that shape.
+Initializer = Callable[[Sequence[int], str, int], Tensor]
+
+# Standard deviation of a standard normal that is cut off at +-2.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+
+def glorot_uniform(shape: Sequence[int], name: str, seed: int) -> Tensor:
+  """Uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio, 2010).
+
+  Args:
+    shape: (..., inputs, outputs); what stands before is the window of a
+      convolution, which both are multiplied by.
+    name: name of the variable; with the seed it decides the values.
+    seed: seed of the run.
+
+  Returns:
+    float32 of that shape.
+  """
+  window = math.prod(shape[:-2])
+  limit = math.sqrt(6.0 / (window * (shape[-2] + shape[-1])))
+  return tf.random.stateless_uniform(
+    shape, _key(name, seed), -limit, limit, tf.float32, alg="philox"
+  )
+
+
+def variance_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
+  """Normal with variance 1 / fan_in, cut off at two standard deviations.
+
+  The uncut normal is wider, so that the cut one has that variance. fan_in is
+  the number of inputs of one output, with the window of a convolution.
+  """
+  stddev = math.sqrt(1.0 / math.prod(shape[:-1])) / _TRUNCATED_STDDEV
+  return _truncated_normal(shape, name, seed, stddev)
+
+
+def vgg_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
+  """Normal of uncut variance 2.6 / fan_in, cut off at two deviations.
+
+  The cut one has about variance 2 / fan_in (He et al., 2015); 2.6 instead of
+  2.585 is what the published VGG has from TF-Slim.
+  """
+  stddev = math.sqrt(2.6 / math.prod(shape[:-1]))
+  return _truncated_normal(shape, name, seed, stddev)
+
+
+def random_normal(stddev: float) -> Initializer:
+  """Normal with mean 0 and this standard deviation."""
+
+  def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
+    return tf.random.stateless_normal(
+      shape, _key(name, seed), 0.0, stddev, tf.float32, alg="philox"
+    )
+
+  return initialize
+
+
+def sparse(initializer: Initializer, sparsity: float) -> Initializer:
+  """Scales so that only active connections count as inputs.
+
+  Of the fan_in of a kernel the share 1 - sparsity will be active; weights that
+  are 1 / sqrt(1 - sparsity) as large keep the variance of the outputs.
+
+  Args:
+    initializer: of the dense kernel.
+    sparsity: share of zeros that the kernel will have, in [0, 1).
+
+  Returns:
+    An initializer without zeros; masks are the optimizer's.
+
+  Raises:
+    ValueError: if `sparsity` is not as described.
+  """
+  scale = 1.0 / math.sqrt(1.0 - _checked(sparsity))
+
+  def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
+    return initializer(shape, name, seed) * scale
+
+  return initialize
+
+
+def random_zeros(initializer: Initializer, sparsity: float) -> Initializer:
+  """Sets each weight to zero with probability `sparsity`, without a mask.
+
+  Args:
+    initializer: of the dense kernel.
+    sparsity: expected share of zeros, in [0, 1).
+
+  Returns:
+    The initializer; the zeros are free to be trained.
+
+  Raises:
+    ValueError: if `sparsity` is not as described.
+  """
+  _checked(sparsity)
+
+  def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
+    chance = tf.random.stateless_uniform(
+      shape, _key(f"{name}/zeros", seed), alg="philox"
+    )
+    values = initializer(shape, name, seed)
+    return tf.where(chance < sparsity, tf.zeros_like(values), values)
+
+  return initialize
+
+
+def _truncated_normal(
+  shape: Sequence[int], name: str, seed: int, stddev: float
+) -> Tensor:
+  return tf.random.stateless_truncated_normal(
+    shape, _key(name, seed), 0.0, stddev, tf.float32, alg="philox"
+  )
+
+
+def _checked(sparsity: float) -> float:
+  if not 0 <= sparsity < 1:
+    raise ValueError(f"`sparsity` must be in [0, 1), got {sparsity}.")
+  return sparsity
+
+
+def _key(name: str, seed: int) -> list[int]:
+  return [seed & 0x7FFFFFFF, zlib.crc32(name.encode()) & 0x7FFFFFFF]

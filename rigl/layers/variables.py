@@ -1,0 +1,28 @@
+"""The two kinds of variables that layers have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+Variable = Any
+
+
+def make_variable(value: Tensor, name: str) -> Variable:
+  """A trainable variable that sparse optimizers can set on every replica."""
+  return tf.Variable(
+    value, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+  )
+
+
+def make_average(value: Tensor, name: str) -> Variable:
+  """A variable that each replica moves by itself."""
+  return tf.Variable(
+    value,
+    name=name,
+    trainable=False,
+    synchronization=tf.VariableSynchronization.ON_READ,
+    aggregation=tf.VariableAggregation.MEAN,
+  )

@@ -1,0 +1,69 @@
+import functools
+
+import numpy as np
+import pytest
+
+from rigl import layers
+
+SHAPE = (3, 3, 64, 200)
+FAN_IN = 3 * 3 * 64
+INITIALIZERS = {
+  "variance_scaling": layers.variance_scaling,
+  "vgg_scaling": layers.vgg_scaling,
+  "random_normal": layers.random_normal(0.01),
+  "sparse": layers.sparse(layers.variance_scaling, 0.75),
+  "random_zeros": layers.random_zeros(layers.variance_scaling, 0.75),
+}
+
+
+@functools.cache
+def values_of(name, shape=SHAPE):
+  return INITIALIZERS[name](shape, "conv/weights", 3).numpy()
+
+
+@pytest.mark.parametrize(
+  ("name", "stddev"),
+  [
+    ("variance_scaling", 1 / np.sqrt(FAN_IN)),
+    ("vgg_scaling", np.sqrt(2 / FAN_IN)),
+    ("random_normal", 0.01),
+    ("sparse", 2 / np.sqrt(FAN_IN)),
+    ("random_zeros", 0.5 / np.sqrt(FAN_IN)),
+  ],
+)
+def test_mean_and_deviation_are_as_described(name, stddev):
+  values = values_of(name)
+  assert values.dtype == np.float32 and values.shape == SHAPE
+  assert abs(values.mean()) < 5 * stddev / np.sqrt(values.size)
+  assert values.std() == pytest.approx(stddev, rel=0.01)
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_values_are_a_function_of_seed_and_name(name):
+  make = INITIALIZERS[name]
+  np.testing.assert_array_equal(make(SHAPE, "conv/weights", 3), values_of(name))
+  for other in (make(SHAPE, "conv/weights", 4), make(SHAPE, "b/weights", 3)):
+    both = np.stack([other.numpy().ravel(), values_of(name).ravel()])
+    assert abs(np.corrcoef(both)[0, 1]) < 0.02
+
+
+def test_sparse_keeps_the_variance_of_outputs_of_active_inputs():
+  kernel = values_of("sparse").reshape(FAN_IN, -1)
+  rng = np.random.default_rng(0)
+  mask = rng.random(kernel.shape) >= 0.75
+  outputs = rng.normal(size=(500, FAN_IN)) @ (kernel * mask)
+  assert outputs.var() == pytest.approx(1, rel=0.03)
+
+
+def test_random_zeros_leaves_the_other_weights_as_they_were():
+  values, dense = values_of("random_zeros"), values_of("variance_scaling")
+  kept = values != 0
+  assert np.mean(kept) == pytest.approx(0.25, abs=0.01)
+  np.testing.assert_array_equal(values[kept], dense[kept])
+
+
+@pytest.mark.parametrize("make", [layers.sparse, layers.random_zeros])
+@pytest.mark.parametrize("sparsity", [-0.1, 1.0])
+def test_impossible_sparsities_are_refused(make, sparsity):
+  with pytest.raises(ValueError, match=r"`sparsity` must be in \[0, 1\), got"):
+    make(layers.variance_scaling, sparsity)
