@@ -13,8 +13,8 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from rigl.dropout import dropout
 from rigl.layers import BatchNorm, Conv2D, Dense
+from rigl.layers.dropout import dropout
 
 Tensor = Any
 Variable = Any
