@@ -7,6 +7,34 @@ from typing import Any
 
 import rounds
 
+from rigl import sparse_utils
+
+
+def _wide_resnet(depth: int, width: int) -> dict[str, tuple[int, ...]]:
+  """Kernel shapes of a WRN, in the order of its layers."""
+  shapes: dict[str, tuple[int, ...]] = {"conv_1": (3, 3, 3, 16)}
+  inputs = 16
+  for group in (2, 3, 4):
+    outputs = 4 * 2**group * width
+    shapes[f"skip_conv_{group}"] = (1, 1, inputs, outputs)
+    for block in range((depth - 4) // 6):
+      shapes[f"conv_{group}_{block}_1"] = (3, 3, inputs, outputs)
+      shapes[f"conv_{group}_{block}_2"] = (3, 3, outputs, outputs)
+      inputs = outputs
+  return {f"resnet_model/{n}": s for n, s in shapes.items()} | {
+    "resnet_model/logits": (inputs, 10)
+  }
+
+
+def _erk(
+  shapes: dict[str, tuple[int, ...]], sparsity: float, dense: str
+) -> dict[str, float]:
+  """ERK sparsities of all layers but one."""
+  sparse = {n: s for n, s in shapes.items() if not n.endswith(f"/{dense}")}
+  return sparse_utils.get_sparsities(sparse, "erdos_renyi_kernel", sparsity, {})
+
+
+_WRN = _wide_resnet(22, 2)
 # Models by name; the settings are those of the training on the model's data.
 MODELS: dict[str, dict[str, Any]] = {
   "mnist_fc": {
@@ -27,8 +55,22 @@ MODELS: dict[str, dict[str, Any]] = {
     "frequency": 100,
     "num_steps": 1000,
   },
+  "wrn_22_2": {
+    "shapes": _WRN,
+    "sparsities": _erk(_WRN, 0.9, dense="conv_1"),
+    "image_shape": (32, 32, 3),
+    "num_classes": 10,
+    "num_examples": 10_000,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "drop_fraction": 0.3,
+    "frequency": 100,
+    "num_steps": 100,
+  },
 }
-_QUICK = {"num_examples": 1000, "frequency": 10, "num_steps": 20}
+_QUICK = {"num_examples": 1000, "frequency": 2, "num_steps": 4}
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ import protocol  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from rigl import sparse_optimizers  # noqa: E402
+from rigl.cifar_resnet.cifar_task import CifarTask  # noqa: E402
+from rigl.cifar_resnet.resnet_model import WideResNet  # noqa: E402
 from rigl.mnist.mnist_model import MnistFc, MnistTask  # noqa: E402
 from rigl.mnist.mnist_train_eval import MnistRun  # noqa: E402
 from rigl.mnist.settings import MnistSettings  # noqa: E402
@@ -129,14 +131,13 @@ class Trainer:
     self._count = settings["num_steps"]
     random = data.RandomData(settings)
     labels = random.labels.astype(np.int32)
-    images = random.images.reshape(len(labels), -1)
-    arrays = {"images": images, "labels": labels}
+    arrays = {"images": random.images, "labels": labels}
     source = ArraySource(arrays, settings["batch_size"], settings["seed"])
-    self._model = MODELS[settings["model"]](images.shape[1], settings["seed"])
+    self._model, task, jit_compile = MODELS[settings["model"]](settings)
     self._optimizer = self._make_optimizer(settings)
     step = tf.Variable(0, dtype=tf.int64)
     programs = Programs(
-      MnistTask(self._model), self._optimizer, source, source, step
+      task, self._optimizer, source, source, step, jit_compile=jit_compile
     )
     self._loop = Loop(programs, self._optimizer, step, {}, 0, lambda _: None)
 
@@ -171,7 +172,19 @@ class Trainer:
     return sum(int(np.count_nonzero(kernel.numpy())) for kernel in kernels)
 
 
-MODELS = {"mnist_fc": MnistFc}
+def _mnist_fc(settings: protocol.Settings) -> tuple[Any, Any, bool]:
+  model = MnistFc(settings["image_shape"][0], settings["seed"])
+  return model, MnistTask(model), True
+
+
+def _wrn_22_2(settings: protocol.Settings) -> tuple[Any, Any, bool]:
+  classes, seed = settings["num_classes"], settings["seed"]
+  model = WideResNet(22, 2, classes, seed, prune_first_layer=True)
+  return model, CifarTask(model, seed, classes, per_class=False), False
+
+
+# A model, its task and whether XLA compiles it, as the scripts have it.
+MODELS = {"mnist_fc": _mnist_fc, "wrn_22_2": _wrn_22_2}
 
 
 def mnist_run(

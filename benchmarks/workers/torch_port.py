@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import data
@@ -17,6 +17,7 @@ import memory
 import numpy as np
 import protocol
 import torch
+import torch_wrn
 
 
 def _import_scheduler() -> type:
@@ -132,6 +133,14 @@ def step_time(
   return trainer.train, _info() | {"active": trainer.num_active()}
 
 
+# What makes a model, see `MODELS`.
+Made = tuple[
+  torch.nn.Module,
+  dict[str, torch.nn.Module],
+  Callable[[torch.Tensor], torch.Tensor],
+]
+
+
 class Trainer:
   """The training loop of the port's README, on data in memory.
 
@@ -145,7 +154,7 @@ class Trainer:
     self._data = data.RandomData(settings)
     self._images = torch.from_numpy(self._data.images)
     self._labels = torch.from_numpy(self._data.labels)
-    self._model, layers = MODELS[settings["model"]](settings)
+    self._model, layers, self._prepare = MODELS[settings["model"]](settings)
     self._optimizer = _nesterov(self._model, settings)
     self._pruner = lambda: True
     if settings["sparse"]:
@@ -161,7 +170,7 @@ class Trainer:
     return (time.perf_counter() - start) / self._settings["num_steps"]
 
   def _iterate(self, batch: torch.Tensor) -> None:
-    images = self._images[batch].float().div_(255.0)
+    images = self._prepare(self._images[batch])
     self._optimizer.zero_grad()
     loss = torch.nn.functional.cross_entropy(
       self._model(images), self._labels[batch]
@@ -196,20 +205,27 @@ def _nesterov(
   )
 
 
-def _mnist_fc(
-  settings: protocol.Settings,
-) -> tuple[torch.nn.Module, dict[str, torch.nn.Module]]:
+def _mnist_fc(settings: protocol.Settings) -> Made:
   layers = {
     name: torch.nn.Linear(*shape) for name, shape in settings["shapes"].items()
   }
   modules = []
   for layer in layers.values():
     modules += [layer, torch.nn.ReLU()]
-  return torch.nn.Sequential(*modules[:-1]), layers
+  model = torch.nn.Sequential(*modules[:-1])
+  return model, layers, lambda images: images.float().div_(255.0)
 
 
-# A model and its kernels' modules, by layer name.
-MODELS = {"mnist_fc": _mnist_fc}
+def _wrn_22_2(settings: protocol.Settings) -> Made:
+  model = torch_wrn.WideResNet(22, 2, settings["num_classes"])
+  kinds = (torch.nn.Conv2d, torch.nn.Linear)
+  layers = [m for m in model.modules() if isinstance(m, kinds)]
+  named = dict(zip(settings["shapes"], layers, strict=True))
+  return model, named, torch_wrn.prepare
+
+
+# A model, its kernels' modules by layer name, and what is done to images.
+MODELS = {"mnist_fc": _mnist_fc, "wrn_22_2": _wrn_22_2}
 
 
 def _module(shape: list[int]) -> torch.nn.Module:
