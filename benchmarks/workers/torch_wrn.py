@@ -71,12 +71,12 @@ def prepare(images: torch.Tensor) -> torch.Tensor:
   shifts = torch.randint(-4, 5, (2, count, 1))
   flip = torch.randint(0, 2, (count, 1)).bool()
   rows = _mirrored(place + shifts[0], size)
-  columns = _mirrored(
-    torch.where(flip, size - 1 - place, place) + shifts[1], size
-  )
-  return values.permute(0, 2, 3, 1)[
+  columns = torch.where(flip, size - 1 - place, place)
+  columns = _mirrored(columns + shifts[1], size)
+  cropped = values.permute(0, 2, 3, 1)[
     number[:, None, None], rows[:, :, None], columns[:, None, :]
-  ].permute(0, 3, 1, 2)
+  ]
+  return cropped.permute(0, 3, 1, 2).contiguous()  # The port needs it so.
 
 
 def _mirrored(index: torch.Tensor, size: int) -> torch.Tensor:
