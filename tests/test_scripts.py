@@ -59,7 +59,7 @@ def test_mnist_trains_prints_a_table_and_resumes(environment, tmp_path):
   assert "installing" not in first.stderr
   _, _, *rows = table_rows(first.stdout)
   assert {row[0] for row in rows} == {"rigl", "set"}
-  assert all(row[2:4] == ["1", "1"] for row in rows)
+  assert all(row[2:4] == ["1 epochs", "1"] for row in rows)
   results = {
     method: json.loads(
       (tmp_path / "runs" / f"{method}_seed0" / "result.json").read_text()
@@ -111,7 +111,11 @@ def make_run(directory, method, seed, accuracy, sparsity=0.9, epochs=5):
 
 def run_table(directory):
   return subprocess.run(
-    [sys.executable, str(ROOT / "scripts" / "mnist_table.py"), str(directory)],
+    [
+      sys.executable,
+      str(ROOT / "scripts" / "results_table.py"),
+      str(directory),
+    ],
     capture_output=True,
     text=True,
   )
@@ -127,8 +131,8 @@ def test_table_has_mean_and_range_over_seeds(tmp_path):
   header, _, *rows = table_rows(result.stdout)
   assert header[0] == "Method"
   assert rows == [
-    ["rigl", "0.9000", "5", "1", "95.00", "95.00..95.00", "200"],
-    ["set", "0.9000", "5", "2", "91.00", "90.00..92.00", "200"],
+    ["rigl", "0.9000", "5 epochs", "1", "95.00", "95.00..95.00", "200"],
+    ["set", "0.9000", "5 epochs", "2", "91.00", "90.00..92.00", "200"],
   ]
   assert "Not finished: prune_seed0." in result.stdout
 

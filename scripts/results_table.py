@@ -1,6 +1,6 @@
-"""Prints a Markdown table of the MNIST runs in a directory.
+"""Prints a Markdown table of the runs below a directory.
 
-  python scripts/mnist_table.py rigl_runs/mnist_table
+  python scripts/results_table.py rigl_runs/mnist_table
 
 One row a method and sparsity, over all seeds. Nothing is trained here.
 """
@@ -15,12 +15,12 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _HEADER = (
   "Method",
   "Sparsity",
-  "Epochs",
+  "Length",
   "Seeds",
   "Test accuracy, mean (%)",
   "min..max (%)",
@@ -33,14 +33,14 @@ class Run(NamedTuple):
 
   Attributes:
     method: its training method.
-    epochs: epochs of the whole run.
+    length: of the whole run, in epochs or steps.
     sparsity: share of zeros of all masks at the end, in [0, 1].
     accuracy: test accuracy at the end, in [0, 1]; None before the end.
     steps_per_second: of each epoch, without the evaluation.
   """
 
   method: str
-  epochs: int
+  length: str
   sparsity: float
   accuracy: float | None
   steps_per_second: list[float]
@@ -57,11 +57,18 @@ def read_run(directory: pathlib.Path) -> Run:
       rows = list(csv.DictReader(file))
   return Run(
     settings["training_method"],
-    settings["num_epochs"],
+    _length(settings),
     result.get("sparsity", 0.0),
     result.get("test_accuracy"),
     [float(row["steps_per_second"]) for row in rows],
   )
+
+
+def _length(settings: dict[str, Any]) -> str:
+  if "num_epochs" in settings:
+    return f"{settings['num_epochs']} epochs"
+  steps = settings["max_steps"] * settings.get("training_steps_multiplier", 1)
+  return f"{int(steps)} steps"
 
 
 def table(runs: Iterable[Run]) -> str:
@@ -70,7 +77,7 @@ def table(runs: Iterable[Run]) -> str:
   for run in runs:
     if run.accuracy is not None:
       # Seeds may differ in the last connections, as rounding goes.
-      groups[run.method, f"{run.sparsity:.4f}", run.epochs].append(run)
+      groups[run.method, f"{run.sparsity:.4f}", run.length].append(run)
   rows = [
     _row(*key, group)
     for key, group in sorted(
@@ -84,14 +91,14 @@ def table(runs: Iterable[Run]) -> str:
 
 
 def _row(
-  method: str, sparsity: str, epochs: int, runs: list[Run]
+  method: str, sparsity: str, length: str, runs: list[Run]
 ) -> tuple[str, ...]:
   accuracies = [run.accuracy or 0.0 for run in runs]
   speeds = [speed for run in runs for speed in run.steps_per_second]
   return (
     method,
     sparsity,
-    str(epochs),
+    length,
     str(len(runs)),
     f"{100 * _mean_accuracy(runs):.2f}",
     f"{100 * min(accuracies):.2f}..{100 * max(accuracies):.2f}",
@@ -112,11 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("directory", type=pathlib.Path, help="holds the runs")
   directory = parser.parse_args(arguments).directory
-  places = sorted(file.parent for file in directory.glob("*/run.json"))
+  places = sorted(file.parent for file in directory.rglob("run.json"))
   if not places:
     print(f"error: no runs in {str(directory)!r}.", file=sys.stderr)
     return 1
-  runs = {place.name: read_run(place) for place in places}
+  runs = {str(p.relative_to(directory)): read_run(p) for p in places}
   print(table(runs.values()))
   unfinished = [name for name, run in runs.items() if run.accuracy is None]
   if unfinished:

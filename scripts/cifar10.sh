@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Trains the CIFAR-10 study, WRN-22-2, one run after the other, and prints a
+# table of the test accuracies. Run it again to go on after an interruption.
+#   bash scripts/cifar10.sh
+#   METHODS="rigl_erk_0.9 set_erk_0.9" SEEDS="0 1" DATA=cifar OUT=my_runs \
+#     bash scripts/cifar10.sh
+#   SEEDS        seeds, each a run of every method ("0")
+#   METHODS      gin files in configs/cifar10/ (those of the README's table)
+#   DATA         directory of CIFAR-10 (TFDS's own, into which it downloads)
+#   OUT          directory of the runs, their logs and table.md
+#                (rigl_runs/cifar10_table)
+#   EXTRA_FLAGS  further flags of the training script, for every run
+# A run takes 14 hours on two CPU cores: train on a GPU, by this script where
+# TensorFlow sees one, else by scripts/train_on_gpu.py.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+out=${OUT:-rigl_runs/cifar10_table}
+read -r -a seeds <<< "${SEEDS:-0}"
+default="baseline"
+for sparsity in 0.5 0.8 0.9 0.95; do
+  for method in rigl static prune; do
+    default+=" ${method}_erk_$sparsity"
+  done
+done
+default+=" set_erk_0.9 set_erk_0.95 momentum_erk_0.9 snip_erk_0.9"
+read -r -a methods <<< "${METHODS:-$default}"
+read -r -a flags <<< \
+  "--mode=train_and_eval --data_directory=${DATA:-} ${EXTRA_FLAGS:-}"
+task_script=rigl/cifar_resnet/resnet_train_eval.py
+config_dir=configs/cifar10
+path_flag=train_dir
+. "$root/scripts/train_all.sh"

@@ -1,0 +1,73 @@
+"""The gin files in configs/cifar10: the runs of the study."""
+
+import pathlib
+import re
+
+import gin
+import pytest
+
+from rigl.cifar_resnet.settings import CifarSettings
+from rigl.training.settings import parse_gin, run_identity
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "cifar10"
+FILES = sorted(
+  path.stem for path in FOLDER.glob("*.gin") if path.stem != "base"
+)
+METHODS = {"static": "scratch"}  # Its name in the paper: that in the flags.
+NAME = re.compile(r"([a-z]+)_erk_(0\.\d+)(_2x)?$")
+
+
+@pytest.fixture(autouse=True)
+def fresh_gin():
+  yield
+  gin.clear_config()
+
+
+def read(name):
+  parse_gin([str(FOLDER / f"{name}.gin")], [])
+  return CifarSettings()
+
+
+def test_the_published_rows_have_files():
+  rows = {
+    f"{method}_erk_{sparsity}"
+    for method in ("rigl", "static", "prune")
+    for sparsity in ("0.5", "0.8", "0.9", "0.95")
+  }
+  assert rows | {f"{row}_2x" for row in rows if "rigl" in row} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "baseline"])
+def test_file_trains_what_its_name_says(name):
+  settings, (method, sparsity, twice) = read(name), NAME.match(name).groups()
+  assert settings.training_method == METHODS.get(method, method)
+  assert settings.end_sparsity == float(sparsity)
+  assert settings.mask_init_method == "erdos_renyi_kernel"
+  assert (settings.resnet_depth, settings.resnet_width) == (22, 2)
+  assert settings.total_steps == (195312 if twice else 97656)
+  method_settings = settings.method(frozenset())
+  assert method_settings.maskupdate_end_step == (150000 if twice else 75000)
+  assert method_settings.weight_decay == 5e-4
+
+
+def test_file_is_the_run_of_the_same_flags():
+  by_file = run_identity(read("rigl_erk_0.95"))
+  gin.clear_config()
+  flags = CifarSettings(
+    resnet_depth=22,
+    resnet_width=2,
+    training_method="rigl",
+    end_sparsity=0.95,
+    mask_init_method="erdos_renyi_kernel",
+    drop_fraction_anneal="cosine",
+  )
+  assert by_file == run_identity(flags)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_opens_with_what_it_reproduces_and_how(name):
+  text = (FOLDER / f"{name}.gin").read_text()
+  opening = text[: text.index("\n\n")]
+  assert f"--gin_config=configs/cifar10/{name}.gin" in opening
+  for part in ("Hardware:", "Duration:", "Expected:"):
+    assert part in opening
