@@ -11,6 +11,7 @@ import argparse
 import collections
 import csv
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -60,7 +61,7 @@ def read_run(directory: pathlib.Path) -> Run:
     _length(settings),
     result.get("sparsity", 0.0),
     result.get("test_accuracy"),
-    [float(row["steps_per_second"]) for row in rows],
+    [float(row.get("steps_per_second") or "nan") for row in rows],
   )
 
 
@@ -94,7 +95,12 @@ def _row(
   method: str, sparsity: str, length: str, runs: list[Run]
 ) -> tuple[str, ...]:
   accuracies = [run.accuracy or 0.0 for run in runs]
-  speeds = [speed for run in runs for speed in run.steps_per_second]
+  speeds = [
+    speed
+    for run in runs
+    for speed in run.steps_per_second
+    if not math.isnan(speed)  # Runs that were trained elsewhere have none.
+  ]
   return (
     method,
     sparsity,

@@ -11,7 +11,24 @@ import tensorflow as tf
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
-_SHORT = ["--use_synthetic_data", "--num_epochs=2", "--maskupdate_frequency=5"]
+_CIFAR = [
+  "--use_synthetic_data",
+  "--resnet_depth=10",
+  "--resnet_width=1",
+  "--batch_size=8",
+  "--max_steps=4",
+  "--maskupdate_frequency=2",
+]
+# What makes a command short, by a part of it.
+_SHORT = {
+  "mnist_train_eval": [
+    "--use_synthetic_data",
+    "--num_epochs=2",
+    "--maskupdate_frequency=5",
+  ],
+  "resnet_train_eval": _CIFAR,
+  "--action=export": _CIFAR,
+}
 
 # The commands that other places run: this suite itself, .ci/run, and
 # tests/test_scripts.py.
@@ -29,7 +46,9 @@ def _commands():
 
 def _shortened(command):
   """The arguments of `bash run.sh python ...`, for this interpreter."""
-  words = shlex.split(command)
+  words = shlex.split(command, comments=True)
+  if words[0] == "python":
+    return [sys.executable, *words[1:], "--platform=cpu"]
   if words[:3] == ["bash", "run.sh", "rigl-flops"]:
     return [sys.executable, "-m", "rigl.flops.command", *words[3:]]
   assert words[:3] == ["bash", "run.sh", "python"], command
@@ -37,8 +56,9 @@ def _shortened(command):
   flags = [
     flag.replace("rigl_runs/", "").replace("configs/", f"{_ROOT}/configs/")
     for flag in flags
+    if flag != "--data_directory=DIRECTORY"
   ]
-  short = _SHORT if script.endswith("train_eval.py") else []
+  short = next((s for name, s in _SHORT.items() if name in command), [])
   if "--mask_record_frequency=100" in flags:
     flags[flags.index("--mask_record_frequency=100")] = (
       "--mask_record_frequency=5"

@@ -131,8 +131,10 @@ class CifarRun(Run):
   ) -> str:
     line = (
       f"step {found.step}: train loss {train['loss']:.4f}, train accuracy "
-      f"{train['accuracy']:.4f}, {found.timing['steps_per_second']:.1f} steps/s"
+      f"{train['accuracy']:.4f}"
     )
+    if found.timing:
+      line += f", {found.timing['steps_per_second']:.1f} steps/s"
     if "sparsity" in train:
       line += f", sparsity {train['sparsity']:.4f}"
     if test:

@@ -39,7 +39,7 @@ class Report:
       before, and the state of the training.
     test: means of the metrics over the test examples; empty where only the
       training is reported.
-    timing: `steps_per_second` since the report before.
+    timing: `steps_per_second` since the report before, if the loop is timed.
   """
 
   iteration: int
@@ -98,6 +98,11 @@ class Loop:
     evaluate_every: how far reports are apart that evaluate, as the one at the
       end does. None: all do; 0: none.
     by_steps: what positions count.
+
+  Attributes:
+    iteration: number of iterations so far.
+    last: the last report with an evaluation.
+    is_timed: whether reports say how fast it went.
   """
 
   def __init__(
@@ -136,6 +141,7 @@ class Loop:
     self._total = 0
     self.iteration = 0
     self.last: Report | None = None
+    self.is_timed = True
 
   def add_event(
     self,
@@ -271,7 +277,9 @@ class Loop:
     means["drop_fraction"] = self._optimizer.drop_fraction(step)
     means["mask_changed"] = self._changed
     means.update(self._programs.inspect())
-    timing = {"steps_per_second": self._steps / max(seconds, 1e-9)}
+    timing = {}
+    if self.is_timed:
+      timing["steps_per_second"] = self._steps / max(seconds, 1e-9)
     test: dict[str, float] = {}
     if self._evaluation.is_due(position, self._total):
       test = self._programs.evaluate()

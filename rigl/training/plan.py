@@ -154,6 +154,7 @@ def finish(
     ValueError: if the results or the state are not those of this run.
   """
   run.use(Replay(run, results))
+  run.loop.is_timed = False
   run.save_every = 0  # There is no state but that of the end.
   run.prepare()
   run.train(run.total)
