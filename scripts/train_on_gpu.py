@@ -76,6 +76,8 @@ def _export(folder: pathlib.Path) -> None:
   if (folder / _FLAGS_FILE).exists():
     raise ValueError(f"`--folder`: `{folder}` holds an exported run already.")
   run = _make_run()
+  if run.directory.result() is not None:
+    raise ValueError(f"The run in `{run.directory.path}` is finished.")
   run.loop.restore(run.directory.path)
   export(run, folder)
   files.write_text(folder / _FLAGS_FILE, json.dumps(_task_flags()))
