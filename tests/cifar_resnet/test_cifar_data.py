@@ -116,7 +116,7 @@ def test_synthetic_data_have_the_shapes_and_dtypes_of_the_real_ones():
     assert images.dtype == np.uint8
   for labels in (data.train_labels, data.test_labels):
     assert labels.dtype == np.int32
-    assert 0 <= labels.min() and labels.max() < data_helper.NUM_CLASSES
+    assert labels.min() >= 0 and labels.max() < data_helper.NUM_CLASSES
 
 
 def test_synthetic_data_are_a_function_of_the_seed():

@@ -263,7 +263,7 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
 )
 def test_layers_at_once_give_the_same_bits_as_one_by_one(name, inner):
   options = {"initial_acc_scale": 0.0} if name == "rigl" else {}
-  runs = [Run(name, inner, **options) for _ in range(2)]
+  runs = [Run(name, inner, share=False, **options) for _ in range(2)]
   assert not runs[0].optimizer.batch_layers  # On a CPU.
   runs[1].optimizer.batch_layers = True
   calls = []
