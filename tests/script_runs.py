@@ -88,7 +88,9 @@ class Shell:
     return outcome.out
 
   def run_of(self, *arguments: Any) -> Any:
-    """The run of a command line, not prepared."""
+    """The run of a command line, not prepared; those before are given up."""
+    for lock in self._locks:
+      lock.close()
     argv = [str(self._script.__file__), *map(str, arguments)]
     self._monkeypatch.setattr(sys, "argv", argv)
     self._script.define_flags()

@@ -126,6 +126,15 @@ class Run:
     self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
     self._add_events()
 
+  def check_exportable(self) -> None:
+    """Hook: checks that nothing needs the weights or masks on the way.
+
+    An exported run brings back metrics and the state of the end.
+
+    Raises:
+      ValueError: naming the setting that does.
+    """
+
   _unit = "iteration"
 
   def _add_events(self) -> None:
