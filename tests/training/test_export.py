@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from script_runs import Shell, final_tensors, metrics
 
+from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.settings import CifarSettings
+from rigl.mnist import mnist_train_eval
 from rigl.mnist.settings import MnistSettings
 
 pytest.importorskip("jax")
@@ -145,17 +147,25 @@ def folder(exported, tmp_path):
   return pathlib.Path(shutil.copytree(exported[0], tmp_path / "folder"))
 
 
-def usual_run(shell, tmp_path, *arguments):
-  """Trains the same by the normal loop."""
-  run = shell.run_of(*arguments)
-  run.prepare()
-  run.train_to_end()
-  return run.directory.path
+@pytest.fixture
+def normal_loop(monkeypatch, capsys):
+  """Trains by the normal loop; gets the task's script and settings."""
+
+  def train(script, settings_class, *arguments):
+    shell = Shell(script, settings_class, monkeypatch, capsys)
+    run = shell.run_of(*arguments)
+    run.prepare()
+    run.train_to_end()
+    return run.directory.path
+
+  return train
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["rigl", "set", "snip", "prune", "momentum"])
-def test_200_iterations_agree_with_the_normal_loop(gpu, tmp_path, method):
+def test_200_iterations_agree_with_the_normal_loop(
+  gpu, normal_loop, tmp_path, method
+):
   flags = (*MNIST, f"--training_method={method}")
   ours = tmp_path / "ours"
   out = gpu.done(
@@ -166,7 +176,12 @@ def test_200_iterations_agree_with_the_normal_loop(gpu, tmp_path, method):
     f"--save_path={ours}",
   )
   assert f"Run directory: {ours}" in out and "Test accuracy: " in out
-  usual = usual_run(gpu, tmp_path, *flags, f"--save_path={tmp_path / 'usual'}")
+  usual = normal_loop(
+    mnist_train_eval,
+    MnistSettings,
+    *flags[1:],
+    f"--save_path={tmp_path / 'usual'}",
+  )
   assert_same_training(ours, usual, 1e-5)
   results = [
     json.loads((path / "result.json").read_text()) for path in (ours, usual)
@@ -176,7 +191,9 @@ def test_200_iterations_agree_with_the_normal_loop(gpu, tmp_path, method):
 
 
 @pytest.mark.slow
-def test_tiny_wide_resnet_agrees_with_the_normal_loop(gpu_cifar, tmp_path):
+def test_tiny_wide_resnet_agrees_with_the_normal_loop(
+  gpu_cifar, normal_loop, tmp_path
+):
   flags = (*CIFAR, "--training_method=rigl")
   gpu_cifar.done(
     *flags,
@@ -185,8 +202,11 @@ def test_tiny_wide_resnet_agrees_with_the_normal_loop(gpu_cifar, tmp_path):
     f"--folder={tmp_path / 'folder'}",
     f"--train_dir={tmp_path / 'ours'}",
   )
-  usual = usual_run(
-    gpu_cifar, tmp_path, *flags, f"--train_dir={tmp_path / 'usual'}"
+  usual = normal_loop(
+    resnet_train_eval,
+    CifarSettings,
+    *flags[1:],
+    f"--train_dir={tmp_path / 'usual'}",
   )
   ours = tmp_path / "ours" / usual.relative_to(tmp_path / "usual")
   assert_same_training(ours, usual, 2e-4)
