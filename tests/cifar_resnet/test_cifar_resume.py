@@ -12,6 +12,7 @@ from cifar_runs import SCRIPT, SHORT, only_run
 from script_runs import assert_same_results, metrics
 
 NUM_STEPS = 60
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
 
 
 def command(path):
@@ -34,12 +35,17 @@ def num_rows(path):
 @pytest.mark.slow
 def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
-  subprocess.run(command(whole), check=True, capture_output=True)
+  subprocess.run(
+    command(whole), check=True, capture_output=True, env=ENVIRONMENT
+  )
   generator = random.Random(4)
   codes = []
   for wanted in (5, 18):
     process = subprocess.Popen(
-      command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+      command(killed),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      env=ENVIRONMENT,
     )
     while process.poll() is None and num_rows(killed) < wanted:
       time.sleep(0.005)
@@ -48,7 +54,7 @@ def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     codes.append(process.wait())
   assert -signal.SIGKILL in codes
   found = subprocess.run(
-    command(killed), check=True, capture_output=True, text=True
+    command(killed), check=True, capture_output=True, text=True, env=ENVIRONMENT
   )
   assert "Resumed at step" in found.stdout
   assert_same_results(only_run(killed), only_run(whole))

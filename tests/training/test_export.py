@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -21,7 +22,8 @@ from rigl.mnist.settings import MnistSettings
 
 pytest.importorskip("jax")
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "train_on_gpu.py"
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "train_on_gpu.py"
 OWN_FLAGS = ("task", "folder", "action", "platform")
 MNIST = (
   "--task=mnist",
@@ -45,6 +47,8 @@ CIFAR = (
   "--summaries_steps=4",
   "--checkpoint_steps=5",
   "--mode=train_and_eval",
+  # Steps at the usual rate make a difference of 1e-7 one of 1e-4.
+  "--gin_bindings=cifar_learning_rate.base = 0.01",
 )
 
 
@@ -137,6 +141,7 @@ def exported(tmp_path_factory):
     ],
     check=True,
     capture_output=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
   )
   return folder, path
 
@@ -209,7 +214,7 @@ def test_tiny_wide_resnet_agrees_with_the_normal_loop(
     f"--train_dir={tmp_path / 'usual'}",
   )
   ours = tmp_path / "ours" / usual.relative_to(tmp_path / "usual")
-  assert_same_training(ours, usual, 2e-4)
+  assert_same_training(ours, usual, 5e-5)
 
 
 @pytest.mark.slow
