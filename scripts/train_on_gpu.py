@@ -93,6 +93,10 @@ def _finish(folder: pathlib.Path) -> None:
     flags.FLAGS[name].parse(value)
     flags.FLAGS[name].present += 1
   run = _make_run()
+  if (result := run.directory.result()) is not None:
+    print(f"The run in {run.directory.path} is finished.")
+    print(f"Test accuracy: {result['test_accuracy']:.4f}")
+    return
   with (folder / "results.jsonl").open() as file:
     results = [json.loads(line) for line in file]
   with np.load(folder / "state-end.npz") as state:

@@ -154,6 +154,18 @@ def test_module_has_a_docstring_and_is_short(module):
   assert len(text.splitlines()) < MAX_LINES
 
 
+@pytest.mark.parametrize(
+  "path",
+  [
+    path.relative_to(ROOT).as_posix()
+    for folder in ("benchmarks", "scripts", "tests")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+  ],
+)
+def test_other_python_file_is_short(path):
+  assert len((ROOT / path).read_text().splitlines()) < MAX_LINES
+
+
 # Directories of one person's or one machine's.
 PRIVATE_PATH = re.compile(
   r"(?<![\w.}>-])/(?:home|root|Users|work|workspace)/\w"

@@ -40,7 +40,8 @@ def dropout(values: Tensor, rate: float, key: Tensor) -> Tensor:
   )
   levels = tf.reshape(tf.bitcast(words, tf.int16), [-1])
   levels = levels if size % 2 == 0 else levels[:size]
-  lowest_kept = tf.constant(round(rate * _LEVELS) - _LEVELS // 2, tf.int16)
+  zeroed = min(round(rate * _LEVELS), _LEVELS - 1)  # Of all levels.
+  lowest_kept = tf.constant(zeroed - _LEVELS // 2, tf.int16)
   kept = tf.reshape(levels >= lowest_kept, values.shape)
   scaled = values * tf.cast(1.0 / (1.0 - rate), values.dtype)
   return tf.where(kept, scaled, tf.zeros([], values.dtype))

@@ -104,6 +104,14 @@ class MnistRun(Run):
     self.loop.add_event(frequency, self._record, at_start=True)
     super()._add_events()
 
+  def check_exportable(self) -> None:
+    """See the base class."""
+    if self.flags.mask_record_frequency and self.optimizer.layers:
+      raise ValueError(
+        "`mask_record_frequency` must be 0 for an exported run, which brings "
+        f"no masks back, got {self.flags.mask_record_frequency}."
+      )
+
   def _epoch(self, iteration: int) -> float:
     return iteration // self.train_source.batches_per_epoch
 

@@ -70,8 +70,13 @@ def save(
 
 
 def list_numbers(directory: files.Path) -> list[int]:
-  """The numbers of the whole checkpoints in a directory, ascending."""
+  """The numbers of the whole checkpoints in a directory, ascending.
+
+  Where there is no directory there are none.
+  """
   directory = pathlib.Path(directory)
+  if not directory.is_dir():
+    return []
   pattern = re.compile(rf"{re.escape(_PREFIX)}-(\d+){re.escape(_INDEX)}$")
   matches = (pattern.match(path.name) for path in directory.iterdir())
   numbers = sorted(int(match[1]) for match in matches if match)

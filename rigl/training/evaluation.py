@@ -30,7 +30,9 @@ def evaluate_checkpoints(run: Run, wait: float = _WAIT_SECONDS) -> None:
   print(f"Evaluates the checkpoints of {run.directory.path}.", flush=True)
   last = -1
   while last < run.total:
-    numbers = [n for n in _numbers(run) if n > last]
+    numbers = [
+      n for n in checkpoints.list_numbers(run.directory.path) if n > last
+    ]
     if not numbers:
       time.sleep(wait)
       continue
@@ -49,9 +51,3 @@ def evaluate_checkpoints(run: Run, wait: float = _WAIT_SECONDS) -> None:
     )
     print(f"step {step}: test {found}", flush=True)
   writer.close()
-
-
-def _numbers(run: Run) -> list[int]:
-  if not run.directory.path.is_dir():
-    return []
-  return checkpoints.list_numbers(run.directory.path)

@@ -44,8 +44,10 @@ def export(run: Run, folder: files.Path) -> None:
       `data/` and the scripts that run it.
 
   Raises:
-    ValueError: if a program uses what cannot be exported.
+    ValueError: if a program uses what cannot be exported, or the run records
+      what would not come back.
   """
+  run.check_exportable()
   folder = pathlib.Path(folder)
   (folder / "data").mkdir(parents=True, exist_ok=True)
   run.optimizer.batch_layers = True  # Faster where the programs will run.

@@ -160,6 +160,10 @@ class Loop:
     """
     self._events.append(Event(every, action, at_start, at_end))
 
+  def report_also(self, every: int) -> None:
+    """Adds reports, without an evaluation, this far apart; 0 for none."""
+    self._events.insert(0, Event(every, self._report))
+
   @property
   def position(self) -> int:
     """How far the run is, in what positions count."""
@@ -204,9 +208,18 @@ class Loop:
       FileNotFoundError: if it does not exist.
       ValueError: if it is damaged or does not fit.
     """
-    if not pathlib.Path(prefix + ".index").exists():
-      raise FileNotFoundError(f"There is no checkpoint `{prefix}`.")
-    self._restore(checkpoints.load(prefix), prefix)
+    index = pathlib.Path(prefix + ".index")
+    missing = f"There is no checkpoint `{prefix}`."
+    if not index.exists():
+      raise FileNotFoundError(missing)
+    try:
+      tensors = checkpoints.load(prefix)
+    except ValueError as error:
+      if index.exists():
+        raise
+      # Another process removed it meanwhile.
+      raise FileNotFoundError(missing) from error
+    self._restore(tensors, prefix)
 
   def _restore(self, tensors: dict[str, Any], place: files.Path) -> None:
     if _ITERATION not in tensors:

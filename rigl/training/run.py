@@ -72,6 +72,7 @@ class Run:
       task, optimizer, *sources, global_step, jit_compile=jit_compile
     )
     self._rhythm = (report_every, evaluate_every, by_steps)
+    self._report_also = save_every
     self.loop = self.make_loop(self.programs, self._report)
 
   def make_loop(
@@ -84,7 +85,7 @@ class Run:
       on_report: gets what is reported.
     """
     report_every, evaluate_every, by_steps = self._rhythm
-    return Loop(
+    loop = Loop(
       programs,
       self.optimizer,
       self.global_step,
@@ -94,6 +95,9 @@ class Run:
       evaluate_every,
       by_steps,
     )
+    # A checkpoint does not hold what is added up for the next report.
+    loop.report_also(self._report_also)
+    return loop
 
   def use(self, programs: Any) -> None:
     """Makes the run call something that stands in for its programs."""
@@ -121,6 +125,15 @@ class Run:
     self.directory.start()
     self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
     self._add_events()
+
+  def check_exportable(self) -> None:
+    """Hook: checks that nothing needs the weights or masks on the way.
+
+    An exported run brings back metrics and the state of the end.
+
+    Raises:
+      ValueError: naming the setting that does.
+    """
 
   _unit = "iteration"
 

@@ -1,32 +1,18 @@
 """Golden ImageNet networks, for the tests beside it."""
 
-import functools
-import gzip
-import json
-import pathlib
-
 import numpy as np
+from golden_files import arrays, load_json, network
 
 from rigl.imagenet_resnet.models import create_model, end_layers
 from rigl.training import checkpoints
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 MEAN = 255 * np.array([0.485, 0.456, 0.406])
 STDDEV = 255 * np.array([0.229, 0.224, 0.225])
 
 
-@functools.cache
 def variables():
   """What `imagenet_variables.json.gz` holds."""
-  with gzip.open(GOLDEN / "imagenet_variables.json.gz") as file:
-    return json.load(file)
-
-
-@functools.cache
-def arrays(name):
-  """The arrays of a file."""
-  with np.load(GOLDEN / f"{name}.npz") as file:
-    return dict(file)
+  return load_json("imagenet_variables")
 
 
 def images():
@@ -38,27 +24,6 @@ def images():
 def labels():
   """The classes of the images, int32 [4]."""
   return arrays("imagenet_images")["labels"]
-
-
-@functools.cache
-def network(name):
-  """({variable: value}, {layer: mask}) of a packed network."""
-  packed = arrays(name)
-  values, bits = packed["values"], np.unpackbits(packed["masks"])
-  tensors, masks = {}, {}
-  for variable, shape, masked in json.loads(packed["index"].tobytes()):
-    size = int(np.prod(shape))
-    if masked:
-      mask = bits[:size].reshape(shape).astype(bool)
-      bits = bits[size:]
-      masks[variable.rsplit("/", 1)[0]] = mask
-      tensors[variable] = np.zeros(shape, np.float32)
-      count = np.count_nonzero(mask)
-      tensors[variable][mask], values = values[:count], values[count:]
-    else:
-      tensors[variable] = values[:size].reshape(shape)
-      values = values[size:]
-  return tensors, masks
 
 
 ARGUMENTS = {

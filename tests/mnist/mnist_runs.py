@@ -6,23 +6,32 @@ top-k is compiled by XLA, which costs seconds a run otherwise.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import pathlib
-import sys
-from typing import Any, NamedTuple
+from typing import Any
 
-import gin
 import numpy as np
 import pytest
-import tensorflow as tf
-from absl import flags
+import script_runs
+from script_runs import (
+  assert_same_results,
+  assert_same_tensors,
+  final_tensors,
+  metrics,
+  without_timing,
+  without_xla,
+)
 
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.settings import MnistSettings
-from rigl.training import checkpoints, command_line
-from rigl.training.run_directory import RunDirectory
+
+__all__ = [
+  "assert_same_tensors",
+  "final_tensors",
+  "metrics",
+  "without_timing",
+  "without_xla",
+]
 
 SCRIPT = pathlib.Path(mnist_train_eval.__file__)
 EPOCH = 10
@@ -39,114 +48,18 @@ SHORT = (
   "--pruning_frequency=3",
 )
 
-_tf_function = tf.function
 
-
-class Outcome(NamedTuple):
-  """What a command did.
-
-  Attributes:
-    code: the exit code; 0 also where the script returned None.
-    out: what it wrote to the standard output.
-    err: what it wrote to the standard error.
-  """
-
-  code: int
-  out: str
-  err: str
-
-
-class Shell:
-  """Runs the script with the command line it is given, in this process."""
-
-  def __init__(
-    self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-  ) -> None:
-    self._monkeypatch, self._capsys = monkeypatch, capsys
-    self._locks: list[Any] = []
-    take_lock = RunDirectory._take_lock
-
-    def noting(directory: RunDirectory) -> Any:
-      self._locks.append(take_lock(directory))
-      return self._locks[-1]
-
-    monkeypatch.setattr(RunDirectory, "_take_lock", noting)
-
-  def __call__(self, *arguments: Any) -> Outcome:
-    argv = [str(SCRIPT), *map(str, arguments)]
-    self._monkeypatch.setattr(sys, "argv", argv)
-    self._capsys.readouterr()
-    code = None
-    try:
-      command_line.run(mnist_train_eval.main, mnist_train_eval.define_flags)
-    except SystemExit as error:
-      code = error.code or 0
-    finally:
-      forget_flags()
-      for lock in self._locks:
-        lock.close()  # As the end of a process does.
-    assert code is not None
-    return Outcome(code, *self._capsys.readouterr())
+class Shell(script_runs.Shell):
+  """Runs the MNIST script."""
 
   def train(self, path: pathlib.Path, *arguments: Any) -> str:
     """Runs it on synthetic data in a directory; returns what it printed."""
-    outcome = self(*SHORT, f"--save_path={path}", *arguments)
-    assert outcome.code == 0, outcome.err
-    return outcome.out
-
-
-def forget_flags() -> None:
-  """Removes the script's flags, so that they can be defined again."""
-  names = [field.name for field in dataclasses.fields(MnistSettings)]
-  for name in (*names, "gin_config", "gin_bindings"):
-    if name in flags.FLAGS:
-      delattr(flags.FLAGS, name)
-  gin.clear_config()
+    return self.done(*SHORT, f"--save_path={path}", *arguments)
 
 
 @pytest.fixture
 def shell(monkeypatch, capsys):
-  return Shell(monkeypatch, capsys)
-
-
-@pytest.fixture
-def without_xla(monkeypatch):
-  monkeypatch.setattr(tf, "function", _plain_function)
-
-
-def _plain_function(function: Any, jit_compile: Any = None, **options: Any):
-  del jit_compile
-  return _tf_function(function, **options)
-
-
-def final_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """All tensors of the newest checkpoint."""
-  tensors = checkpoints.load_latest(path)
-  assert tensors is not None
-  return tensors
-
-
-def assert_same_tensors(first: pathlib.Path, second: pathlib.Path) -> None:
-  """The newest checkpoints of two directories have the same bits."""
-  a, b = final_tensors(first), final_tensors(second)
-  assert a.keys() == b.keys()
-  for name in a:
-    assert a[name].dtype == b[name].dtype, name
-    assert a[name].tobytes() == b[name].tobytes(), name
-
-
-def metrics(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows of metrics.csv."""
-  with open(path / "metrics.csv", newline="") as file:
-    return list(csv.DictReader(file))
-
-
-def without_timing(path: pathlib.Path) -> list[dict[str, str]]:
-  """The rows without what depends on the speed of the machine."""
-  rows = metrics(path)
-  for row in rows:
-    assert float(row.pop("steps_per_second")) > 0
-  return rows
+  return Shell(mnist_train_eval, MnistSettings, monkeypatch, capsys)
 
 
 def records(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
@@ -160,10 +73,7 @@ def records(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:
 
 def assert_same_run(first: pathlib.Path, second: pathlib.Path) -> None:
   """Two directories hold the same weights, masks, metrics and results."""
-  assert_same_tensors(first, second)
-  assert without_timing(first) == without_timing(second)
-  results = [(path / "result.json").read_text() for path in (first, second)]
-  assert results[0] == results[1]
+  assert_same_results(first, second)
   both = [(path / "mask_records.npz").exists() for path in (first, second)]
   assert both[0] == both[1]
   if not both[0]:

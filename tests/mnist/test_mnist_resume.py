@@ -86,7 +86,7 @@ def test_run_killed_several_times_ends_with_the_same_bits(
 ):
   kills = [
     (MnistRun, "_report", 2),  # After one checkpoint.
-    (MnistRun, "_save", 1, False),
+    (MnistRun, "save", 1, False),
   ]
   arguments = (*COMMON, f"--training_method={method}")
   out = train_killed(shell, monkeypatch, tmp_path, *arguments, kills=kills)
@@ -98,12 +98,12 @@ def test_run_killed_several_times_ends_with_the_same_bits(
 @pytest.mark.parametrize(
   ("kill", "resumed_at"),
   [
-    ((MnistRun, "_save", 1), None),
+    ((MnistRun, "save", 1), None),
     ((MnistRun, "_report", 1), None),
     ((MnistRun, "_record", 4), 10),
     ((MnistRun, "_report", 3, False), 20),
-    ((MnistRun, "_save", 3, False), 30),
-    ((MnistRun, "_result", 1), 40),
+    ((MnistRun, "save", 3, False), 30),
+    ((MnistRun, "result", 1), 40),
   ],
 )
 def test_run_killed_anywhere_goes_on_from_its_newest_checkpoint(

@@ -253,6 +253,53 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
   sparse_methods.assert_close(whole.state(), run.state())
 
 
+@pytest.mark.parametrize(
+  ("name", "inner"),
+  [
+    *((name, "momentum") for name in sparse_methods.DROP_GROW),
+    ("set", "adam"),
+    ("rigl", "adam"),
+  ],
+)
+def test_layers_at_once_give_the_same_bits_as_one_by_one(name, inner):
+  options = {"initial_acc_scale": 0.0} if name == "rigl" else {}
+  runs = [Run(name, inner, share=False, **options) for _ in range(2)]
+  assert not runs[0].optimizer.batch_layers  # On a CPU.
+  runs[1].optimizer.batch_layers = True
+  calls = []
+  compiled = runs[1].optimizer._compiled_batch
+
+  def noting(*arguments):
+    calls.append(len(arguments[0]))
+    return compiled(*arguments)
+
+  runs[1].optimizer._compiled_batch = noting
+  one_by_one, at_once = (run.train(2 * FREQUENCY + 2).state() for run in runs)
+  assert calls == [2] * len(calls) and len(calls) >= 2
+  sparse_methods.assert_same_bits(one_by_one, at_once)
+
+
+@pytest.mark.parametrize("name", sparse_methods.MASKED)
+def test_mark_updated_notes_what_an_update_notes_and_no_more(name):
+  """So that a plan can be made without training."""
+  run, marked = (Run(name).train(1) for _ in range(2))
+  if name in ("scratch", "dnw"):
+    marked.optimizer.mark_updated(marked.step)
+    sparse_methods.assert_same_bits(run.state(), marked.state())
+    return
+  before = marked.state()
+  run.optimizer.update_masks(run.gradients(1), run.step)
+  marked.optimizer.mark_updated(tf.convert_to_tensor(marked.step))
+  noted = "is_snipped" if name == "snip" else "last_mask_update_step"
+  after, updated = marked.state(), run.state()
+  assert after[noted] == updated[noted]
+  del before[noted], after[noted]
+  sparse_methods.assert_same_bits(before, after)
+  for step in range(12):
+    planned = marked.optimizer.steps_to_update(step)
+    assert planned == run.optimizer.steps_to_update(step)
+
+
 def test_a_program_traced_before_the_first_step_resets_slots():
   """An update is RigL's first iteration, before any slot is used."""
   eager, graph = (Run("rigl", initial_acc_scale=0.0) for _ in range(2))

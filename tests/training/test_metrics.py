@@ -124,3 +124,41 @@ def test_names_with_commas_and_quotes_survive(tmp_path):
   assert run_columns == ["iteration", 'a,"b"']
   MetricsWriter(tmp_path, 1)
   assert rows(tmp_path)[0] == run_columns
+
+
+def write_row(writer, iteration, train, test):
+  writer.write(iteration, {"iteration": iteration}, train, test)
+
+
+def test_rows_may_have_different_columns(tmp_path):
+  """What a row lacks stays empty; new columns come to the end."""
+  writer = MetricsWriter(tmp_path)
+  write_row(writer, 1, {"loss": 0.5}, {})
+  write_row(writer, 2, {"loss": 0.25, "rate": 3.0}, {"loss": 7.0})
+  write_row(writer, 3, {"rate": 4.0}, {})
+  write_row(writer, 4, {"loss": 0.125}, {"loss": 8.0})
+  writer.close()
+  assert rows(tmp_path) == [
+    ["iteration", "loss", "rate", "test_loss"],
+    ["1", "0.5", "", ""],
+    ["2", "0.25", "3", "7"],
+    ["3", "", "4", ""],
+    ["4", "0.125", "", "8"],
+  ]
+  assert scalars(tmp_path / "eval") == {"loss": {2: 7.0, 4: 8.0}}
+  assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_resumed_run_keeps_the_columns_of_forgotten_rows(tmp_path):
+  writer = MetricsWriter(tmp_path)
+  write_row(writer, 1, {"loss": 0.5}, {})
+  write_row(writer, 2, {"loss": 0.25}, {"loss": 7.0})
+  writer.close()
+  writer = MetricsWriter(tmp_path, 1)
+  write_row(writer, 2, {"loss": 0.25}, {"loss": 7.0})
+  writer.close()
+  assert rows(tmp_path) == [
+    ["iteration", "loss", "test_loss"],
+    ["1", "0.5", ""],
+    ["2", "0.25", "7"],
+  ]

@@ -1,0 +1,340 @@
+import json
+
+import numpy as np
+import pytest
+from cifar_runs import SHORT, TINY, only_run, shell, without_xla
+from script_runs import (
+  assert_same_results,
+  assert_same_tensors,
+  final_tensors,
+  metrics,
+  without_timing,
+)
+
+from rigl.methods import METHODS
+from rigl.training import checkpoints
+from rigl.training.loop import Loop
+
+__all__ = ["shell", "without_xla"]  # Fixtures.
+
+pytestmark = pytest.mark.usefixtures("without_xla")
+PER_CLASS = {
+  f"test_{r}/{k}" for r in ("precision", "recall") for k in range(10)
+}
+
+
+def active(tensors):
+  """{layer: mask} of a checkpoint."""
+  return {
+    name.removesuffix("/mask"): values != 0
+    for name, values in tensors.items()
+    if name.endswith("/mask")
+  }
+
+
+def test_train_and_eval_reports_saves_and_says_the_result(shell, tmp_path):
+  out = shell.train(tmp_path, "--mode=train_and_eval", "--training_method=rigl")
+  path = tmp_path / "rigl" / "0.9" / "0" / "1000" / "3"
+  assert only_run(tmp_path) == path
+  assert f"Run directory: {path}" in out
+  rows = metrics(path)
+  # Every 3 steps, at the checkpoints of every 4, and at the end.
+  assert [int(row["step"]) for row in rows] == [3, 4, 6, 8]
+  # Updates at the steps 0, 3 and 6 are iterations of their own; those at a
+  # report come after it.
+  assert [int(row["iteration"]) for row in rows] == [4, 6, 8, 11]
+  tested = [bool(row["test_accuracy"]) for row in rows]
+  assert tested == [False, True, False, True]
+  assert set(rows[0]) >= PER_CLASS
+  assert all(0 <= float(rows[-1][name]) <= 1 for name in PER_CLASS)
+  assert checkpoints.list_numbers(path) == [4, 8]
+  result = json.loads((path / "result.json").read_text())
+  assert result["step"] == 8 and result["iteration"] == 11
+  assert result["sparsity"] == pytest.approx(0.9, abs=1e-3)
+  accuracy = float(rows[-1]["test_accuracy"])
+  assert result["test_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+  assert out.endswith(f"Test accuracy: {result['test_accuracy']:.4f}\n")
+
+  again = shell.train(
+    tmp_path, "--mode=train_and_eval", "--training_method=rigl"
+  )
+  assert again.startswith(f"The run in {path} is finished.")
+
+
+@pytest.mark.slow
+def test_train_evaluates_at_the_end_alone_and_trains_the_same(shell, tmp_path):
+  shell.train(tmp_path / "one", "--training_method=set")
+  shell.train(
+    tmp_path / "two", "--training_method=set", "--mode=train_and_eval"
+  )
+  one, two = (only_run(tmp_path / name) for name in ("one", "two"))
+  assert not any("test_" in name for name in metrics(one)[0])
+  assert_same_tensors(one, two)
+  results = [(path / "result.json").read_text() for path in (one, two)]
+  assert results[0] == results[1]
+  trained = [
+    {k: v for k, v in row.items() if not k.startswith("test_")}
+    for row in without_timing(two)
+  ]
+  assert trained == without_timing(one)
+
+
+@pytest.mark.slow
+def test_eval_writes_what_train_and_eval_found(shell, tmp_path):
+  arguments = ("--training_method=scratch", "--keep_checkpoint_max=0")
+  shell.train(tmp_path, *arguments, "--mode=train_and_eval")
+  path = only_run(tmp_path)
+  before = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
+  out = shell.train(tmp_path, *arguments, "--mode=eval")
+  assert "step 4: test loss" in out and "step 8: test loss" in out
+  evaluated = metrics(path / "evaluations")
+  tested = [row for row in metrics(path) if row["test_accuracy"]]
+  assert [row["step"] for row in evaluated] == [row["step"] for row in tested]
+  for ours, theirs in zip(evaluated, tested, strict=True):
+    for name in ("test_loss", "test_accuracy", *sorted(PER_CLASS)):
+      assert ours[name] == theirs[name]
+  after = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
+  assert after == before
+
+
+def test_eval_may_start_before_the_training(shell, tmp_path):
+  """Making the run needs no directory; it waits for checkpoints."""
+  arguments = (*SHORT, f"--train_dir={tmp_path / 'later'}")
+  run = shell.run_of(*arguments, "--mode=eval")
+  assert not (tmp_path / "later").exists()
+  assert run.total == 8
+
+
+@pytest.mark.slow
+def test_checkpoint_that_is_removed_meanwhile_is_passed_over(
+  shell, tmp_path, monkeypatch
+):
+  shell.train(tmp_path)
+  path = only_run(tmp_path)
+  load = checkpoints.load
+
+  def removed_meanwhile(prefix):
+    if prefix.endswith("-4"):
+      (path / "model.ckpt-4.index").unlink()
+      (path / "model.ckpt-4.data-00000-of-00001").unlink()
+    return load(prefix)
+
+  monkeypatch.setattr(checkpoints, "load", removed_meanwhile)
+  out = shell.train(tmp_path, "--mode=eval")
+  assert "step 4" not in out and "step 8: test loss" in out
+
+
+def test_baseline_has_the_published_directory_of_zeros(shell, tmp_path):
+  run = shell.run_of(
+    *SHORT, f"--train_dir={tmp_path}", "--per_class_metrics=false"
+  )
+  path = tmp_path / "baseline" / "0.0" / "0.0" / "0.0" / "0.0"
+  assert run.directory.path == path
+  assert run.task.eval_metric_names == ("loss", "accuracy")
+  assert run.optimizer.layers == ()
+
+
+def test_directory_is_named_by_the_settings_if_none_is_given(
+  shell, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  run = shell.run_of(*SHORT, "--training_method=rigl", "--seed=3")
+  (found,) = (tmp_path / "rigl_runs" / "cifar10").iterdir()
+  assert found.name.startswith("wrn_10_1_rigl_0.9_seed3_")
+  assert run.directory.path.name == found.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_and_comes_to_its_sparsity(shell, tmp_path, method):
+  shell.train(
+    tmp_path,
+    f"--training_method={method}",
+    "--mode=train_and_eval",
+    "--max_steps=30",
+    "--sparsity_end_step=20",
+    "--checkpoint_steps=30",
+    "--summaries_steps=10",
+    "--end_sparsity=0.5",
+  )
+  path = only_run(tmp_path)
+  losses = [float(row["loss"]) for row in metrics(path)]
+  assert losses[-1] < losses[0] - 0.1
+  result = json.loads((path / "result.json").read_text())
+  expected = 0.0 if method == "baseline" else 0.5
+  assert result["sparsity"] == pytest.approx(expected, abs=1e-3)
+  tensors = final_tensors(path)
+  for layer, mask in active(tensors).items():
+    assert not np.any(tensors[f"{layer}/weights"][~mask])
+
+
+def test_multiplier_stretches_steps_updates_and_learning_rate(shell, tmp_path):
+  run = shell.run_of(
+    *TINY,
+    f"--train_dir={tmp_path}",
+    "--training_method=rigl",
+    "--max_steps=100",
+    "--maskupdate_begin_step=10",
+    "--maskupdate_end_step=60",
+    "--training_steps_multiplier=0.5",
+  )
+  assert run.total == 50
+  schedule = run.optimizer.schedule
+  assert (schedule.begin_step, schedule.end_step) == (5, 30)
+  assert schedule.frequency == 100
+  assert float(run.learning_rate.at(15000)) == pytest.approx(0.1)
+  assert float(run.learning_rate.at(15001)) == pytest.approx(0.02)
+
+
+def test_flag_without_effect_is_said_to_have_none(shell, tmp_path, caplog):
+  shell.run_of(*SHORT, f"--train_dir={tmp_path}", "--master=local")
+  assert "--master has no effect" in caplog.text
+
+
+# --- Starting with what another run has ---------------------------------------
+
+
+@pytest.fixture
+def other(shell, tmp_path):
+  """The directory of a run with a checkpoint."""
+  place = f"--train_dir={tmp_path / 'other'}"
+  run = shell.run_of(*SHORT, place, "--training_method=set", "--seed=7")
+  run.global_step.assign(2)
+  for variable in run.model.variables:  # Batch normalisation, too.
+    zeros = variable.numpy() == 0 if variable.shape.rank > 1 else False
+    variable.assign(np.where(zeros, 0, variable.numpy() + 0.01))
+  run.loop.save(run.directory.path)
+  return run.directory.path
+
+
+@pytest.mark.parametrize("as_prefix", [False, True])
+def test_masks_and_parameters_of_another_run_are_taken(
+  shell, tmp_path, other, as_prefix
+):
+  place = other / "model.ckpt-2" if as_prefix else other
+  theirs = final_tensors(other)
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    "--training_method=rigl",
+    f"--load_mask_dir={place}",
+    f"--initial_value_checkpoint={place}",
+  )
+  assert len(run.optimizer.layers) == 9
+  for layer in run.optimizer.layers:
+    expected = theirs[f"{layer.name}/mask"] != 0
+    np.testing.assert_array_equal(layer.mask.numpy(), expected)
+  for name, variable in run.variables.items():
+    np.testing.assert_array_equal(variable.numpy(), theirs[name], err_msg=name)
+  assert int(run.global_step.numpy()) == 0
+  assert not np.any(
+    [v.numpy().any() for n, v in run.optimizer.state().items() if "Mom" in n]
+  )
+
+
+def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
+  flags = (*SHORT, "--training_method=scratch")
+  run, plain = (
+    shell.run_of(*flags, f"--train_dir={tmp_path / name}", *more)
+    for name, more in (("a", [f"--load_mask_dir={other}"]), ("b", []))
+  )
+  masks = active(final_tensors(other))
+  dense = {la.name: la for la in plain.optimizer.layers}
+  for layer in run.optimizer.layers:
+    both = masks[layer.name] & dense[layer.name].mask.numpy()
+    assert both.any()
+    np.testing.assert_array_equal(
+      layer.kernel.numpy()[both], dense[layer.name].kernel.numpy()[both]
+    )
+
+
+@pytest.mark.parametrize("method", ["snip", "prune", "dnw"])
+def test_method_that_starts_dense_takes_no_masks(
+  shell, tmp_path, other, method
+):
+  found = shell(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--training_method={method}",
+    f"--load_mask_dir={other}",
+  )
+  assert found.code == 1 and found.err.count("\n") == 1
+  assert "`load_mask_dir`" in found.err and method in found.err
+
+
+@pytest.mark.parametrize(
+  ("flag", "named"),
+  [
+    ("--load_mask_dir", "has no masks of resnet_model/skip_conv_2"),
+    ("--initial_value_checkpoint", "does not fit: resnet_model/"),
+  ],
+)
+def test_checkpoint_of_another_width_is_refused(
+  shell, tmp_path, other, flag, named
+):
+  found = shell(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    "--training_method=rigl",
+    "--resnet_width=2",
+    f"{flag}={other}",
+  )
+  assert found.code == 1 and found.err.count("\n") == 1
+  assert named in found.err
+
+
+# --- Resuming -----------------------------------------------------------------
+
+
+class Killed(BaseException):
+  """Ends a run as no code of ours handles it."""
+
+
+def kill_after(monkeypatch, name, nth):
+  """Ends the run after the nth call of a method of the loop."""
+  method, calls = getattr(Loop, name), []
+
+  def wrapper(*arguments):
+    result = method(*arguments)
+    calls.append(name)
+    if len(calls) == nth:
+      raise Killed
+    return result
+
+  monkeypatch.setattr(Loop, name, wrapper)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("mode", "method"),
+  [
+    ("train", "rigl"),
+    ("train", "prune"),
+    ("train", "snip"),
+    ("train_and_eval", "set"),
+    ("train_and_eval", "momentum"),
+  ],
+)
+def test_killed_run_ends_with_the_same_bits_and_metrics(
+  shell, monkeypatch, tmp_path, mode, method
+):
+  arguments = (f"--training_method={method}", f"--mode={mode}")
+  shell.train(tmp_path / "whole", *arguments)
+  # After the step past the checkpoint at step 4.
+  with monkeypatch.context() as patch:
+    kill_after(patch, "_train", {"rigl": 4}.get(method, 5))
+    with pytest.raises(Killed):
+      shell.train(tmp_path / "killed", *arguments)
+  out = shell.train(tmp_path / "killed", *arguments)
+  assert "Resumed at step 4." in out
+  assert_same_results(*(only_run(tmp_path / n) for n in ("killed", "whole")))
+
+
+@pytest.mark.slow
+def test_run_that_is_finished_but_for_its_result_is_evaluated(shell, tmp_path):
+  shell.train(tmp_path)
+  path = only_run(tmp_path)
+  result = (path / "result.json").read_text()
+  (path / "result.json").unlink()
+  assert "Resumed at step 8." in shell.train(tmp_path)
+  assert (path / "result.json").read_text() == result

@@ -1,0 +1,90 @@
+"""Evaluating checkpoints while they are written."""
+
+import pytest
+
+from rigl.training import checkpoints, evaluation
+
+
+class FakeLoop:
+  """Notes what it was told to load."""
+
+  def __init__(self, removed=()):
+    self.loaded, self._removed, self.iteration = [], removed, 0
+
+  def load(self, prefix):
+    number = int(prefix.rsplit("-", 1)[1])
+    if number in self._removed:
+      raise FileNotFoundError(prefix)
+    self.loaded.append(number)
+    self.iteration = number + 100
+
+
+class FakeStep:
+  def __init__(self, loop):
+    self._loop = loop
+
+  def numpy(self):
+    return self._loop.loaded[-1]
+
+
+class FakeRun:
+  """A run of 30 steps whose checkpoints are in a directory."""
+
+  def __init__(self, path, removed=()):
+    self.total, self.loop = 30, FakeLoop(removed)
+    self.global_step = FakeStep(self.loop)
+    self.directory = type("Directory", (), {"path": path})
+
+  def test_metrics(self):
+    return {"loss": 1.0 / self.loop.loaded[-1], "accuracy": 0.5}
+
+
+def save(path, *numbers):
+  for number in numbers:
+    checkpoints.save(path, number, {"x": 1.0}, keep=0)
+
+
+def test_every_checkpoint_is_evaluated_in_order(tmp_path, capsys):
+  save(tmp_path, 10, 20, 30)
+  run = FakeRun(tmp_path)
+  evaluation.evaluate_checkpoints(run)
+  assert run.loop.loaded == [10, 20, 30]
+  text = (tmp_path / "evaluations" / "metrics.csv").read_text().splitlines()
+  assert text == [
+    "iteration,step,test_loss,test_accuracy",
+    "110,10,0.1,0.5",
+    "120,20,0.05,0.5",
+    "130,30,0.0333333,0.5",
+  ]
+  assert "step 20: test loss 0.0500, accuracy 0.5000" in capsys.readouterr().out
+
+
+def test_checkpoint_that_was_removed_is_passed_over(tmp_path):
+  save(tmp_path, 10, 20, 30)
+  run = FakeRun(tmp_path, removed=(10,))
+  evaluation.evaluate_checkpoints(run)
+  assert run.loop.loaded == [20, 30]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_it_waits_for_checkpoints_that_come(tmp_path, monkeypatch, exists):
+  path = tmp_path / "run"
+  if exists:
+    path.mkdir()
+  run, coming, waits = FakeRun(path), [(10,), (), (20, 30)], []
+
+  def sleep(seconds):
+    waits.append(seconds)
+    numbers = coming.pop(0)
+    path.mkdir(exist_ok=True)
+    save(path, *numbers)
+
+  monkeypatch.setattr(evaluation.time, "sleep", sleep)
+  evaluation.evaluate_checkpoints(run, wait=7)
+  assert waits == [7, 7, 7]
+  assert run.loop.loaded == [10, 20, 30]
+
+
+def test_checkpoints_of_no_directory_are_none(tmp_path):
+  assert checkpoints.list_numbers(tmp_path / "absent") == []
+  assert checkpoints.load_latest(tmp_path / "absent") is None
