@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from rigl.counting.architectures.mobilenet import mobilenet_v1, mobilenet_v2
 from rigl.counting.architectures.parts import Network
-from rigl.counting.architectures.plain import VGGS, mnist_fc, vgg
-from rigl.counting.architectures.resnet import RESNETS, resnet, wide_resnet
+from rigl.counting.architectures.plain import mnist_fc, vgg
+from rigl.counting.architectures.plans import RESNETS, VGGS
+from rigl.counting.architectures.resnet import resnet, wide_resnet
 
 __all__ = [
   "NETWORK_NAMES",

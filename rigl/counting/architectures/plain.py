@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.counting.architectures.parts import (
-  Network,
-  check_sizes,
-)
+from rigl.counting.architectures import plans
+from rigl.counting.architectures.parts import Network, check_sizes
 from rigl.counting.operations import GlobalAvg
 from rigl.counting.specs import LayerSpec
-
-VGGS = {
-  "vgg_a": (1, 1, 2, 2, 2),
-  "vgg_16": (2, 2, 3, 3, 3),
-  "vgg_19": (2, 2, 4, 4, 4),
-}
 
 
 def vgg(
@@ -35,12 +27,12 @@ def vgg(
   Raises:
     ValueError: if an argument is out of its range.
   """
-  if name not in VGGS:
-    raise ValueError(f"`name` must be in {tuple(VGGS)}, got {name!r}.")
+  if name not in plans.VGGS:
+    raise ValueError(f"`name` must be in {[*plans.VGGS]}, got {name!r}.")
   check_sizes(width, image, classes)
   layers, inputs, size = [], 3, image
-  for group, repeats in enumerate(VGGS[name]):
-    outputs = max(int((64, 128, 256, 512, 512)[group] * width), 1)
+  for group, repeats in enumerate(plans.VGGS[name]):
+    outputs = max(int(plans.VGG_CHANNELS[group] * width), 1)
     for i in range(repeats):
       path = f"{name}/conv{group + 1}/conv{group + 1}_{i + 1}"
       spec = LayerSpec(
