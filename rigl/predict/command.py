@@ -22,16 +22,9 @@ from rigl.predict import images, predictions
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights
 from rigl.training import command_line
-from rigl.training.settings import parse_gin
+from rigl.training.settings import DEFINERS, define_gin_flags, parse_gin
 
 FLAGS = flags.FLAGS
-
-_DEFINERS = {
-  bool: flags.DEFINE_boolean,
-  int: flags.DEFINE_integer,
-  float: flags.DEFINE_float,
-  str: flags.DEFINE_string,
-}
 
 
 def define_flags() -> None:
@@ -58,11 +51,8 @@ def define_flags() -> None:
     "that exists is replaced. May be left out for JPEG and PNG files.",
   )
   for name, (kind, text) in _model_flags().items():
-    _DEFINERS[kind](name, None, text)
-  flags.DEFINE_multi_string("gin_config", [], "Paths of gin files to read.")
-  flags.DEFINE_multi_string(
-    "gin_bindings", [], "Gin bindings, such as MnistFc.units = (100, 10)."
-  )
+    DEFINERS[kind](name, None, text)
+  define_gin_flags()
 
 
 def _model_flags() -> dict[str, tuple[type, str]]:
@@ -72,9 +62,11 @@ def _model_flags() -> dict[str, tuple[type, str]]:
     fields: Any = dataclasses.fields(task.settings)  # type: ignore[arg-type]
     for field in fields:
       if field.name in task.flags:
-        text = f"{task_name}: {field.metadata['help']} (default: "
         kind, before = found.get(field.name, (type(field.default), ""))
-        text = f"{before} {text}{field.default!r})".strip()
+        text = f"{task_name}: {field.metadata['help']}"
+        if field.metadata["choices"]:
+          text += f" One of {', '.join(field.metadata['choices'])}."
+        text = f"{before} {text} (default: {field.default!r})".strip()
         found[field.name] = (kind, text)
   return found
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.data_helper import IMAGE_SHAPE
-from rigl.cifar_resnet.resnet_model import WideResNet
 from rigl.cifar_resnet.settings import CifarSettings
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.imagenet_resnet.preprocessing import normalise
@@ -93,15 +92,7 @@ def _imagenet(flags: ModelFlags) -> Network:
 
 
 def _cifar10(flags: CifarSettings) -> Network:
-  model = WideResNet(
-    flags.resnet_depth,
-    flags.resnet_width,
-    flags.num_classes,
-    flags.seed,
-    flags.prune_first_layer,
-    flags.prune_last_layer,
-    masked=flags.training_method != "baseline",
-  )
+  model = flags.create_model()
   return Network(
     lambda images: model(augment.standardize(images)),
     _by_name(model),
