@@ -7,7 +7,7 @@ prints a table; `--format` gives CSV or JSON, `--plot` a bar chart a layer.
 
 from __future__ import annotations
 
-import pathlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from rigl.counting import training_flops
 from rigl.flops import models, plots
 from rigl.flops.report import KNOWN_FORMATS, Report, render
 from rigl.schedules import PruningSchedule
-from rigl.training import command_line
+from rigl.training import command_line, files
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +39,17 @@ _SETTINGS = (
   "train_steps",
   "train_batch_size",
   "training_steps_multiplier",
+  "maskupdate_frequency",
+  "sparsity_begin_step",
+  "sparsity_end_step",
+  "pruning_frequency",
+)
+# Flags that are at least 1.
+_COUNTS = (
+  "param_size",
+  "train_steps",
+  "train_batch_size",
+  "maskupdate_frequency",
 )
 
 
@@ -111,8 +122,7 @@ def make_report(values: Any) -> Report:
   Raises:
     ValueError: if a flag is out of its range.
   """
-  if not 0 <= values.sparsity < 1:
-    raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
+  _check(values)
   layers = models.load_layers(values.model, values.width, values.image_size)
   asked = sparse_utils.get_layer_counts(
     layers,
@@ -142,6 +152,28 @@ def make_report(values: Any) -> Report:
     ),
     {name: getattr(values, name) for name in _SETTINGS},
   )
+
+
+def _check(values: Any) -> None:
+  """Checks flags that have other names where they go."""
+  if not 0 <= values.sparsity < 1:
+    raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
+  for name in _COUNTS:
+    if getattr(values, name) < 1:
+      raise ValueError(
+        f"`{name}` must be at least 1, got {getattr(values, name)}."
+      )
+  multiplier = values.training_steps_multiplier
+  if not 0 < multiplier < math.inf:
+    raise ValueError(
+      "`training_steps_multiplier` must be positive and finite, got "
+      f"{multiplier}."
+    )
+  known = training_flops.KNOWN_METHODS
+  if values.training_method not in known:
+    raise ValueError(
+      f"`training_method` must be in {known}, got {values.training_method!r}."
+    )
 
 
 def _training(
@@ -212,7 +244,7 @@ def main(arguments: Sequence[str]) -> None:
         plots.plot_layers(report.layers, report.dense, title), FLAGS.plot
       )
     if FLAGS.output:
-      pathlib.Path(FLAGS.output).write_text(text + "\n", encoding="utf-8")
+      files.write_text(FLAGS.output, text + "\n")
     else:
       sys.stdout.write(text + "\n")
 

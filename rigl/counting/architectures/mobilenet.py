@@ -20,7 +20,7 @@ from rigl.counting.operations import Add, GlobalAvg
 
 
 def mobilenet_v1(
-  width: float = 1.0, image: int = 224, classes: int = 1000
+  width: float = 1.0, image_size: int = 224, classes: int = 1000
 ) -> Network:
   """MobileNet-v1 (Howard et al., 2017, https://arxiv.org/abs/1704.04861).
 
@@ -29,15 +29,17 @@ def mobilenet_v1(
 
   Args:
     width: what channels are multiplied by; rounded to multiples of 8.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  check_sizes(width, image, classes)
-  inputs, size = plans.mobilenet_first(width), half(image)
-  layers = [padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image)]
+  check_sizes(width, image_size, classes)
+  inputs, size = plans.mobilenet_first(width), half(image_size)
+  layers = [
+    padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
+  ]
   for block, (channels, stride) in enumerate(plans.MOBILENET_V1):
     outputs = plans.mobilenet_channels(block, channels, width)
     layers.append(depthwise(block, inputs, size, stride))
@@ -51,7 +53,7 @@ def mobilenet_v1(
 
 def mobilenet_v2(
   width: float = 1.0,
-  image: int = 224,
+  image_size: int = 224,
   classes: int = 1000,
   expansion: float = 6.0,
 ) -> Network:
@@ -62,20 +64,22 @@ def mobilenet_v2(
 
   Args:
     width: what channels are multiplied by; rounded to multiples of 8.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
     expansion: what the inputs of a block are multiplied by inside it.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  check_sizes(width, image, classes)
+  check_sizes(width, image_size, classes)
   if not 0 < expansion < math.inf:
     raise ValueError(
       f"`expansion` must be positive and finite, got {expansion}."
     )
-  inputs, size = plans.mobilenet_first(width), half(image)
-  layers = [padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image)]
+  inputs, size = plans.mobilenet_first(width), half(image_size)
+  layers = [
+    padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
+  ]
   others: list[Operation] = []
   for block, (channels, stride) in enumerate(plans.MOBILENET_V2):
     outputs = plans.mobilenet_channels(block, channels, width)

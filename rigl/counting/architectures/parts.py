@@ -94,10 +94,10 @@ def half(size: int) -> int:
   return math.ceil(size / 2)
 
 
-def check_sizes(width: float, image: int, classes: int) -> None:
+def check_sizes(width: float, image_size: int, classes: int) -> None:
   """Raises a ValueError that names the argument which is out of its range."""
   if not 0 < width < math.inf:
     raise ValueError(f"`width` must be positive and finite, got {width}.")
-  for name, value in (("image", image), ("classes", classes)):
+  for name, value in (("image_size", image_size), ("classes", classes)):
     if value < 1:
       raise ValueError(f"`{name}` must be at least 1, got {value}.")

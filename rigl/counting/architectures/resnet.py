@@ -22,7 +22,10 @@ from rigl.counting.specs import LayerSpec
 
 
 def resnet(
-  depth: int = 50, width: float = 1.0, image: int = 224, classes: int = 1000
+  depth: int = 50,
+  width: float = 1.0,
+  image_size: int = 224,
+  classes: int = 1000,
 ) -> Network:
   """ResNet of ImageNet (He et al., 2015, https://arxiv.org/abs/1512.03385).
 
@@ -32,7 +35,7 @@ def resnet(
   Args:
     depth: 18, 34, 50, 101, 152 or 200.
     width: what channels are multiplied by; rounded down.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
@@ -40,12 +43,12 @@ def resnet(
   """
   if depth not in plans.RESNETS:
     raise ValueError(f"`depth` must be in {[*plans.RESNETS]}, got {depth}.")
-  check_sizes(width, image, classes)
+  check_sizes(width, image_size, classes)
   channels = max(int(64 * width), 1)
   name = f"{SCOPE}/initial_conv"
-  layers = [padded_convolution(name, 7, 3, channels, image)]
+  layers = [padded_convolution(name, 7, 3, channels, image_size)]
   others: list[Operation] = []
-  size, inputs = half(half(image)), channels
+  size, inputs = half(half(image_size)), channels
   for group, blocks in enumerate(plans.RESNETS[depth]):
     filters = max(int(plans.RESNET_CHANNELS[group] * width), 1)
     for block in range(blocks):
@@ -88,14 +91,14 @@ def _residual(
 
 
 def wide_resnet(
-  depth: int = 22, width: float = 2, image: int = 32, classes: int = 10
+  depth: int = 22, width: float = 2, image_size: int = 32, classes: int = 10
 ) -> Network:
   """WRN of CIFAR-10 (Zagoruyko & Komodakis, 2016, arXiv 1605.07146).
 
   Args:
     depth: 4 more than a multiple of 6.
     width: what the channels of the three groups are multiplied by.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
@@ -105,9 +108,9 @@ def wide_resnet(
     raise ValueError(
       f"`depth` must be 4 more than a positive multiple of 6, got {depth}."
     )
-  check_sizes(width, image, classes)
-  inputs, size = plans.WIDE_RESNET_FIRST, image
-  layers = [convolution(f"{SCOPE}/conv_1", 3, 3, inputs, image)]
+  check_sizes(width, image_size, classes)
+  inputs, size = plans.WIDE_RESNET_FIRST, image_size
+  layers = [convolution(f"{SCOPE}/conv_1", 3, 3, inputs, image_size)]
   others: list[Operation] = []
   for group, (channels, stride) in enumerate(plans.WIDE_RESNET):
     outputs = max(int(channels * width), 1)
