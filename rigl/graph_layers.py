@@ -92,11 +92,13 @@ def _spec(operation: Operation, name: str) -> LayerSpec:
   strides = operation.get_attr("strides")
   image = operation.inputs[0].shape
   result = operation.outputs[0].shape
+  # Zeros before and after, in each dimension; empty if not explicit.
+  zeros = operation.get_attr("explicit_paddings") or [0] * 8
   return LayerSpec(
     name,
     _KINDS[operation.type],
     kernel,
-    (image[height], image[width]),
+    [image[i] and image[i] + sum(zeros[2 * i :][:2]) for i in (height, width)],
     (strides[height], strides[width]),
     "same" if operation.get_attr("padding") == b"SAME" else "valid",
     activation,

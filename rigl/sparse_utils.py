@@ -268,7 +268,7 @@ def get_stats(
     width: what channels are multiplied by.
     first_layer_name: name of the layer whose inputs stay; None for the first.
     last_layer_name: name of the layer whose outputs stay; None for the last.
-    param_size: bits of a weight or bias.
+    param_size: bits of a weight or bias, at least 1.
     erk_power_scale: non-negative exponent of `erdos_renyi_kernel`.
     published_rules: whether to count as the published code does, see
       `counting.count_layer_as_published`. It also distributes the sparsity
@@ -311,6 +311,8 @@ def get_layer_counts(
   published_rules: bool = False,
 ) -> list[counting.LayerCount]:
   """Counts layer by layer; see `get_stats` for arguments and errors."""
+  if param_size < 1:
+    raise ValueError(f"`param_size` must be at least 1, got {param_size}.")
   specs = counting.find_layers(layers)
   custom = counting.by_layer(specs, custom_sparsities or {})
   scaled = counting.scale_widths(

@@ -38,6 +38,8 @@ MAY_IMPORT = {
   "mnist": LIBRARY,
   "cifar_resnet": LIBRARY,
   "imagenet_resnet": LIBRARY,
+  # What is made of all of them.
+  "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}

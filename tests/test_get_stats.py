@@ -86,7 +86,7 @@ def test_bits_of_a_parameter():
   half = get_stats(LAYERS, 0.0, "random", param_size=16)
   full = get_stats(LAYERS, 0.0, "random")
   assert 2 * half.total_param_bits == full.total_param_bits
-  with pytest.raises(ValueError, match="`param_bits` must be .* got 0"):
+  with pytest.raises(ValueError, match="`param_size` must be .* got 0"):
     get_stats(LAYERS, param_size=0)
 
 

@@ -47,6 +47,20 @@ def test_layers_of_a_module_in_the_order_of_the_forward_pass():
   )
 
 
+def test_zeros_that_a_convolution_adds_belong_to_its_image():
+  conv = Conv2D(3, 3, 8, "net/conv", 0, strides=2, padding="FIXED")
+  (spec,) = graph_layers.find_layers(conv, [16, 10, 3])
+  assert (spec.input_size, spec.padding) == ((18, 12), "valid")
+  assert spec.positions == 8 * 5
+  assert counting.operation_of(spec).positions == spec.positions
+
+
+def test_unknown_sizes_are_refused():
+  conv = Conv2D(3, 3, 8, "net/conv", 0, strides=2, padding="FIXED")
+  with pytest.raises(ValueError, match="`input_size` must be .* 'net/conv'"):
+    graph_layers.find_layers(conv, [None, 8, 3])
+
+
 def test_layers_are_found_behind_casts():
   model = Small()
 

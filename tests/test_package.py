@@ -76,7 +76,7 @@ def test_version_stands_in_one_place():
   assert stating == ["version.py"]
 
 
-@pytest.mark.parametrize("name", ["rigl-mnist", "rigl-flops"])
+@pytest.mark.parametrize("name", ["rigl-mnist", "rigl-flops", "rigl-predict"])
 def test_script_is_a_command(name):
   assert name in PROJECT["scripts"]
 

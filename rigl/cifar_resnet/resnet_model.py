@@ -13,6 +13,8 @@ from typing import Any
 import gin
 import tensorflow as tf
 
+from rigl.counting import LayerSpec
+from rigl.counting.architectures import plans
 from rigl.layers import BatchNorm, Conv2D, Dense
 from rigl.layers.dropout import dropout
 
@@ -21,9 +23,6 @@ Variable = Any
 
 _SCOPE = "resnet_model"
 _FIRST, _LAST = "conv_1", "logits"
-_STEM = 16
-# Channels per unit of width, and stride, of the three groups of blocks.
-_GROUPS = ((16, 1), (32, 2), (64, 2))
 _COLOURS = 3
 
 
@@ -65,9 +64,10 @@ class WideResNet(tf.Module):
     _check(depth, width, num_classes, dropout_rate)
     pruned = _Pruned(prune_first_layer, prune_last_layer, masked)
     norms = _norm_paths()
-    self.first = Conv2D(3, _COLOURS, _STEM, pruned.path(_FIRST), seed)
-    self.blocks, inputs = [], _STEM
-    for group, (channels, strides) in enumerate(_GROUPS, start=2):
+    inputs = plans.WIDE_RESNET_FIRST
+    self.first = Conv2D(3, _COLOURS, inputs, pruned.path(_FIRST), seed)
+    self.blocks = []
+    for group, (channels, strides) in enumerate(plans.WIDE_RESNET, start=2):
       for index in range((depth - 4) // 6):
         block = _Block(
           inputs,
@@ -119,6 +119,45 @@ class WideResNet(tf.Module):
       for layer in self.convolutions_and_last
       if self._is_pruned(layer.name)
     }
+
+  def layer_specs(self, image_size: int = 32) -> list[LayerSpec]:
+    """The layers with a kernel, for `rigl.sparse_utils.get_stats`.
+
+    Each convolution but those of the shortcuts is counted with one of the
+    batch normalisations, each of which a ReLU follows.
+
+    Args:
+      image_size: height and width of the images in pixels.
+
+    Returns:
+      One entry a layer, in the order of the published graph.
+
+    Raises:
+      ValueError: if `image_size` is not positive.
+    """
+    specs, size = [_spec(self.first, image_size)], image_size
+    for block in self.blocks:
+      if block.skip is not None:
+        specs.append(_spec(block.skip, size, is_skip=True))
+      specs.append(_spec(block.conv1, size))
+      size = -(-size // block.conv1.strides)
+      specs.append(_spec(block.conv2, size))
+    shape = tuple(self.last.kernel.shape)
+    name = f"{_SCOPE}/{_LAST}"
+    return [*specs, LayerSpec(name, "dense", shape, activation=None)]
+
+
+def _spec(layer: Conv2D, size: int, is_skip: bool = False) -> LayerSpec:
+  """A convolution that pads as much as its window needs (a 1x1 one: none)."""
+  return LayerSpec(
+    f"{_SCOPE}/{layer.name}",
+    "conv2d",
+    tuple(layer.kernel.shape),
+    size,
+    layer.strides,
+    activation=None if is_skip else "relu",
+    use_bias=not is_skip,
+  )
 
 
 class _Pruned:

@@ -19,7 +19,6 @@ from absl import logging
 
 from rigl.cifar_resnet import data_helper
 from rigl.cifar_resnet.cifar_task import CifarTask, precision_and_recall
-from rigl.cifar_resnet.resnet_model import WideResNet
 from rigl.cifar_resnet.settings import IDLE_FLAGS, CifarSettings
 from rigl.methods import create_optimizer
 from rigl.schedules import PiecewiseConstant
@@ -82,15 +81,7 @@ class CifarRun(Run):
     directory = RunDirectory(
       _directory(flags, identity), identity, only_read=flags.mode == "eval"
     )
-    self.model = WideResNet(
-      flags.resnet_depth,
-      flags.resnet_width,
-      flags.num_classes,
-      flags.seed,
-      flags.prune_first_layer,
-      flags.prune_last_layer,
-      masked=flags.training_method != "baseline",
-    )
+    self.model = flags.create_model()
     is_new = not checkpoints.list_numbers(directory.path)
     if flags.initial_value_checkpoint and is_new:
       names = {v.name.split(":")[0]: v for v in self.model.variables}

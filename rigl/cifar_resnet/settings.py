@@ -11,6 +11,7 @@ import dataclasses
 import gin
 
 from rigl import sparse_utils
+from rigl.cifar_resnet.resnet_model import WideResNet
 from rigl.methods import METHODS, MethodSettings, method_settings
 from rigl.training.settings import check, setting
 
@@ -188,6 +189,18 @@ class CifarSettings:
   def multiplied(self, step: int) -> int:
     """A step times `training_steps_multiplier`; a negative one stays."""
     return step if step < 0 else int(step * self.training_steps_multiplier)
+
+  def create_model(self) -> WideResNet:
+    """Makes the network, with initial weights."""
+    return WideResNet(
+      self.resnet_depth,
+      self.resnet_width,
+      self.num_classes,
+      self.seed,
+      self.prune_first_layer,
+      self.prune_last_layer,
+      masked=self.training_method != "baseline",
+    )
 
   def method(self, typed: frozenset[str]) -> MethodSettings:
     """The part that the training method needs.

@@ -89,11 +89,17 @@ def activation_cost(activation: str | None, elements: float) -> Count:
 
 def check_activation(activation: str | None) -> None:
   """Raises a ValueError if the activation is not known."""
-  if activation not in _ACTIVATION_COST:
+  if activation is not None and activation not in KNOWN_ACTIVATIONS:
     raise ValueError(
       f"`activation` must be None or in {KNOWN_ACTIVATIONS}, got "
       f"{activation!r}."
     )
+
+
+def check_param_bits(param_bits: int) -> None:
+  """Raises a ValueError if a weight has less than one bit."""
+  if param_bits < 1:
+    raise ValueError(f"`param_bits` must be at least 1, got {param_bits}.")
 
 
 def output_size(size: int, window: int, stride: int, padding: str) -> int:
@@ -146,11 +152,17 @@ def kernel_cost(
     outputs: number of output channels.
     positions: number of places that the kernel is applied to.
     n_zeros: number of pruned weights, in [0, size].
-    param_bits: bits of a weight or bias.
+    param_bits: bits of a weight or bias, at least 1.
     use_bias: whether there is a bias (or a batch normalisation, which can be
       folded into kernel and bias) for each output.
     activation: one of `KNOWN_ACTIVATIONS`, or None.
+
+  Raises:
+    ValueError: if `n_zeros`, `param_bits` or `activation` is not as described.
   """
+  if not 0 <= n_zeros <= size:
+    raise ValueError(f"`n_zeros` must be in [0, {size}], got {n_zeros}.")
+  check_param_bits(param_bits)
   ones = size - n_zeros
   biases = outputs if use_bias else 0
   sums = max(ones - outputs, 0)

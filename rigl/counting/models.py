@@ -34,7 +34,9 @@ def find_layers(source: Any) -> list[LayerSpec]:
   Args:
     source: a model with a method `layer_specs`, a Keras model, or a list of
       `LayerSpec`s and Keras layers. Keras layers must have been built, and
-      called by a model; those without a kernel are passed over.
+      called by a model; those without a kernel are passed over. Each is taken
+      to have a bias, be it its own or that of a batch normalisation, and one
+      without an activation function to be followed by a ReLU.
 
   Returns:
     A list of specs with different names, at least one.

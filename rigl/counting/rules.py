@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rigl.counting.costs import Count, kernel_cost
+from rigl.counting.costs import Count, check_param_bits, kernel_cost
 from rigl.counting.operations import Conv2D, DepthWiseConv2D, FullyConnected
 from rigl.counting.specs import LayerSpec
 
@@ -47,11 +47,15 @@ def count_layer(
   Args:
     spec: the layer.
     sparsity: its share of zeros, in [0, 1].
-    param_bits: bits of a weight or bias.
+    param_bits: bits of a weight or bias, at least 1.
 
   Returns:
     The layer with its cost for one example.
+
+  Raises:
+    ValueError: if `sparsity` or `param_bits` is out of its range.
   """
+  _check_sparsity(sparsity, spec)
   n_zeros = math.floor(sparsity * spec.size)
   count = kernel_cost(
     spec.size,
@@ -79,11 +83,16 @@ def count_layer_as_published(
   Args:
     spec: the layer; its padding, activation and bias make no difference.
     sparsity: its share of zeros, in [0, 1].
-    param_bits: bits of a weight or bias.
+    param_bits: bits of a weight or bias, at least 1.
 
   Returns:
     The layer with its cost for one example.
+
+  Raises:
+    ValueError: if `sparsity` or `param_bits` is out of its range.
   """
+  _check_sparsity(sparsity, spec)
+  check_param_bits(param_bits)
   *inputs, outputs = spec.kernel_shape
   results = spec.padded_positions * outputs
   products = math.prod(inputs) * (1 - sparsity)
@@ -108,17 +117,27 @@ def count_layers(
 
   Args:
     specs: the layers.
-    sparsities: {name of layer: sparsity in [0, 1]}.
+    sparsities: {name of layer: sparsity in [0, 1]}, of every layer.
     param_bits: bits of a weight or bias, at least 1.
     published_rules: which of the two.
 
   Raises:
-    ValueError: if `param_bits` is out of its range.
+    ValueError: if `sparsities` or `param_bits` is not as described.
   """
-  if param_bits < 1:
-    raise ValueError(f"`param_bits` must be at least 1, got {param_bits}.")
+  missing = [spec.name for spec in specs if spec.name not in sparsities]
+  if missing:
+    raise ValueError(
+      f"`sparsities` must have all layers, got none of {missing[:3]}."
+    )
   count = count_layer_as_published if published_rules else count_layer
   return [count(spec, sparsities[spec.name], param_bits) for spec in specs]
+
+
+def _check_sparsity(sparsity: float, spec: LayerSpec) -> None:
+  if not 0 <= sparsity <= 1:
+    raise ValueError(
+      f"`sparsity` must be in [0, 1], got {sparsity} for {spec.name!r}."
+    )
 
 
 def operation_of(spec: LayerSpec) -> Conv2D | DepthWiseConv2D | FullyConnected:

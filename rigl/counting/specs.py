@@ -67,6 +67,13 @@ class LayerSpec:
   output_size: int | Sequence[int] | None = None
 
   def __post_init__(self) -> None:
+    if not isinstance(self.name, str):
+      raise ValueError(f"`name` must be a string, got {self.name!r}.")
+    if not isinstance(self.use_bias, bool):
+      raise ValueError(
+        f"`use_bias` must be True or False, got {self.use_bias!r} for "
+        f"{self.name!r}."
+      )
     if self.kind not in KNOWN_KINDS:
       raise ValueError(
         f"`kind` must be in {KNOWN_KINDS}, got {self.kind!r} for {self.name!r}."

@@ -7,7 +7,6 @@ prints a table; `--format` gives CSV or JSON, `--plot` a bar chart a layer.
 
 from __future__ import annotations
 
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +15,10 @@ from absl import flags
 
 from rigl import counting, sparse_utils
 from rigl.counting import training_flops
-from rigl.flops import models, plots
-from rigl.flops.report import KNOWN_FORMATS, Report, render
+from rigl.flops import models, options, plots
+from rigl.flops.report import Report, render
 from rigl.schedules import PruningSchedule
-from rigl.training import command_line
+from rigl.training import command_line, files
 
 FLAGS = flags.FLAGS
 
@@ -39,67 +38,11 @@ _SETTINGS = (
   "train_steps",
   "train_batch_size",
   "training_steps_multiplier",
+  "maskupdate_frequency",
+  "sparsity_begin_step",
+  "sparsity_end_step",
+  "pruning_frequency",
 )
-
-
-def define_flags() -> None:
-  """Defines the flags; `run` does it, so that an import does not."""
-  flags.DEFINE_string(
-    "model",
-    "resnet50",
-    "A network (resnet50 or another depth, mobilenet_v1, mobilenet_v2, vgg_16, "
-    "vgg_19, vgg_a, wrn_22_2 or another depth and width, mnist_fc), a .json "
-    "file with a list of counting.LayerSpec fields, or a .keras or .h5 file.",
-  )
-  flags.DEFINE_float("sparsity", 0.9, "Overall share of zeros, in [0, 1).")
-  flags.DEFINE_string(
-    "method",
-    "erdos_renyi_kernel",
-    f"Its distribution over layers: one of {sparse_utils.KNOWN_METHODS}.",
-  )
-  flags.DEFINE_list(
-    "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
-  )
-  for end in ("first", "last"):
-    flags.DEFINE_float(
-      f"{end}_layer_sparsity",
-      -1.0,
-      f"Sparsity of the {end} layer; -1 treats it as the others.",
-    )
-  flags.DEFINE_float("erk_power_scale", 1.0, "Of erdos_renyi_kernel, >= 0.")
-  flags.DEFINE_float("width", 1.0, "What channels are multiplied by, > 0.")
-  flags.DEFINE_integer("image_size", None, "Height and width of the images.")
-  flags.DEFINE_integer("param_size", 32, "Bits of a weight, >= 1.")
-  flags.DEFINE_boolean(
-    "published_rules", False, "Whether to count as the published code does."
-  )
-  _define_training_flags()
-  flags.DEFINE_string("format", "text", f"One of {KNOWN_FORMATS}.")
-  flags.DEFINE_string("output", "", "File to write to; empty: the terminal.")
-  flags.DEFINE_string("plot", "", "PNG, SVG or PDF file for a bar chart.")
-
-
-def _define_training_flags() -> None:
-  flags.DEFINE_string(
-    "training_method",
-    "rigl",
-    f"What training costs: one of {training_flops.KNOWN_METHODS}.",
-  )
-  flags.DEFINE_integer(
-    "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."
-  )
-  flags.DEFINE_integer(
-    "train_batch_size", training_flops.PUBLISHED_BATCH, "Images a step, >= 1."
-  )
-  flags.DEFINE_float("training_steps_multiplier", 1.0, "5 for 5x, > 0.")
-  flags.DEFINE_integer(
-    "maskupdate_frequency", 100, "Steps between mask updates (rigl), >= 1."
-  )
-  flags.DEFINE_integer(
-    "sparsity_begin_step", 10_000, "First step of pruning (prune), >= 0."
-  )
-  flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
-  flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
 
 
 def make_report(values: Any) -> Report:
@@ -111,8 +54,7 @@ def make_report(values: Any) -> Report:
   Raises:
     ValueError: if a flag is out of its range.
   """
-  if not 0 <= values.sparsity < 1:
-    raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
+  options.check(values)
   layers = models.load_layers(values.model, values.width, values.image_size)
   asked = sparse_utils.get_layer_counts(
     layers,
@@ -212,14 +154,14 @@ def main(arguments: Sequence[str]) -> None:
         plots.plot_layers(report.layers, report.dense, title), FLAGS.plot
       )
     if FLAGS.output:
-      pathlib.Path(FLAGS.output).write_text(text + "\n", encoding="utf-8")
+      files.write_text(FLAGS.output, text + "\n")
     else:
       sys.stdout.write(text + "\n")
 
 
 def run() -> None:
   """The command `rigl-flops`."""
-  command_line.run(main, define_flags)
+  command_line.run(main, options.define_flags)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
 
 
 def load_layers(
-  name: str, width: float = 1.0, image: int | None = None
+  name: str, width: float = 1.0, image_size: int | None = None
 ) -> list[counting.LayerSpec]:
   """The layers of a model.
 
@@ -23,7 +23,7 @@ def load_layers(
       `.h5` file of a Keras model.
     width: what channels are multiplied by: those of a network as it rounds
       them, those of a file rounded down.
-    image: height and width of the images; None for those of the model.
+    image_size: height and width of the images; None for those of the model.
 
   Raises:
     ValueError: if there is no such model, or an argument is not for it.
@@ -31,10 +31,11 @@ def load_layers(
   """
   suffix = pathlib.Path(name).suffix
   if suffix not in (".json", ".keras", ".h5"):
-    return architectures.network(name, width, image).layers
-  if image is not None:
+    return architectures.network(name, width, image_size).layers
+  if image_size is not None:
     raise ValueError(
-      f"`image_size` must not be given for a file, got {image} for {name!r}."
+      f"`image_size` must not be given for a file, got {image_size} for "
+      f"{name!r}."
     )
   path = pathlib.Path(name)
   if not path.is_file():
@@ -70,8 +71,6 @@ def _spec(row: Any) -> counting.LayerSpec:
       f"`model` must hold layers with the fields {sorted(needed)} and any of "
       f"{sorted(set(_FIELDS) - needed)}, got {row}."
     )
-  if not isinstance(row["name"], str):
-    raise ValueError(f"`name` of a layer must be a string, got {row['name']}.")
   return counting.LayerSpec(**row)
 
 

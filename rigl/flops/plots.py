@@ -86,7 +86,18 @@ def plot_accuracy(
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-  """Writes a figure; the ending of the path says in which format."""
+  """Writes a figure; the ending of the path says in which format.
+
+  Raises:
+    ValueError: if there is no such format.
+  """
+  known = sorted(figure.canvas.get_supported_filetypes())
+  suffix = pathlib.Path(path).suffix.removeprefix(".").lower()
+  if suffix not in known:
+    raise ValueError(
+      f"`plot` must be a file whose name ends with one of {known}, got "
+      f"{str(path)!r}."
+    )
   figure.savefig(path)
 
 

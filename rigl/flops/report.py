@@ -38,16 +38,16 @@ class Report:
   settings: dict[str, Any] = field(default_factory=dict)
 
 
-def render(report: Report, form: str) -> str:
+def render(report: Report, format: str) -> str:
   """The report as `text`, `csv` or `json`.
 
   Raises:
-    ValueError: if the form is not known.
+    ValueError: if the format is not known.
   """
-  if form not in KNOWN_FORMATS:
-    raise ValueError(f"`form` must be in {KNOWN_FORMATS}, got {form!r}.")
+  if format not in KNOWN_FORMATS:
+    raise ValueError(f"`format` must be in {KNOWN_FORMATS}, got {format!r}.")
   renderers = {"text": as_text, "csv": as_csv, "json": as_json}
-  return renderers[form](report)
+  return renderers[format](report)
 
 
 def as_text(report: Report) -> str:

@@ -21,36 +21,21 @@ Variable = Any
 _EPSILON = 1.001e-5
 
 
-class LayerSpec(NamedTuple):
-  """What counting the operations of a layer needs.
-
-  Attributes:
-    name: scope of the layer, such as `resnet_model/final_dense`.
-    kind: `conv2d`, `depthwise_conv2d` or `dense`.
-    kernel_shape: shape of the kernel.
-    input_size: height of the input in pixels, without padding; of a dense
-      layer the number of its inputs.
-    strides: step of the window in both directions; 1 of a dense layer.
-  """
-
-  name: str
-  kind: str
-  kernel_shape: tuple[int, ...]
-  input_size: int
-  strides: int
-
-
 class LayerRecord(NamedTuple):
   """A layer with a kernel, as the builder made it.
 
   Attributes:
     name: scope of the layer.
-    kind: as of `LayerSpec`.
+    kind: as of `counting.LayerSpec`.
     layer: the layer.
     prunable: whether its kernel is among those to sparsify.
     decays: whether its kernel has weight decay.
     reduction: how many times smaller than the image its input is; None for
       an input of one pixel.
+    relu: whether its outputs, or their sum with other images, go through a
+      ReLU.
+    bias: whether it has a bias or a batch normalisation.
+    padded: whether its input is counted with the zeros around it.
   """
 
   name: str
@@ -59,6 +44,9 @@ class LayerRecord(NamedTuple):
   prunable: bool
   decays: bool
   reduction: int | None
+  relu: bool
+  bias: bool
+  padded: bool = False
 
 
 class ConvNorm(tf.Module):
@@ -117,6 +105,8 @@ class Builder:
     *,
     prunable: bool = True,
     decays: bool = True,
+    relu: bool = True,
+    padded: bool = False,
     path: str | None = None,
     initializer: layers.Initializer = layers.variance_scaling,
     **arguments: Any,
@@ -131,6 +121,8 @@ class Builder:
       strides: step of the window.
       prunable: whether the kernel is among those to sparsify.
       decays: whether it has weight decay.
+      relu: as of `LayerRecord`.
+      padded: as of `LayerRecord`.
       path: scope of the variables below that of the model. None: the name,
         twice if the kernel is not prunable.
       initializer: of the kernel in a dense network.
@@ -150,7 +142,8 @@ class Builder:
       data_format=self.settings.layer_format,
       **arguments,
     )
-    self._record(full, "conv2d", layer, prunable, decays)
+    biased = arguments.get("bias_name") is not None
+    self._record(full, "conv2d", layer, prunable, decays, relu, biased, padded)
     return layer
 
   def conv_norm(
@@ -164,6 +157,7 @@ class Builder:
     relu: bool = True,
     gamma: float = 1.0,
     branch: bool = False,
+    added: bool = False,
     **arguments: Any,
   ) -> ConvNorm:
     """Makes a convolution with batch normalisation.
@@ -177,9 +171,13 @@ class Builder:
       relu: whether a ReLU ends it.
       gamma: initial scale of the normalisation.
       branch: whether the next layer has the same input as this one.
+      added: whether there is a ReLU after an addition of the outputs.
       **arguments: other arguments of `conv`.
     """
-    layer = self.conv(name, size, inputs, outputs, strides, **arguments)
+    layer = self.conv(
+      name, size, inputs, outputs, strides, relu=relu or added, **arguments
+    )
+    self.records[-1] = self.records[-1]._replace(bias=True)
     if not branch:
       self.reduce(strides)
     return ConvNorm(layer, self._batch_norm(outputs, gamma), relu)
@@ -201,7 +199,16 @@ class Builder:
       padding="FIXED",
       data_format=self.settings.layer_format,
     )
-    self._record(full, "depthwise_conv2d", layer, False, False)
+    self._record(
+      full,
+      "depthwise_conv2d",
+      layer,
+      prunable=False,
+      decays=False,
+      relu=True,
+      bias=True,
+      padded=strides > 1,
+    )
     self.reduce(strides)
     return ConvNorm(layer, self._batch_norm(channels), relu=True)
 
@@ -232,7 +239,7 @@ class Builder:
       initializer=settings.initializer(initializer, full, prunable),
       **names,
     )
-    self._record(full, "dense", layer, prunable, True)
+    self._record(full, "dense", layer, prunable, True, relu=False, bias=True)
     return layer
 
   def _batch_norm(self, channels: int, gamma: float = 1.0) -> layers.BatchNorm:
@@ -249,9 +256,19 @@ class Builder:
     return norm
 
   def _record(
-    self, name: str, kind: str, layer: Any, prunable: bool, decays: bool
+    self,
+    name: str,
+    kind: str,
+    layer: Any,
+    prunable: bool,
+    decays: bool,
+    relu: bool,
+    bias: bool,
+    padded: bool = False,
   ) -> None:
     self.made.append(layer)
     self.records.append(
-      LayerRecord(name, kind, layer, prunable, decays, self._reduction)
+      LayerRecord(
+        name, kind, layer, prunable, decays, self._reduction, relu, bias, padded
+      )
     )

@@ -7,8 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.imagenet_resnet.builder import Builder, LayerRecord, LayerSpec
+from rigl.counting import LayerSpec
+from rigl.imagenet_resnet.builder import Builder, LayerRecord
 from rigl.imagenet_resnet.model_settings import ModelSettings
+from rigl.imagenet_resnet.preprocessing import IMAGE_SIZE
 
 Tensor = Any
 Variable = Any
@@ -85,33 +87,46 @@ class ImageModel(tf.Module, abc.ABC):
       if isinstance(variable, tf.Variable)
     }
 
-  def layer_specs(self, image_size: int) -> list[LayerSpec]:
-    """The layers with a kernel, for counting operations.
+  def layer_specs(self, image_size: int = IMAGE_SIZE) -> list[LayerSpec]:
+    """The layers with a kernel, for `rigl.sparse_utils.get_stats`.
+
+    All strided convolutions pad images by themselves. Of those that do so in
+    the Keras networks which the published code counted (the first ones and
+    the depthwise ones) `input_size` includes the zeros, as it did there; it
+    makes no difference to the correct count.
 
     Args:
-      image_size: height and width of the images in pixels.
+      image_size: height and width of the images in pixels, at least 1.
 
     Returns:
       One entry a layer, in the order of creation: that of a projection comes
       before the layers beside it.
-    """
-    return [
-      LayerSpec(
-        record.name,
-        record.kind,
-        tuple(record.layer.kernel.shape),
-        self._input_size(record, image_size),
-        1 if record.kind == "dense" else record.layer.strides,
-      )
-      for record in self._builder.records
-    ]
 
-  def _input_size(self, record: LayerRecord, image_size: int) -> int:
+    Raises:
+      ValueError: if the images are too small for the network.
+    """
+    if image_size < 1:
+      raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
+    return [self._spec(record, image_size) for record in self._builder.records]
+
+  def _spec(self, record: LayerRecord, image_size: int) -> LayerSpec:
+    shape = tuple(record.layer.kernel.shape)
+    activation = "relu" if record.relu else None
     if record.kind == "dense":
-      return record.layer.kernel.shape[0]
-    if record.reduction is None:
-      return 1
-    return self._reduced(image_size, record.reduction)
+      return LayerSpec(record.name, "dense", shape, activation=activation)
+    size = 1
+    if record.reduction is not None:
+      size = self._reduced(image_size, record.reduction)
+    return LayerSpec(
+      record.name,
+      record.kind,
+      shape,
+      size + shape[0] - 1 if record.padded else size,
+      record.layer.strides,
+      "valid" if record.padded else "same",
+      activation,
+      record.bias,
+    )
 
   def _reduced(self, image_size: int, reduction: int) -> int:
     """Size of an image after layers whose strides have this product."""

@@ -1,40 +1,15 @@
-"""What both MobileNets share: numbers of channels, first and last layer."""
+"""What both MobileNets share: the first and the last layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rigl import layers
+from rigl.counting.architectures import plans
 from rigl.imagenet_resnet.builder import ConvNorm
 from rigl.imagenet_resnet.image_model import ImageModel
 
 Tensor = Any
-
-
-def make_divisible(channels: float, divisor: int = 8) -> int:
-  """Rounds to the nearest multiple, but never loses more than a tenth.
-
-  Args:
-    channels: number of channels.
-    divisor: what the result is a multiple of.
-
-  Returns:
-    At least `divisor`.
-
-  >>> [make_divisible(n) for n in (3, 11.2, 12, 24)]
-  [8, 16, 16, 24]
-  """
-  rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-  return rounded if rounded >= 0.9 * channels else rounded + divisor
-
-
-def block_divisor(block: int) -> int:
-  """What the channels of a block are multiples of; those of the first are not.
-
-  Args:
-    block: number of the block, from 0.
-  """
-  return 1 if block == 0 else 8
 
 
 class MobileNet(ImageModel):
@@ -46,7 +21,7 @@ class MobileNet(ImageModel):
 
   def _make_first(self) -> int:
     """Makes the first convolution; returns the number of its channels."""
-    channels = make_divisible(self.settings.channels(32))
+    channels = plans.mobilenet_first(self.settings.channels(1))
     self.initial = self._builder.conv_norm(
       "initial_conv",
       3,
@@ -54,6 +29,7 @@ class MobileNet(ImageModel):
       channels,
       2,
       prunable=bool(self.settings.prune_first_layer),
+      padded=True,
       path="initial_conv",
       kernel_name="kernel",
     )

@@ -6,28 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.counting.architectures import plans
 from rigl.imagenet_resnet.builder import Builder
-from rigl.imagenet_resnet.mobilenet_layers import (
-  MobileNet,
-  block_divisor,
-  make_divisible,
-)
+from rigl.imagenet_resnet.mobilenet_layers import MobileNet
 from rigl.imagenet_resnet.model_settings import ModelSettings
 
 Tensor = Any
-
-# (channels, strides) of each block.
-BLOCKS = (
-  (64, 1),
-  (128, 2),
-  (128, 1),
-  (256, 2),
-  (256, 1),
-  (512, 2),
-  *[(512, 1)] * 5,
-  (1024, 2),
-  (1024, 1),
-)
 
 
 class MobileNetV1(MobileNet):
@@ -41,9 +25,9 @@ class MobileNetV1(MobileNet):
     super().__init__("resnet_model", settings or ModelSettings())
     channels = self._make_first()
     self.blocks = []
-    for index, (filters, strides) in enumerate(BLOCKS):
-      outputs = make_divisible(
-        self.settings.channels(filters), block_divisor(index)
+    for index, (filters, strides) in enumerate(plans.MOBILENET_V1):
+      outputs = plans.mobilenet_channels(
+        index, filters, self.settings.channels(1)
       )
       self.blocks.append(
         SeparableBlock(self._builder, index, channels, outputs, strides)

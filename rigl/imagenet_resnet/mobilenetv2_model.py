@@ -6,31 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.counting.architectures import plans
 from rigl.imagenet_resnet.builder import Builder, ConvNorm
-from rigl.imagenet_resnet.mobilenet_layers import (
-  MobileNet,
-  block_divisor,
-  make_divisible,
-)
+from rigl.imagenet_resnet.mobilenet_layers import MobileNet
 from rigl.imagenet_resnet.model_settings import ModelSettings
 
 Tensor = Any
-
-# (channels, strides) of each block.
-BLOCKS = (
-  (16, 1),
-  (24, 2),
-  (24, 1),
-  (32, 2),
-  *[(32, 1)] * 2,
-  (64, 2),
-  *[(64, 1)] * 3,
-  *[(96, 1)] * 3,
-  (160, 2),
-  *[(160, 1)] * 2,
-  (320, 1),
-)
-_LAST_CHANNELS = 1280
 
 
 class MobileNetV2(MobileNet):
@@ -54,19 +35,18 @@ class MobileNetV2(MobileNet):
       )
     super().__init__("resnet_model", settings or ModelSettings())
     channels = self._make_first()
+    width = self.settings.channels(1)
     self.blocks = []
-    for index, (filters, strides) in enumerate(BLOCKS):
-      outputs = make_divisible(
-        self.settings.channels(filters), block_divisor(index)
-      )
-      inside = make_divisible(channels * expansion_factor) if index else None
+    for index, (filters, strides) in enumerate(plans.MOBILENET_V2):
+      outputs = plans.mobilenet_channels(index, filters, width)
+      inside = plans.mobilenet_v2_inside(index, channels, expansion_factor)
       self.blocks.append(
         InvertedResidual(
           self._builder, index, channels, inside, outputs, strides
         )
       )
       channels = outputs
-    last = max(_LAST_CHANNELS, int(self.settings.channels(_LAST_CHANNELS)))
+    last = plans.mobilenet_v2_last(width)
     self.final: ConvNorm = self._builder.conv_norm(
       "final_1x1_conv", 1, channels, last
     )
@@ -85,8 +65,8 @@ class InvertedResidual(tf.Module):
     builder: makes the layers.
     index: number of the block, from 0.
     inputs: number of input channels.
-    inside: number of channels of the 3x3 convolution. None: `inputs`, and
-      there is no expansion.
+    inside: number of channels of the 3x3 convolution. The first block has no
+      expansion to them: they are its `inputs`.
     outputs: number of output channels.
     strides: step of the 3x3 window.
   """
@@ -96,18 +76,17 @@ class InvertedResidual(tf.Module):
     builder: Builder,
     index: int,
     inputs: int,
-    inside: int | None,
+    inside: int,
     outputs: int,
     strides: int,
   ) -> None:
     super().__init__(name=f"block_{index}")
     self._residual = strides == 1 and inputs == outputs
     self.expansion = None
-    if inside is not None:
+    if index:
       self.expansion = builder.conv_norm(
         f"expand_1x1_{index}", 1, inputs, inside
       )
-    inside = inside or inputs
     self.depthwise = builder.depthwise_norm(
       f"depthwise_nxn_{index}", 3, inside, strides
     )

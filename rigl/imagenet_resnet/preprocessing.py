@@ -81,6 +81,20 @@ def evaluation_image(jpeg: Tensor, size: int = IMAGE_SIZE) -> Tensor:
   return _cropped(jpeg, _central_window(shape, size), size)
 
 
+def central_image(image: Tensor, size: int = IMAGE_SIZE) -> Tensor:
+  """`evaluation_image` of an image that is decoded already.
+
+  Args:
+    image: uint8 [height, width, 3].
+    size: height and width of the result.
+
+  Returns:
+    float32 [size, size, 3].
+  """
+  window = _central_window(tf.shape(image), size)
+  return _resized(tf.image.crop_to_bounding_box(image, *window), size)
+
+
 def _central_window(shape: Tensor, size: int) -> Tensor:
   """(top, left, height, width) of the central crop."""
   share = size / (size + _CROP_PADDING)
@@ -92,7 +106,10 @@ def _central_window(shape: Tensor, size: int) -> Tensor:
 
 def _cropped(jpeg: Tensor, window: Tensor, size: int) -> Tensor:
   """Decodes only the window and resizes it."""
-  image = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3)
+  return _resized(tf.io.decode_and_crop_jpeg(jpeg, window, channels=3), size)
+
+
+def _resized(image: Tensor, size: int) -> Tensor:
   # With pixels placed as TensorFlow 1 did, not at their centres.
   resized = tf.raw_ops.ResizeBicubic(images=image[None], size=[size, size])
   return tf.ensure_shape(resized[0], [size, size, 3])

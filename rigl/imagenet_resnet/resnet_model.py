@@ -12,21 +12,12 @@ from typing import Any
 import tensorflow as tf
 
 from rigl import layers
+from rigl.counting.architectures import plans
 from rigl.imagenet_resnet.builder import Builder
 from rigl.imagenet_resnet.image_model import ImageModel
 from rigl.imagenet_resnet.model_settings import ModelSettings
 
 Tensor = Any
-
-# {depth: (kind of block, number of blocks in each group)}.
-DEPTHS = {
-  18: ("residual", (2, 2, 2, 2)),
-  34: ("residual", (3, 4, 6, 3)),
-  50: ("bottleneck", (3, 4, 6, 3)),
-  101: ("bottleneck", (3, 4, 23, 3)),
-  152: ("bottleneck", (3, 8, 36, 3)),
-  200: ("bottleneck", (3, 24, 36, 3)),
-}
 
 
 class ResNet(ImageModel):
@@ -43,19 +34,27 @@ class ResNet(ImageModel):
   def __init__(
     self, depth: int = 50, settings: ModelSettings | None = None
   ) -> None:
-    if depth not in DEPTHS:
-      raise ValueError(f"`depth` must be one of {[*DEPTHS]}, got {depth}.")
+    if depth not in plans.RESNETS:
+      raise ValueError(
+        f"`depth` must be one of {[*plans.RESNETS]}, got {depth}."
+      )
     super().__init__("resnet_model", settings or ModelSettings())
     builder = self._builder
     channels = int(self.settings.channels(64))
     self.initial = builder.conv_norm(
-      "initial_conv", 7, 3, channels, 2, prunable=self._prune_first
+      "initial_conv",
+      7,
+      3,
+      channels,
+      2,
+      prunable=bool(self.settings.prune_first_layer),
+      padded=True,
     )
     builder.reduce(2)  # Max pooling.
-    kind, sizes = DEPTHS[depth]
+    kind = "bottleneck" if depth >= plans.FIRST_BOTTLENECK else "residual"
     self.blocks = []
-    for group, size in enumerate(sizes, start=1):
-      filters = int(self.settings.channels(32 * 2**group))
+    for group, size in enumerate(plans.RESNETS[depth], start=1):
+      filters = int(self.settings.channels(plans.RESNET_CHANNELS[group - 1]))
       for index in range(size):
         block = Block(builder, kind, group, index, channels, filters)
         self.blocks.append(block)
@@ -67,10 +66,6 @@ class ResNet(ImageModel):
       last if self.settings.prune_last_layer else f"{last}/{last}",
       layers.random_normal(0.01),
     )
-
-  @property
-  def _prune_first(self) -> bool:
-    return bool(self.settings.prune_first_layer)
 
   def _features(self, images: Tensor, training: bool) -> Tensor:
     images = self.initial(images, training)
@@ -141,6 +136,7 @@ class Block(tf.Module):
           step,
           relu=not last,
           gamma=0.0 if last else 1.0,
+          added=last,
         )
       )
       inputs = outputs

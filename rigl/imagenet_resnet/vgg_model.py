@@ -11,18 +11,13 @@ from typing import Any
 import tensorflow as tf
 
 from rigl import layers
+from rigl.counting.architectures import plans
 from rigl.imagenet_resnet.image_model import ImageModel
 from rigl.imagenet_resnet.model_settings import ModelSettings
 
 Tensor = Any
 
-# {name: number of convolutions in each group}.
-NAMES = {
-  "vgg_a": (1, 1, 2, 2, 2),
-  "vgg_16": (2, 2, 3, 3, 3),
-  "vgg_19": (2, 2, 4, 4, 4),
-}
-_CHANNELS = (64, 128, 256, 512, 512)
+NAMES = tuple(plans.VGGS)
 
 
 class Vgg(ImageModel):
@@ -47,10 +42,10 @@ class Vgg(ImageModel):
     prune_first = self.settings.prune_first_layer in (None, True)
     inputs = 3
     self.groups: list[list[layers.Conv2D]] = []
-    for group, size in enumerate(NAMES[name], start=1):
+    for group, size in enumerate(plans.VGGS[name], start=1):
       if group > 1:
         self._builder.reduce(2)  # Max pooling.
-      outputs = int(self.settings.channels(_CHANNELS[group - 1]))
+      outputs = int(self.settings.channels(plans.VGG_CHANNELS[group - 1]))
       convolutions = []
       for number in range(1, size + 1):
         path = f"conv{group}/conv{group}_{number}"
@@ -84,6 +79,7 @@ class Vgg(ImageModel):
       self.settings.num_classes,
       prunable=masked,
       decays=masked,
+      relu=False,
       path="fc8",
       initializer=layers.vgg_scaling,
       bias_name=None if masked else "biases",

@@ -32,6 +32,28 @@ def apply_input_mask(data: MnistData, path: str) -> MnistData:
   """
   if not path:
     return data
+  used = used_pixels(path, data.train_images.shape[1])
+  return data._replace(
+    train_images=data.train_images[:, used],
+    test_images=data.test_images[:, used],
+  )
+
+
+def used_pixels(path: str, num_pixels: int) -> np.ndarray:
+  """The pixels that have a connection in the first mask of a run.
+
+  Args:
+    path: as of `apply_input_mask`; empty for all pixels.
+    num_pixels: how many there are.
+
+  Returns:
+    Their ascending numbers.
+
+  Raises:
+    ValueError: if there is no such mask or it is of other images.
+  """
+  if not path:
+    return np.arange(num_pixels)
   prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
   if prefix is None:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
@@ -42,7 +64,6 @@ def apply_input_mask(data: MnistData, path: str) -> MnistData:
   if _MASK_NAME not in tensors:
     raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
   mask = tensors[_MASK_NAME] != 0
-  num_pixels = data.train_images.shape[1]
   if mask.ndim != 2 or len(mask) != num_pixels:
     raise ValueError(
       f"`--input_mask_path`: {_MASK_NAME} must be [{num_pixels}, units], got "
@@ -51,7 +72,4 @@ def apply_input_mask(data: MnistData, path: str) -> MnistData:
   used = np.flatnonzero(mask.any(axis=1))
   if not used.size:
     raise ValueError(f"`--input_mask_path`: {_MASK_NAME} connects no pixel.")
-  return data._replace(
-    train_images=data.train_images[:, used],
-    test_images=data.test_images[:, used],
-  )
+  return used

@@ -24,9 +24,14 @@ def run(
   Args:
     main: gets what is left of the command line.
     define: defines the flags. (Not at import, so that two scripts with the
-      same flags can be imported by one program.)
+      same flags can be imported by one program.) All of them are in `--help`.
   """
+  values = flags.FLAGS
+  before = set(values)
   define()
+  for name in set(values) - before:
+    # absl takes those for the script's own that its file defines.
+    values.register_key_flag_for_module(sys.argv[0], values[name])
   app.run(main, flags_parser=_parse)
 
 

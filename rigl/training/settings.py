@@ -10,14 +10,14 @@ import contextlib
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
 from absl import flags
 
-_DEFINERS = {
+# What defines a flag of a type.
+DEFINERS = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
   float: flags.DEFINE_float,
@@ -64,20 +64,16 @@ def define_flags(settings_class: Any) -> None:
     if choices:
       flags.DEFINE_enum(field.name, field.default, list(choices), text)
     else:
-      _DEFINERS[type(field.default)](field.name, field.default, text)
-    _show_in_help(field.name)
+      DEFINERS[type(field.default)](field.name, field.default, text)
+  define_gin_flags()
+
+
+def define_gin_flags() -> None:
+  """Defines the flags `gin_config` and `gin_bindings`, for `parse_gin`."""
   flags.DEFINE_multi_string("gin_config", [], "Paths of gin files to read.")
   flags.DEFINE_multi_string(
     "gin_bindings", [], "Gin bindings, which override those of the files."
   )
-  for name in ("gin_config", "gin_bindings"):
-    _show_in_help(name)
-
-
-def _show_in_help(name: str) -> None:
-  """Makes --help show a flag although the script's file does not define it."""
-  values = flags.FLAGS
-  values.register_key_flag_for_module(sys.argv[0], values[name])
 
 
 def read_flags(settings_class: Any) -> tuple[Any, frozenset[str]]:

@@ -58,11 +58,18 @@ def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
     ValueError: if there is no checkpoint, or it does not fit.
   """
   parameters = {
-    name: variable
-    for name, variable in variables.items()
-    if name.rsplit("/", 1)[-1] in _PARAMETERS
+    name: variable for name, variable in variables.items() if is_parameter(name)
   }
   checkpoints.restore(effective_weights(_load(place)), parameters)
+
+
+def is_parameter(name: str) -> bool:
+  """Whether a variable of a checkpoint is a parameter of its model.
+
+  >>> is_parameter('conv/weights'), is_parameter('conv/weights/Momentum')
+  (True, False)
+  """
+  return name.rsplit("/", 1)[-1] in _PARAMETERS
 
 
 def effective_weights(

@@ -128,8 +128,8 @@ def test_mobilenet_channels_are_multiples_of_eight_and_not_much_less():
 @pytest.mark.parametrize("size", [32, 65, 224, 299])
 def test_images_of_any_size_are_halved_rounding_up(size):
   for network in (
-    architectures.resnet(18, image=size),
-    architectures.mobilenet_v1(image=size),
+    architectures.resnet(18, image_size=size),
+    architectures.mobilenet_v1(image_size=size),
   ):
     halved = -(-size // 2)
     assert network.layers[0].positions == halved**2
@@ -152,7 +152,9 @@ def test_other_operations_are_sums_and_the_mean():
     (("wrn_22_2", 0.5), "`width` must be 1 for 'wrn_22_2', got 0.5"),
     (("mnist_fc", 2.0), "`width` must be 1 for 'mnist_fc'"),
     (("resnet50", 0.0), "`width` must be positive"),
-    (("resnet50", 1.0, -2), "`image` must be at least 1, got -2"),
+    (("resnet50", 1.0, -2), "`image_size` must be at least 1, got -2"),
+    (("resnet50", 1.0, 0), "`image_size` must be at least 1, got 0"),
+    (("mnist_fc", 1.0, -3), "`image_size` must be at least 1, got -3"),
   ],
 )
 def test_wrong_networks_are_refused(arguments, message):
@@ -160,3 +162,5 @@ def test_wrong_networks_are_refused(arguments, message):
     architectures.network(*arguments)
   with pytest.raises(ValueError, match="`depth` must be in .* got 51"):
     architectures.resnet(51)
+  with pytest.raises(ValueError, match="`units` must be at least two .*784"):
+    architectures.mnist_fc((784,))

@@ -148,3 +148,25 @@ def test_operation_of_a_layer_with_another_output_size_is_refused():
   with pytest.raises(ValueError, match="`output_size` .* 'a'"):
     counting.operation_of(spec)
   assert dataclasses.replace(spec, output_size=9).positions == 81
+
+
+@pytest.mark.parametrize(
+  "count", [counting.count_layer, counting.count_layer_as_published]
+)
+def test_impossible_sparsities_and_bits_are_refused(count):
+  spec = counting.LayerSpec("fc", "dense", (10, 5))
+  for sparsity in (-0.1, 1.5, float("nan")):
+    with pytest.raises(ValueError, match="`sparsity` must be .* for 'fc'"):
+      count(spec, sparsity)
+  with pytest.raises(ValueError, match="`param_bits` must be .* got 0"):
+    count(spec, 0.5, 0)
+
+
+def test_impossible_numbers_of_zeros_are_refused():
+  with pytest.raises(ValueError, match=r"`n_zeros` .* \[0, 50\], got 51"):
+    counting.FullyConnected((10, 5)).count(n_zeros=51)
+
+
+def test_layers_without_a_sparsity_are_refused():
+  with pytest.raises(ValueError, match=r"`sparsities` must .* \['fc'\]"):
+    counting.count_layers([counting.LayerSpec("fc", "dense", (10, 5))], {})

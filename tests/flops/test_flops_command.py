@@ -90,7 +90,7 @@ def test_command_writes_files(tmp_path):
     (["--model=resnet51"], "`model` must be one of"),
     (["--sparsity=1.5"], "`sparsity` must be in [0, 1), got 1.5"),
     (["--sparsity=high"], "--sparsity=high"),
-    (["--plot=out.unknown"], "unknown"),
+    (["--plot=out.unknown"], "`plot` must be a file whose name ends with"),
     (["--output=no/such/folder"], "no/such/folder"),
   ],
 )
@@ -169,7 +169,7 @@ def test_csv_has_a_line_a_layer_and_the_total():
 
 
 def test_unknown_format_is_refused():
-  with pytest.raises(ValueError, match="`form` must be in .* got 'xml'"):
+  with pytest.raises(ValueError, match="`format` must be in .* got 'xml'"):
     report.render(make(), "xml")
   assert report.render(make(), "csv") == report.as_csv(make())
 
@@ -190,8 +190,15 @@ def test_json_has_settings_and_totals():
     ({"first_layer_sparsity": 1.5}, "`first_layer_sparsity` .* got 1.5"),
     ({"sparsity": float("nan")}, "`sparsity` must be .* got nan"),
     ({"method": "x"}, "`method` must be in .* got 'x'"),
-    ({"training_method": "x"}, "`method` must be in .* got 'x'"),
-    ({"train_steps": 0}, "`steps` must be at least 1"),
+    ({"training_method": "x"}, "`training_method` must be in .* got 'x'"),
+    ({"train_steps": 0}, "`train_steps` must be at least 1, got 0"),
+    ({"param_size": 0}, "`param_size` must be at least 1, got 0"),
+    ({"image_size": 0}, "`image_size` must be at least 1, got 0"),
+    ({"maskupdate_frequency": 0}, "`maskupdate_frequency` must be at least 1"),
+    (
+      {"training_steps_multiplier": 0.0},
+      "`training_steps_multiplier` must be positive .* got 0",
+    ),
     ({"model": "mnist_fc.json"}, "`model` must be an existing file"),
   ],
 )
@@ -220,11 +227,21 @@ def test_layers_survive_a_file(tmp_path):
     ('[{"name": "a"}]', "`model` must hold layers with the fields"),
     (
       '[{"name": 3, "kind": "dense", "kernel_shape": [2, 2]}]',
-      "`name` of a layer must be a string, got 3",
+      "`name` must be a string, got 3",
     ),
     (
       '[{"name": "a", "kind": "dense", "kernel_shape": [2], "x": 1}]',
       "`model` must hold layers",
+    ),
+    (
+      '[{"name": "a", "kind": "dense", "kernel_shape": [2, 2],'
+      ' "activation": ["relu"]}]',
+      "`activation` must be None or in",
+    ),
+    (
+      '[{"name": "a", "kind": "dense", "kernel_shape": [2, 2],'
+      ' "use_bias": "no"}]',
+      "`use_bias` must be True or False, got 'no' for 'a'",
     ),
     ("[]", "`layers` must have a layer"),
   ],
@@ -235,7 +252,7 @@ def test_broken_files_are_refused(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
     models.load_layers(str(path))
   with pytest.raises(ValueError, match="`image_size` must not be given"):
-    models.load_layers(str(path), image=32)
+    models.load_layers(str(path), image_size=32)
 
 
 def test_keras_files_are_read(tmp_path):

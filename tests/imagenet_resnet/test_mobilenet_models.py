@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.mobilenet_layers import make_divisible
+from rigl.counting.architectures.plans import make_divisible
 from rigl.imagenet_resnet.models import create_model
 
 V1_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -108,7 +108,7 @@ def test_channels_are_rounded_but_lose_at_most_a_tenth(
 
 def test_channels_of_all_but_the_first_block_are_multiples_of_eight():
   for architecture in ("mobilenet_v1", "mobilenet_v2"):
-    specs = create_model(architecture, width=0.35).layer_specs(224)
+    specs = create_model(architecture, width=0.35).layer_specs()
     outputs = {s.name.split("/")[1]: s.kernel_shape[3] for s in specs[:-1]}
     first = outputs.pop("contraction_1x1_0")
     assert first == (22 if architecture == "mobilenet_v1" else 6)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rigl.counting import LayerSpec
 from rigl.imagenet_resnet.models import (
   ARCHITECTURES,
   create_model,
@@ -15,16 +16,6 @@ SMALL = {"width": 0.1, "num_classes": 7}
 def images_of(size=33, batch=2):
   rng = np.random.default_rng(0)
   return rng.normal(size=(batch, size, size, 3)).astype(np.float32)
-
-
-def operations(specs):
-  """Multiplications and additions of one image."""
-  total = 0
-  for spec in specs:
-    outputs = -(-spec.input_size // spec.strides)
-    pixels = 1 if spec.kind == "dense" else outputs**2
-    total += 2 * int(np.prod(spec.kernel_shape)) * pixels
-  return total
 
 
 @pytest.mark.parametrize(
@@ -47,9 +38,10 @@ def test_sizes_and_operations_are_those_of_the_literature(
   architecture, depth, kernels, flops
 ):
   model = create_model(architecture, depth)
-  specs = model.layer_specs(224)
-  assert sum(np.prod(s.kernel_shape) for s in specs) == kernels
-  assert operations(specs) == pytest.approx(flops, rel=0.02)
+  specs = model.layer_specs()
+  assert sum(s.size for s in specs) == kernels
+  products = sum(s.size * s.positions for s in specs)
+  assert 2 * products == pytest.approx(flops, rel=0.02)
 
 
 @pytest.mark.parametrize("size", [32, 47, 64])
@@ -68,37 +60,37 @@ def test_layer_specs_are_the_layers_that_run(architecture, size, monkeypatch):
   for name in ("conv2d", "depthwise_conv2d"):
     monkeypatch.setattr(tf.nn, name, watch(getattr(tf.nn, name)))
   model(images_of(size))
-  specs = model.layer_specs(size)
-  found = [(s.kernel_shape, s.input_size) for s in specs if s.kind != "dense"]
+  images = [spec for spec in model.layer_specs(size) if spec.kind != "dense"]
+  found = []
+  for spec in images:
+    zeros = spec.kernel_shape[0] - 1 if spec.padding == "valid" else 0
+    found.append((spec.kernel_shape, spec.input_size[0] - zeros))
   assert found == seen
-  for spec in specs:
-    if spec.kind == "dense":
-      assert spec.input_size == spec.kernel_shape[0] and spec.strides == 1
 
 
 def test_layer_specs_name_kinds_and_strides():
-  specs = create_model("mobilenet_v1").layer_specs(224)
-  assert specs[0] == (
-    "resnet_model/initial_conv",
-    "conv2d",
-    (3, 3, 3, 32),
-    224,
-    2,
+  specs = create_model("mobilenet_v1").layer_specs()
+  assert specs[0] == LayerSpec(
+    "resnet_model/initial_conv", "conv2d", (3, 3, 3, 32), 226, 2, "valid"
   )
-  assert specs[3] == (
+  assert specs[3] == LayerSpec(
     "resnet_model/depthwise_nxn_1",
     "depthwise_conv2d",
     (3, 3, 64, 1),
-    112,
+    114,
     2,
+    "valid",
   )
-  assert specs[-1] == (
-    "resnet_model/final_dense",
-    "dense",
-    (1024, 1000),
-    1024,
-    1,
+  assert specs[-1] == LayerSpec(
+    "resnet_model/final_dense", "dense", (1024, 1000), activation=None
   )
+
+
+def test_images_that_are_too_small_have_no_layer_specs():
+  with pytest.raises(ValueError, match="`image_size` must be .* 1, got 0"):
+    create_model("resnet", 18, **SMALL).layer_specs(0)
+  with pytest.raises(ValueError, match="`input_size` .* 'vgg_a/conv5"):
+    create_model("vgg_a", **SMALL).layer_specs(15)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -82,7 +82,20 @@ def test_errors_of_the_program_keep_their_traceback(script, size):
 
 
 def test_help_shows_the_flags_of_the_script(script):
-  assert "--size" in script("--helpfull").stdout
+  assert "A size." in script("--help").stdout
+
+
+def test_help_shows_flags_that_another_file_defines(tmp_path):
+  (tmp_path / "library.py").write_text(SCRIPT.replace("command_line.run", "#"))
+  (tmp_path / "command.py").write_text(
+    "import library\nlibrary.command_line.run(library.main, library.define)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, str(tmp_path / "command.py"), "--help"],
+    capture_output=True,
+    text=True,
+  )
+  assert "A size." in done.stdout
 
 
 def one_line_of(capsys, action):

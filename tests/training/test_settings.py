@@ -238,10 +238,3 @@ def test_configured_leaves_arguments_to_gin_unless_their_flag_is_typed(
     toy_function, frozenset(typed), {"size": "toy_size"}, size=7, rate=8.0
   )
   assert found == expected
-
-
-def test_help_of_the_script_shows_the_flags_with_their_texts():
-  text = flags.FLAGS.main_module_help()
-  for name in ("toy_rate", "gin_config", "gin_bindings"):
-    assert f"--{name}" in text or f"--[no]{name}" in text
-  assert "A rate." in text

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable
 
 from rigl.counting.architectures.mobilenet import mobilenet_v1, mobilenet_v2
-from rigl.counting.architectures.parts import Network
-from rigl.counting.architectures.plain import VGGS, mnist_fc, vgg
-from rigl.counting.architectures.resnet import RESNETS, resnet, wide_resnet
+from rigl.counting.architectures.parts import Network, check_sizes
+from rigl.counting.architectures.plain import mnist_fc, vgg
+from rigl.counting.architectures.plans import RESNETS, VGGS
+from rigl.counting.architectures.resnet import resnet, wide_resnet
 
 __all__ = [
   "NETWORK_NAMES",
@@ -37,7 +38,9 @@ NETWORK_NAMES = (
 )
 
 
-def network(name: str, width: float = 1.0, image: int | None = None) -> Network:
+def network(
+  name: str, width: float = 1.0, image_size: int | None = None
+) -> Network:
   """A network by its name.
 
   >>> len(network('wrn_22_2').layers)
@@ -48,7 +51,7 @@ def network(name: str, width: float = 1.0, image: int | None = None) -> Network:
       `vgg_16`, `vgg_19`, `wrn_22_2` or another depth and width, `mnist_fc`.
     width: what channels are multiplied by, as the network itself rounds them;
       `wrn_22_2` and `mnist_fc` have none but 1.
-    image: height and width of the images; None for the published ones.
+    image_size: height and width of the images; None for the published ones.
 
   Raises:
     ValueError: if there is no such network, or an argument is not for it.
@@ -56,21 +59,23 @@ def network(name: str, width: float = 1.0, image: int | None = None) -> Network:
   wide = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
   if (wide or name == "mnist_fc") and width != 1:
     raise ValueError(f"`width` must be 1 for {name!r}, got {width}.")
+  size = {} if image_size is None else {"image_size": image_size}
   if wide:
     depth, factor = (int(number) for number in wide.groups())
-    return wide_resnet(depth, factor, image or 32)
+    return wide_resnet(depth, factor, **size)
   if name == "mnist_fc":
-    pixels = (image or 28) ** 2
-    return mnist_fc((pixels, 300, 100, 10))
+    side = size.get("image_size", 28)
+    check_sizes(width, side, 10)
+    return mnist_fc((side**2, 300, 100, 10))
   depths = {f"resnet{depth}": depth for depth in RESNETS}
   if name in depths:
-    return resnet(depths[name], width, image or 224)
+    return resnet(depths[name], width, **size)
   if name in VGGS:
-    return vgg(name, width, image or 224)
+    return vgg(name, width, **size)
   makers: dict[str, Callable[..., Network]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
   }
   if name not in makers:
     raise ValueError(f"`model` must be one of {NETWORK_NAMES}, got {name!r}.")
-  return makers[name](width, image or 224)
+  return makers[name](width, **size)

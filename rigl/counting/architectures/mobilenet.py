@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rigl.counting.architectures import plans
 from rigl.counting.architectures.parts import (
   SCOPE,
   Network,
@@ -12,41 +13,14 @@ from rigl.counting.architectures.parts import (
   convolution,
   dense,
   depthwise,
-  divisible,
   half,
   padded_convolution,
 )
 from rigl.counting.operations import Add, GlobalAvg
 
-# (channels, stride) of each block.
-_MOBILENET_V1 = (
-  (64, 1),
-  (128, 2),
-  (128, 1),
-  (256, 2),
-  (256, 1),
-  (512, 2),
-  *[(512, 1)] * 5,
-  (1024, 2),
-  (1024, 1),
-)
-_MOBILENET_V2 = (
-  (16, 1),
-  (24, 2),
-  (24, 1),
-  (32, 2),
-  *[(32, 1)] * 2,
-  (64, 2),
-  *[(64, 1)] * 3,
-  *[(96, 1)] * 3,
-  (160, 2),
-  *[(160, 1)] * 2,
-  (320, 1),
-)
-
 
 def mobilenet_v1(
-  width: float = 1.0, image: int = 224, classes: int = 1000
+  width: float = 1.0, image_size: int = 224, classes: int = 1000
 ) -> Network:
   """MobileNet-v1 (Howard et al., 2017, https://arxiv.org/abs/1704.04861).
 
@@ -55,17 +29,19 @@ def mobilenet_v1(
 
   Args:
     width: what channels are multiplied by; rounded to multiples of 8.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  check_sizes(width, image, classes)
-  inputs, size = divisible(32 * width), half(image)
-  layers = [padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image)]
-  for block, (channels, stride) in enumerate(_MOBILENET_V1):
-    outputs = divisible(channels * width, 8 if block else 1)
+  check_sizes(width, image_size, classes)
+  inputs, size = plans.mobilenet_first(width), half(image_size)
+  layers = [
+    padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
+  ]
+  for block, (channels, stride) in enumerate(plans.MOBILENET_V1):
+    outputs = plans.mobilenet_channels(block, channels, width)
     layers.append(depthwise(block, inputs, size, stride))
     size = math.ceil(size / stride)
     name = f"{SCOPE}/contraction_1x1_{block}"
@@ -77,7 +53,7 @@ def mobilenet_v1(
 
 def mobilenet_v2(
   width: float = 1.0,
-  image: int = 224,
+  image_size: int = 224,
   classes: int = 1000,
   expansion: float = 6.0,
 ) -> Network:
@@ -88,23 +64,27 @@ def mobilenet_v2(
 
   Args:
     width: what channels are multiplied by; rounded to multiples of 8.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
     expansion: what the inputs of a block are multiplied by inside it.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  check_sizes(width, image, classes)
+  check_sizes(width, image_size, classes)
   if not 0 < expansion < math.inf:
-    raise ValueError(f"`expansion` must be positive, got {expansion}.")
-  inputs, size = divisible(32 * width), half(image)
-  layers = [padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image)]
+    raise ValueError(
+      f"`expansion` must be positive and finite, got {expansion}."
+    )
+  inputs, size = plans.mobilenet_first(width), half(image_size)
+  layers = [
+    padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
+  ]
   others: list[Operation] = []
-  for block, (channels, stride) in enumerate(_MOBILENET_V2):
-    outputs, inner = divisible(channels * width, 8 if block else 1), inputs
+  for block, (channels, stride) in enumerate(plans.MOBILENET_V2):
+    outputs = plans.mobilenet_channels(block, channels, width)
+    inner = plans.mobilenet_v2_inside(block, inputs, expansion)
     if block:
-      inner = int(inputs * expansion)
       name = f"{SCOPE}/expand_1x1_{block}"
       layers.append(convolution(name, 1, inputs, inner, size))
     layers.append(depthwise(block, inner, size, stride))
@@ -114,7 +94,7 @@ def mobilenet_v2(
     if stride == 1 and inputs == outputs:
       others.append(Add((size, size), outputs))
     inputs = outputs
-  outputs = max(1280, divisible(1280 * width))
+  outputs = plans.mobilenet_v2_last(width)
   name = f"{SCOPE}/final_1x1_conv"
   layers.append(convolution(name, 1, inputs, outputs, size))
   layers.append(dense(f"{SCOPE}/final_dense", outputs, classes))

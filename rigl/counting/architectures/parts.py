@@ -37,17 +37,25 @@ def convolution(
   size: int,
   stride: int = 1,
   activation: str | None = "relu",
+  use_bias: bool = True,
 ) -> LayerSpec:
   """A square convolution of a square image, with `same` padding."""
   shape = (window, window, inputs, outputs)
-  return LayerSpec(name, "conv2d", shape, size, stride, activation=activation)
+  return LayerSpec(
+    name, "conv2d", shape, size, stride, "same", activation, use_bias
+  )
 
 
 def projection(
-  name: str, inputs: int, outputs: int, size: int, stride: int
+  name: str,
+  inputs: int,
+  outputs: int,
+  size: int,
+  stride: int,
+  use_bias: bool = True,
 ) -> LayerSpec:
-  """A 1x1 convolution beside a block; nothing follows but an addition."""
-  return convolution(name, 1, inputs, outputs, size, stride, None)
+  """A 1x1 convolution beside a block; no ReLU follows but of a sum."""
+  return convolution(name, 1, inputs, outputs, size, stride, None, use_bias)
 
 
 def padded_convolution(
@@ -86,16 +94,10 @@ def half(size: int) -> int:
   return math.ceil(size / 2)
 
 
-def divisible(channels: float, divisor: int = 8) -> int:
-  """The nearest multiple, not more than a tenth below."""
-  rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-  return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def check_sizes(width: float, image: int, classes: int) -> None:
+def check_sizes(width: float, image_size: int, classes: int) -> None:
   """Raises a ValueError that names the argument which is out of its range."""
   if not 0 < width < math.inf:
     raise ValueError(f"`width` must be positive and finite, got {width}.")
-  for name, value in (("image", image), ("classes", classes)):
+  for name, value in (("image_size", image_size), ("classes", classes)):
     if value < 1:
       raise ValueError(f"`{name}` must be at least 1, got {value}.")

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.counting.architectures.parts import (
-  Network,
-  check_sizes,
-)
+from rigl.counting.architectures import plans
+from rigl.counting.architectures.parts import Network, check_sizes
 from rigl.counting.operations import GlobalAvg
 from rigl.counting.specs import LayerSpec
-
-VGGS = {
-  "vgg_a": (1, 1, 2, 2, 2),
-  "vgg_16": (2, 2, 3, 3, 3),
-  "vgg_19": (2, 2, 4, 4, 4),
-}
 
 
 def vgg(
   name: str = "vgg_16",
   width: float = 1.0,
-  image: int = 224,
+  image_size: int = 224,
   classes: int = 1000,
 ) -> Network:
   """The published VGG: no biases, no batch norm, one last 1x1 convolution.
@@ -29,18 +21,18 @@ def vgg(
   Args:
     name: `vgg_a`, `vgg_16` or `vgg_19`.
     width: what channels are multiplied by; rounded down.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  if name not in VGGS:
-    raise ValueError(f"`name` must be in {tuple(VGGS)}, got {name!r}.")
-  check_sizes(width, image, classes)
-  layers, inputs, size = [], 3, image
-  for group, repeats in enumerate(VGGS[name]):
-    outputs = max(int((64, 128, 256, 512, 512)[group] * width), 1)
+  if name not in plans.VGGS:
+    raise ValueError(f"`name` must be in {[*plans.VGGS]}, got {name!r}.")
+  check_sizes(width, image_size, classes)
+  layers, inputs, size = [], 3, image_size
+  for group, repeats in enumerate(plans.VGGS[name]):
+    outputs = max(int(plans.VGG_CHANNELS[group] * width), 1)
     for i in range(repeats):
       path = f"{name}/conv{group + 1}/conv{group + 1}_{i + 1}"
       spec = LayerSpec(
@@ -65,7 +57,14 @@ def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> Network:
 
   Args:
     units: number of inputs, and of the outputs of each layer.
+
+  Raises:
+    ValueError: if there is no layer or a number is not positive.
   """
+  if len(units) < 2 or min(units) < 1:
+    raise ValueError(
+      f"`units` must be at least two positive numbers, got {units}."
+    )
   pairs = list(zip(units[:-1], units[1:], strict=True))
   layers = [
     LayerSpec(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from rigl.counting.architectures import plans
 from rigl.counting.architectures.parts import (
   SCOPE,
   Network,
@@ -19,19 +20,12 @@ from rigl.counting.architectures.parts import (
 from rigl.counting.operations import Add, GlobalAvg
 from rigl.counting.specs import LayerSpec
 
-RESNETS = {
-  18: (2, 2, 2, 2),
-  34: (3, 4, 6, 3),
-  50: (3, 4, 6, 3),
-  101: (3, 4, 23, 3),
-  152: (3, 8, 36, 3),
-  200: (3, 24, 36, 3),
-}
-_FIRST_BOTTLENECK = 50
-
 
 def resnet(
-  depth: int = 50, width: float = 1.0, image: int = 224, classes: int = 1000
+  depth: int = 50,
+  width: float = 1.0,
+  image_size: int = 224,
+  classes: int = 1000,
 ) -> Network:
   """ResNet of ImageNet (He et al., 2015, https://arxiv.org/abs/1512.03385).
 
@@ -41,28 +35,28 @@ def resnet(
   Args:
     depth: 18, 34, 50, 101, 152 or 200.
     width: what channels are multiplied by; rounded down.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
     ValueError: if an argument is out of its range.
   """
-  if depth not in RESNETS:
-    raise ValueError(f"`depth` must be in {tuple(RESNETS)}, got {depth}.")
-  check_sizes(width, image, classes)
+  if depth not in plans.RESNETS:
+    raise ValueError(f"`depth` must be in {[*plans.RESNETS]}, got {depth}.")
+  check_sizes(width, image_size, classes)
   channels = max(int(64 * width), 1)
   name = f"{SCOPE}/initial_conv"
-  layers = [padded_convolution(name, 7, 3, channels, image)]
+  layers = [padded_convolution(name, 7, 3, channels, image_size)]
   others: list[Operation] = []
-  size, inputs = half(half(image)), channels
-  for group, blocks in enumerate(RESNETS[depth]):
-    filters = max(int(64 * 2**group * width), 1)
+  size, inputs = half(half(image_size)), channels
+  for group, blocks in enumerate(plans.RESNETS[depth]):
+    filters = max(int(plans.RESNET_CHANNELS[group] * width), 1)
     for block in range(blocks):
       stride = 2 if group and not block else 1
       end = f"block_group{group + 1}_{block}_1"
       if not block:
         end = f"block_group_projection_block_group{group + 1}"
-      make = _bottleneck if depth >= _FIRST_BOTTLENECK else _residual
+      make = _bottleneck if depth >= plans.FIRST_BOTTLENECK else _residual
       new = list(make(end, inputs, filters, size, stride, not block))
       layers += new
       size, inputs = math.ceil(size / stride), new[-1].outputs
@@ -97,14 +91,14 @@ def _residual(
 
 
 def wide_resnet(
-  depth: int = 22, width: float = 2, image: int = 32, classes: int = 10
+  depth: int = 22, width: float = 2, image_size: int = 32, classes: int = 10
 ) -> Network:
   """WRN of CIFAR-10 (Zagoruyko & Komodakis, 2016, arXiv 1605.07146).
 
   Args:
     depth: 4 more than a multiple of 6.
     width: what the channels of the three groups are multiplied by.
-    image: height and width of the images.
+    image_size: height and width of the images.
     classes: number of outputs.
 
   Raises:
@@ -114,17 +108,18 @@ def wide_resnet(
     raise ValueError(
       f"`depth` must be 4 more than a positive multiple of 6, got {depth}."
     )
-  check_sizes(width, image, classes)
-  layers = [convolution(f"{SCOPE}/conv_1", 3, 3, 16, image)]
+  check_sizes(width, image_size, classes)
+  inputs, size = plans.WIDE_RESNET_FIRST, image_size
+  layers = [convolution(f"{SCOPE}/conv_1", 3, 3, inputs, image_size)]
   others: list[Operation] = []
-  inputs, size = 16, image
-  for group in range(3):
-    outputs, stride = int(16 * 2**group * width), 2 if group else 1
+  for group, (channels, stride) in enumerate(plans.WIDE_RESNET):
+    outputs = max(int(channels * width), 1)
     for block in range((depth - 4) // 6):
       name = f"{SCOPE}/conv_{group + 2}_{block}"
       if inputs != outputs:
         skip = f"{SCOPE}/skip_conv_{group + 2}"
-        layers.append(projection(skip, inputs, outputs, size, stride))
+        # No batch normalisation follows it.
+        layers.append(projection(skip, inputs, outputs, size, stride, False))
       layers.append(convolution(f"{name}_1", 3, inputs, outputs, size, stride))
       size, inputs, stride = math.ceil(size / stride), outputs, 1
       layers.append(convolution(f"{name}_2", 3, outputs, outputs, size))

@@ -1,0 +1,109 @@
+"""The flags of `rigl-flops`, and what they may be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from absl import flags
+
+from rigl import sparse_utils
+from rigl.counting import training_flops
+from rigl.flops.report import KNOWN_FORMATS
+
+# Flags that are at least 1.
+_COUNTS = (
+  "param_size",
+  "train_steps",
+  "train_batch_size",
+  "maskupdate_frequency",
+)
+
+
+def define_flags() -> None:
+  """Defines the flags; `run` does it, so that an import does not."""
+  flags.DEFINE_string(
+    "model",
+    "resnet50",
+    "A network (resnet50 or another depth, mobilenet_v1, mobilenet_v2, vgg_16, "
+    "vgg_19, vgg_a, wrn_22_2 or another depth and width, mnist_fc), a .json "
+    "file with a list of counting.LayerSpec fields, or a .keras or .h5 file.",
+  )
+  flags.DEFINE_float("sparsity", 0.9, "Overall share of zeros, in [0, 1).")
+  flags.DEFINE_string(
+    "method",
+    "erdos_renyi_kernel",
+    f"Its distribution over layers: one of {sparse_utils.KNOWN_METHODS}.",
+  )
+  flags.DEFINE_list(
+    "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
+  )
+  for end in ("first", "last"):
+    flags.DEFINE_float(
+      f"{end}_layer_sparsity",
+      -1.0,
+      f"Sparsity of the {end} layer; -1 treats it as the others.",
+    )
+  flags.DEFINE_float("erk_power_scale", 1.0, "Of erdos_renyi_kernel, >= 0.")
+  flags.DEFINE_float("width", 1.0, "What channels are multiplied by, > 0.")
+  flags.DEFINE_integer("image_size", None, "Height and width of the images.")
+  flags.DEFINE_integer("param_size", 32, "Bits of a weight, >= 1.")
+  flags.DEFINE_boolean(
+    "published_rules", False, "Whether to count as the published code does."
+  )
+  _define_training_flags()
+  flags.DEFINE_string("format", "text", f"One of {KNOWN_FORMATS}.")
+  flags.DEFINE_string("output", "", "File to write to; empty: the terminal.")
+  flags.DEFINE_string("plot", "", "PNG, SVG or PDF file for a bar chart.")
+
+
+def _define_training_flags() -> None:
+  flags.DEFINE_string(
+    "training_method",
+    "rigl",
+    f"What training costs: one of {training_flops.KNOWN_METHODS}.",
+  )
+  flags.DEFINE_integer(
+    "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."
+  )
+  flags.DEFINE_integer(
+    "train_batch_size", training_flops.PUBLISHED_BATCH, "Images a step, >= 1."
+  )
+  flags.DEFINE_float("training_steps_multiplier", 1.0, "5 for 5x, > 0.")
+  flags.DEFINE_integer(
+    "maskupdate_frequency", 100, "Steps between mask updates (rigl), >= 1."
+  )
+  flags.DEFINE_integer(
+    "sparsity_begin_step", 10_000, "First step of pruning (prune), >= 0."
+  )
+  flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
+  flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
+
+
+def check(values: Any) -> None:
+  """Checks flags that have other names where they go.
+
+  Args:
+    values: an object with the flags as attributes.
+
+  Raises:
+    ValueError: if a flag is out of its range.
+  """
+  if not 0 <= values.sparsity < 1:
+    raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
+  for name in _COUNTS:
+    if getattr(values, name) < 1:
+      raise ValueError(
+        f"`{name}` must be at least 1, got {getattr(values, name)}."
+      )
+  multiplier = values.training_steps_multiplier
+  if not 0 < multiplier < math.inf:
+    raise ValueError(
+      "`training_steps_multiplier` must be positive and finite, got "
+      f"{multiplier}."
+    )
+  known = training_flops.KNOWN_METHODS
+  if values.training_method not in known:
+    raise ValueError(
+      f"`training_method` must be in {known}, got {values.training_method!r}."
+    )

@@ -1,0 +1,1 @@
+"""What trained networks say about images: the command `rigl-predict`."""

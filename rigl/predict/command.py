@@ -1,0 +1,142 @@
+"""Predicts the classes of images by a published or our own checkpoint.
+
+  rigl-predict --task=imagenet --resnet_depth=50 --first_layer_sparsity=-1 \
+    --checkpoint=path/to/model.ckpt-3200000 --images=images.npz \
+    --output=predictions.npz
+
+`--images` may also be JPEG or PNG files, of which the five most probable
+classes are printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from rigl.predict import images, predictions
+from rigl.predict.tasks import TASKS
+from rigl.predict.weights import load_weights
+from rigl.training import command_line
+from rigl.training.settings import DEFINERS, define_gin_flags, parse_gin
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Defines the flags; `run` does it, so that an import does not."""
+  flags.DEFINE_string("task", None, f"One of {[*TASKS]}.")
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Prefix of a checkpoint, such as DIR/model.ckpt-3200000: a published one "
+    "or one of ours.",
+  )
+  flags.DEFINE_list(
+    "images",
+    [],
+    "An .npz file with the key `images` (imagenet: uint8 [N, height, width, "
+    "3]; cifar10: uint8 [N, 32, 32, 3]; mnist: uint8 or float in [0, 1] [N, "
+    "784]), or JPEG and PNG files, separated by commas; patterns as *.png are "
+    "understood.",
+  )
+  flags.DEFINE_string(
+    "output",
+    None,
+    "File to write, .npz with the keys logits, classes and probabilities; one "
+    "that exists is replaced. May be left out for JPEG and PNG files.",
+  )
+  for name, (kind, text) in _model_flags().items():
+    DEFINERS[kind](name, None, text)
+  define_gin_flags()
+
+
+def _model_flags() -> dict[str, tuple[type, str]]:
+  """Type and help of the flags that are given to models, by name."""
+  found: dict[str, tuple[type, str]] = {}
+  for task_name, task in TASKS.items():
+    fields: Any = dataclasses.fields(task.settings)  # type: ignore[arg-type]
+    for field in fields:
+      if field.name in task.flags:
+        kind, before = found.get(field.name, (type(field.default), ""))
+        text = f"{task_name}: {field.metadata['help']}"
+        if field.metadata["choices"]:
+          text += f" One of {', '.join(field.metadata['choices'])}."
+        text = f"{before} {text} (default: {field.default!r})".strip()
+        found[field.name] = (kind, text)
+  return found
+
+
+def predict_files(values: Any) -> str:
+  """Predicts what the flags ask for, and writes the output file if given.
+
+  Args:
+    values: an object with the flags as attributes; None is not given.
+
+  Returns:
+    What to print: a line for each JPEG or PNG file.
+
+  Raises:
+    ValueError: if a flag, an image or the checkpoint is not as it should be.
+  """
+  if values.task not in TASKS:
+    raise ValueError(f"`task` must be one of {[*TASKS]}, got {values.task!r}.")
+  for name in ("checkpoint", "images"):
+    if not getattr(values, name):
+      raise ValueError(f"`{name}` must be given, got none.")
+  task, paths = TASKS[values.task], _paths(values.images)
+  arrays = [path for path in paths if path.suffix == ".npz"]
+  if arrays and len(paths) > 1:
+    raise ValueError(
+      f"`images` must be one .npz file or other files, got {values.images}."
+    )
+  output = pathlib.Path(values.output) if values.output else None
+  if output is not None:
+    predictions.check_output(output, paths)
+  elif arrays:
+    raise ValueError("`output` must be given for an .npz file, got none.")
+  parse_gin(values.gin_config, values.gin_bindings)
+  given = {name: getattr(values, name) for name in _model_flags()}
+  network = task.network({k: v for k, v in given.items() if v is not None})
+  if arrays:
+    batch = images.load_array(paths[0], task)
+  else:
+    batch = images.load_files(paths, task)
+  load_weights(network, values.checkpoint)
+  found = predictions.predict(network, batch)
+  if output is not None:
+    predictions.save(found, output)
+  if arrays:
+    return ""
+  return predictions.top_classes(found, [str(path) for path in paths])
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Predicts what the flags ask for."""
+  del arguments
+  with command_line.one_line_errors():
+    text = predict_files(FLAGS)
+  if text:
+    print(text)
+
+
+def _paths(names: Sequence[str]) -> list[pathlib.Path]:
+  """The files of names and patterns; a name of no file stays."""
+  return [
+    pathlib.Path(path)
+    for name in names
+    for path in (sorted(glob.glob(name)) or [name])
+  ]
+
+
+def run() -> None:
+  """The command `rigl-predict`."""
+  command_line.run(main, define_flags)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,141 @@
+"""Reads images to predict: an .npz file of a batch, or JPEG and PNG files."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.imagenet_resnet import preprocessing
+from rigl.predict.tasks import Task
+
+Tensor = Any
+
+KEY = "images"
+
+# What NumPy raises for files that are cut off, changed or of another kind.
+_BROKEN = (
+  zipfile.BadZipFile,
+  zlib.error,
+  AttributeError,
+  EOFError,
+  TypeError,
+  ValueError,
+)
+
+
+def load_array(path: pathlib.Path, task: Task) -> np.ndarray:
+  """Reads the images of an .npz file.
+
+  Args:
+    path: the file, which has the key `images`.
+    task: says what shape and type they have.
+
+  Raises:
+    ValueError: if the file or the images are not as described.
+  """
+  if not path.is_file():
+    raise ValueError(f"`images` must be an existing file, got {str(path)!r}.")
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      keys = file.files
+      images = file[KEY] if KEY in keys else None
+  except _BROKEN as error:
+    raise ValueError(
+      f"`images` must be a whole .npz file, got {str(path)!r}: {error}"
+    ) from error
+  if images is None:
+    raise ValueError(
+      f"`images` must be a file with the key {KEY!r}, got {str(path)!r} with "
+      f"{keys}."
+    )
+  _check(images, task)
+  return images
+
+
+def load_files(paths: Sequence[pathlib.Path], task: Task) -> np.ndarray:
+  """Reads JPEG and PNG files, and brings them to the size of the task.
+
+  Of ImageNet's images the central crop is taken, as in evaluations; of others
+  the central square, scaled to the size of the task.
+
+  Args:
+    paths: the files, at least one.
+    task: says what size and how many colours images have.
+
+  Returns:
+    A batch of images in the order of the files.
+
+  Raises:
+    ValueError: naming the first file that is missing or no image.
+  """
+  return np.stack([_load_file(path, task) for path in paths])
+
+
+def _check(images: np.ndarray, task: Task) -> None:
+  expected = ("N", *(size or "any" for size in task.image_shape))
+  fits = images.ndim == len(expected) and all(
+    size is None or size == found
+    for size, found in zip(task.image_shape, images.shape[1:], strict=False)
+  )
+  if not fits or images.size == 0:
+    raise ValueError(
+      f"`images` must have the shape [{', '.join(map(str, expected))}] with at "
+      f"least one image, got {list(images.shape)}."
+    )
+  if images.dtype == np.uint8:
+    return
+  kinds = "uint8"
+  if task.floats:
+    kinds += " or float numbers in [0, 1]"
+    if np.issubdtype(images.dtype, np.floating):
+      low, high = images.min(), images.max()  # NaN if there is one.
+      if low >= 0 and high <= 1:
+        return
+      raise ValueError(f"`images` must be {kinds}, got {low:g} to {high:g}.")
+  raise ValueError(f"`images` must be {kinds}, got {images.dtype}.")
+
+
+def _load_file(path: pathlib.Path, task: Task) -> np.ndarray:
+  if not path.is_file():
+    raise ValueError(f"`images` must be existing files, got {str(path)!r}.")
+  content = path.read_bytes()
+  try:
+    return _decode(content, task.image_shape).numpy()
+  except tf.errors.InvalidArgumentError as error:
+    reason = error.message.split("\n")[0]
+    raise ValueError(
+      "`images` must be an .npz file or JPEG and PNG files, got "
+      f"{str(path)!r}: {reason}"
+    ) from error
+
+
+def _decode(content: bytes, shape: tuple[int | None, ...]) -> Tensor:
+  if shape[0] is None:
+    if tf.io.is_jpeg(content):
+      return preprocessing.evaluation_image(content)
+    return preprocessing.central_image(_pixels(content, 3))
+  if len(shape) == 3:
+    return _scaled(_pixels(content, 3), int(shape[0]))
+  side = round(shape[0] ** 0.5)
+  return tf.reshape(_scaled(_pixels(content, 1), side), shape)
+
+
+def _pixels(content: bytes, channels: int) -> Tensor:
+  return tf.io.decode_image(content, channels, expand_animations=False)
+
+
+def _scaled(image: Tensor, size: int) -> Tensor:
+  """The central square in this size, uint8."""
+  height, width, _ = image.shape
+  side = min(height, width)
+  top, left = (height - side) // 2, (width - side) // 2
+  square = image[top : top + side, left : left + side]
+  if side != size:
+    square = tf.round(tf.image.resize(square, [size, size], "area"))
+  return tf.cast(square, tf.uint8)

@@ -1,0 +1,93 @@
+"""Runs a network over images, and writes or prints what it says."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.predict.tasks import Network
+from rigl.training import files
+
+_BATCH = 32
+_TOP = 5
+
+
+class Predictions(NamedTuple):
+  """What a network says about N images.
+
+  Attributes:
+    logits: float32 [N, classes].
+    classes: int64 [N], the class with the largest logit.
+    probabilities: float32 [N, classes], softmax of the logits.
+  """
+
+  logits: np.ndarray
+  classes: np.ndarray
+  probabilities: np.ndarray
+
+
+def predict(network: Network, images: np.ndarray) -> Predictions:
+  """Predicts the classes of images.
+
+  Args:
+    network: the network with its weights.
+    images: a batch of images as they are stored.
+  """
+  function = tf.function(network.logits, jit_compile=network.jit_compile)
+  batches = [
+    function(tf.constant(images[start : start + _BATCH]))
+    for start in range(0, len(images), _BATCH)
+  ]
+  logits = tf.concat(batches, 0)
+  return Predictions(
+    logits.numpy(), tf.argmax(logits, 1).numpy(), tf.nn.softmax(logits).numpy()
+  )
+
+
+def check_output(path: pathlib.Path, inputs: Sequence[pathlib.Path]) -> None:
+  """Checks that a file can be written, before any work is done.
+
+  Args:
+    path: the file; one that exists will be replaced.
+    inputs: files that must not be.
+
+  Raises:
+    ValueError: if it is no .npz file in a folder that can be written to, or
+      one of the inputs.
+  """
+  if path.suffix != ".npz" or path.is_dir():
+    raise ValueError(f"`output` must be an .npz file, got {str(path)!r}.")
+  if not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
+    raise ValueError(
+      f"`output` must be in a folder that can be written to, got {str(path)!r}."
+    )
+  if path.resolve() in [other.resolve() for other in inputs]:
+    raise ValueError(
+      f"`output` must not be the file with the images, got {str(path)!r}."
+    )
+
+
+def save(predictions: Predictions, path: pathlib.Path) -> None:
+  """Writes an .npz file whole or not at all; one that exists is replaced."""
+  with files.replacing(path) as temporary, temporary.open("wb") as file:
+    np.savez(file, **predictions._asdict())
+
+
+def top_classes(predictions: Predictions, names: Sequence[str]) -> str:
+  """A line for each image with its most probable classes, at most 5.
+
+  Args:
+    predictions: those of the images.
+    names: what the images are called.
+  """
+  lines = []
+  for name, row in zip(names, predictions.probabilities, strict=True):
+    best = np.argsort(-row, kind="stable")[:_TOP]
+    found = "  ".join(f"{k} {100 * row[k]:.2f}%" for k in best)
+    lines.append(f"{name}: {found}")
+  return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""The networks that predict, one for each task, and the flags they have.
+
+A network takes images as they are stored: normalising them is part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.cifar_resnet import augment
+from rigl.cifar_resnet.data_helper import IMAGE_SHAPE
+from rigl.cifar_resnet.settings import CifarSettings
+from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.imagenet_resnet.preprocessing import normalise
+from rigl.mnist.input_mask import used_pixels
+from rigl.mnist.mnist_model import MnistFc
+from rigl.mnist.settings import MnistSettings
+
+Tensor = Any
+Variable = Any
+
+_PIXELS = 28 * 28
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A network with initial weights.
+
+  Attributes:
+    logits: maps a batch of images as they are stored to float32 logits.
+    variables: its variables by their names in checkpoints.
+    kernels: the kernels that have a mask by the names of their layers; empty
+      if a checkpoint may be without masks.
+    jit_compile: whether only XLA can compile it for a CPU.
+  """
+
+  logits: Callable[[Tensor], Tensor]
+  variables: Mapping[str, Variable]
+  kernels: Mapping[str, Variable]
+  jit_compile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A data set that there are networks for.
+
+  Attributes:
+    settings: dataclass of the flags of its training script.
+    flags: those of them that decide what the network is.
+    make: makes the network of the settings.
+    image_shape: shape of an image; None for sizes of any value.
+    floats: whether images may also be float numbers in [0, 1].
+  """
+
+  settings: Callable[..., Any]
+  flags: tuple[str, ...]
+  make: Callable[[Any], Network]
+  image_shape: tuple[int | None, ...]
+  floats: bool = False
+
+  def network(self, values: Mapping[str, Any]) -> Network:
+    """Makes the network that flags ask for.
+
+    Args:
+      values: values of flags by name; the others have their defaults.
+
+    Raises:
+      ValueError: if a flag is not one of the task or out of its range.
+    """
+    unknown = [name for name in values if name not in self.flags]
+    if unknown:
+      raise ValueError(
+        f"`{unknown[0]}` is not for this `task`, whose model has the flags "
+        f"{[*self.flags]}; got {values[unknown[0]]!r}."
+      )
+    return self.make(self.settings(**values))
+
+
+def _imagenet(flags: ModelFlags) -> Network:
+  model = flags.create()
+  dense = flags.training_method == "baseline"
+  return Network(
+    lambda images: model(normalise(images)),
+    model.named_variables,
+    {} if dense else model.kernels,
+    flags.data_format == "channels_first",
+  )
+
+
+def _cifar10(flags: CifarSettings) -> Network:
+  model = flags.create_model()
+  return Network(
+    lambda images: model(augment.standardize(images)),
+    _by_name(model),
+    model.kernels,
+  )
+
+
+def _mnist(flags: MnistSettings) -> Network:
+  used = used_pixels(flags.input_mask_path, _PIXELS)
+  dense = flags.training_method == "baseline"
+  model = MnistFc(len(used), flags.seed, not dense)
+
+  def logits(pixels: Tensor) -> Tensor:
+    scale = 255.0 if pixels.dtype == tf.uint8 else 1.0
+    pixels = tf.gather(tf.cast(pixels, tf.float32) / scale, used, axis=1)
+    return model(pixels)
+
+  return Network(logits, _by_name(model), {} if dense else model.kernels)
+
+
+def _by_name(model: tf.Module) -> dict[str, Variable]:
+  return {v.name.split(":")[0]: v for v in model.variables}
+
+
+TASKS = {
+  "imagenet": Task(
+    ModelFlags,
+    tuple(field.name for field in dataclasses.fields(ModelFlags)),
+    _imagenet,
+    (None, None, 3),
+  ),
+  "cifar10": Task(
+    CifarSettings,
+    (
+      "resnet_depth",
+      "resnet_width",
+      "num_classes",
+      "prune_first_layer",
+      "prune_last_layer",
+      "training_method",
+    ),
+    _cifar10,
+    IMAGE_SHAPE,
+  ),
+  "mnist": Task(
+    MnistSettings,
+    ("training_method", "input_mask_path"),
+    _mnist,
+    (_PIXELS,),
+    floats=True,
+  ),
+}

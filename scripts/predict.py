@@ -1,0 +1,13 @@
+"""Predicts the classes of images by a checkpoint.
+
+For example, and see `--help`:
+
+  python scripts/predict.py --task=cifar10 --resnet_depth=22 --resnet_width=2 \
+    --training_method=rigl --checkpoint=DIR/model.ckpt-97656 \
+    --images=images.npz --output=predictions.npz
+"""
+
+from rigl.predict import command
+
+if __name__ == "__main__":
+  command.run()
