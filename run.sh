@@ -49,7 +49,7 @@ fi
 export PATH="$env_dir/bin:$PATH" VIRTUAL_ENV="$env_dir"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 if [ $# -eq 0 ]; then
-  exec python -m pytest -q -m "not slow"
+  exec python -m pytest -q -n 2 --dist loadfile -m "not slow"
 fi
 cd "$call_dir"
 exec "$@"
