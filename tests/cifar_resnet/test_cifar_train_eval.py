@@ -322,7 +322,7 @@ def test_killed_run_ends_with_the_same_bits_and_metrics(
   shell.train(tmp_path / "whole", *arguments)
   # After the step past the checkpoint at step 4.
   with monkeypatch.context() as patch:
-    kill_after(patch, "_train", {"rigl": 4}.get(method, 5))
+    kill_after(patch, "_train", {"rigl": 4, "snip": 3}.get(method, 5))
     with pytest.raises(Killed):
       shell.train(tmp_path / "killed", *arguments)
   out = shell.train(tmp_path / "killed", *arguments)

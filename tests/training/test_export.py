@@ -100,8 +100,9 @@ def assert_same_training(ours, usual, atol, slot_atol):
   rows, expected = metrics(ours), metrics(usual)
   assert len(rows) == len(expected)
   for row, other in zip(rows, expected, strict=True):
-    assert row.keys() == other.keys()
-    for name in row.keys() - {"steps_per_second"}:
+    # How fast it went elsewhere is not known here.
+    assert row.keys() ^ other.keys() == {"steps_per_second"}
+    for name in row.keys() & other.keys():
       if row[name] == "" or other[name] == "":
         assert row[name] == other[name]
         continue
