@@ -32,6 +32,7 @@ def active(tensors):
   }
 
 
+@pytest.mark.slow
 def test_train_and_eval_reports_saves_and_says_the_result(shell, tmp_path):
   out = shell.train(tmp_path, "--mode=train_and_eval", "--training_method=rigl")
   path = tmp_path / "rigl" / "0.9" / "0" / "1000" / "3"

@@ -253,6 +253,7 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
   sparse_methods.assert_close(whole.state(), run.state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "inner"),
   [
