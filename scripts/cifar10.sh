@@ -10,8 +10,8 @@
 #   OUT          directory of the runs, their logs and table.md
 #                (rigl_runs/cifar10_table)
 #   EXTRA_FLAGS  further flags of the training script, for every run
-# A run takes 14 hours on two CPU cores: train on a GPU, by this script where
-# TensorFlow sees one, else by scripts/train_on_gpu.py.
+# Train on a GPU: by this script where TensorFlow sees one, else by
+# scripts/train_on_gpu.py.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -31,8 +31,12 @@ def environment(tmp_path):
 
 
 def run_mnist(environment, tmp_path, **variables):
+  return run_script("mnist.sh", environment, tmp_path, **variables)
+
+
+def run_script(name, environment, tmp_path, **variables):
   return subprocess.run(
-    ["bash", str(ROOT / "scripts" / "mnist.sh")],
+    ["bash", str(ROOT / "scripts" / name)],
     env={**environment, **variables},
     cwd=tmp_path,
     stdin=subprocess.DEVNULL,
@@ -93,6 +97,30 @@ def test_mnist_refuses_an_unknown_method(environment, tmp_path):
   assert result.returncode == 2
   assert "configs/mnist/rigle.gin" in result.stderr
   assert not (tmp_path / "rigl_runs").exists()
+
+
+@pytest.mark.slow
+def test_cifar10_trains_and_prints_a_table(environment, tmp_path):
+  result = run_script(
+    "cifar10.sh",
+    environment,
+    tmp_path,
+    METHODS="rigl_erk_0.9",
+    SEEDS="3",
+    OUT="runs",
+    EXTRA_FLAGS="--use_synthetic_data --resnet_depth=10 --resnet_width=1 "
+    "--batch_size=16 --max_steps=2",
+  )
+  assert result.returncode == 0, result.stdout + result.stderr
+  ((method, sparsity, length, seeds, *_),) = table_rows(result.stdout)[2:]
+  assert (method, length, seeds) == ("rigl", "2 steps", "1")
+  assert float(sparsity) == pytest.approx(0.9, abs=1e-3)
+
+
+def test_cifar10_refuses_an_unknown_row(environment, tmp_path):
+  result = run_script("cifar10.sh", environment, tmp_path, METHODS="rigl_0.9")
+  assert result.returncode == 2
+  assert "configs/cifar10/rigl_0.9.gin" in result.stderr
 
 
 def make_run(directory, method, seed, accuracy, sparsity=0.9, epochs=5):
