@@ -129,7 +129,9 @@ class ExportedRun:
     count = sum(call[0] != "save" for call in done)
     results = self._folder / _RESULTS
     lines = results.read_text().splitlines(True) if results.exists() else []
-    results.write_text("".join(lines[:count]))
+    temporary = self._folder / (_RESULTS + ".tmp")
+    temporary.write_text("".join(lines[:count]))
+    os.replace(temporary, results)  # A kill loses nothing.
 
   def _load_programs(self) -> None:
     with np.load(self._folder / "constants.npz") as constants:
