@@ -187,4 +187,4 @@ def _inner_optimizer(
 def _picture(mask: np.ndarray) -> np.ndarray:
   """A mask as an image, uint8 [1, inputs, outputs, 1]."""
   flat = mask.reshape(-1, mask.shape[-1])
-  return np.uint8(255 * flat)[None, :, :, None]
+  return (255 * flat).astype(np.uint8)[None, :, :, None]

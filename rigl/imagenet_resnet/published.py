@@ -58,8 +58,8 @@ def adapted(
         found[f"{weights}/dense"] = tensors[weights]  # DNW keeps them.
   step = int(tensors.get("global_step", 0))
   updates = _num_updates(tensors, optimizer)
-  found[ITERATION] = np.int64(step + updates)
-  found["data_position"] = np.int64([step / steps_per_epoch, 0])
+  found[ITERATION] = np.array(step + updates, np.int64)
+  found["data_position"] = np.array([step // steps_per_epoch, 0], np.int64)
   return found
 
 

@@ -102,6 +102,14 @@ class BasePrograms(abc.ABC):
   def evaluate(self) -> dict[str, float]:
     """The means of the metrics over all test examples."""
 
+  def exportable(self) -> dict[str, tuple[Program, dict[str, Tensor]]]:
+    """The programs by kind, each with arguments to compile it for.
+
+    Raises:
+      ValueError: if they read a stream, which cannot be exported.
+    """
+    raise ValueError("Programs that read a stream cannot be exported.")
+
   def inspect(self) -> dict[str, float]:
     """What the state of the training says without data.
 
