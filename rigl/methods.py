@@ -5,7 +5,7 @@ What the methods do is said by `rigl.sparse_optimizers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -59,6 +59,7 @@ class MethodSettings:
     pruning_frequency: see there.
     typed: names of the flags that the user typed, which win over gin; also
       the names above that typed flags of other names decide.
+    erk_power_scale: exponent scale of `erdos_renyi_kernel`.
   """
 
   training_method: str
@@ -79,6 +80,7 @@ class MethodSettings:
   prune_end_step: int
   pruning_frequency: int
   typed: frozenset[str] = field(default_factory=frozenset)
+  erk_power_scale: float = 1.0
 
 
 def method_settings(
@@ -126,6 +128,7 @@ def create_optimizer(
   kernels: Mapping[str, Variable],
   settings: MethodSettings,
   masks: Mapping[str, np.ndarray] | None = None,
+  decays: Callable[[Variable], bool] | None = None,
 ) -> sparse_optimizers.SparseOptimizer:
   """Makes the optimizer of a method, with its masks.
 
@@ -135,6 +138,8 @@ def create_optimizer(
     settings: the flags.
     masks: initial masks by layer name, for methods that start sparse. None:
       random ones.
+    decays: says which variables have weight decay. None: all of rank 2 and
+      more.
 
   Returns:
     The optimizer; the pruned weights of the kernels are zero.
@@ -153,13 +158,17 @@ def create_optimizer(
       f"{['scratch', *_DYNAMIC]} do."
     )
   common = dict(
-    optimizer=inner, weight_decay=settings.weight_decay, seed=settings.seed
+    optimizer=inner,
+    weight_decay=settings.weight_decay,
+    decays=decays,
+    seed=settings.seed,
   )
   if method == "baseline":
     return _call(sparse_optimizers.SparseFixedMaskOptimizer, settings, **common)
   target = dict(
     mask_init_method=settings.mask_init_method,
     custom_sparsity_map=settings.custom_sparsity_map,
+    erk_power_scale=settings.erk_power_scale,
   )
   if method in _ONE_SHOT:
     optimizer = _call(
@@ -176,7 +185,14 @@ def create_optimizer(
   else:
     optimizer = _create_masked(method, settings, **common)
     if masks is None:
-      initial_masks(optimizer, kernels, settings)
+      _call(
+        initial_masks,
+        settings,
+        optimizer=optimizer,
+        kernels=kernels,
+        settings=settings,
+        erk_power_scale=settings.erk_power_scale,
+      )
     else:
       optimizer.create_masks(kernels, masks)
   return optimizer
@@ -217,8 +233,8 @@ def _create_masked(method: str, settings: MethodSettings, **common: Any) -> Any:
   )
 
 
-def _call(function: Any, settings: MethodSettings, **arguments: Any) -> Any:
-  return configured(function, settings.typed, _FLAG_NAMES, **arguments)
+def _call(function: Any, method: MethodSettings, /, **arguments: Any) -> Any:
+  return configured(function, method.typed, _FLAG_NAMES, **arguments)
 
 
 @gin.configurable(module="rigl", denylist=["optimizer", "kernels", "settings"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
+from collections.abc import Callable
 
-from rigl.training import checkpoints
+from rigl.training import checkpoints, files
 from rigl.training.metrics import MetricsWriter
 from rigl.training.run import Run
 
@@ -24,30 +26,51 @@ def evaluate_checkpoints(run: Run, wait: float = _WAIT_SECONDS) -> None:
   Raises:
     ValueError: if a checkpoint does not fit.
   """
-  place = run.directory.path / "evaluations"
+
+  def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
+    run.loop.load(prefix)
+    step = int(run.global_step.numpy())
+    return {"iteration": run.loop.iteration, "step": step}, run.test_metrics()
+
+  evaluate_as_written(run.directory.path, run.total, evaluate, wait)
+
+
+def evaluate_as_written(
+  directory: files.Path,
+  total: int,
+  evaluate: Callable[[str], tuple[dict[str, int], dict[str, float]]],
+  wait: float = _WAIT_SECONDS,
+) -> None:
+  """Calls something on every checkpoint up to that with the last number.
+
+  Args:
+    directory: that of the checkpoints; it may not exist yet. What was found
+      is written below it.
+    total: number of the last checkpoint.
+    evaluate: gets the prefix of a checkpoint, returns columns that say where
+      in the run it is, `iteration` and `step`, and the metrics. It raises
+      FileNotFoundError if the checkpoint was forgotten meanwhile.
+    wait: seconds between looks for new checkpoints.
+  """
+  directory = pathlib.Path(directory)
+  place = directory / "evaluations"
   place.mkdir(parents=True, exist_ok=True)
   writer = MetricsWriter(place)
-  print(f"Evaluates the checkpoints of {run.directory.path}.", flush=True)
+  print(f"Evaluates the checkpoints of {directory}.", flush=True)
   last = -1
-  while last < run.total:
-    numbers = [
-      n for n in checkpoints.list_numbers(run.directory.path) if n > last
-    ]
+  while last < total:
+    numbers = [n for n in checkpoints.list_numbers(directory) if n > last]
     if not numbers:
       time.sleep(wait)
       continue
     last = numbers[0]
     try:
-      run.loop.load(str(run.directory.path / f"model.ckpt-{last}"))
+      position, test = evaluate(str(directory / f"model.ckpt-{last}"))
     except FileNotFoundError:
       continue  # It was forgotten meanwhile.
-    test = run.test_metrics()
-    step = int(run.global_step.numpy())
-    writer.write(
-      step, {"iteration": run.loop.iteration, "step": step}, {}, test
-    )
+    writer.write(position["step"], position, {}, test)
     found = ", ".join(
       f"{name} {test[name]:.4f}" for name in ("loss", "accuracy")
     )
-    print(f"step {step}: test {found}", flush=True)
+    print(f"step {position['step']}: test {found}", flush=True)
   writer.close()

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.training import exported_run, files, orders, plan
-from rigl.training.programs import Program
+from rigl.training.base_programs import Program
 from rigl.training.run import Run
 
 Tensor = Any

@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
-from rigl.training.programs import Programs
+from rigl.training.base_programs import BasePrograms
 from rigl.training.progress import Progress
 
 Variable = Any
 
-_ITERATION = "iteration"
+ITERATION = "iteration"  # Its name in checkpoints.
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ class Loop:
     evaluate_every: how far reports are apart that evaluate, as the one at the
       end does. None: all do; 0: none.
     by_steps: what positions count.
+    adapt: makes what this loop needs of the tensors of a checkpoint that
+      another program may have written. None: they are taken as they are.
 
   Attributes:
     iteration: number of iterations so far.
@@ -107,7 +109,7 @@ class Loop:
 
   def __init__(
     self,
-    programs: Programs,
+    programs: BasePrograms,
     optimizer: SparseOptimizer,
     global_step: Variable,
     variables: dict[str, Variable],
@@ -115,7 +117,9 @@ class Loop:
     on_report: Callable[[Report], None],
     evaluate_every: int | None = None,
     by_steps: bool = False,
+    adapt: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
   ) -> None:
+    self._adapt = adapt or (lambda tensors: tensors)
     self._programs, self._optimizer = programs, optimizer
     self._global_step = global_step
     self._variables = {
@@ -186,7 +190,7 @@ class Loop:
       name: tf.cast(v, tf.float32) if name.endswith("/mask") else v
       for name, v in self._variables.items()
     }
-    tensors[_ITERATION] = np.int64(self.iteration)
+    tensors[ITERATION] = np.int64(self.iteration)
     return checkpoints.save(directory, self.position, tensors, keep)
 
   def restore(self, directory: files.Path) -> bool:
@@ -222,13 +226,14 @@ class Loop:
     self._restore(tensors, prefix)
 
   def _restore(self, tensors: dict[str, Any], place: files.Path) -> None:
-    if _ITERATION not in tensors:
+    tensors = self._adapt(tensors)
+    if ITERATION not in tensors:
       raise ValueError(
-        f"`{place}` holds a checkpoint that is not of this loop: {_ITERATION} "
+        f"`{place}` holds a checkpoint that is not of this loop: {ITERATION} "
         "is missing."
       )
     checkpoints.restore(tensors, self._variables)
-    self.iteration = int(tensors[_ITERATION])
+    self.iteration = int(tensors[ITERATION])
 
   def run(self, total: int, progress: Progress) -> None:
     """Trains up to a position."""

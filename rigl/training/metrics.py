@@ -70,6 +70,18 @@ class MetricsWriter:
       self._write_scalars(kind, tuple(values), np.int64(step), numbers)
       self._writers[kind].flush()
 
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Shows images of the training to TensorBoard.
+
+    Args:
+      step: the step that they are shown at.
+      images: uint8 [1, height, width, 1] by name.
+    """
+    with self._writers["train"].as_default(step=step):
+      for name, image in images.items():
+        tf.summary.image(name, image)
+    self._writers["train"].flush()
+
   def close(self) -> None:
     """Closes the files."""
     for writer in self._writers.values():

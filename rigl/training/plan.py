@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rigl.training import checkpoints
-from rigl.training.programs import state_metrics
+from rigl.training.base_programs import state_metrics
 from rigl.training.progress import Progress
 from rigl.training.run import Run
 

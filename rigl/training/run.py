@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from rigl import sparse_utils
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.base_programs import BasePrograms, Task
 from rigl.training.loop import Loop, Report
 from rigl.training.metrics import MetricsWriter
-from rigl.training.programs import Programs, Task
+from rigl.training.programs import Programs
 from rigl.training.progress import Progress
 from rigl.training.run_directory import RunDirectory
-from rigl.training.sources import ArraySource
 
 Variable = Any
 
@@ -32,7 +32,7 @@ class Run:
     variables: all variables of the model, of which a checkpoint consists
       together with those of the optimizer.
     optimizer: the sparse optimizer, with its masks.
-    sources: training and test examples.
+    sources: training and test examples, as `_make_programs` takes them.
     global_step: int64 variable that gradient steps advance.
     learning_rate: has `at(step)`, the learning rate.
     directory: where everything is written.
@@ -50,7 +50,7 @@ class Run:
     task: Task,
     variables: tuple[Variable, ...],
     optimizer: SparseOptimizer,
-    sources: tuple[ArraySource, ArraySource],
+    sources: tuple[Any, Any],
     global_step: Variable,
     learning_rate: Any,
     directory: RunDirectory,
@@ -68,12 +68,25 @@ class Run:
     self.directory, self.total = directory, total
     self.save_every, self._keep = save_every, keep
     self.variables = {v.name.split(":")[0]: v for v in variables}
-    self.programs = Programs(
-      task, optimizer, *sources, global_step, jit_compile=jit_compile
-    )
+    self.programs = self._make_programs(jit_compile)
     self._rhythm = (report_every, evaluate_every, by_steps)
     self._report_also = save_every
     self.loop = self.make_loop(self.programs, self._report)
+
+  def _make_programs(self, jit_compile: bool) -> BasePrograms:
+    """Hook: makes the programs, of examples in memory."""
+    return Programs(
+      self.task,
+      self.optimizer,
+      self.train_source,
+      self.test_source,
+      self.global_step,
+      jit_compile=jit_compile,
+    )
+
+  def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Hook: see `Loop`."""
+    return tensors
 
   def make_loop(
     self, programs: Any, on_report: Callable[[Report], None]
@@ -94,6 +107,7 @@ class Run:
       on_report,
       evaluate_every,
       by_steps,
+      self._adapt,
     )
     # A checkpoint does not hold what is added up for the next report.
     loop.report_also(self._report_also)

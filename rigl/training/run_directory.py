@@ -34,9 +34,10 @@ class RunDirectory:
   Args:
     path: the directory; it is made if it does not exist.
     identity: what defines the run, see `settings.run_identity`.
-
     only_read: whether nothing is to be written there; the directory is then
       not made, and another process may train in it.
+    adopts: whether checkpoints that lie there without `run.json` become this
+      run's.
 
   Raises:
     ValueError: if the directory holds another run, or another process is
@@ -45,11 +46,16 @@ class RunDirectory:
   """
 
   def __init__(
-    self, path: files.Path, identity: dict[str, Any], only_read: bool = False
+    self,
+    path: files.Path,
+    identity: dict[str, Any],
+    only_read: bool = False,
+    adopts: bool = False,
   ) -> None:
     self.path = pathlib.Path(path)
     self._identity = json.loads(json.dumps(identity))
     self._lock: Any = None
+    self._adopts = adopts
     self._check_owner()
     if only_read:
       return
@@ -106,7 +112,7 @@ class RunDirectory:
     if not run_file.exists():
       found = [name for name in _OTHER_FILES if (self.path / name).exists()]
       found += [path.name for path in self.path.glob("model.ckpt*")]
-      if found:
+      if found and not self._adopts:
         raise ValueError(
           f"`{self.path}` holds files that are not of this run ({found[0]}); "
           "choose another directory."

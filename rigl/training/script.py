@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rigl.training import command_line, evaluation
 from rigl.training.loop import TrainingDivergedError
 from rigl.training.run import Run
+from rigl.training.stream_sources import DataError
 
 
 def train(make_run: Callable[[], Run]) -> None:
@@ -25,11 +26,12 @@ def train(make_run: Callable[[], Run]) -> None:
   if result is None:
     try:
       result = run.train_to_end()
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, DataError) as error:
       command_line.fail(str(error))
   else:
     print(f"The run in {where} is finished.")
-  print(f"Test accuracy: {result['test_accuracy']:.4f}")
+  if "test_accuracy" in result:
+    print(f"Test accuracy: {result['test_accuracy']:.4f}")
 
 
 def evaluate(make_run: Callable[[], Run]) -> None:

@@ -1,0 +1,182 @@
+"""Evaluates checkpoints of ImageNet networks, the published ones and ours."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rigl import sparse_utils
+from rigl.imagenet_resnet import imagenet_run
+from rigl.imagenet_resnet.imagenet_data import ImagenetData
+from rigl.imagenet_resnet.imagenet_task import ImagenetTask
+from rigl.imagenet_resnet.make_model import make_model
+from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.training import checkpoints, evaluation, warm_start
+from rigl.training.stream_programs import StreamEvaluation
+
+_MASK = "/mask"
+
+
+class Found(NamedTuple):
+  """What a checkpoint turned out to be.
+
+  Attributes:
+    step: its gradient steps.
+    metrics: means over the images.
+    sparsities: share of zeros by layer; empty without masks.
+    sparsity: share of zeros of all masks.
+  """
+
+  step: int
+  metrics: dict[str, float]
+  sparsities: dict[str, float]
+  sparsity: float
+
+
+class Evaluator:
+  """A network whose weights come from checkpoints.
+
+  Args:
+    flags: the settings.
+    typed: names of the flags that the user typed.
+
+  Raises:
+    ValueError: if a setting or the data is not as it should be.
+    OSError: if data cannot be read.
+  """
+
+  def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
+    self.flags = flags
+    data = ImagenetData(flags)
+    data.evaluation_batches()  # To hear now if there are none.
+    self.model = make_model(flags, typed, evaluates=True)
+    task = ImagenetTask(
+      self.model, flags.label_smoothing, flags.use_batch_statistics
+    )
+    self._evaluate = StreamEvaluation(
+      task,
+      data.evaluation_batches,
+      imagenet_run.use_jit(flags.jit_compile),
+      imagenet_run.kept_variables(flags, self.model),
+      data.explain_evaluation,
+    )
+
+  def evaluate(self, prefix: str) -> Found:
+    """Evaluates a checkpoint.
+
+    Args:
+      prefix: such as `DIR/model.ckpt-32000`.
+
+    Raises:
+      ValueError: if it does not exist, is damaged or does not fit.
+    """
+    tensors = checkpoints.load(prefix)
+    masks = self._masks(tensors, prefix)
+    self._restore(warm_start.effective_weights(tensors), prefix)
+    metrics = self._evaluate()
+    penalty = self._regularization_loss()
+    metrics["cross_entropy"] = metrics["loss"]
+    metrics["regularization_loss"] = penalty
+    metrics["loss"] += penalty
+    return Found(
+      int(tensors.get("global_step", 0)),
+      metrics,
+      {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
+      sparse_utils.calculate_sparsity(list(masks.values())) if masks else 0.0,
+    )
+
+  def _restore(self, tensors: dict[str, Any], prefix: str) -> None:
+    try:
+      checkpoints.restore(tensors, self.model.named_variables)
+    except ValueError as error:
+      raise ValueError(f"`{prefix}`: {error}") from error
+
+  def _masks(
+    self, tensors: dict[str, np.ndarray], prefix: str
+  ) -> dict[str, np.ndarray]:
+    """The masks of the sparse kernels; a dense network may have none."""
+    kernels = self.model.kernels
+    names = {name: name + _MASK for name in kernels}
+    if self.flags.training_method == "baseline" and not any(
+      name in tensors for name in names.values()
+    ):
+      return {}
+    problems = []
+    for layer, name in names.items():
+      shape = tuple(kernels[layer].shape)
+      if name not in tensors:
+        problems.append(f"{name} {shape} is missing")
+      elif tensors[name].shape != shape:
+        problems.append(f"{name} is {tensors[name].shape}, not {shape}")
+    if problems:
+      raise ValueError(
+        f"`{prefix}`: The checkpoint does not fit: {'; '.join(problems[:3])}."
+      )
+    return {layer: tensors[name] != 0 for layer, name in names.items()}
+
+  def _regularization_loss(self) -> float:
+    squares = [
+      float(np.sum(np.square(variable.numpy(), dtype=np.float64)))
+      for variable in self.model.decayed_variables
+    ]
+    return self.flags.weight_decay * sum(squares) / 2
+
+
+def evaluate_once(flags: ImagenetSettings, typed: frozenset[str]) -> Found:
+  """Evaluates one checkpoint and prints what was found.
+
+  Raises:
+    ValueError: if there is no checkpoint, or it does not fit.
+    OSError: if data cannot be read.
+  """
+  prefix = _prefix(flags)
+  found = Evaluator(flags, typed).evaluate(prefix)
+  for name, sparsity in found.sparsities.items():
+    print(f"{name}: sparsity {sparsity:.4f}")
+  print(f"Total sparsity: {found.sparsity:.4f}")
+  metrics = found.metrics
+  print(
+    f"{prefix}, step {found.step}: loss {metrics['loss']:.4f} (cross-entropy "
+    f"{metrics['cross_entropy']:.4f}, regularization "
+    f"{metrics['regularization_loss']:.4f})"
+  )
+  print(
+    f"Accuracy: {metrics['accuracy']:.4f}, top-5 accuracy: "
+    f"{metrics['top_5_accuracy']:.4f}",
+    flush=True,
+  )
+  return found
+
+
+def evaluate_all(flags: ImagenetSettings, typed: frozenset[str]) -> None:
+  """Evaluates the checkpoints of a run as they are written, to the last.
+
+  Raises:
+    ValueError: if a checkpoint does not fit.
+    OSError: if data cannot be read.
+  """
+  evaluator = Evaluator(flags, typed)
+
+  def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
+    found = evaluator.evaluate(prefix)
+    metrics = {**found.metrics, "sparsity": found.sparsity}
+    return {"iteration": found.step, "step": found.step}, metrics
+
+  evaluation.evaluate_as_written(flags.directory, flags.total_steps, evaluate)
+
+
+def _prefix(flags: ImagenetSettings) -> str:
+  if flags.eval_once_ckpt_prefix:
+    return os.path.join(flags.directory, flags.eval_once_ckpt_prefix)
+  numbers = []
+  if os.path.isdir(flags.directory):
+    numbers = checkpoints.list_numbers(flags.directory)
+  if not numbers:
+    raise ValueError(
+      f"`{flags.directory}` holds no checkpoint model.ckpt-STEP; "
+      "`eval_once_ckpt_prefix` gives another name, `use_folder_stub`=false "
+      "the directory itself."
+    )
+  return os.path.join(flags.directory, f"model.ckpt-{numbers[-1]}")

@@ -1,0 +1,79 @@
+"""Classification of ImageNet images: losses and metrics of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.imagenet_resnet.image_model import ImageModel
+from rigl.imagenet_resnet.preprocessing import normalise
+
+Tensor = Any
+Variable = Any
+
+_TOP = 5
+
+
+class ImagenetTask:
+  """Cross-entropy with smoothed labels, as the published models train with.
+
+  Args:
+    model: maps normalised images to logits.
+    label_smoothing: share of the label that is spread over all classes, in
+      evaluations, too.
+    use_batch_statistics: whether evaluations run the network as training does
+      (which moves its averages).
+  """
+
+  metric_names = ("loss", "accuracy", "top_5_accuracy")
+
+  def __init__(
+    self,
+    model: ImageModel,
+    label_smoothing: float = 0.1,
+    use_batch_statistics: bool = False,
+  ) -> None:
+    self._model, self._label_smoothing = model, label_smoothing
+    self._use_batch_statistics = use_batch_statistics
+    self._variables = tuple(model.trainable_variables)
+
+  @property
+  def trainable_variables(self) -> tuple[Variable, ...]:
+    """The variables to train."""
+    return self._variables
+
+  @property
+  def eval_metric_names(self) -> tuple[str, ...]:
+    """The names of the metrics of an evaluation."""
+    return self.metric_names
+
+  def metrics(
+    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+  ) -> dict[str, Tensor]:
+    """Cross-entropy (`loss`) and hits of each image.
+
+    Args:
+      batch: `images`, [batch, height, width, 3] in [0, 255], and `labels`,
+        int32 [batch].
+      iteration: int64 scalar. None: evaluation.
+
+    Returns:
+      float32 [batch] each; in `top_5_accuracy` a hit is a label among the five
+      greatest logits.
+    """
+    training = iteration is not None or self._use_batch_statistics
+    labels = batch["labels"]
+    logits = self._model(normalise(batch["images"]), training)
+    classes = logits.shape[-1]
+    share = self._label_smoothing
+    targets = tf.one_hot(labels, classes) * (1.0 - share) + share / classes
+    loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
+    of_label = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
+    greater = tf.reduce_sum(tf.cast(logits > of_label, tf.int32), 1)
+    return {
+      "loss": loss,
+      "accuracy": tf.cast(hits, tf.float32),
+      "top_5_accuracy": tf.cast(greater < _TOP, tf.float32),
+    }

@@ -1,0 +1,57 @@
+"""Trains and evaluates sparse networks on ImageNet.
+
+  python rigl/imagenet_resnet/imagenet_train_eval.py --mode=train_and_eval \
+    --data_directory=path/to/imagenet --training_method=rigl \
+    --mask_init_method=erdos_renyi_kernel --train_steps=32000
+
+The flags are those of `settings.py`; the loop is that of `rigl.training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from rigl.imagenet_resnet import evaluate
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.settings import IDLE_FLAGS, ImagenetSettings
+from rigl.training import command_line, script, settings
+from rigl.training.stream_sources import DataError
+
+_EVALUATIONS = {
+  "eval": evaluate.evaluate_all,
+  "eval_once": evaluate.evaluate_once,
+}
+
+
+def define_flags() -> None:
+  """Defines the flags of this script."""
+  settings.define_flags(ImagenetSettings)
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Trains or evaluates as the flags say."""
+  del arguments
+  with command_line.one_line_errors():
+    chosen, typed = settings.read_flags(ImagenetSettings)
+  for name in IDLE_FLAGS:
+    if name in typed:
+      logging.warning("--%s has no effect.", name)
+  if chosen.mode not in _EVALUATIONS:
+    script.train(lambda: ImagenetRun(chosen, typed))
+    return
+  with command_line.one_line_errors():
+    try:
+      _EVALUATIONS[chosen.mode](chosen, typed)
+    except DataError as error:
+      command_line.fail(str(error))
+
+
+def run() -> None:
+  """Runs the script with the command line of this process."""
+  command_line.run(main, define_flags)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,175 @@
+"""The compiled programs of a run whose examples are a stream.
+
+XLA compiles the single step, around which TensorFlow's own loop takes the
+batches out of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.base_programs import (
+  CHANGED,
+  BasePrograms,
+  Batch,
+  Program,
+  Task,
+  add_real,
+  int64,
+)
+from rigl.training.stream_sources import StreamSource, explained
+
+Tensor = Any
+Variable = Any
+
+_COUNT = "count"
+
+
+class StreamEvaluation:
+  """Evaluates a task on batches that end.
+
+  Args:
+    task: what is evaluated.
+    make: makes the batches: what the task takes and `valid`, float32 [batch],
+      0 for what only fills the last ones.
+    jit_compile: whether XLA compiles a batch's program.
+    kept: variables that are to be afterwards as they were before.
+    explain: as of `StreamSource`, of all of the data.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    make: Callable[[], tf.data.Dataset],
+    jit_compile: bool = True,
+    kept: Sequence[Variable] = (),
+    explain: Callable[[], str | None] = lambda: None,
+  ) -> None:
+    self._task, self._make, self._kept = task, make, kept
+    self._explain = explain
+    self._add = Program(self._add_graph, jit_compile)
+
+  def __call__(self) -> dict[str, float]:
+    """The means of the metrics over all examples.
+
+    Raises:
+      DataError: if the data is damaged.
+      ValueError: if there are no examples.
+    """
+    before = [variable.read_value() for variable in self._kept]
+    names = [*self._task.eval_metric_names, _COUNT]
+    sums = {name: tf.constant(0.0) for name in names}
+    with explained(self._explain):
+      for batch in self._make():
+        sums = self._add(sums, batch)
+    for variable, value in zip(self._kept, before, strict=True):
+      variable.assign(value)
+    found = {name: float(value) for name, value in sums.items()}
+    count = found.pop(_COUNT)
+    if not count:
+      raise ValueError("There are no images to evaluate on.")
+    return {name: value / count for name, value in found.items()}
+
+  def _add_graph(self, sums: dict[str, Tensor], batch: Batch) -> dict:
+    real = batch["valid"] > 0
+    metrics = self._task.metrics(batch)
+    return add_real(
+      sums, {**metrics, _COUNT: tf.ones_like(batch["valid"])}, real
+    )
+
+
+class StreamPrograms(BasePrograms):
+  """Compiles what a run does on the device.
+
+  Iterations have to come in their order, because each takes the next batch.
+
+  Args:
+    task: what is trained.
+    optimizer: the sparse optimizer, with its masks.
+    train: the training examples.
+    evaluation: evaluates the task.
+    global_step: int64 variable that gradient steps advance.
+    steps_per_call: the most steps of one call.
+    jit_compile: whether XLA compiles the programs.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    optimizer: SparseOptimizer,
+    train: StreamSource,
+    evaluation: StreamEvaluation,
+    global_step: Variable,
+    steps_per_call: int = 1000,
+    jit_compile: bool = True,
+  ) -> None:
+    super().__init__(task, optimizer, global_step, jit_compile, norms=True)
+    self._train, self._evaluation = train, evaluation
+    self._steps_per_call = steps_per_call
+    self._make_step, self._make_update = self._step, self._update
+    if jit_compile:
+      options = dict(jit_compile=True, autograph=False)
+      self._make_step = tf.function(self._step, **options)
+      self._make_update = tf.function(self._update, **options)
+    self._train_steps = Program(self._train_steps_graph, False)
+    self._update_with_batch = Program(self._update_with_batch_graph, False)
+    self._update_alone = Program(self._update_alone_graph, jit_compile)
+
+  def train_steps(self, iteration: int, count: int) -> dict[str, float]:
+    """See the base class.
+
+    Raises:
+      DataError: if the data is damaged.
+    """
+    with self._train.batches() as batches:
+      sums = self._train_steps(batches, int64(iteration), int64(count))
+    return {name: float(value) for name, value in sums.items()}
+
+  def steps_left(self, iteration: int) -> int:
+    """See the base class."""
+    del iteration
+    return self._steps_per_call
+
+  def update_masks(self, iteration: int) -> float:
+    """See the base class.
+
+    Raises:
+      DataError: if the data is damaged.
+    """
+    if not self._optimizer.update_is_iteration:
+      return float(self._update_alone(int64(iteration))[CHANGED])
+    with self._train.batches() as batches:
+      return float(self._update_with_batch(batches, int64(iteration))[CHANGED])
+
+  def evaluate(self) -> dict[str, float]:
+    """See the base class."""
+    return self._evaluation()
+
+  def _train_steps_graph(
+    self, batches: Any, first: Tensor, count: Tensor
+  ) -> dict[str, Tensor]:
+    def step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      metrics = self._make_step(self._next(batches), i)
+      return i + 1, {name: sums[name] + metrics[name] for name in sums}
+
+    end = first + count
+    start = (first, self._no_sums())
+    _, sums = tf.while_loop(lambda i, _: i < end, step, start)
+    return sums
+
+  def _update_with_batch_graph(
+    self, batches: Any, iteration: Tensor
+  ) -> dict[str, Tensor]:
+    return {CHANGED: self._make_update(self._next(batches), iteration)}
+
+  def _update_alone_graph(self, iteration: Tensor) -> dict[str, Tensor]:
+    return {CHANGED: self._update(None, iteration)}
+
+  def _next(self, batches: Any) -> Batch:
+    batch = next(batches)
+    self._train.position.assign(self._train.after(batch))
+    return batch

@@ -1,0 +1,354 @@
+"""The ImageNet script from command line to files, on tiny networks."""
+
+import csv
+import json
+
+import imagenet_files
+import numpy as np
+import pytest
+import tensorflow as tf
+from imagenet_runs import (
+  assert_same_tensors,
+  shell,
+  tensors_of,
+  without_xla,
+)
+from test_evaluate import published_tensors
+
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.settings import METHODS, ImagenetSettings
+from rigl.training import checkpoints
+
+__all__ = ["shell", "without_xla"]  # Fixtures.
+
+SHORT = ("--maskupdate_frequency=3", "--iterations_per_loop=100")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  path = tmp_path_factory.mktemp("imagenet")
+  imagenet_files.write_split(path, "train", [5, 4, 6])
+  imagenet_files.write_split(path, "validation", [4, 3])
+  return f"--data_directory={path}"
+
+
+@pytest.fixture
+def rigl(shell, without_xla, data):
+  """Trains by RigL in a directory."""
+
+  def train(path, *arguments):
+    return shell.succeeds(
+      data,
+      f"--output_dir={path}",
+      "--training_method=rigl",
+      "--num_train_images=15",
+      *SHORT,
+      *arguments,
+    )
+
+  return train
+
+
+@pytest.mark.slow
+def test_a_run_in_parts_ends_with_the_same_bits(rigl, tmp_path, monkeypatch):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  options = ("--train_steps=9", "--steps_per_checkpoint=2")
+  out = rigl(whole, *options)
+  assert "step 9: train loss" in out and "test loss" not in out
+  assert checkpoints.list_numbers(whole) == [2, 4, 6, 8, 9]
+
+  class KilledError(Exception):
+    pass
+
+  def kill(self):
+    save(self)
+    if self.loop.position == 6:
+      raise KilledError
+
+  save = ImagenetRun.save
+  monkeypatch.setattr(ImagenetRun, "save", kill)
+  with pytest.raises(KilledError):
+    rigl(parts, *options)
+  monkeypatch.setattr(ImagenetRun, "save", save)
+  assert checkpoints.list_numbers(parts) == [2, 4, 6]
+  assert "Resumed at step 6." in rigl(parts, *options)
+  assert_same_tensors(whole, parts)
+  assert "is finished" in rigl(parts, *options)
+  tensors = tensors_of(parts)
+  # 9 steps and updates at 0, 3 and 6 of 4 images; 15 an epoch.
+  assert tensors["iteration"] == 12
+  assert tensors["data_position"].tolist() == [3, 3]
+
+
+@pytest.mark.slow
+def test_training_with_evaluations_and_the_evaluation_of_its_checkpoints(
+  rigl,
+  shell,
+  data,
+  tmp_path,
+):
+  common = ("--train_steps=4", "--steps_per_checkpoint=2")
+  common += ("--keep_checkpoint_max=2", "--log_mask_imgs_each_iteration")
+  out = rigl(
+    tmp_path,
+    "--mode=train_and_eval",
+    "--steps_per_eval=2",
+    "--use_batch_statistics=false",
+    *common,
+  )
+  assert out.count("test accuracy") == 2 and "Test accuracy:" in out
+  with (tmp_path / "metrics.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  last = rows[-1]
+  for name in ("loss", "accuracy", "top_5_accuracy"):
+    assert np.isfinite(float(last[name]))
+    assert np.isfinite(float(last[f"test_{name}"]))
+  for name in ("gradient_norm", "weight_norm", "regularization_loss"):
+    assert float(last[name]) > 0
+  assert float(last["learning_rate"]) == pytest.approx(0.1 * 4 / 256)
+  assert float(last["sparsity"]) == pytest.approx(0.9, abs=0.01)
+  result = json.loads((tmp_path / "result.json").read_text())
+  assert result["step"] == 4 and result["test_top_5_accuracy"] >= 0
+  # Seven images, whatever the size of a batch.
+  for size in (4, 3):
+    once = shell.succeeds(
+      data,
+      "--mode=eval_once",
+      f"--output_dir={tmp_path}",
+      "--training_method=rigl",
+      f"--eval_batch_size={size}",
+    )
+    assert f"Accuracy: {result['test_accuracy']:.4f}" in once
+  every = shell.succeeds(
+    data,
+    "--mode=eval",
+    f"--output_dir={tmp_path}",
+    "--training_method=rigl",
+    "--train_steps=4",
+  )
+  assert "step 2: test loss" in every and "step 4: test loss" in every
+
+
+@pytest.mark.slow
+def test_a_published_checkpoint_is_trained_on(shell, tmp_path):
+  step, before = 500, published_tensors(slots=True)
+  before |= {
+    "global_step": np.int64(step),
+    "last_mask_update_step": np.int64(400),
+  }
+  checkpoints.save(tmp_path, step, before)
+  out = shell.succeeds(
+    "--use_synthetic_data",
+    "--num_label_classes=1000",
+    "--training_method=rigl",
+    "--first_layer_sparsity=-1",
+    "--last_layer_sparsity=0",
+    "--train_steps=502",
+    f"--output_dir={tmp_path}",
+  )
+  assert "Resumed at step 500." in out
+  after = tensors_of(tmp_path)
+  assert after["global_step"] == 502
+  # Updates at 0, 100, ..., 500, none of which is a step.
+  assert after["iteration"] == 502 + 6
+  assert after["last_mask_update_step"] == 500
+  # 500 steps of 1024 images, of which this is the third epoch and so on.
+  assert after["data_position"].shape == (2,)
+  changed = 0
+  for name in after:
+    if name.endswith("/mask"):
+      layer = name.removesuffix("/mask")
+      off = after[name] == 0
+      assert not after[f"{layer}/weights"][off].any()
+      assert not after[f"{layer}/weights/Momentum"][off].any()
+      assert after[name].sum() == before[name].sum()
+      changed += np.count_nonzero(after[name] != before[name])
+  assert changed > 0
+
+
+@pytest.mark.slow
+def test_masks_and_parameters_of_another_run(
+  shell,
+  without_xla,
+  tmp_path,
+):
+  first, second = tmp_path / "first", tmp_path / "second"
+  common = ("--use_synthetic_data", "--training_method=scratch")
+  shell.succeeds(*common, f"--output_dir={first}", "--train_steps=2")
+  shell.succeeds(
+    *common,
+    f"--output_dir={second}",
+    "--train_steps=1",
+    "--seed=5",
+    f"--load_mask_dir={first}",
+    f"--initial_value_checkpoint={first}",
+    "--base_learning_rate=0",
+    "--mask_init_method=",
+  )
+  a, b = tensors_of(first), tensors_of(second)
+  for name in a:
+    if name.endswith(("/mask", "/weights", "gamma", "beta")):
+      np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_an_exported_model_predicts_from_jpegs(
+  shell,
+  without_xla,
+  tmp_path,
+):
+  shell.succeeds(
+    "--use_synthetic_data",
+    "--training_method=baseline",
+    f"--output_dir={tmp_path}",
+    "--train_steps=3",
+    "--export_model_freq=2",
+  )
+  exports = list((tmp_path / "export").iterdir())
+  assert [path.name for path in exports] == ["3"]
+  loaded = tf.saved_model.load(str(exports[0]))
+  jpegs = tf.constant([imagenet_files.jpeg_of(number) for number in range(3)])
+  found = loaded.signatures["serving_default"](image_bytes=jpegs)
+  assert found["classes"].shape == (3,)
+  np.testing.assert_allclose(
+    tf.reduce_sum(found["probabilities"], 1), 1.0, rtol=1e-5
+  )
+
+
+@pytest.mark.slow
+def test_a_damaged_image_is_named_or_left_out(
+  shell,
+  without_xla,
+  tmp_path,
+):
+  imagenet_files.write_split(tmp_path, "train", [6], corrupt=[4])
+  arguments = (
+    f"--data_directory={tmp_path}",
+    "--training_method=baseline",
+    "--train_steps=3",
+  )
+  outcome = shell(*arguments, f"--output_dir={tmp_path / 'a'}")
+  assert outcome.code == 1
+  assert "train-00000-of-00001, record at byte" in outcome.err
+  assert "--skip_corrupt_records" in outcome.err
+  shell.succeeds(
+    *arguments, f"--output_dir={tmp_path / 'b'}", "--skip_corrupt_records"
+  )
+
+
+@pytest.mark.parametrize(
+  "arguments, named",
+  [
+    (["--training_method=rigl"], "data_directory"),
+    (
+      ["--training_method=rigl", "--data_directory=nowhere"],
+      "has no ImageNet train files",
+    ),
+    (
+      [
+        "--mode=eval_once",
+        "--data_directory=nowhere",
+        "--eval_once_ckpt_prefix=x",
+      ],
+      "has no ImageNet validation files",
+    ),
+    (["--use_tpu"], "not there yet"),
+    (["--training_method=rigl", "--mask_init_method="], "mask_init_method"),
+    (
+      ["--use_synthetic_data", "--training_method=snip", "--load_mask_dir=x"],
+      "x",
+    ),
+  ],
+)
+def test_a_wrong_command_line_gets_one_line(
+  shell,
+  tmp_path,
+  arguments,
+  named,
+):
+  outcome = shell(f"--output_dir={tmp_path}", *arguments)
+  assert outcome.code == 1
+  assert named in outcome.err
+  errors = [ln for ln in outcome.err.splitlines() if ln.startswith("error")]
+  assert len(errors) == 1
+
+
+NETWORKS = {
+  "resnet18": dict(model_architecture="resnet", resnet_depth=18),
+  "mobilenet_v1": dict(model_architecture="mobilenet_v1"),
+  "mobilenet_v2": dict(model_architecture="mobilenet_v2"),
+  "vgg_a": dict(model_architecture="vgg_a"),
+}
+
+
+@pytest.fixture
+def eagerly():
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def flags_of(network, method, path, **changes):
+  return ImagenetSettings(
+    **{
+      **NETWORKS[network],
+      "training_method": method,
+      "width": 0.25,
+      "image_size": 32,
+      "num_label_classes": 10,
+      "train_batch_size": 2,
+      "maskupdate_frequency": 100,
+      "mask_init_method": "erdos_renyi_kernel",
+      "end_sparsity": 0.5,
+      "use_synthetic_data": True,
+      "export_model_freq": 0,
+      "output_dir": str(path),
+      **changes,
+    }
+  )
+
+
+def trained(flags, capsys):
+  run = ImagenetRun(flags, frozenset())
+  run.prepare()
+  result = run.train_to_end()
+  assert result["step"] == 2
+  capsys.readouterr()
+  return run, result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "method, network",
+  [(method, "resnet18") for method in METHODS]
+  + [("rigl", network) for network in list(NETWORKS)[1:]],
+)
+def test_every_method_and_every_network_train(
+  method, network, tmp_path, eagerly, capsys
+):
+  run, result = trained(flags_of(network, method, tmp_path), capsys)
+  expected = 0.0 if method == "baseline" else 0.5
+  assert result["sparsity"] == pytest.approx(expected, abs=0.01)
+  for layer in run.optimizer.layers:
+    weights = layer.kernel.numpy()
+    assert not weights[~layer.mask.numpy()].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "changes",
+  [
+    dict(use_adam=True),
+    dict(use_sgdr=True),
+    dict(init_method="sparse"),
+    dict(precision="bfloat16"),
+    dict(first_layer_sparsity=0.3, model_architecture="mobilenet_v1"),
+    dict(last_layer_sparsity=0.0),
+    dict(erk_power_scale=0.5),
+  ],
+  ids=str,
+)
+def test_what_is_broken_in_the_published_script_trains(
+  changes, tmp_path, eagerly, capsys
+):
+  trained(flags_of("resnet18", "rigl", tmp_path, **changes), capsys)
