@@ -15,7 +15,14 @@ MAX_LINES = 450
 # line here.
 NOTHING = frozenset()
 NUMBERS = frozenset(
-  {"counting", "layer_batch", "mask_ops", "schedules", "sparse_utils"}
+  {
+    "counting",
+    "host_masks",
+    "layer_batch",
+    "mask_ops",
+    "schedules",
+    "sparse_utils",
+  }
 )
 CORE = NUMBERS | {"sparse_optimizers", "version"}
 LIBRARY = CORE | {"graph_layers", "layers", "methods", "training"}
@@ -23,6 +30,7 @@ MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
   "version": NOTHING,
   "mask_ops": NOTHING,
+  "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
@@ -43,6 +51,7 @@ MAY_IMPORT = {
 }
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
+WITHOUT_TENSORFLOW |= {"host_masks"}
 
 
 def module_name(path):

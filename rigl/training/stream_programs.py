@@ -6,9 +6,11 @@ batches out of the pipeline.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseOptimizer
@@ -110,6 +112,10 @@ class StreamPrograms(BasePrograms):
     super().__init__(task, optimizer, global_step, jit_compile, norms=True)
     self._train, self._evaluation = train, evaluation
     self._steps_per_call = steps_per_call
+    # Traced once for steps and updates.
+    self._differentiate = tf.function(
+      self._differentiate_graph, autograph=False
+    )
     self._make_step, self._make_update = self._step, self._update
     if jit_compile:
       options = dict(jit_compile=True, autograph=False)
@@ -118,6 +124,13 @@ class StreamPrograms(BasePrograms):
     self._train_steps = Program(self._train_steps_graph, False)
     self._update_with_batch = Program(self._update_with_batch_graph, False)
     self._update_alone = Program(self._update_alone_graph, jit_compile)
+    self._find_gradients = Program(self._find_gradients_graph, False)
+    # In a graph, XLA would compile for half a minute before the first step.
+    self._updates_on_host = (
+      not jit_compile
+      and not tf.distribute.has_strategy()
+      and optimizer.update_on_host(os.cpu_count() or 1)
+    )
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """See the base class.
@@ -140,6 +153,8 @@ class StreamPrograms(BasePrograms):
     Raises:
       DataError: if the data is damaged.
     """
+    if self._updates_on_host:
+      return self._update_on_host(iteration)
     if not self._optimizer.update_is_iteration:
       return float(self._update_alone(int64(iteration))[CHANGED])
     with self._train.batches() as batches:
@@ -148,6 +163,43 @@ class StreamPrograms(BasePrograms):
   def evaluate(self) -> dict[str, float]:
     """See the base class."""
     return self._evaluation()
+
+  def _update_on_host(self, iteration: int) -> float:
+    optimizer, gradients = self._optimizer, None
+    if optimizer.update_is_iteration:
+      with self._train.batches() as batches:
+        found = self._find_gradients(batches, int64(iteration))
+      kernels = [layer.kernel for layer in optimizer.layers]
+      gradients = zip(found, kernels, strict=True)
+    before = [layer.mask.read_value() for layer in optimizer.layers]
+    optimizer.update_masks(gradients, self._global_step)
+    changed = [
+      np.count_nonzero(old.numpy() != layer.mask.numpy())
+      for old, layer in zip(before, optimizer.layers, strict=True)
+    ]
+    sizes = [mask.shape.num_elements() for mask in before]
+    return float(np.float32(sum(changed) / sum(sizes)))
+
+  def _find_gradients_graph(
+    self, batches: Any, iteration: Tensor
+  ) -> list[Tensor]:
+    """The gradients of the sparse kernels for the next batch."""
+    _, gradients = self._gradients(self._next(batches), iteration)
+    found = {id(variable): gradient for gradient, variable in gradients}
+    return [found[id(layer.kernel)] for layer in self._optimizer.layers]
+
+  def _gradients(
+    self, batch: Batch, iteration: Tensor
+  ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
+    means, gradients = self._differentiate(batch, iteration)
+    variables = self._task.trainable_variables
+    return means, list(zip(gradients, variables, strict=True))
+
+  def _differentiate_graph(
+    self, batch: Batch, iteration: Tensor
+  ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    means, gradients = super()._gradients(batch, iteration)
+    return means, [gradient for gradient, _ in gradients]
 
   def _train_steps_graph(
     self, batches: Any, first: Tensor, count: Tensor
