@@ -48,7 +48,7 @@ class Evaluator:
   """
 
   def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
-    self.flags = flags
+    self.flags, jit_compile = flags, imagenet_run.use_jit(flags)
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
     self.model = make_model(flags, typed, evaluates=True)
@@ -58,7 +58,7 @@ class Evaluator:
     self._evaluate = StreamEvaluation(
       task,
       data.evaluation_batches,
-      imagenet_run.use_jit(flags.jit_compile),
+      jit_compile,
       imagenet_run.kept_variables(flags, self.model),
       data.explain_evaluation,
     )

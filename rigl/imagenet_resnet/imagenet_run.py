@@ -41,6 +41,7 @@ class ImagenetRun(Run):
 
   def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
     self.flags, self.data = flags, ImagenetData(flags)
+    jit_compile = use_jit(flags)
     method = flags.method(typed)
     identity = settings.run_identity(flags) | {"data": self.data.name}
     directory = RunDirectory(flags.directory, identity, adopts=True)
@@ -76,7 +77,7 @@ class ImagenetRun(Run):
       save_every=flags.steps_per_checkpoint,
       keep=flags.keep_checkpoint_max,
       by_steps=True,
-      jit_compile=use_jit(flags.jit_compile),
+      jit_compile=jit_compile,
     )
 
   _unit = "step"
@@ -155,11 +156,24 @@ class ImagenetRun(Run):
     return found
 
 
-def use_jit(jit_compile: str) -> bool:
-  """`auto`: on a CPU the library's convolutions are faster than XLA's."""
-  if jit_compile == "auto":
-    return bool(tf.config.list_physical_devices("GPU"))
-  return jit_compile == "true"
+def use_jit(flags: ImagenetSettings) -> bool:
+  """Whether XLA compiles the steps.
+
+  `auto`: on a CPU the library's convolutions are faster than XLA's, but only
+  the latter take channels first.
+
+  Raises:
+    ValueError: if the convolutions would be those of neither.
+  """
+  if tf.config.list_physical_devices("GPU"):
+    return flags.jit_compile != "false"
+  first = flags.data_format == "channels_first"
+  if first and flags.jit_compile == "false":
+    raise ValueError(
+      "`data_format` channels_first needs a GPU or XLA; got `jit_compile` "
+      "false."
+    )
+  return flags.jit_compile == "true" or first
 
 
 def kept_variables(flags: ImagenetSettings, model: Any) -> list[Variable]:

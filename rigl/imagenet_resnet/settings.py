@@ -238,8 +238,8 @@ class ImagenetSettings(ModelFlags):
   )
   jit_compile: str = setting(
     "auto",
-    "Whether XLA compiles the steps: auto (where it is faster: not on a CPU), "
-    "true, false.",
+    "Whether XLA compiles the steps: auto (where it is faster, not on a CPU, "
+    "or needed, for channels_first on a CPU), true, false.",
     choices=("auto", "true", "false"),
   )
 

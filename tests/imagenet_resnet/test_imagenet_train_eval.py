@@ -16,8 +16,6 @@ from imagenet_runs import (
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.model_flags import METHODS
-from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
@@ -272,84 +270,3 @@ def test_a_wrong_command_line_gets_one_line(
   assert named in outcome.err
   errors = [ln for ln in outcome.err.splitlines() if ln.startswith("error")]
   assert len(errors) == 1
-
-
-NETWORKS = {
-  "resnet18": dict(model_architecture="resnet", resnet_depth=18),
-  "mobilenet_v1": dict(model_architecture="mobilenet_v1"),
-  "mobilenet_v2": dict(model_architecture="mobilenet_v2"),
-  "vgg_a": dict(model_architecture="vgg_a"),
-}
-
-
-@pytest.fixture
-def eagerly():
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
-def flags_of(network, method, path, **changes):
-  return ImagenetSettings(
-    **{
-      **NETWORKS[network],
-      "training_method": method,
-      "width": 0.25,
-      "image_size": 32,
-      "num_label_classes": 10,
-      "train_batch_size": 2,
-      "maskupdate_frequency": 100,
-      "mask_init_method": "erdos_renyi_kernel",
-      "end_sparsity": 0.5,
-      "use_synthetic_data": True,
-      "export_model_freq": 0,
-      "output_dir": str(path),
-      **changes,
-    }
-  )
-
-
-def trained(flags, capsys):
-  run = ImagenetRun(flags, frozenset())
-  run.prepare()
-  result = run.train_to_end()
-  assert result["step"] == 2
-  capsys.readouterr()
-  return run, result
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "method, network",
-  [(method, "resnet18") for method in METHODS]
-  + [("rigl", network) for network in list(NETWORKS)[1:]],
-)
-def test_every_method_and_every_network_train(
-  method, network, tmp_path, eagerly, capsys
-):
-  run, result = trained(flags_of(network, method, tmp_path), capsys)
-  expected = 0.0 if method == "baseline" else 0.5
-  assert result["sparsity"] == pytest.approx(expected, abs=0.01)
-  for layer in run.optimizer.layers:
-    weights = layer.kernel.numpy()
-    assert not weights[~layer.mask.numpy()].any()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "changes",
-  [
-    dict(use_adam=True),
-    dict(use_sgdr=True),
-    dict(init_method="sparse"),
-    dict(precision="bfloat16"),
-    dict(first_layer_sparsity=0.3, model_architecture="mobilenet_v1"),
-    dict(last_layer_sparsity=0.0),
-    dict(erk_power_scale=0.5),
-  ],
-  ids=str,
-)
-def test_what_is_broken_in_the_published_script_trains(
-  changes, tmp_path, eagerly, capsys
-):
-  trained(flags_of("resnet18", "rigl", tmp_path, **changes), capsys)
