@@ -15,7 +15,14 @@ MAX_LINES = 450
 # line here.
 NOTHING = frozenset()
 NUMBERS = frozenset(
-  {"counting", "layer_batch", "mask_ops", "schedules", "sparse_utils"}
+  {
+    "counting",
+    "layer_batch",
+    "mask_ops",
+    "replicas",
+    "schedules",
+    "sparse_utils",
+  }
 )
 CORE = NUMBERS | {"sparse_optimizers", "version"}
 LIBRARY = CORE | {"graph_layers", "layers", "methods", "training"}
@@ -24,6 +31,7 @@ MAY_IMPORT = {
   "version": NOTHING,
   "mask_ops": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
+  "replicas": NOTHING,
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),

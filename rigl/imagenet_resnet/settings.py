@@ -17,6 +17,7 @@ from rigl import sparse_utils
 from rigl.imagenet_resnet import model_settings, models, resnet_model
 from rigl.methods import MethodSettings, method_settings
 from rigl.training.settings import check, setting
+from rigl.training.strategies import StrategySettings
 
 _STEP_LIMIT = 2**31
 # Flags of the published script that say nothing to this one.
@@ -53,7 +54,7 @@ def _idle(default: Any) -> Any:
 
 @gin.configurable(module="rigl")
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings:
+class ImagenetSettings(StrategySettings):
   """All settings of a run on ImageNet; the help texts say what they mean."""
 
   precision: str = setting(

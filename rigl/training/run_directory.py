@@ -15,6 +15,7 @@ from typing import Any
 
 import gin
 
+from rigl import replicas
 from rigl.training import files
 from rigl.version import __version__
 
@@ -30,6 +31,8 @@ class RunDirectory:
 
   `run.json` holds the version and all that defines the run, `result.json` the
   result of a finished run, `operative_config.gin` what gin configured.
+
+  Of several processes that train together the chief alone writes there.
 
   Args:
     path: the directory; it is made if it does not exist.
@@ -57,7 +60,8 @@ class RunDirectory:
     self._lock: Any = None
     self._adopts = adopts
     self._check_owner()
-    if only_read:
+    self._writes = not only_read and replicas.is_chief()
+    if not self._writes:
       return
     self._make()
     self._lock = self._take_lock()
@@ -77,6 +81,8 @@ class RunDirectory:
 
     Also removes what a killed process left half-written.
     """
+    if not self._writes:
+      return
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
@@ -100,6 +106,8 @@ class RunDirectory:
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
+    if not self._writes:
+      return
     files.write_text(
       self.path / _RESULT_FILE, json.dumps(result, indent=2) + "\n"
     )
