@@ -72,9 +72,26 @@ class Evaluator:
     Raises:
       ValueError: if it does not exist, is damaged or does not fit.
     """
-    tensors = checkpoints.load(prefix)
-    masks = self._masks(tensors, prefix)
-    self._restore(warm_start.effective_weights(tensors), prefix)
+    return self._evaluate_tensors(checkpoints.load(prefix), prefix)
+
+  def evaluate_present(self, prefix: str) -> Found:
+    """Evaluates a checkpoint that another process may remove meanwhile.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is damaged or does not fit.
+    """
+    return self._evaluate_tensors(checkpoints.load_present(prefix), prefix)
+
+  def _evaluate_tensors(
+    self, tensors: dict[str, np.ndarray], prefix: str
+  ) -> Found:
+    variables, kernels = self.model.named_variables, self._masked(tensors)
+    weights = warm_start.model_weights(
+      f"`{prefix}`", tensors, variables, kernels
+    )
+    checkpoints.restore(weights, variables)
+    masks = {name: tensors[name + _MASK] != 0 for name in kernels}
     metrics = self._evaluate()
     penalty = self._regularization_loss()
     metrics["cross_entropy"] = metrics["loss"]
@@ -87,34 +104,13 @@ class Evaluator:
       sparse_utils.calculate_sparsity(list(masks.values())) if masks else 0.0,
     )
 
-  def _restore(self, tensors: dict[str, Any], prefix: str) -> None:
-    try:
-      checkpoints.restore(tensors, self.model.named_variables)
-    except ValueError as error:
-      raise ValueError(f"`{prefix}`: {error}") from error
-
-  def _masks(
-    self, tensors: dict[str, np.ndarray], prefix: str
-  ) -> dict[str, np.ndarray]:
-    """The masks of the sparse kernels; a dense network may have none."""
+  def _masked(self, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The kernels that have a mask; those of a dense network may have none."""
     kernels = self.model.kernels
-    names = {name: name + _MASK for name in kernels}
-    if self.flags.training_method == "baseline" and not any(
-      name in tensors for name in names.values()
-    ):
+    dense = self.flags.training_method == "baseline"
+    if dense and not any(name + _MASK in tensors for name in kernels):
       return {}
-    problems = []
-    for layer, name in names.items():
-      shape = tuple(kernels[layer].shape)
-      if name not in tensors:
-        problems.append(f"{name} {shape} is missing")
-      elif tensors[name].shape != shape:
-        problems.append(f"{name} is {tensors[name].shape}, not {shape}")
-    if problems:
-      raise ValueError(
-        f"`{prefix}`: The checkpoint does not fit: {'; '.join(problems[:3])}."
-      )
-    return {layer: tensors[name] != 0 for layer, name in names.items()}
+    return kernels
 
   def _regularization_loss(self) -> float:
     squares = [
@@ -160,7 +156,7 @@ def evaluate_all(flags: ImagenetSettings, typed: frozenset[str]) -> None:
   evaluator = Evaluator(flags, typed)
 
   def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
-    found = evaluator.evaluate(prefix)
+    found = evaluator.evaluate_present(prefix)
     metrics = {**found.metrics, "sparsity": found.sparsity}
     return {"iteration": found.step, "step": found.step}, metrics
 

@@ -6,50 +6,74 @@ Names and defaults are those of the published script.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from rigl.counting.architectures import plans
 from rigl.imagenet_resnet import model_settings, models
 from rigl.imagenet_resnet.image_model import ImageModel
-from rigl.methods import METHODS
-from rigl.training.settings import check, setting
+from rigl.training.settings import check, configured, setting
+
+METHODS = (
+  "scratch",
+  "baseline",
+  "snip",
+  "dnw",
+  "set",
+  "momentum",
+  "rigl",
+  "static",
+)
+# The flags of arguments of `create_model` that have other names.
+_FLAG_NAMES = {
+  "architecture": "model_architecture",
+  "depth": "resnet_depth",
+  "num_classes": "num_label_classes",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFlags:
-  """What a checkpoint's model is; the help texts say what they mean."""
+  """What a checkpoint's model is; the help texts say what they mean.
+
+  Raises:
+    ValueError: if a value is not one of its flag's.
+  """
 
   model_architecture: str = setting(
-    "resnet", "Architecture of the model.", choices=models.ARCHITECTURES
+    "resnet", "The network.", choices=models.ARCHITECTURES
   )
   resnet_depth: int = setting(
-    50, f"Depth of a ResNet, one of {[*plans.RESNETS]}."
+    50, f"Layers of a ResNet: one of {[*plans.RESNETS]}."
   )
   width: float = setting(
-    -1.0, "What numbers of channels are multiplied by; 1 if not positive."
+    -1.0, "Factor of the number of channels; not positive: 1."
   )
   expansion_factor: float = setting(
-    6.0, "Channels inside the blocks of MobileNet-v2, as a multiple."
+    6.0, "MobileNet-v2: expansion of its blocks.", low=1e-6
   )
   first_layer_sparsity: float = setting(
-    0.0, "Of the first layer; 0: dense, without mask; -1: as the others."
+    0.0,
+    "Sparsity of the first layer; 0: dense, without a mask; -1: as the others.",
   )
   last_layer_sparsity: float = setting(
-    -1.0, "Of the last layer; 0: dense, without mask; -1: as the others."
+    -1.0,
+    "Sparsity of the last layer; 0: dense, without a mask; -1: as the others.",
   )
   num_label_classes: int = setting(1000, "Number of classes.", low=1)
   training_method: str = setting(
     "scratch",
-    "Sparse training method; checkpoints of baseline may be without masks.",
+    "Sparse training method; baseline is dense, and its checkpoints may be "
+    "without masks.",
     choices=METHODS,
   )
   data_format: str = setting(
     "channels_last",
-    "Order of the dimensions in which the model computes.",
+    "Order of dimensions that the network computes with.",
     choices=tuple(model_settings.DATA_FORMATS),
   )
   precision: str = setting(
     "float32",
-    "Type that the model computes in.",
+    "Type that the network computes in.",
     choices=tuple(model_settings.PRECISIONS),
   )
 
@@ -63,30 +87,41 @@ class ModelFlags:
         f"`resnet_depth` must be one of {[*plans.RESNETS]}, got "
         f"{self.resnet_depth}."
       )
+    self.end_layers()  # Checks them.
 
-  def create(self, seed: int = 0) -> ImageModel:
-    """Makes the model.
-
-    Args:
-      seed: decides the initial weights.
-
-    Raises:
-      ValueError: if a sparsity or the expansion is out of its range.
-    """
-    ends = models.end_layers(
+  def end_layers(self) -> models.EndLayers:
+    """What becomes of the first and the last layer."""
+    return models.end_layers(
       self.model_architecture,
       self.first_layer_sparsity,
       self.last_layer_sparsity,
     )
-    return models.create_model(
-      self.model_architecture,
-      self.resnet_depth,
-      self.width,
-      self.expansion_factor,
+
+  def create_model(
+    self, typed: frozenset[str] = frozenset(), **more: Any
+  ) -> ImageModel:
+    """Makes the model.
+
+    Args:
+      typed: names of the flags that the user typed, which win over gin.
+      **more: other arguments of `models.create_model`.
+
+    Raises:
+      ValueError: if an argument is not as described there.
+    """
+    ends = self.end_layers()
+    return configured(
+      models.create_model,
+      typed,
+      _FLAG_NAMES,
+      architecture=self.model_architecture,
+      depth=self.resnet_depth,
+      width=self.width,
+      expansion_factor=self.expansion_factor,
       num_classes=self.num_label_classes,
       prune_first_layer=ends.prune_first_layer,
       prune_last_layer=ends.prune_last_layer,
       data_format=self.data_format,
       precision=self.precision,
-      seed=seed,
+      **more,
     )

@@ -14,9 +14,9 @@ from typing import Any
 import gin
 
 from rigl import sparse_utils
-from rigl.imagenet_resnet import model_settings, models, resnet_model
+from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.methods import MethodSettings, method_settings
-from rigl.training.settings import check, setting
+from rigl.training.settings import setting
 from rigl.training.strategies import StrategySettings
 
 _STEP_LIMIT = 2**31
@@ -32,16 +32,6 @@ IDLE_FLAGS = (
   "tpu_job_name",
   "transpose_input",
 )
-METHODS = (
-  "scratch",
-  "baseline",
-  "snip",
-  "dnw",
-  "set",
-  "momentum",
-  "rigl",
-  "static",
-)
 # Those whose masks are all ones at first.
 DENSE_STARTS = ("baseline", "snip", "dnw")
 EVALUATIONS = ("eval", "eval_once")
@@ -54,14 +44,9 @@ def _idle(default: Any) -> Any:
 
 @gin.configurable(module="rigl")
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings(StrategySettings):
+class ImagenetSettings(ModelFlags, StrategySettings):
   """All settings of a run on ImageNet; the help texts say what they mean."""
 
-  precision: str = setting(
-    "float32",
-    "Type that the network computes in.",
-    choices=tuple(model_settings.PRECISIONS),
-  )
   num_workers: int = _idle(1)
   base_learning_rate: float = setting(
     0.1, "Learning rate for a batch of 256; it grows with the batch.", low=0.0
@@ -94,11 +79,6 @@ class ImagenetSettings(StrategySettings):
     "newest model.ckpt-STEP.",
     defines_run=False,
   )
-  data_format: str = setting(
-    "channels_last",
-    "Order of dimensions that the network computes with.",
-    choices=tuple(model_settings.DATA_FORMATS),
-  )
   transpose_input: bool = _idle(False)
   log_mask_imgs_each_iteration: bool = setting(
     False,
@@ -110,9 +90,6 @@ class ImagenetSettings(StrategySettings):
     "Distribution of the sparsity over layers. Empty: uniform for snip and "
     "dnw; other sparse methods need --load_mask_dir then.",
     choices=("", *sparse_utils.KNOWN_METHODS),
-  )
-  resnet_depth: int = setting(
-    50, f"Layers of a ResNet: one of {[*resnet_model.DEPTHS]}.", low=1
   )
   label_smoothing: float = setting(
     0.1, "Share of the label spread over all classes.", low=0.0, below=1.0
@@ -133,7 +110,6 @@ class ImagenetSettings(StrategySettings):
   num_eval_images: int = setting(
     50000, "Most images to evaluate on.", low=1, defines_run=False
   )
-  num_label_classes: int = setting(1000, "Number of classes.", low=2)
   steps_per_eval: int = setting(
     1251,
     "train_and_eval: steps between evaluations.",
@@ -187,18 +163,12 @@ class ImagenetSettings(StrategySettings):
     low=0,
     defines_run=False,
   )
-  training_method: str = setting(
-    "scratch", "Sparse training method; baseline is dense.", choices=METHODS
-  )
   init_method: str = setting(
     "baseline",
     "Initial weights: those of a dense network, or scaled for sparse layers.",
     choices=("baseline", "sparse"),
   )
   is_warm_up: bool = _idle(True)
-  width: float = setting(
-    -1.0, "Factor of the number of channels; not positive: 1."
-  )
   use_adam: bool = setting(False, "Adam with a constant learning rate.")
   use_sgdr: bool = setting(False, "Cosine learning rate with restarts.")
   sgdr_decay_step: float = setting(
@@ -244,29 +214,11 @@ class ImagenetSettings(StrategySettings):
   maskupdate_frequency: int = setting(
     100, "Steps between mask updates.", low=1, below=_STEP_LIMIT
   )
-  first_layer_sparsity: float = setting(
-    0.0,
-    "Sparsity of the first layer; 0: dense, -1: as the others.",
-    low=-1.0,
-    below=1.0,
-  )
-  last_layer_sparsity: float = setting(
-    -1.0,
-    "Sparsity of the last layer; 0: dense, -1: as the others.",
-    low=-1.0,
-    below=1.0,
-  )
   load_mask_dir: str = setting(
     "", "Run directory or checkpoint whose masks this run starts with."
   )
   initial_value_checkpoint: str = setting(
     "", "Run directory or checkpoint whose parameters this run starts with."
-  )
-  model_architecture: str = setting(
-    "resnet", "The network.", choices=models.ARCHITECTURES
-  )
-  expansion_factor: float = setting(
-    6.0, "MobileNet-v2: expansion of its blocks.", low=1e-6
   )
   training_steps_multiplier: float = setting(
     1.0,
@@ -295,13 +247,7 @@ class ImagenetSettings(StrategySettings):
   def __post_init__(self) -> None:
     if self.use_tpu:
       raise ValueError("`use_tpu`: TPUs are not there yet, got true.")
-    check(self)
-    if self.resnet_depth not in resnet_model.DEPTHS:
-      raise ValueError(
-        f"`resnet_depth` must be one of {[*resnet_model.DEPTHS]}, got "
-        f"{self.resnet_depth}."
-      )
-    self.end_layers()  # Checks them.
+    super().__post_init__()
     if self.total_steps < 1:
       raise ValueError(
         "`training_steps_multiplier` * `train_steps` must be at least 1, got "
@@ -333,14 +279,6 @@ class ImagenetSettings(StrategySettings):
       self.weight_decay,
     )
     return os.path.join(self.output_dir, *map(str, parts))
-
-  def end_layers(self) -> models.EndLayers:
-    """What becomes of the first and the last layer."""
-    return models.end_layers(
-      self.model_architecture,
-      self.first_layer_sparsity,
-      self.last_layer_sparsity,
-    )
 
   @property
   def distribution(self) -> str:

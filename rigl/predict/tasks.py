@@ -81,7 +81,7 @@ class Task:
 
 
 def _imagenet(flags: ModelFlags) -> Network:
-  model = flags.create()
+  model = flags.create_model()
   dense = flags.training_method == "baseline"
   return Network(
     lambda images: model(normalise(images)),

@@ -10,7 +10,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ Variable = Any
 
 _PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
+# How many differing variables of each kind a message names.
+_NAMED = 2
 
 
 def save(
@@ -137,6 +139,25 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
 
 
+def load_present(prefix: str) -> dict[str, np.ndarray]:
+  """Reads a checkpoint that another process may remove meanwhile.
+
+  Raises:
+    FileNotFoundError: if it does not exist.
+    ValueError: if it is damaged.
+  """
+  index = pathlib.Path(prefix + _INDEX)
+  missing = f"There is no checkpoint `{prefix}`."
+  if not index.exists():
+    raise FileNotFoundError(missing)
+  try:
+    return load(prefix)
+  except ValueError as error:
+    if index.exists():
+      raise
+    raise FileNotFoundError(missing) from error
+
+
 def restore(
   tensors: Mapping[str, np.ndarray], variables: Mapping[str, Variable]
 ) -> None:
@@ -149,20 +170,47 @@ def restore(
   Raises:
     ValueError: naming the first differing variables, with both shapes.
   """
-  problems = []
-  for name, variable in variables.items():
-    if name not in tensors:
-      problems.append(f"{name} {tuple(variable.shape)} is missing")
-    elif tensors[name].shape != tuple(variable.shape):
-      problems.append(
-        f"{name} is {tensors[name].shape}, not {tuple(variable.shape)}"
-      )
-  if problems:
-    raise ValueError(
-      "The checkpoint does not fit: " + "; ".join(problems[:3]) + "."
-    )
+  check_fits("The checkpoint", tensors, variables)
   for name, variable in variables.items():
     variable.assign(tf.cast(tensors[name], variable.dtype))
+
+
+def check_fits(
+  what: str,
+  tensors: Mapping[str, Any],
+  wanted: Mapping[str, Any],
+  others: Iterable[str] = (),
+) -> None:
+  """Checks that a checkpoint holds what a model needs.
+
+  Args:
+    what: what an error calls the checkpoint.
+    tensors: arrays by name, of the checkpoint.
+    wanted: arrays or variables by name, of the model; all must be there in the
+      same shape.
+    others: names of the checkpoint that the model must have.
+
+  Raises:
+    ValueError: naming the first differing variables, with both shapes.
+  """
+  shapes, lacking = [], []
+  for name, variable in wanted.items():
+    shape = tuple(variable.shape)
+    if name not in tensors:
+      lacking.append(f"{name} of shape {shape} is not in the checkpoint")
+    elif tuple(tensors[name].shape) != shape:
+      shapes.append(
+        f"{name} has the shape {tuple(tensors[name].shape)} in the checkpoint "
+        f"and {shape} in the model"
+      )
+  unknown = [
+    f"{name} of shape {tuple(tensors[name].shape)} is not in the model"
+    for name in others
+    if name not in wanted
+  ]
+  problems = [*shapes[:_NAMED], *lacking[:_NAMED], *unknown[:_NAMED]]
+  if problems:
+    raise ValueError(f"{what} does not fit: {'; '.join(problems)}.")
 
 
 def _write_state(directory: pathlib.Path, numbers: list[int]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -222,18 +221,7 @@ class Loop:
       FileNotFoundError: if it does not exist.
       ValueError: if it is damaged or does not fit.
     """
-    index = pathlib.Path(prefix + ".index")
-    missing = f"There is no checkpoint `{prefix}`."
-    if not index.exists():
-      raise FileNotFoundError(missing)
-    try:
-      tensors = checkpoints.load(prefix)
-    except ValueError as error:
-      if index.exists():
-        raise
-      # Another process removed it meanwhile.
-      raise FileNotFoundError(missing) from error
-    self._restore(tensors, prefix)
+    self._restore(checkpoints.load_present(prefix), prefix)
 
   def _restore(self, tensors: dict[str, Any], place: files.Path) -> None:
     tensors = self._adapt(tensors)

@@ -63,6 +63,34 @@ def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
   checkpoints.restore(effective_weights(_load(place)), parameters)
 
 
+def model_weights(
+  what: str,
+  tensors: Mapping[str, np.ndarray],
+  variables: Mapping[str, Variable],
+  kernels: Mapping[str, Variable],
+) -> dict[str, np.ndarray]:
+  """The weights of a network out of a whole checkpoint of it.
+
+  Args:
+    what: what an error calls the checkpoint.
+    tensors: the checkpoint, arrays by name.
+    variables: the variables of the network by name.
+    kernels: the kernels that must have a mask, by the names of their layers.
+
+  Returns:
+    Arrays for `variables`, weights times masks.
+
+  Raises:
+    ValueError: naming the first variables that only one of the two has or
+      that differ in shape, with both shapes.
+  """
+  masks = {layer + _MASK: kernel for layer, kernel in kernels.items()}
+  parameters = sorted(filter(is_parameter, tensors))
+  checkpoints.check_fits(what, tensors, {**variables, **masks}, parameters)
+  effective = effective_weights(tensors)
+  return {name: effective[name] for name in variables}
+
+
 def is_parameter(name: str) -> bool:
   """Whether a variable of a checkpoint is a parameter of its model.
 

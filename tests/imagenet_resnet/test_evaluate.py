@@ -99,11 +99,20 @@ def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
 @pytest.mark.parametrize(
   "changes, named",
   [
-    (dict(width=0.5), r"initial_conv/mask is \(7, 7, 3, 16\), not"),
-    (dict(last_layer_sparsity=-1.0), "final_dense/mask .* is missing"),
-    (dict(model_architecture="mobilenet_v1"), "is missing"),
-    (dict(resnet_depth=34), "block_group1_2_1/mask .* is missing"),
-    (dict(num_label_classes=10), r"biases is \(1000,\), not \(10,\)"),
+    (
+      dict(width=0.5),
+      r"initial_conv/weights has the shape \(7, 7, 3, 16\) in the checkpoint",
+    ),
+    (
+      dict(last_layer_sparsity=-1.0),
+      "final_dense/weights of shape .* is not in the checkpoint",
+    ),
+    (dict(model_architecture="mobilenet_v1"), "is not in the model"),
+    (dict(resnet_depth=34), "block_group1_2_1/weights .* is not in the"),
+    (
+      dict(num_label_classes=10),
+      r"biases has the shape \(1000,\) .* and \(10,\) in",
+    ),
     (dict(eval_once_ckpt_prefix="model.ckpt-7"), "model.ckpt-7"),
   ],
 )

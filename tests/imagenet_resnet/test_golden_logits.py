@@ -62,5 +62,7 @@ def test_losses_are_those_of_the_published_code(name):
 def test_checkpoint_of_another_width_is_refused_by_names_and_shapes():
   model = imagenet_golden.model_of("vgg_16")
   tensors, _ = imagenet_golden.network("vgg_16")
-  with pytest.raises(ValueError, match=r"conv1_1/weights is \(3, 3, 3, 16\), "):
+  with pytest.raises(
+    ValueError, match=r"conv1_1/weights has the shape \(3, 3, 3, 16\) "
+  ):
     checkpoints.restore(tensors, model.named_variables)

@@ -10,11 +10,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from rigl.imagenet_resnet.settings import (
-  IDLE_FLAGS,
-  METHODS,
-  ImagenetSettings,
-)
+from rigl.imagenet_resnet.model_flags import METHODS
+from rigl.imagenet_resnet.settings import IDLE_FLAGS, ImagenetSettings
 from rigl.training import settings
 
 TEMPORARY = os.path.join(tempfile.gettempdir(), "imagenet")

@@ -16,7 +16,8 @@ from imagenet_runs import (
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.settings import METHODS, ImagenetSettings
+from rigl.imagenet_resnet.model_flags import METHODS
+from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
