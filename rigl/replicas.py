@@ -122,6 +122,7 @@ class Replicas:
     is_distributed: whether there is a strategy at all.
     num_hosts: processes that train together.
     host: the number of this one, from 0; host 0 is the chief.
+    num_pipelines: machines that read data, also where one process drives all.
   """
 
   def __init__(self) -> None:
@@ -130,6 +131,9 @@ class Replicas:
     self.count = self.strategy.num_replicas_in_sync
     self.num_hosts, self.host = _place_of(self.strategy)
     self._gather: Any = None
+    self.num_pipelines = self.num_hosts
+    if self.is_tpu:
+      self.num_pipelines = self.strategy.extended.num_hosts
 
   @property
   def is_tpu(self) -> bool:
@@ -170,16 +174,33 @@ class Replicas:
     return [int(n) for n in found.numpy()]
 
   def _gather_graph(self, number: Tensor) -> Tensor:
-    local = self.count // self.num_hosts
+    return self.run(lambda: self.of_last_replicas(number))
 
-    def one_place() -> Tensor:
-      place = replica_number()
-      place = tf.where(place % local == 0, place // local, -1)
-      numbers = number * tf.one_hot(place, self.num_hosts, dtype=tf.int64)
-      context = tf.distribute.get_replica_context()
-      return context.all_reduce(tf.distribute.ReduceOp.SUM, numbers)
+  def of_last_replicas(self, value: Tensor) -> Tensor:
+    """What the last replica of each pipeline has; called in a replica.
 
-    return self.run(one_place)
+    Args:
+      value: int64 [...].
+
+    Returns:
+      int64 [pipelines, ...].
+    """
+    local = self.count // self.num_pipelines
+    number = replica_number()
+    row = tf.where(number % local == local - 1, number // local, -1)
+    hot = tf.one_hot(row, self.num_pipelines, dtype=tf.int64)
+    rows = tf.tensordot(hot, value, 0)
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+
+  def check_count(self, wanted: int, name: str) -> None:
+    """Refuses another number of replicas than the flag `name` says.
+
+    Raises:
+      ValueError: if it is another.
+    """
+    if wanted != self.count:
+      raise ValueError(f"`{name}` must be {self.count} here, got {wanted}.")
 
   def share(self, batch_size: int, name: str) -> int:
     """The examples of one replica of a batch of all.

@@ -217,6 +217,8 @@ def main(arguments: Sequence[str]) -> None:
 def make_run() -> CifarRun:
   """The run of the parsed flags."""
   chosen, typed = settings.read_flags(CifarSettings)
+  if chosen.mode == "eval":
+    strategies.refuse_workers(chosen, chosen.mode)
   _warn_of_idle_flags(typed)
   return strategies.in_scope(
     chosen, lambda: CifarRun(chosen, typed), "batch_size"

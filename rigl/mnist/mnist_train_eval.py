@@ -118,8 +118,11 @@ class MnistRun(Run):
   def _line(
     self, found: Report, train: dict[str, float], test: dict[str, float]
   ) -> str:
-    masks = mask_arrays(self.optimizer)
     epoch = int(self._epoch(found.iteration))
+    if not test:  # The run is stopped within an epoch.
+      loss = train["loss"]
+      return f"epoch {epoch}, iteration {found.iteration}: loss {loss:.4f}"
+    masks = mask_arrays(self.optimizer)
     return epoch_line(epoch, found.iteration, test, masks)
 
   def _record(self, iteration: int) -> None:

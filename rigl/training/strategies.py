@@ -53,21 +53,25 @@ class StrategySettings:
     defines_run=False,
   )
 
+  def devices(self) -> StrategySettings:
+    """Hook: these flags, after others of the script had their say."""
+    return self
+
 
 def in_scope(
-  settings: Any, make: Callable[[], Made], *batch_sizes: str
+  settings: StrategySettings, make: Callable[[], Made], *batch_sizes: str
 ) -> Made:
   """Makes something in the scope of the strategy of the flags.
 
   Args:
-    settings: the flags, which extend `StrategySettings`.
+    settings: the flags of the script.
     make: makes it.
     *batch_sizes: names of the settings that the replicas share equally.
 
   Raises:
     ValueError: as `create_strategy`, or if a batch cannot be shared.
   """
-  with create_strategy(settings).scope():
+  with create_strategy(settings.devices()).scope():
     for name in batch_sizes:
       replicas.Replicas().share(getattr(settings, name), name)
     return make()
@@ -86,6 +90,7 @@ def create_strategy(settings: StrategySettings) -> tf.distribute.Strategy:
   Raises:
     ValueError: if the flags or TF_CONFIG do not fit the devices.
   """
+  tf.get_logger().setLevel("WARNING")  # It notes every reduction.
   if settings.virtual_devices:
     _make_virtual_devices(settings.virtual_devices)
   kind = _kind(settings)
@@ -98,6 +103,19 @@ def create_strategy(settings: StrategySettings) -> tf.distribute.Strategy:
   if kind == "mirrored":
     return _mirrored()
   return tf.distribute.get_strategy()
+
+
+def refuse_workers(settings: StrategySettings, mode: str) -> None:
+  """Refuses several workers where one process does all.
+
+  Raises:
+    ValueError: if the flags ask for them.
+  """
+  if _kind(settings.devices()) == "multi_worker":
+    raise ValueError(
+      f"`mode`={mode} runs in one process, got `strategy`="
+      f"{settings.strategy!r} with workers in {_CLUSTER}."
+    )
 
 
 def workers() -> list[str]:

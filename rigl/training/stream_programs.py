@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.replicas import Replicas, sum_of_all
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -21,7 +22,12 @@ from rigl.training.base_programs import (
   add_real,
   int64,
 )
-from rigl.training.stream_sources import StreamSource, explained
+from rigl.training.stream_sources import (
+  Share,
+  StreamSource,
+  explained,
+  pipelines,
+)
 
 Tensor = Any
 Variable = Any
@@ -34,8 +40,9 @@ class StreamEvaluation:
 
   Args:
     task: what is evaluated.
-    make: makes the batches: what the task takes and `valid`, float32 [batch],
-      0 for what only fills the last ones.
+    make: makes the batches of one host: what the task takes and `valid`,
+      float32 [batch], 0 for what only fills the last ones. All hosts must
+      make equally many.
     jit_compile: whether XLA compiles a batch's program.
     kept: variables that are to be afterwards as they were before.
     explain: as of `StreamSource`, of all of the data.
@@ -44,14 +51,15 @@ class StreamEvaluation:
   def __init__(
     self,
     task: Task,
-    make: Callable[[], tf.data.Dataset],
+    make: Callable[[Share], tf.data.Dataset],
     jit_compile: bool = True,
     kept: Sequence[Variable] = (),
     explain: Callable[[], str | None] = lambda: None,
   ) -> None:
     self._task, self._make, self._kept = task, make, kept
-    self._explain = explain
-    self._add = Program(self._add_graph, jit_compile)
+    self._explain, self._replicas = explain, Replicas()
+    distributed = self._replicas.is_distributed
+    self._add = Program(self._add_graph, jit_compile and not distributed)
 
   def __call__(self) -> dict[str, float]:
     """The means of the metrics over all examples.
@@ -64,7 +72,7 @@ class StreamEvaluation:
     names = [*self._task.eval_metric_names, _COUNT]
     sums = {name: tf.constant(0.0) for name in names}
     with explained(self._explain):
-      for batch in self._make():
+      for batch in pipelines(self._replicas, self._make):
         sums = self._add(sums, batch)
     for variable, value in zip(self._kept, before, strict=True):
       variable.assign(value)
@@ -74,12 +82,16 @@ class StreamEvaluation:
       raise ValueError("There are no images to evaluate on.")
     return {name: value / count for name, value in found.items()}
 
-  def _add_graph(self, sums: dict[str, Tensor], batch: Batch) -> dict:
-    real = batch["valid"] > 0
+  def _add_graph(self, sums: dict[str, Tensor], batch: Any) -> dict:
+    found = self._replicas.run(self._sums_of, (batch,))
+    return {name: total + found[name] for name, total in sums.items()}
+
+  def _sums_of(self, batch: Batch) -> dict[str, Tensor]:
+    """The sums over the batches of all replicas."""
     metrics = self._task.metrics(batch)
-    return add_real(
-      sums, {**metrics, _COUNT: tf.ones_like(batch["valid"])}, real
-    )
+    metrics[_COUNT] = tf.ones_like(batch["valid"])
+    zeros = {name: tf.constant(0.0) for name in metrics}
+    return sum_of_all(add_real(zeros, metrics, batch["valid"] > 0))
 
 
 class StreamPrograms(BasePrograms):
@@ -94,7 +106,8 @@ class StreamPrograms(BasePrograms):
     evaluation: evaluates the task.
     global_step: int64 variable that gradient steps advance.
     steps_per_call: the most steps of one call.
-    jit_compile: whether XLA compiles the programs.
+    jit_compile: see the base class.
+    averages: see the base class.
   """
 
   def __init__(
@@ -106,18 +119,19 @@ class StreamPrograms(BasePrograms):
     global_step: Variable,
     steps_per_call: int = 1000,
     jit_compile: bool = True,
+    averages: Sequence[Variable] = (),
   ) -> None:
-    super().__init__(task, optimizer, global_step, jit_compile, norms=True)
+    super().__init__(task, optimizer, global_step, jit_compile, True, averages)
     self._train, self._evaluation = train, evaluation
     self._steps_per_call = steps_per_call
     self._make_step, self._make_update = self._step, self._update
-    if jit_compile:
+    if self._jit_whole:
       options = dict(jit_compile=True, autograph=False)
       self._make_step = tf.function(self._step, **options)
       self._make_update = tf.function(self._update, **options)
     self._train_steps = Program(self._train_steps_graph, False)
     self._update_with_batch = Program(self._update_with_batch_graph, False)
-    self._update_alone = Program(self._update_alone_graph, jit_compile)
+    self._update_alone = Program(self._update_alone_graph, self._jit_whole)
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """See the base class.
@@ -147,13 +161,14 @@ class StreamPrograms(BasePrograms):
 
   def evaluate(self) -> dict[str, float]:
     """See the base class."""
+    self.synchronize()
     return self._evaluation()
 
   def _train_steps_graph(
     self, batches: Any, first: Tensor, count: Tensor
   ) -> dict[str, Tensor]:
     def step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      metrics = self._make_step(self._next(batches), i)
+      metrics = self._replicas.run(self._make_step, (self._next(batches), i))
       return i + 1, {name: sums[name] + metrics[name] for name in sums}
 
     end = first + count
@@ -164,12 +179,13 @@ class StreamPrograms(BasePrograms):
   def _update_with_batch_graph(
     self, batches: Any, iteration: Tensor
   ) -> dict[str, Tensor]:
-    return {CHANGED: self._make_update(self._next(batches), iteration)}
+    arguments = (self._next(batches), iteration)
+    return {CHANGED: self._replicas.run(self._make_update, arguments)}
 
   def _update_alone_graph(self, iteration: Tensor) -> dict[str, Tensor]:
-    return {CHANGED: self._update(None, iteration)}
+    return {CHANGED: self._replicas.run(self._update, (None, iteration))}
 
-  def _next(self, batches: Any) -> Batch:
+  def _next(self, batches: Any) -> Any:
     batch = next(batches)
-    self._train.position.assign(self._train.after(batch))
+    self._train.note(batch)
     return batch

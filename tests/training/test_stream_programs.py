@@ -38,7 +38,7 @@ class Line:
     return {"loss": outputs / 4, "number": batch["number"]}
 
 
-def batches(place):
+def batches(place, share=None):
   """Batch `i` holds the numbers 4i, 4i + 1, and so on."""
 
   def make(i):
@@ -69,7 +69,7 @@ class Trained:
       self.task,
       self.optimizer,
       self.source,
-      StreamEvaluation(self.task, lambda: None, False),
+      StreamEvaluation(self.task, lambda share: None, False),
       self.step,
       **{"steps_per_call": 7, "jit_compile": False, **options},
     )
@@ -155,7 +155,7 @@ def test_one_call_makes_as_many_steps_as_it_may():
 
 
 def test_damaged_data_is_named():
-  def make(place):
+  def make(place, share):
     good = batches(place).take(2)
     bad = batches(place).skip(2)
     return good.concatenate(
@@ -170,7 +170,7 @@ def test_damaged_data_is_named():
 
 
 def test_errors_of_other_kinds_are_not_hidden():
-  run = Trained(make=lambda place: batches(place).take(2))
+  run = Trained(make=lambda place, share: batches(place).take(2))
   with pytest.raises(tf.errors.OutOfRangeError):
     run.programs.train_steps(0, 5)
 
@@ -178,7 +178,7 @@ def test_errors_of_other_kinds_are_not_hidden():
 def evaluation(task, count, size, **options):
   """An evaluation of images 0 to `count` - 1 in padded batches."""
 
-  def make():
+  def make(share):
     total = -(-count // size) * size
     numbers = np.arange(total, dtype=np.float32)
     arrays = {
