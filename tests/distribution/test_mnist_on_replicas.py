@@ -15,6 +15,9 @@ FLAGS = (
   "--end_sparsity=0.9",
   "--batch_size=300",
   "--num_epochs=1",
+  "--seed=3",
+  # At a higher rate a ReLU that the last bit turns on or off decides the rest.
+  "--learning_rate=0.05",
   f"--maskupdate_frequency={FREQUENCY}",
   # The last bits differ, and with them the ties that noise breaks.
   "--gin_bindings=SparseRigLOptimizer.noise_std = 0.0",
