@@ -101,25 +101,30 @@ class TpuCompiler:
     except (JaxRuntimeError, ir.MLIRError) as error:
       raise CompileError(explained(error)) from error
     seconds = time.process_time() - start
-    return self._measured(executable, seconds)
+    return measured(executable, seconds, self.chip)
 
-  def _measured(self, executable: Any, seconds: float) -> Compiled:
-    costs = executable.cost_analysis()
-    memory = executable.get_compiled_memory_stats()
-    peak = (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      - memory.alias_size_in_bytes
-      + memory.temp_size_in_bytes
-      + memory.generated_code_size_in_bytes
+
+def measured(executable: Any, seconds: float, chip: chips.Chip) -> Compiled:
+  """What a compiled program says of itself.
+
+  Raises:
+    CompileError: if it does not fit.
+  """
+  costs = executable.cost_analysis()
+  memory = executable.get_compiled_memory_stats()
+  peak = (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+    + memory.generated_code_size_in_bytes
+  )
+  if peak > chip.hbm_gib * chips.GIB:
+    raise CompileError(
+      f"does not fit: it needs {peak / chips.GIB:.2f} GiB of the "
+      f"{chip.hbm_gib:.2f} GiB of memory"
     )
-    available = self.chip.hbm_gib * chips.GIB
-    if peak > available:
-      raise CompileError(
-        f"does not fit: it needs {peak / chips.GIB:.2f} GiB of the "
-        f"{self.chip.hbm_gib:.2f} GiB of memory"
-      )
-    return Compiled(seconds, costs["flops"], costs["bytes accessed"], peak)
+  return Compiled(seconds, costs["flops"], costs["bytes accessed"], peak)
 
 
 def check_installed() -> None:

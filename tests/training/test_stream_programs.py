@@ -218,7 +218,7 @@ def test_programs_of_a_device_take_what_a_stream_gives(method):
   run, other = Trained(method), Trained(method)
   run.programs._evaluation = StreamEvaluation(run.task, evaluated, False)
   found = run.programs.on_device()
-  example = batches([0]).take(1).get_single_element()
+  example = batches([0], None).take(1).get_single_element()
   kinds = ["train", "evaluate"]
   if method is SparseRigLOptimizer:
     kinds.append("update")
@@ -242,7 +242,6 @@ def test_programs_of_a_device_take_what_a_stream_gives(method):
   assert run.source.position.numpy().tolist() == [0]
 
 
-def evaluated():
-  return batches([0]).take(1).map(
-    lambda batch: {**batch, "valid": tf.ones([BATCH])}
-  )
+def evaluated(share=None):
+  valid = tf.ones([BATCH])
+  return batches([0], share).take(1).map(lambda b: {**b, "valid": valid})
