@@ -41,6 +41,7 @@ MAY_IMPORT = {
   "keras": CORE,
   "training": CORE | {"layers"},
   "methods": CORE | {"training"},
+  "tpu_check": CORE | {"training"},
   "flops": NUMBERS | {"training"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,

@@ -128,6 +128,13 @@ class BasePrograms(abc.ABC):
     """
     raise ValueError("Programs that read a stream cannot be exported.")
 
+  def on_device(self) -> dict[str, tuple[Program, dict[str, Any]]]:
+    """What XLA compiles for a device, by kind, with arguments to do it for.
+
+    The kinds are `train`, `update` and `evaluate`, if there are such programs.
+    """
+    return self.exportable()
+
   def inspect(self) -> dict[str, float]:
     """What the state of the training says without data.
 

@@ -9,7 +9,9 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 import pathlib
+import re
 import tempfile
 from typing import Any
 
@@ -43,8 +45,8 @@ class RunDirectory:
       run's.
 
   Raises:
-    ValueError: if the directory holds another run, or another process is
-      training in it.
+    ValueError: if the directory holds another run, another process is
+      training in it, or it is in a bucket.
     OSError: if it cannot be made or written to.
   """
 
@@ -55,6 +57,12 @@ class RunDirectory:
     only_read: bool = False,
     adopts: bool = False,
   ) -> None:
+    # `pathlib` makes one slash of two.
+    if re.match(r"\w+:/", os.fspath(path)):
+      raise ValueError(
+        f"A run needs a directory on a disk, got {os.fspath(path)!r}; copy it "
+        "to a bucket when it is there."
+      )
     self.path = pathlib.Path(path)
     self._identity = json.loads(json.dumps(identity))
     self._lock: Any = None

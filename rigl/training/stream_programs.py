@@ -27,6 +27,7 @@ from rigl.training.stream_sources import (
   StreamSource,
   explained,
   pipelines,
+  zeros_like_batch,
 )
 
 Tensor = Any
@@ -81,6 +82,13 @@ class StreamEvaluation:
     if not count:
       raise ValueError("There are no images to evaluate on.")
     return {name: value / count for name, value in found.items()}
+
+  def on_device(self) -> tuple[Program, dict[str, Any]]:
+    """What a device computes of a batch, with arguments to compile it for."""
+    names = [*self._task.eval_metric_names, _COUNT]
+    sums = {name: tf.constant(0.0) for name in names}
+    batch = zeros_like_batch(self._make(Share()))
+    return self._add, {"sums": sums, "batch": batch}
 
   def _add_graph(self, sums: dict[str, Tensor], batch: Any) -> dict:
     found = self._replicas.run(self._sums_of, (batch,))
@@ -164,6 +172,20 @@ class StreamPrograms(BasePrograms):
     self.synchronize()
     return self._evaluation()
 
+  def on_device(self) -> dict[str, tuple[Program, dict[str, Any]]]:
+    """See the base class: the programs of one batch."""
+    number, batch = {"iteration": int64(0)}, {"batch": self._train.zeros()}
+    with_batch = self._optimizer.update_is_iteration
+    update = self._update_one if with_batch else self._update_alone_graph
+    return {
+      "train": (Program(self._step, True), {**batch, **number}),
+      "update": (
+        Program(update, True),
+        {**batch, **number} if with_batch else number,
+      ),
+      "evaluate": self._evaluation.on_device(),
+    }
+
   def _train_steps_graph(
     self, batches: Any, first: Tensor, count: Tensor
   ) -> dict[str, Tensor]:
@@ -181,6 +203,9 @@ class StreamPrograms(BasePrograms):
   ) -> dict[str, Tensor]:
     arguments = (self._next(batches), iteration)
     return {CHANGED: self._replicas.run(self._make_update, arguments)}
+
+  def _update_one(self, batch: Batch, iteration: Tensor) -> dict[str, Tensor]:
+    return {CHANGED: self._update(batch, iteration)}
 
   def _update_alone_graph(self, iteration: Tensor) -> dict[str, Tensor]:
     return {CHANGED: self._replicas.run(self._update, (None, iteration))}

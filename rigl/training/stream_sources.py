@@ -123,6 +123,10 @@ class StreamSource:
       yield self._iterator
     self._place = self._read()
 
+  def zeros(self) -> Batch:
+    """A batch of zeros with the shapes and dtypes of those of one device."""
+    return zeros_like_batch(self._make(self._read()[0], Share()))
+
   def note(self, batch: Any) -> None:
     """Moves the position behind a batch, in a graph.
 
@@ -145,6 +149,12 @@ class StreamSource:
     """The position of every host."""
     rows = np.atleast_2d(self.position.numpy())
     return [tuple(int(number) for number in row) for row in rows]
+
+
+def zeros_like_batch(batches: tf.data.Dataset) -> Batch:
+  """Zeros with the shapes, which are static, and dtypes of some batches."""
+  specs = batches.element_spec
+  return {name: tf.zeros(s.shape, s.dtype) for name, s in specs.items()}
 
 
 @contextlib.contextmanager
