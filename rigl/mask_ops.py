@@ -358,12 +358,37 @@ def _position_of_last_tie(rows: Tensor, threshold: Tensor, k: Tensor) -> Tensor:
   place in it, so that no running sum over all keys is needed.
   """
   needed = k - tf.reduce_sum(_count_in_rows(rows > threshold))
-  before = tf.cumsum(_count_in_rows(tf.equal(rows, threshold)), exclusive=True)
-  row = tf.maximum(tf.reduce_sum(tf.cast(before < needed, tf.int32)) - 1, 0)
-  needed_in_row = needed - tf.gather(before, row)
+  of_rows = _count_in_rows(tf.equal(rows, threshold))
+  row = _reaching(of_rows, needed)
+  needed -= tf.reduce_sum(tf.where(_before(of_rows, row), of_rows, 0))
   ties = tf.cast(tf.equal(tf.gather(rows, row), threshold), tf.int32)
-  column = count_ones(tf.cumsum(ties) < needed_in_row)
+  column = _reaching(ties, needed)
   return tf.where(needed > 0, row * rows.shape[1] + column, -1)
+
+
+def _reaching(counts: Tensor, total: Tensor) -> Tensor:
+  """The first position up to which counts add up to a total.
+
+  A search over the bits of the position, because XLA takes longer to compile a
+  running sum than all the rest.
+
+  Args:
+    counts: int32 [n].
+    total: int32 scalar, at most the sum of all; of 0 the position is 0.
+  """
+  num_bits = max(counts.shape[0] - 1, 1).bit_length()
+
+  def fix_bit(i: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    candidate = position + tf.bitwise.left_shift(1, num_bits - 1 - i)
+    before = tf.reduce_sum(tf.where(_before(counts, candidate), counts, 0))
+    return i + 1, tf.where(before < total, candidate, position)
+
+  return tf.while_loop(lambda i, _: i < num_bits, fix_bit, (0, 0))[1]
+
+
+def _before(values: Tensor, position: Tensor) -> Tensor:
+  """Whether a position of a vector comes before another one."""
+  return tf.range(values.shape[0]) < position
 
 
 def _count_in_rows(condition: Tensor) -> Tensor:
