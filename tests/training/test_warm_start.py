@@ -81,5 +81,7 @@ def test_place_without_checkpoint_is_named(tmp_path):
 
 def test_parameters_that_do_not_fit_are_named(place):
   wanted = {"a/weights": tf.Variable(tf.zeros([3, 2]))}
-  with pytest.raises(ValueError, match=r"a/weights .* \(2, 2\) in .* \(3, 2\) in"):
+  with pytest.raises(
+    ValueError, match=r"a/weights .* \(2, 2\) in .* \(3, 2\) in"
+  ):
     warm_start.load_parameters(str(place), wanted)
