@@ -11,7 +11,7 @@ and TPU; ties are broken by position. The number of ones is always exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -150,23 +150,23 @@ def count_ones(mask: Tensor) -> Tensor:
   return tf.reduce_sum(_count_in_rows(tf.reshape(mask, [-1, length])))
 
 
-def hash_key(seed: int, name_hash: int, step: Tensor) -> Tensor:
+def hash_key(seed: int, name_hash: int | Sequence[int], step: Tensor) -> Tensor:
   """Returns the uint32 [2] key of the random numbers of one layer and step.
 
   Args:
     seed: the seed of the run, a Python int.
     name_hash: a hash of the layer's name that is the same in every process,
-      such as CRC-32.
+      such as CRC-32; or those of n layers, whose keys are made at once.
     step: int scalar.
 
   Returns:
-    uint32 [2], to be given to `random_bits`.
+    uint32 [2], to be given to `random_bits`; or [n, 2].
   """
   low = tf.bitwise.bitwise_and(tf.cast(step, tf.int64), 0x7FFFFFFF)
   step_bits = tf.bitcast(tf.cast(low, tf.int32), tf.uint32)
   first = _mix(_uint32(seed) + _uint32(name_hash) * _uint32(0x9E3779B9))
   second = _mix(first + _mix(step_bits + _uint32(0x85EBCA6B)))
-  return tf.stack([_mix(first ^ second), second])
+  return tf.stack([_mix(first ^ second), second], -1)
 
 
 def random_bits(size: int, key: Tensor) -> Tensor:
@@ -218,8 +218,10 @@ def random_bell(size: int, key: Tensor) -> Tensor:
   return centred * (1.0 / 37837.2)  # sqrt(4 * (2**32 - 1) / 12)
 
 
-def _uint32(value: int) -> Tensor:
-  return tf.constant(value & 0xFFFFFFFF, tf.uint32)
+def _uint32(value: int | Sequence[int]) -> Tensor:
+  if isinstance(value, int):
+    return tf.constant(value & 0xFFFFFFFF, tf.uint32)
+  return tf.constant([each & 0xFFFFFFFF for each in value], tf.uint32)
 
 
 def _mix(bits: Tensor) -> Tensor:

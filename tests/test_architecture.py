@@ -17,6 +17,7 @@ NOTHING = frozenset()
 NUMBERS = frozenset(
   {
     "counting",
+    "host_masks",
     "layer_batch",
     "mask_ops",
     "replicas",
@@ -30,6 +31,7 @@ MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
   "version": NOTHING,
   "mask_ops": NOTHING,
+  "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
   "replicas": NOTHING,
   "schedules": NOTHING,
@@ -52,6 +54,7 @@ MAY_IMPORT = {
 }
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
+WITHOUT_TENSORFLOW |= {"host_masks"}
 
 
 def module_name(path):

@@ -266,6 +266,22 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     del step
     return None
 
+  def update_on_host(self, threads: int) -> bool:
+    """Makes eager updates start fast, outside of `tf.distribute`.
+
+    They choose connections on the host, several layers at a time; what there
+    is to compile for it is begun at once, in the background. The bits are the
+    same.
+
+    Args:
+      threads: how many layers at a time.
+
+    Returns:
+      Whether the method knows how; if not, updates belong into a graph.
+    """
+    del threads
+    return False
+
   def mark_updated(self, step: Tensor) -> list[tf.Operation]:
     """Notes that the masks were updated, without updating them.
 

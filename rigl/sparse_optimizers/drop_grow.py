@@ -6,12 +6,13 @@ All four drop by magnitude; what each grows by stands in its own file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl import layer_batch, mask_ops
+from rigl import host_masks, layer_batch, mask_ops
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import base, control, growth, layers
 
@@ -97,7 +98,14 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._initial_weights: dict[str, Variable] = {}
     # One program a layer size, whatever the layer.
     self._compiled_update = mask_ops.compiled_by_shape(self._update_layer)
+    self._compiled_keys = mask_ops.compiled_by_shape(
+      lambda inputs: [mask_ops.order_keys(s) for s in self._scores(**inputs)]
+    )
+    self._compiled_rest = mask_ops.compiled_by_shape(
+      lambda result, inputs: self._updated(result, **inputs)
+    )
     self._compiled_batch = mask_ops.compiled_by_shape(self._update_batch)
+    self._pool: futures.ThreadPoolExecutor | None = None
     self.batch_layers = bool(
       tf.config.list_physical_devices("GPU")
       or tf.config.list_logical_devices("TPU")
@@ -170,30 +178,62 @@ class DropGrowOptimizer(base.SparseOptimizer):
     step = tf.cast(step, tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
     operations = self.mark_updated(step)
-    inputs = [self._inputs(layer, gradients, step) for layer in self._layers]
+    inputs = [
+      self._inputs(layer, self._signal(layer, gradients), key)
+      for layer, key in zip(
+        self._layers,
+        layers.layer_keys(self._layers, self._seed, step),
+        strict=True,
+      )
+    ]
     if self.batch_layers:
       results = self._compiled_batch(inputs, fraction)
+      for layer, result in zip(self._layers, results, strict=True):
+        operations += self._assign(layer, *result)
+      return control.group(operations)
+
+    if self._pool is not None and tf.executing_eagerly():
+      fractions = [float(fraction)] * len(inputs)
+      results = self._pool.map(self._update_on_host, inputs, fractions)
     else:
-      results = [self._compiled_update(each, fraction) for each in inputs]
-    for layer, result in zip(self._layers, results, strict=True):
+      results = (self._compiled_update(each, fraction) for each in inputs)
+    for layer, result in zip(self._layers, list(results), strict=True):
       operations += self._assign(layer, *result)
     return control.group(operations)
 
+  def update_on_host(self, threads: int) -> bool:
+    """See the base class: a program for each size of layer, in threads."""
+    self._pool = futures.ThreadPoolExecutor(threads)
+    begun = set()
+    for layer in self._layers:
+      kind = (layer.kernel.shape.num_elements(), layer.kernel.dtype)
+      if kind not in begun:
+        begun.add(kind)
+        key, signal = tf.zeros([2], tf.uint32), self._any_signal(layer)
+        inputs = self._inputs(layer, signal, key)
+        self._pool.submit(self._update_on_host, inputs, 0.0)
+    return True
+
+  def _any_signal(self, layer: layers.SparseLayer) -> Tensor | None:
+    """Something of the shape and type of what the growth is derived from."""
+    gradient = tf.zeros(layer.kernel.shape, layer.kernel.dtype)
+    return self._signal(layer, [(gradient, layer.kernel)])
+
   def _inputs(
-    self, layer: layers.SparseLayer, gradients: list | None, step: Tensor
+    self, layer: layers.SparseLayer, signal: Tensor | None, key: Tensor
   ) -> dict[str, Any]:
     """What the update of a layer needs, as flat tensors."""
     slots = self._slots_of(layer.kernel)
     inputs = dict(
       weights=layer.kernel,
       mask=layer.mask,
-      signal=self._signal(layer, gradients),
+      signal=signal,
       initial=self._initial_weights.get(layer.name),
       slots=[slot for slot, _ in slots],
     )
     return tf.nest.map_structure(_flat, inputs) | dict(
       slot_starts=tf.constant([start for _, start in slots], tf.float32),
-      key=layers.layer_key(layer, self._seed, step),
+      key=key,
     )
 
   def _assign(
@@ -216,6 +256,17 @@ class DropGrowOptimizer(base.SparseOptimizer):
       drop_scores, inputs["mask"], grow_scores, fraction
     )
     return self._updated(result, **inputs)
+
+  def _update_on_host(
+    self, inputs: dict[str, Any], fraction: float
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The same, eagerly: only what is quick to compile is compiled."""
+    drop_keys, grow_keys = self._compiled_keys(inputs)
+    new, grown = host_masks.drop_and_grow(
+      drop_keys.numpy(), inputs["mask"].numpy(), grow_keys.numpy(), fraction
+    )
+    result = mask_ops.DropGrow(tf.constant(new), tf.constant(grown))
+    return self._compiled_rest(result, inputs)
 
   def _update_batch(
     self, inputs: list[dict[str, Any]], fraction: Tensor

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from rigl import mask_ops
 
@@ -116,6 +117,9 @@ def check_masks(
       )
 
 
-def layer_key(layer: SparseLayer, seed: int, step: Tensor) -> Tensor:
-  """The uint32 [2] key of a layer's random numbers at a step."""
-  return mask_ops.hash_key(seed, layer.name_hash, step)
+def layer_keys(
+  layers: Sequence[SparseLayer], seed: int, step: Tensor
+) -> list[Tensor]:
+  """The uint32 [2] keys of the layers' random numbers at a step."""
+  hashes = [layer.name_hash for layer in layers]
+  return tf.unstack(mask_ops.hash_key(seed, hashes, step))
