@@ -185,8 +185,14 @@ def random_bits(size: int, key: Tensor) -> Tensor:
   Returns:
     uint32 [size].
   """
-  position = tf.bitcast(tf.range(size, dtype=tf.int32), tf.uint32)
-  return _mix(_mix(position + key[0]) + key[1])
+  # Row by row: of one range of all positions, TensorFlow would put a constant
+  # of that size into the program.
+  rows = _ROW * tf.range(-(-size // _ROW), dtype=tf.int32)
+  rows, columns = (
+    tf.bitcast(part, tf.uint32) for part in (rows, tf.range(_ROW))
+  )
+  position = (rows + key[0])[:, None] + columns  # Plus the key, modulo 2**32.
+  return _mix(_mix(tf.reshape(position, [-1])[:size]) + key[1])
 
 
 def random_uniform(size: int, key: Tensor) -> Tensor:

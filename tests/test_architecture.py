@@ -20,6 +20,7 @@ NUMBERS = frozenset(
     "host_masks",
     "layer_batch",
     "mask_ops",
+    "replicas",
     "schedules",
     "sparse_utils",
   }
@@ -32,6 +33,7 @@ MAY_IMPORT = {
   "mask_ops": NOTHING,
   "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
+  "replicas": NOTHING,
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
@@ -41,6 +43,7 @@ MAY_IMPORT = {
   "keras": CORE,
   "training": CORE | {"layers"},
   "methods": CORE | {"training"},
+  "tpu_check": CORE | {"training"},
   "flops": NUMBERS | {"training"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,

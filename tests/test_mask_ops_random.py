@@ -1,6 +1,7 @@
 """Random numbers and masks against Python oracles and statistics."""
 
 import math
+import re
 import zlib
 
 import numpy as np
@@ -56,9 +57,25 @@ def assert_uniform_counts(counts, num_sigma=5.0):
 
 def test_random_bits_are_those_of_the_reference():
   for words in ((0, 0), (1, 0), (0, 1), (0xFFFFFFFF, 0x80000001)):
-    bits = mask_ops.random_bits(100, tf.constant(words, tf.uint32))
+    bits = mask_ops.random_bits(2500, tf.constant(words, tf.uint32))
     assert bits.dtype == tf.uint32
-    assert bits.numpy().tolist() == oracle_bits(100, words)
+    assert bits.numpy().tolist() == oracle_bits(2500, words)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025])
+def test_sizes_around_a_row_have_the_bits_of_the_reference(size):
+  bits = mask_ops.random_bits(size, tf.constant([3, 4], tf.uint32))
+  assert bits.numpy().tolist() == oracle_bits(size, (3, 4))
+
+
+def test_no_constant_of_the_size_of_a_layer_is_in_the_program():
+  bits = tf.function(
+    lambda key: mask_ops.random_bits(100_000, key), jit_compile=True
+  )
+  key = tf.constant([1, 2], tf.uint32)
+  text = bits.experimental_get_compiler_ir(key)(stage="stablehlo")
+  constants = re.findall(r"constant dense<.*> : tensor<(\d+)x", text)
+  assert max(map(int, constants)) <= 1024
 
 
 @pytest.mark.parametrize("function", RANDOM, ids=lambda f: f.__name__)

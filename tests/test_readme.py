@@ -72,7 +72,15 @@ def _shortened(command):
     flags[flags.index("--mask_record_frequency=100")] = (
       "--mask_record_frequency=5"
     )
-  return [sys.executable, str(_ROOT / script), *flags, *short]
+  return [sys.executable, *map(_here, (script, *flags)), *short]
+
+
+def _here(word):
+  """The interpreter and scripts of a command, where the tests run."""
+  if word == "python":
+    return sys.executable
+  is_script = word.endswith(".py") and not word.startswith("-")
+  return str(_ROOT / word) if is_script else word
 
 
 def _save_network(prefix, model, variables):

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl import replicas
+
 Tensor = Any
 
 _PADDING = 4
@@ -43,15 +45,19 @@ def random_crop_and_flip(images: Tensor, key: Tensor) -> Tensor:
 
   Args:
     images: [batch, height, width, channels] of static shape.
-    key: integer [2]; what is done is a function of it and of the shape.
+    key: integer [2]; what is done is a function of it and of the shape, of
+      which replicas do their shares.
 
   Returns:
     Tensor of the same shape and dtype.
   """
   batch, height, width, channels = images.shape
+  count = replicas.num_replicas()
   bits = tf.random.stateless_uniform(
-    [3, batch, 1], key, None, None, tf.uint32, alg="philox"
+    [3, count * batch, 1], key, None, None, tf.uint32, alg="philox"
   )
+  if count > 1:  # What one replica would do to its share of the batch.
+    bits = tf.stack([replicas.own_share(row) for row in tf.unstack(bits)])
   shifts = tf.cast(bits % (2 * _PADDING + 1), tf.int32) - _PADDING
   rows = _mirrored(tf.range(height) + shifts[0], height)
   columns = tf.range(width)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl import replicas
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.resnet_model import WideResNet
 
@@ -16,6 +17,8 @@ Variable = Any
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Random numbers that one iteration may draw: keys are that far apart.
 _KEYS = 2**20
+# What a replica may draw of them for dropout.
+_REPLICA_KEYS = 2**10
 
 
 class CifarTask:
@@ -93,6 +96,8 @@ class CifarTask:
   def _key(self, iteration: Tensor, stream: int) -> Tensor:
     """int64 [2]: the key of one kind of random numbers of an iteration."""
     number = (2 * iteration + stream) * _KEYS
+    if stream == _DROPOUT_STREAM and replicas.num_replicas() > 1:
+      number += tf.cast(replicas.replica_number(), tf.int64) * _REPLICA_KEYS
     return tf.stack([tf.constant(self._seed, tf.int64), number])
 
 

@@ -27,6 +27,7 @@ from rigl.training import (
   command_line,
   script,
   settings,
+  strategies,
   warm_start,
 )
 from rigl.training.loop import Report
@@ -216,8 +217,12 @@ def main(arguments: Sequence[str]) -> None:
 def make_run() -> CifarRun:
   """The run of the parsed flags."""
   chosen, typed = settings.read_flags(CifarSettings)
+  if chosen.mode == "eval":
+    strategies.refuse_workers(chosen, chosen.mode)
   _warn_of_idle_flags(typed)
-  return CifarRun(chosen, typed)
+  return strategies.in_scope(
+    chosen, lambda: CifarRun(chosen, typed), "batch_size"
+  )
 
 
 def run() -> None:

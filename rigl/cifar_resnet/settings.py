@@ -14,6 +14,7 @@ from rigl import sparse_utils
 from rigl.cifar_resnet.resnet_model import WideResNet
 from rigl.methods import METHODS, MethodSettings, method_settings
 from rigl.training.settings import check, setting
+from rigl.training.strategies import StrategySettings
 
 _STEP_LIMIT = 2**31
 # Flags of the published script that say nothing to this one.
@@ -22,7 +23,7 @@ IDLE_FLAGS = ("master", "ps_task", "pruning_hparams")
 
 @gin.configurable(module="rigl")
 @dataclasses.dataclass(frozen=True)
-class CifarSettings:
+class CifarSettings(StrategySettings):
   """All settings of a run on CIFAR-10; the help texts say what they mean."""
 
   master: str = setting(

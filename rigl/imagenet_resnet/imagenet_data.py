@@ -12,7 +12,7 @@ from rigl.imagenet_resnet import imagenet_input
 from rigl.imagenet_resnet.imagenet_input import InputSettings, Position
 from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.imagenet_resnet.shards import Shards, find_shards
-from rigl.training.stream_sources import Place, StreamSource
+from rigl.training.stream_sources import Place, Share, StreamSource
 
 Tensor = Any
 
@@ -44,22 +44,21 @@ class ImagenetData:
       FileNotFoundError: if it holds no training files.
     """
     flags = self._flags
-    settings = self._settings(flags.train_batch_size)
     batches = flags.num_train_images / flags.train_batch_size
     if flags.use_synthetic_data:
-      synthetic = imagenet_input.synthetic_dataset(
-        settings, flags.num_label_classes
-      )
       return StreamSource(
-        lambda _: synthetic,
+        lambda _, share: self._synthetic(flags.train_batch_size, share),
         lambda _: tf.zeros([2], tf.int64),
         Position(),
         batches,
       )
     shards = self._split("train")
+    settings = self._settings(flags.train_batch_size, Share())
 
-    def make(place: Place) -> tf.data.Dataset:
-      return imagenet_input.training_dataset(shards, settings, Position(*place))
+    def make(place: Place, share: Share) -> tf.data.Dataset:
+      return imagenet_input.training_dataset(
+        shards, self._settings(flags.train_batch_size, share), Position(*place)
+      )
 
     def explain(place: Place) -> str | None:
       found = imagenet_input.find_corrupt_record(
@@ -69,28 +68,35 @@ class ImagenetData:
 
     return StreamSource(make, _after, Position(), batches, explain)
 
-  def evaluation_batches(self) -> tf.data.Dataset:
+  def evaluation_batches(self, share: Share | None = None) -> tf.data.Dataset:
     """The images to evaluate on, at most `num_eval_images`.
+
+    Args:
+      share: those of which replicas. None: all.
 
     Raises:
       ValueError: if `data_directory` is missing.
       FileNotFoundError: if it holds no files of the split.
     """
-    flags = self._flags
-    size = min(flags.eval_batch_size, flags.num_eval_images)
-    settings = self._settings(size)
-    count = -(-flags.num_eval_images // size)
+    flags, share = self._flags, share or Share()
+    parts = share.num_replicas
+    size = -(-min(flags.eval_batch_size, flags.num_eval_images) // parts)
+    # Batches of this host; every replica gets equally many.
+    count = -(-flags.num_eval_images // (size * parts))
+    count *= parts // share.num_hosts
     if flags.use_synthetic_data:
-      dataset = imagenet_input.synthetic_dataset(
-        settings, flags.num_label_classes
-      )
+      dataset = self._synthetic(size * parts, share)
     else:
-      shards = self._split(self._evaluated_split)
-      dataset = imagenet_input.evaluation_dataset(shards, settings)
+      dataset = imagenet_input.evaluation_dataset(
+        self._split(self._evaluated_split),
+        self._settings(size * parts, share),
+        count if parts > 1 else None,
+      )
     places = tf.range(size, dtype=tf.int64)
 
     def limit(number: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-      wanted = number * size + places < flags.num_eval_images
+      first = (number * share.num_hosts + share.host) * size
+      wanted = first + places < flags.num_eval_images
       valid = tf.where(wanted, batch["valid"], 0.0)
       return {**batch, "valid": valid}
 
@@ -101,7 +107,7 @@ class ImagenetData:
     if self._flags.use_synthetic_data:
       return None
     shards = self._split(self._evaluated_split)
-    settings = self._settings(1)
+    settings = self._settings(1, Share())
     return _advice(imagenet_input.find_corrupt_record(shards, settings))
 
   @property
@@ -117,14 +123,23 @@ class ImagenetData:
       self._shards[split] = find_shards(self._flags.data_directory, split)
     return self._shards[split]
 
-  def _settings(self, batch_size: int) -> InputSettings:
+  def _synthetic(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    settings = self._settings(batch_size, share)
+    return imagenet_input.synthetic_dataset(
+      settings, self._flags.num_label_classes
+    )
+
+  def _settings(self, batch_size: int, share: Share) -> InputSettings:
+    """The input of one host; its batches are those of single replicas."""
     flags = self._flags
     return InputSettings(
-      batch_size,
+      batch_size // share.num_replicas,
       flags.image_size,
       bfloat16=flags.precision == "bfloat16",
       seed=flags.seed,
       skip_corrupt_records=flags.skip_corrupt_records,
+      num_hosts=share.num_hosts,
+      host=share.host,
       parallel_calls=flags.num_parallel_calls,
     )
 

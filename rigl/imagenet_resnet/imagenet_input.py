@@ -114,7 +114,11 @@ def training_dataset(
 
   records = _placed_records(shards, settings, first)
   images = _decoded(records, crop, settings)
-  return images.batch(settings.batch_size, drop_remainder=True).prefetch(2)
+  batches = images.batch(settings.batch_size, drop_remainder=True)
+  endless = tf.data.experimental.assert_cardinality(
+    tf.data.INFINITE_CARDINALITY
+  )
+  return batches.apply(endless).prefetch(2)
 
 
 def position_after(batch: Mapping[str, Tensor]) -> Position:
@@ -201,8 +205,9 @@ def evaluation_dataset(
       "valid": tf.constant(1.0),
     }
 
-  paths = list(shards.paths[settings.host :: settings.num_hosts])
-  records = _interleaved(shards, paths, settings)
+  records = _interleaved(shards, list(shards.paths), settings)
+  if settings.num_hosts > 1:
+    records = _every_nth_batch(records, settings)
   images = _decoded(records, crop, settings)
   batches = images.batch(settings.batch_size).map(
     lambda batch: _filled(batch, settings.batch_size)
@@ -256,6 +261,18 @@ def _placed_records(
 
 def _epoch_seed(settings: InputSettings, epoch: Tensor) -> Tensor:
   return tf.cast(settings.seed + _EPOCH_STRIDE * epoch, tf.int64)
+
+
+def _every_nth_batch(
+  records: tf.data.Dataset, settings: InputSettings
+) -> tf.data.Dataset:
+  """The records of this host's batches; hosts take batches in turn."""
+
+  def is_own(number: Tensor, _: Any) -> Tensor:
+    batch = number // settings.batch_size
+    return batch % settings.num_hosts == settings.host
+
+  return records.enumerate().filter(is_own).map(lambda _, record: record)
 
 
 def _interleaved(

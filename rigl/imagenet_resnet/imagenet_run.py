@@ -98,6 +98,7 @@ class ImagenetRun(Run):
       self.global_step,
       self.flags.iterations_per_loop,
       jit_compile,
+      self._averages,
     )
 
   def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from rigl import replicas
 from rigl.imagenet_resnet import evaluate
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.settings import IDLE_FLAGS, ImagenetSettings
-from rigl.training import command_line, script, settings
+from rigl.training import command_line, script, settings, strategies
 from rigl.training.stream_sources import DataError
 
 _EVALUATIONS = {
@@ -39,13 +40,25 @@ def main(arguments: Sequence[str]) -> None:
     if name in typed:
       logging.warning("--%s has no effect.", name)
   if chosen.mode not in _EVALUATIONS:
-    script.train(lambda: ImagenetRun(chosen, typed))
+    script.train(lambda: _make_run(chosen, typed))
     return
   with command_line.one_line_errors():
+    strategies.refuse_workers(chosen, chosen.mode)
+    evaluation = _EVALUATIONS[chosen.mode]
     try:
-      _EVALUATIONS[chosen.mode](chosen, typed)
+      strategies.in_scope(chosen, lambda: evaluation(chosen, typed))
     except DataError as error:
       command_line.fail(str(error))
+
+
+def _make_run(chosen: ImagenetSettings, typed: frozenset[str]) -> ImagenetRun:
+  def make() -> ImagenetRun:
+    found = replicas.Replicas()
+    if found.is_tpu and "num_cores" in typed:
+      found.check_count(chosen.num_cores, "num_cores")
+    return ImagenetRun(chosen, typed)
+
+  return strategies.in_scope(chosen, make, "train_batch_size")
 
 
 def run() -> None:

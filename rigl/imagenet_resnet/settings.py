@@ -17,6 +17,7 @@ from rigl import sparse_utils
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.methods import MethodSettings, method_settings
 from rigl.training.settings import setting
+from rigl.training.strategies import StrategySettings
 
 _STEP_LIMIT = 2**31
 # Flags of the published script that say nothing to this one.
@@ -24,8 +25,6 @@ IDLE_FLAGS = (
   "block_height",
   "block_width",
   "is_warm_up",
-  "master",
-  "num_cores",
   "num_workers",
   "ps_task",
   "tpu_job_name",
@@ -43,7 +42,7 @@ def _idle(default: Any) -> Any:
 
 @gin.configurable(module="rigl")
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings(ModelFlags):
+class ImagenetSettings(ModelFlags, StrategySettings):
   """All settings of a run on ImageNet; the help texts say what they mean."""
 
   num_workers: int = _idle(1)
@@ -57,7 +56,9 @@ class ImagenetSettings(ModelFlags):
   weight_decay: float = setting(
     1e-4, "Weight decay of the kernels, but depthwise ones.", low=0.0
   )
-  master: str = _idle("")
+  master: str = setting(
+    "", "Address of a Cloud TPU, as --tpu.", defines_run=False
+  )
   tpu_job_name: str = _idle("")
   steps_per_checkpoint: int = setting(
     1000, "Steps between checkpoints.", low=1, defines_run=False
@@ -115,7 +116,12 @@ class ImagenetSettings(ModelFlags):
     low=1,
     defines_run=False,
   )
-  use_tpu: bool = setting(False, "TPUs; not there yet.", defines_run=False)
+  use_tpu: bool = setting(
+    False,
+    "Whether to train on a Cloud TPU, as --strategy=tpu; without --tpu or "
+    "--master, on that of this machine.",
+    defines_run=False,
+  )
   iterations_per_loop: int = setting(
     1251,
     "Most steps of one call of the compiled program; after so many steps "
@@ -126,7 +132,12 @@ class ImagenetSettings(ModelFlags):
   num_parallel_calls: int = setting(
     64, "Images decoded at a time.", low=1, defines_run=False
   )
-  num_cores: int = _idle(8)
+  num_cores: int = setting(
+    8,
+    "Cores of the TPU; if given, another number is refused.",
+    low=1,
+    defines_run=False,
+  )
   output_dir: str = setting(
     os.path.join(tempfile.gettempdir(), "imagenet"),
     "Directory of the run, or, with --use_folder_stub, above it.",
@@ -244,14 +255,24 @@ class ImagenetSettings(ModelFlags):
   )
 
   def __post_init__(self) -> None:
-    if self.use_tpu:
-      raise ValueError("`use_tpu`: TPUs are not there yet, got true.")
     super().__post_init__()
+    if self.use_tpu and self.strategy not in ("auto", "tpu"):
+      raise ValueError(
+        f"`use_tpu` needs `strategy`=auto or tpu, got {self.strategy!r}."
+      )
     if self.total_steps < 1:
       raise ValueError(
         "`training_steps_multiplier` * `train_steps` must be at least 1, got "
         f"{self.training_steps_multiplier} * {self.train_steps}."
       )
+
+  def devices(self) -> StrategySettings:
+    """See the base class; published flags ask for a TPU, too."""
+    uses_tpu = self.use_tpu or self.strategy == "tpu" or self.tpu
+    if not uses_tpu:
+      return self
+    tpu = self.tpu or self.master or "local"
+    return dataclasses.replace(self, strategy="tpu", tpu=tpu)
 
   @property
   def total_steps(self) -> int:

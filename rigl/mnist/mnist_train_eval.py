@@ -23,7 +23,7 @@ from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.report import epoch_line, mask_arrays
 from rigl.mnist.settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
-from rigl.training import command_line, script, settings
+from rigl.training import command_line, script, settings, strategies
 from rigl.training.loop import Report
 from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory, directory_name
@@ -118,8 +118,11 @@ class MnistRun(Run):
   def _line(
     self, found: Report, train: dict[str, float], test: dict[str, float]
   ) -> str:
-    masks = mask_arrays(self.optimizer)
     epoch = int(self._epoch(found.iteration))
+    if not test:  # The run is stopped within an epoch.
+      loss = train["loss"]
+      return f"epoch {epoch}, iteration {found.iteration}: loss {loss:.4f}"
+    masks = mask_arrays(self.optimizer)
     return epoch_line(epoch, found.iteration, test, masks)
 
   def _record(self, iteration: int) -> None:
@@ -129,7 +132,7 @@ class MnistRun(Run):
 
   def save(self) -> None:
     """Writes records and then a checkpoint, which needs them to be there."""
-    if self.records.layer_names:
+    if self.records.layer_names and self.replicas.is_chief:
       self.records.save(self.directory.path / _RECORDS_FILE)
     if self.flags.save_model:
       super().save()
@@ -211,7 +214,9 @@ def main(arguments: Sequence[str]) -> None:
 def make_run() -> MnistRun:
   """The run of the parsed flags."""
   flags, typed = settings.read_flags(MnistSettings)
-  mnist_run = MnistRun(flags, typed)
+  mnist_run = strategies.in_scope(
+    flags, lambda: MnistRun(flags, typed), "batch_size"
+  )
   _warn_of_idle_flags(flags, mnist_run.total)
   return mnist_run
 

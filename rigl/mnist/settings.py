@@ -14,13 +14,14 @@ import gin
 from rigl import sparse_utils
 from rigl.methods import METHODS, MethodSettings, method_settings
 from rigl.training.settings import check, setting
+from rigl.training.strategies import StrategySettings
 
 _STEP_LIMIT = 2**31
 
 
 @gin.configurable(module="rigl")
 @dataclasses.dataclass(frozen=True)
-class MnistSettings:
+class MnistSettings(StrategySettings):
   """All settings of a run on MNIST; the help texts say what they mean."""
 
   mnist: str = setting(

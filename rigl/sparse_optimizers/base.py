@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.sparse_optimizers import control, wrapper
+from rigl.replicas import num_replicas
+from rigl.sparse_optimizers import wrapper
 from rigl.sparse_optimizers.layers import (
   SparseLayer,
   check_masks,
@@ -313,7 +314,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     # In a replica context the wrapped optimizer sums over replicas once more.
-    share = 1.0 / control.num_replicas()
+    share = 1.0 / num_replicas()
     if share != 1.0:
       gradients = [(g * tf.cast(share, g.dtype), v) for g, v in gradients]
     return self._optimizer.apply_gradients(gradients, step)
@@ -356,7 +357,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
         "No gradients are given for "
         + (f"the sparse layers {missing}." if missing else "any variable.")
       )
-    if control.num_replicas() > 1:
+    if num_replicas() > 1:
       gradients = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.SUM, [g for g, _ in present]
       )

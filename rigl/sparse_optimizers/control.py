@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.replicas import num_replicas
+
 Tensor = Any
 
 
@@ -63,10 +65,3 @@ def after(*operations: Any) -> contextlib.AbstractContextManager:
 def group(operations: Iterable[Any]) -> tf.Operation | None:
   """Groups operations in a graph; in eager mode they have run."""
   return None if tf.executing_eagerly() else tf.group(*operations)
-
-
-def num_replicas() -> int:
-  """Replicas that compute with this one; 1 outside a replica context."""
-  if tf.distribute.in_cross_replica_context():
-    return 1
-  return tf.distribute.get_replica_context().num_replicas_in_sync

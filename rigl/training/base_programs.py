@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from rigl import mask_ops
+from rigl import mask_ops, replicas
 from rigl.sparse_optimizers import SparseOptimizer
 
 Tensor = Any
@@ -51,14 +51,21 @@ class Task(Protocol):
 
 
 class BasePrograms(abc.ABC):
-  """Compiles what a run does on the device.
+  """Compiles what a run does on the device, or on all devices of a strategy.
+
+  Make them in the scope of the strategy. On several replicas each computes
+  the gradients of its share of a batch; their means decide the step and the
+  masks, so that weights, masks and slots stay the same everywhere.
 
   Args:
     task: what is trained.
     optimizer: the sparse optimizer, with its masks.
     global_step: int64 variable that gradient steps advance.
-    jit_compile: whether XLA compiles the programs.
+    jit_compile: whether XLA compiles the programs; under a strategy only the
+      gradients, because reductions are TensorFlow's.
     norms: whether the norms of gradient and weights are measured.
+    averages: variables that each replica moves by itself; what is reported,
+      evaluated and saved is after they were set to their mean.
   """
 
   def __init__(
@@ -68,11 +75,22 @@ class BasePrograms(abc.ABC):
     global_step: Variable,
     jit_compile: bool = True,
     norms: bool = False,
+    averages: Sequence[Variable] = (),
   ) -> None:
     self._task, self._optimizer = task, optimizer
     self._global_step, self._norms = global_step, norms
+    self._averages = averages
+    self._replicas = replicas.Replicas()
     optimizer.create_slots(task.trainable_variables)
-    self._inspect = Program(self._inspect_graph, jit_compile)
+    distributed = self._replicas.is_distributed
+    # The whole program, or parts of it that have no reduction.
+    self._jit_whole = jit_compile and not distributed
+    self._own_gradients = self._own_gradients_graph
+    if jit_compile and distributed and not self._replicas.is_tpu:
+      self._own_gradients = tf.function(
+        self._own_gradients_graph, jit_compile=True, autograph=False
+      )
+    self._inspect = Program(self._inspect_graph, self._jit_whole)
 
   @abc.abstractmethod
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
@@ -110,6 +128,13 @@ class BasePrograms(abc.ABC):
     """
     raise ValueError("Programs that read a stream cannot be exported.")
 
+  def on_device(self) -> dict[str, tuple[Program, dict[str, Any]]]:
+    """What XLA compiles for a device, by kind, with arguments to do it for.
+
+    The kinds are `train`, `update` and `evaluate`, if there are such programs.
+    """
+    return self.exportable()
+
   def inspect(self) -> dict[str, float]:
     """What the state of the training says without data.
 
@@ -118,8 +143,15 @@ class BasePrograms(abc.ABC):
       `sparsity` of all masks, `sparsity/LAYER` of each; `weight_norm` if norms
       are measured.
     """
+    self.synchronize()
     found = {name: float(v) for name, v in self._inspect().items()}
     return state_metrics(found, self._optimizer)
+
+  def synchronize(self) -> None:
+    """Sets what each replica averages by itself to the mean everywhere."""
+    if self._replicas.count > 1:
+      for variable in self._averages:
+        variable.assign(variable.read_value())
 
   def _no_sums(self) -> dict[str, Tensor]:
     """Zeros to add the metrics of steps to."""
@@ -134,7 +166,9 @@ class BasePrograms(abc.ABC):
     if self._norms:
       norm = tf.linalg.global_norm([g for g, _ in gradients])
       metrics = {**metrics, _GRADIENT_NORM: norm}
-    self._optimizer.apply_masked_gradients(gradients, self._global_step)
+    self._optimizer.apply_masked_gradients(
+      gradients, self._global_step, reduced=True
+    )
     return metrics
 
   def _update(self, batch: Batch | None, iteration: Tensor) -> Tensor:
@@ -146,7 +180,7 @@ class BasePrograms(abc.ABC):
     """
     before = [layer.mask.read_value() for layer in self._optimizer.layers]
     gradients = None if batch is None else self._gradients(batch, iteration)[1]
-    self._optimizer.update_masks(gradients, self._global_step)
+    self._optimizer.update_masks(gradients, self._global_step, reduced=True)
     after = [layer.mask.read_value() for layer in self._optimizer.layers]
     changed = [
       mask_ops.count_ones(old != new)
@@ -167,13 +201,27 @@ class BasePrograms(abc.ABC):
   def _gradients(
     self, batch: Batch, iteration: Tensor
   ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
+    """The means of metrics and gradients over the batches of all replicas."""
+    means, gradients = self._own_gradients(batch, iteration)
+    share = 1.0 / replicas.num_replicas()
+    if share != 1.0:
+      gradients = [g * tf.cast(share, g.dtype) for g in gradients]
+    pairs = zip(gradients, self._task.trainable_variables, strict=True)
+    return (
+      replicas.mean_of_all(means),
+      self._optimizer.reduce_gradients(pairs),
+    )
+
+  def _own_gradients_graph(
+    self, batch: Batch, iteration: Tensor
+  ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Those of the batch of this replica."""
     variables = self._task.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)
       metrics = self._task.metrics(batch, iteration)
       means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
-    gradients = tape.gradient(means["loss"], variables)
-    return means, list(zip(gradients, variables, strict=True))
+    return means, tape.gradient(means["loss"], variables)
 
 
 def add_real(

@@ -27,7 +27,11 @@ _NAMED = 2
 
 
 def save(
-  directory: files.Path, number: int, tensors: Mapping[str, Any], keep: int = 2
+  directory: files.Path,
+  number: int,
+  tensors: Mapping[str, Any],
+  keep: int = 2,
+  writes: bool = True,
 ) -> str:
   """Writes `model.ckpt-NUMBER` and forgets all but the newest.
 
@@ -39,6 +43,7 @@ def save(
     number: a number that grows during the run.
     tensors: variables, tensors or arrays by name.
     keep: how many checkpoints to keep, at least 1; 0 keeps all.
+    writes: whether this process writes it; if not, it only reads the tensors.
 
   Returns:
     The prefix of the checkpoint.
@@ -47,6 +52,8 @@ def save(
   prefix = directory / f"{_PREFIX}-{number}"
   names = sorted(tensors)
   values = [tf.convert_to_tensor(tensors[name]) for name in names]
+  if not writes:
+    return str(prefix)
   temporary = f"{prefix}.tmp{os.getpid()}"
   try:
     tf.raw_ops.SaveV2(

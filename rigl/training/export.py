@@ -9,30 +9,17 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
-import re
 import shutil
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.training import exported_run, files, orders, plan
+from rigl.training import exported_run, files, orders, plan, stablehlo
 from rigl.training.base_programs import Program
 from rigl.training.run import Run
 
 Tensor = Any
-
-_ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
-# Where an operation came from; file names may hold anything but quotes.
-_LOCATION = re.compile(
-  r' loc\((?:#loc\d*|unknown|fused\[[^\]]*\]|"(?:[^"\\]|\\.)*")\)|^#loc.*\n',
-  re.MULTILINE,
-)
-
-# Constants in full; TensorFlow makes them of `tf.range`.
-_COUNTING = re.compile(
-  r'stablehlo\.constant dense<"0x([0-9A-F]+)"> : (tensor<\d+xu?i32>)'
-)
 
 
 def export(run: Run, folder: files.Path) -> None:
@@ -112,11 +99,7 @@ def _export_program(
       tensors.
     constants: gets other captured tensors.
   """
-  function = tf.function(
-    program.function.python_function, jit_compile=True, autograph=False
-  )
-  values = list(arguments.values())
-  concrete = function.get_concrete_function(*values)
+  lowered = stablehlo.lower(program, arguments)
   inputs = []
   for argument, value in arguments.items():
     name = argument
@@ -124,7 +107,7 @@ def _export_program(
       name = f"constants/{argument}"
       constants[name] = value.numpy()
     inputs.append(name)
-  for captured in concrete.captured_inputs:
+  for captured in lowered.captured:
     name = known.get(id(captured), "")
     if not name:
       if captured.dtype == tf.resource:
@@ -134,28 +117,9 @@ def _export_program(
       name = f"constants/{len(constants)}"
       constants[name] = captured.numpy()
     inputs.append(name)
-  compiler_ir = function.experimental_get_compiler_ir(*values)
-  aliases = {
-    int(output or 0): inputs[int(parameter)]
-    for output, parameter in _ALIAS.findall(
-      compiler_ir(stage="hlo").split("\n", 1)[0]
-    )
-  }
-  results = sorted(concrete.structured_outputs)
+  results, aliases = lowered.results, lowered.aliases
   outputs = [f"results/{name}" for name in results]
-  outputs += [aliases[i] for i in sorted(aliases)]
+  outputs += [inputs[aliases[i]] for i in sorted(aliases)]
   if sorted(aliases) != list(range(len(results), len(outputs))):
     raise ValueError("The outputs of a program are not as expected.")
-  text = compiler_ir(stage="stablehlo")
-  text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
-  # The compilers of other machines do not know this operation of XLA's.
-  text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
-  return {"text": text, "inputs": inputs, "outputs": outputs}
-
-
-def _as_iota(match: re.Match) -> str:
-  """The operation that counts, instead of a constant that has counted."""
-  values = np.frombuffer(bytes.fromhex(match[1]), "<i4")
-  if np.array_equal(values, np.arange(len(values))):
-    return f"stablehlo.iota dim = 0 : {match[2]}"
-  return match[0]
+  return {"text": lowered.text, "inputs": inputs, "outputs": outputs}

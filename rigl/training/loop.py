@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl import replicas
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
 from rigl.training.base_programs import BasePrograms
@@ -24,6 +25,8 @@ from rigl.training.progress import Progress
 Variable = Any
 
 ITERATION = "iteration"  # Its name in checkpoints.
+# Of one call, so that it does not take long to stop a run.
+_MOST_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Loop:
     by_steps: what positions count.
     adapt: makes what this loop needs of the tensors of a checkpoint that
       another program may have written. None: they are taken as they are.
+    is_stopped: whether `run` is to return before its end; it is asked after
+      every call of a program, on all hosts alike.
 
   Attributes:
     iteration: number of iterations so far.
@@ -117,7 +122,9 @@ class Loop:
     evaluate_every: int | None = None,
     by_steps: bool = False,
     adapt: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
   ) -> None:
+    self._is_stopped = is_stopped
     self._adapt = adapt or (lambda tensors: tensors)
     self._programs, self._optimizer = programs, optimizer
     self._global_step = global_step
@@ -190,7 +197,10 @@ class Loop:
       for name, v in self._variables.items()
     }
     tensors[ITERATION] = np.int64(self.iteration)
-    return checkpoints.save(directory, self.position, tensors, keep)
+    # Every host reads the variables, which may need all of them.
+    return checkpoints.save(
+      directory, self.position, tensors, keep, replicas.is_chief()
+    )
 
   def restore(self, directory: files.Path) -> bool:
     """Restores the newest checkpoint; returns whether there was one.
@@ -224,7 +234,7 @@ class Loop:
     self.iteration = int(tensors[ITERATION])
 
   def run(self, total: int, progress: Progress) -> None:
-    """Trains up to a position."""
+    """Trains up to a position, or until it is stopped after a report."""
     self._since, self._total = time.monotonic(), total
     position = self.position
     for event in self._events:
@@ -236,6 +246,9 @@ class Loop:
       for event in self._events if position > before else ():
         if event.is_due(position, total):
           event.action(position)
+      if position < total and self._is_stopped():
+        self._report(position)  # A checkpoint does not hold its sums.
+        return
 
   def _advance(self, position: int) -> int:
     """Runs the next program or two; returns the new position."""
@@ -246,7 +259,7 @@ class Loop:
       self.iteration += 1
       return position if self._by_steps else position + 1
     limits = [event.left(position) for event in self._events]
-    limits += [self._total - position]
+    limits += [self._total - position, _MOST_STEPS]
     limits += [self._programs.steps_left(self.iteration)]
     count = int(min(to_update or math.inf, *limits))
     self._train(count)

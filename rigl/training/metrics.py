@@ -129,6 +129,19 @@ class MetricsWriter:
     return rows[0]
 
 
+class NoMetrics:
+  """Stands in for a writer where another process writes."""
+
+  def write(self, *arguments: Any) -> None:
+    """Writes nothing."""
+
+  def write_images(self, *arguments: Any) -> None:
+    """Writes nothing."""
+
+  def close(self) -> None:
+    """Closes nothing."""
+
+
 def _line(values: list[Any]) -> str:
   buffer = io.StringIO()
   csv.writer(buffer, lineterminator="\n").writerow(

@@ -6,11 +6,13 @@ in memory; see `stream_programs` for those that are not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from rigl import replicas
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -40,7 +42,8 @@ class Programs(BasePrograms):
       size.
     global_step: int64 variable that gradient steps advance.
     eval_batch_size: examples a batch of the evaluation.
-    jit_compile: whether XLA compiles the programs.
+    jit_compile: see the base class.
+    averages: see the base class.
   """
 
   def __init__(
@@ -52,15 +55,19 @@ class Programs(BasePrograms):
     global_step: Variable,
     eval_batch_size: int = 1000,
     jit_compile: bool = True,
+    averages: Sequence[Variable] = (),
   ) -> None:
-    super().__init__(task, optimizer, global_step, jit_compile)
-    self._train, self._test = train, test
-    self._eval_order = tf.constant(
-      _padded_order(test.num_examples, eval_batch_size)
+    super().__init__(
+      task, optimizer, global_step, jit_compile, averages=averages
     )
-    self._train_steps = Program(self._train_steps_graph, jit_compile)
-    self._update_masks = Program(self._update_masks_graph, jit_compile)
-    self._evaluate = Program(self._evaluate_graph, jit_compile)
+    self._train, self._test = train, test
+    self._replicas.share(train.batch_size, "batch_size")
+    self._eval_order = tf.constant(
+      _padded_order(test.num_examples, eval_batch_size, self._replicas.count)
+    )
+    self._train_steps = Program(self._train_steps_graph, self._jit_whole)
+    self._update_masks = Program(self._update_masks_graph, self._jit_whole)
+    self._evaluate = Program(self._evaluate_graph, self._jit_whole)
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """Makes gradient steps; they must lie in one epoch.
@@ -91,6 +98,7 @@ class Programs(BasePrograms):
 
   def evaluate(self) -> dict[str, float]:
     """The means of the metrics over all test examples."""
+    self.synchronize()
     means = self._evaluate(self._eval_order)
     return {name: float(value) for name, value in means.items()}
 
@@ -111,7 +119,7 @@ class Programs(BasePrograms):
     self, order: Tensor, first: Tensor, count: Tensor
   ) -> dict[str, Tensor]:
     def step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      metrics = self._step(self._batch(order, i), i)
+      metrics = self._replicas.run(self._step_at, (order, i))
       return i + 1, {name: sums[name] + metrics[name] for name in sums}
 
     end = first + count
@@ -122,14 +130,28 @@ class Programs(BasePrograms):
   def _update_masks_graph(
     self, order: Tensor, iteration: Tensor
   ) -> dict[str, Tensor]:
+    changed = self._replicas.run(self._update_at, (order, iteration))
+    return {CHANGED: changed}
+
+  def _evaluate_graph(self, order: Tensor) -> dict[str, Tensor]:
+    return self._replicas.run(self._evaluate_share, (order,))
+
+  def _step_at(self, order: Tensor, iteration: Tensor) -> dict[str, Tensor]:
+    """One step of one replica."""
+    return self._step(self._batch(order, iteration), iteration)
+
+  def _update_at(self, order: Tensor, iteration: Tensor) -> Tensor:
+    """A mask update on one replica."""
     batch = None
     if self._optimizer.update_is_iteration:
       batch = self._batch(order, iteration)
-    return {CHANGED: self._update(batch, iteration)}
+    return self._update(batch, iteration)
 
-  def _evaluate_graph(self, order: Tensor) -> dict[str, Tensor]:
+  def _evaluate_share(self, order: Tensor) -> dict[str, Tensor]:
+    """The evaluation, of which each replica does its share."""
+
     def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      numbers = tf.gather(order, i)
+      numbers = replicas.own_share(tf.gather(order, i))
       real = numbers != _PADDING
       batch = self._test.batch(tf.maximum(numbers, 0))
       return i + 1, add_real(sums, self._task.metrics(batch), real)
@@ -137,15 +159,20 @@ class Programs(BasePrograms):
     zeros = {name: tf.constant(0.0) for name in self._task.eval_metric_names}
     count = self._eval_order.shape[0]
     _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
+    sums = replicas.sum_of_all(sums)
     return {name: s / self._test.num_examples for name, s in sums.items()}
 
   def _batch(self, order: Tensor, iteration: Tensor) -> Batch:
-    return self._train.batch(self._train.numbers(order, iteration))
+    numbers = self._train.numbers(order, iteration)
+    return self._train.batch(replicas.own_share(numbers))
 
 
-def _padded_order(num_examples: int, batch_size: int) -> np.ndarray:
-  """All example numbers in rows; the last row is filled with -1."""
+def _padded_order(
+  num_examples: int, batch_size: int, num_replicas: int
+) -> np.ndarray:
+  """All example numbers in rows; what is left of the rows is -1."""
   batch_size = min(batch_size, num_examples)
+  batch_size = -(-batch_size // num_replicas) * num_replicas
   num_batches = -(-num_examples // batch_size)
   order = np.full(num_batches * batch_size, _PADDING, np.int32)
   order[:num_examples] = np.arange(num_examples)

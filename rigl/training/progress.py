@@ -20,14 +20,22 @@ class Progress:
   Args:
     total: number of iterations of the whole run.
     initial: iterations that are done already.
+    is_shown: whether anything is shown and said.
   """
 
-  def __init__(self, total: int, initial: int = 0) -> None:
+  def __init__(
+    self, total: int, initial: int = 0, is_shown: bool = True
+  ) -> None:
+    self._is_shown = is_shown
     self._total, self._initial = total, initial
     self._done, self._started = initial, time.monotonic()
     # disable=None: no bar where the output is not a terminal.
     self._bar = tqdm.tqdm(
-      total=total, initial=initial, unit="it", file=sys.stderr, disable=None
+      total=total,
+      initial=initial,
+      unit="it",
+      file=sys.stderr,
+      disable=None if is_shown else True,
     )
 
   def advance(self, count: int) -> None:
@@ -37,6 +45,8 @@ class Progress:
 
   def say(self, line: str) -> None:
     """Prints a line above the bar, or with the estimate at its end."""
+    if not self._is_shown:
+      return
     if self._bar.disable:
       print(f"{line}  [{self._estimate()} left]", flush=True)
     else:

@@ -10,11 +10,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl import sparse_utils
+from rigl import replicas, sparse_utils
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import BasePrograms, Task
 from rigl.training.loop import Loop, Report
-from rigl.training.metrics import MetricsWriter
+from rigl.training.metrics import MetricsWriter, NoMetrics
+from rigl.training.preemption import Notice, PreemptedError
 from rigl.training.programs import Programs
 from rigl.training.progress import Progress
 from rigl.training.run_directory import RunDirectory
@@ -68,6 +69,7 @@ class Run:
     self.directory, self.total = directory, total
     self.save_every, self._keep = save_every, keep
     self.variables = {v.name.split(":")[0]: v for v in variables}
+    self.replicas, self.notice = replicas.Replicas(), Notice()
     self.programs = self._make_programs(jit_compile)
     self._rhythm = (report_every, evaluate_every, by_steps)
     self._report_also = save_every
@@ -82,7 +84,14 @@ class Run:
       self.test_source,
       self.global_step,
       jit_compile=jit_compile,
+      averages=self._averages,
     )
+
+  @property
+  def _averages(self) -> list[Variable]:
+    """The variables that every replica moves by itself."""
+    on_read = tf.VariableSynchronization.ON_READ
+    return [v for v in self.variables.values() if v.synchronization == on_read]
 
   def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:
     """Hook: see `Loop`."""
@@ -108,6 +117,7 @@ class Run:
       evaluate_every,
       by_steps,
       self._adapt,
+      self._is_stopped,
     )
     # A checkpoint does not hold what is added up for the next report.
     loop.report_also(self._report_also)
@@ -134,11 +144,24 @@ class Run:
       ValueError: if a file of the run is damaged.
       OSError: if a file cannot be read or written.
     """
-    if self.loop.restore(self.directory.path):
-      print(f"Resumed at {self._unit} {self.loop.position}.")
+    is_resumed = self.loop.restore(self.directory.path)
+    places = self.replicas.of_all_hosts(self.loop.iteration)
+    if len(set(places)) > 1:
+      raise ValueError(
+        f"`{self.directory.path}` must be the same directory for all workers, "
+        f"got checkpoints of the iterations {places}."
+      )
     self.directory.start()
-    self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
+    self.metrics: MetricsWriter | NoMetrics = NoMetrics()
+    if self.replicas.is_chief:
+      self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
+      if is_resumed:
+        print(f"Resumed at {self._unit} {self.loop.position}.", flush=True)
     self._add_events()
+
+  def _is_stopped(self) -> bool:
+    """Whether somebody wants one of the hosts to stop."""
+    return any(self.replicas.of_all_hosts(int(self.notice.is_given)))
 
   def check_exportable(self) -> None:
     """Hook: checks that nothing needs the weights or masks on the way.
@@ -160,8 +183,19 @@ class Run:
 
     Returns:
       The result, which `result.json` then holds.
+
+    Raises:
+      PreemptedError: if it was stopped before, by `notice`; it is saved then.
     """
     self.train(self.total)
+    if self.loop.position < self.total:
+      self.save()
+      self.metrics.close()
+      self.directory.close()
+      raise PreemptedError(
+        f"Stopped at {self._unit} {self.loop.position} by "
+        f"{self.notice.reason or 'another worker'}."
+      )
     self.metrics.close()
     result = self.result()
     self.directory.finish(result)
@@ -169,7 +203,7 @@ class Run:
 
   def train(self, total: int) -> None:
     """Trains up to a position."""
-    self.progress = Progress(total, self.loop.position)
+    self.progress = Progress(total, self.loop.position, self.replicas.is_chief)
     self.loop.run(total, self.progress)
     self.progress.close()
 

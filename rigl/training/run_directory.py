@@ -9,12 +9,15 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 import pathlib
+import re
 import tempfile
 from typing import Any
 
 import gin
 
+from rigl import replicas
 from rigl.training import files
 from rigl.version import __version__
 
@@ -31,6 +34,8 @@ class RunDirectory:
   `run.json` holds the version and all that defines the run, `result.json` the
   result of a finished run, `operative_config.gin` what gin configured.
 
+  Of several processes that train together the chief alone writes there.
+
   Args:
     path: the directory; it is made if it does not exist.
     identity: what defines the run, see `settings.run_identity`.
@@ -40,8 +45,8 @@ class RunDirectory:
       run's.
 
   Raises:
-    ValueError: if the directory holds another run, or another process is
-      training in it.
+    ValueError: if the directory holds another run, another process is
+      training in it, or it is in a bucket.
     OSError: if it cannot be made or written to.
   """
 
@@ -52,12 +57,19 @@ class RunDirectory:
     only_read: bool = False,
     adopts: bool = False,
   ) -> None:
+    # `pathlib` makes one slash of two.
+    if re.match(r"\w+:/", os.fspath(path)):
+      raise ValueError(
+        f"A run needs a directory on a disk, got {os.fspath(path)!r}; copy it "
+        "to a bucket when it is there."
+      )
     self.path = pathlib.Path(path)
     self._identity = json.loads(json.dumps(identity))
     self._lock: Any = None
     self._adopts = adopts
     self._check_owner()
-    if only_read:
+    self._writes = not only_read and replicas.is_chief()
+    if not self._writes:
       return
     self._make()
     self._lock = self._take_lock()
@@ -77,6 +89,8 @@ class RunDirectory:
 
     Also removes what a killed process left half-written.
     """
+    if not self._writes:
+      return
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
@@ -100,6 +114,8 @@ class RunDirectory:
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
+    if not self._writes:
+      return
     files.write_text(
       self.path / _RESULT_FILE, json.dumps(result, indent=2) + "\n"
     )

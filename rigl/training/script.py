@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
-from rigl.training import command_line, evaluation
+import tensorflow as tf
+
+from rigl.training import command_line, evaluation, preemption
 from rigl.training.loop import TrainingDivergedError
 from rigl.training.run import Run
 from rigl.training.stream_sources import DataError
+
+# How the loss of a worker shows at the others.
+_LOST = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.InternalError,
+  tf.errors.UnavailableError,
+)
 
 
 def train(make_run: Callable[[], Run]) -> None:
@@ -20,18 +33,36 @@ def train(make_run: Callable[[], Run]) -> None:
     run = make_run()
     where = run.directory.path
     result = run.directory.result()
+    is_shown = run.replicas.is_chief
     if result is None:
-      print(f"Run directory: {where}", flush=True)
+      if is_shown:
+        print(f"Run directory: {where}", flush=True)
       run.prepare()
   if result is None:
-    try:
-      result = run.train_to_end()
-    except (TrainingDivergedError, DataError) as error:
-      command_line.fail(str(error))
-  else:
+    result = _train_to_end(run)
+  elif is_shown:
     print(f"The run in {where} is finished.")
-  if "test_accuracy" in result:
+  if is_shown and "test_accuracy" in result:
     print(f"Test accuracy: {result['test_accuracy']:.4f}")
+
+
+def _train_to_end(run: Run) -> dict[str, Any]:
+  """Trains, and says in a line what ended it."""
+  try:
+    with preemption.watching(run.notice, machine=run.replicas.is_tpu):
+      return run.train_to_end()
+  except preemption.PreemptedError as stop:
+    print(f"{stop} The same command goes on.", flush=True)
+    sys.exit(preemption.EXIT_CODE)
+  except (TrainingDivergedError, DataError) as error:
+    command_line.fail(str(error))
+  except _LOST as error:
+    if run.replicas.num_hosts == 1:
+      raise
+    command_line.fail(
+      "another worker was lost; start all of them again, which goes on from "
+      f"the last checkpoint ({str(error).splitlines()[0]})"
+    )
 
 
 def evaluate(make_run: Callable[[], Run]) -> None:

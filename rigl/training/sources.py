@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl import replicas
 from rigl.training.orders import epoch_order
 
 Tensor = Any
@@ -25,7 +26,7 @@ class ArraySource:
   from epoch to epoch.
 
   Attributes:
-    arrays: the examples on the device, by name.
+    arrays: the examples on the device, or on every device, by name.
     num_examples: how many there are.
     batch_size: examples a batch.
     batches_per_epoch: batches an epoch.
@@ -55,7 +56,7 @@ class ArraySource:
     self.batch_size = batch_size
     self.batches_per_epoch = self.num_examples // batch_size
     self.seed = seed
-    self.arrays = {name: tf.constant(array) for name, array in arrays.items()}
+    self.arrays = {name: replicas.on_all(a) for name, a in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
   def order(self, iteration: int) -> Tensor:
@@ -94,7 +95,8 @@ class ArraySource:
   def batch(self, numbers: Tensor) -> dict[str, Tensor]:
     """The examples with these numbers (int32 [batch]), in a graph."""
     return {
-      name: tf.gather(array, numbers) for name, array in self.arrays.items()
+      name: replicas.gather(array, numbers)
+      for name, array in self.arrays.items()
     }
 
 

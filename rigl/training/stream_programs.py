@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl.replicas import Replicas, sum_of_all
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -23,7 +24,13 @@ from rigl.training.base_programs import (
   add_real,
   int64,
 )
-from rigl.training.stream_sources import StreamSource, explained
+from rigl.training.stream_sources import (
+  Share,
+  StreamSource,
+  explained,
+  pipelines,
+  zeros_like_batch,
+)
 
 Tensor = Any
 Variable = Any
@@ -36,8 +43,9 @@ class StreamEvaluation:
 
   Args:
     task: what is evaluated.
-    make: makes the batches: what the task takes and `valid`, float32 [batch],
-      0 for what only fills the last ones.
+    make: makes the batches of one host: what the task takes and `valid`,
+      float32 [batch], 0 for what only fills the last ones. All hosts must
+      make equally many.
     jit_compile: whether XLA compiles a batch's program.
     kept: variables that are to be afterwards as they were before.
     explain: as of `StreamSource`, of all of the data.
@@ -46,14 +54,15 @@ class StreamEvaluation:
   def __init__(
     self,
     task: Task,
-    make: Callable[[], tf.data.Dataset],
+    make: Callable[[Share], tf.data.Dataset],
     jit_compile: bool = True,
     kept: Sequence[Variable] = (),
     explain: Callable[[], str | None] = lambda: None,
   ) -> None:
     self._task, self._make, self._kept = task, make, kept
-    self._explain = explain
-    self._add = Program(self._add_graph, jit_compile)
+    self._explain, self._replicas = explain, Replicas()
+    distributed = self._replicas.is_distributed
+    self._add = Program(self._add_graph, jit_compile and not distributed)
 
   def __call__(self) -> dict[str, float]:
     """The means of the metrics over all examples.
@@ -66,7 +75,7 @@ class StreamEvaluation:
     names = [*self._task.eval_metric_names, _COUNT]
     sums = {name: tf.constant(0.0) for name in names}
     with explained(self._explain):
-      for batch in self._make():
+      for batch in pipelines(self._replicas, self._make):
         sums = self._add(sums, batch)
     for variable, value in zip(self._kept, before, strict=True):
       variable.assign(value)
@@ -76,12 +85,23 @@ class StreamEvaluation:
       raise ValueError("There are no images to evaluate on.")
     return {name: value / count for name, value in found.items()}
 
-  def _add_graph(self, sums: dict[str, Tensor], batch: Batch) -> dict:
-    real = batch["valid"] > 0
+  def on_device(self) -> tuple[Program, dict[str, Any]]:
+    """What a device computes of a batch, with arguments to compile it for."""
+    names = [*self._task.eval_metric_names, _COUNT]
+    sums = {name: tf.constant(0.0) for name in names}
+    batch = zeros_like_batch(self._make(Share()))
+    return self._add, {"sums": sums, "batch": batch}
+
+  def _add_graph(self, sums: dict[str, Tensor], batch: Any) -> dict:
+    found = self._replicas.run(self._sums_of, (batch,))
+    return {name: total + found[name] for name, total in sums.items()}
+
+  def _sums_of(self, batch: Batch) -> dict[str, Tensor]:
+    """The sums over the batches of all replicas."""
     metrics = self._task.metrics(batch)
-    return add_real(
-      sums, {**metrics, _COUNT: tf.ones_like(batch["valid"])}, real
-    )
+    metrics[_COUNT] = tf.ones_like(batch["valid"])
+    zeros = {name: tf.constant(0.0) for name in metrics}
+    return sum_of_all(add_real(zeros, metrics, batch["valid"] > 0))
 
 
 class StreamPrograms(BasePrograms):
@@ -96,7 +116,8 @@ class StreamPrograms(BasePrograms):
     evaluation: evaluates the task.
     global_step: int64 variable that gradient steps advance.
     steps_per_call: the most steps of one call.
-    jit_compile: whether XLA compiles the programs.
+    jit_compile: see the base class.
+    averages: see the base class.
   """
 
   def __init__(
@@ -108,29 +129,29 @@ class StreamPrograms(BasePrograms):
     global_step: Variable,
     steps_per_call: int = 1000,
     jit_compile: bool = True,
+    averages: Sequence[Variable] = (),
   ) -> None:
-    super().__init__(task, optimizer, global_step, jit_compile, norms=True)
+    super().__init__(task, optimizer, global_step, jit_compile, True, averages)
     self._train, self._evaluation = train, evaluation
     self._steps_per_call = steps_per_call
-    # Traced once for steps and updates.
-    self._differentiate = tf.function(
-      self._differentiate_graph, autograph=False
-    )
     self._make_step, self._make_update = self._step, self._update
-    if jit_compile:
+    if self._jit_whole:
       options = dict(jit_compile=True, autograph=False)
       self._make_step = tf.function(self._step, **options)
       self._make_update = tf.function(self._update, **options)
     self._train_steps = Program(self._train_steps_graph, False)
     self._update_with_batch = Program(self._update_with_batch_graph, False)
-    self._update_alone = Program(self._update_alone_graph, jit_compile)
+    self._update_alone = Program(self._update_alone_graph, self._jit_whole)
     self._find_gradients = Program(self._find_gradients_graph, False)
-    # In a graph, XLA would compile for half a minute before the first step.
-    self._updates_on_host = (
-      not jit_compile
-      and not tf.distribute.has_strategy()
-      and optimizer.update_on_host(os.cpu_count() or 1)
-    )
+    self._updates_on_host = False
+    if not jit_compile and not self._replicas.is_distributed:
+      # Traced once for steps and updates.
+      self._own_gradients = tf.function(
+        self._own_gradients_graph, autograph=False
+      )
+      # In a graph, XLA would compile for half a minute before the first step.
+      threads = os.cpu_count() or 1
+      self._updates_on_host = optimizer.update_on_host(threads)
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """See the base class.
@@ -162,7 +183,22 @@ class StreamPrograms(BasePrograms):
 
   def evaluate(self) -> dict[str, float]:
     """See the base class."""
+    self.synchronize()
     return self._evaluation()
+
+  def on_device(self) -> dict[str, tuple[Program, dict[str, Any]]]:
+    """See the base class: the programs of one batch."""
+    number, batch = {"iteration": int64(0)}, {"batch": self._train.zeros()}
+    with_batch = self._optimizer.update_is_iteration
+    update = self._update_one if with_batch else self._update_alone_graph
+    return {
+      "train": (Program(self._step, True), {**batch, **number}),
+      "update": (
+        Program(update, True),
+        {**batch, **number} if with_batch else number,
+      ),
+      "evaluate": self._evaluation.on_device(),
+    }
 
   def _update_on_host(self, iteration: int) -> float:
     optimizer, gradients = self._optimizer, None
@@ -188,24 +224,11 @@ class StreamPrograms(BasePrograms):
     found = {id(variable): gradient for gradient, variable in gradients}
     return [found[id(layer.kernel)] for layer in self._optimizer.layers]
 
-  def _gradients(
-    self, batch: Batch, iteration: Tensor
-  ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
-    means, gradients = self._differentiate(batch, iteration)
-    variables = self._task.trainable_variables
-    return means, list(zip(gradients, variables, strict=True))
-
-  def _differentiate_graph(
-    self, batch: Batch, iteration: Tensor
-  ) -> tuple[dict[str, Tensor], list[Tensor]]:
-    means, gradients = super()._gradients(batch, iteration)
-    return means, [gradient for gradient, _ in gradients]
-
   def _train_steps_graph(
     self, batches: Any, first: Tensor, count: Tensor
   ) -> dict[str, Tensor]:
     def step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      metrics = self._make_step(self._next(batches), i)
+      metrics = self._replicas.run(self._make_step, (self._next(batches), i))
       return i + 1, {name: sums[name] + metrics[name] for name in sums}
 
     end = first + count
@@ -216,12 +239,16 @@ class StreamPrograms(BasePrograms):
   def _update_with_batch_graph(
     self, batches: Any, iteration: Tensor
   ) -> dict[str, Tensor]:
-    return {CHANGED: self._make_update(self._next(batches), iteration)}
+    arguments = (self._next(batches), iteration)
+    return {CHANGED: self._replicas.run(self._make_update, arguments)}
+
+  def _update_one(self, batch: Batch, iteration: Tensor) -> dict[str, Tensor]:
+    return {CHANGED: self._update(batch, iteration)}
 
   def _update_alone_graph(self, iteration: Tensor) -> dict[str, Tensor]:
-    return {CHANGED: self._update(None, iteration)}
+    return {CHANGED: self._replicas.run(self._update, (None, iteration))}
 
-  def _next(self, batches: Any) -> Batch:
+  def _next(self, batches: Any) -> Any:
     batch = next(batches)
-    self._train.position.assign(self._train.after(batch))
+    self._train.note(batch)
     return batch

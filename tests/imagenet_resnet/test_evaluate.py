@@ -68,7 +68,7 @@ def golden_images(monkeypatch):
   monkeypatch.setattr(
     ImagenetData,
     "evaluation_batches",
-    lambda _: tf.data.Dataset.from_tensor_slices(arrays).batch(3),
+    lambda *_: tf.data.Dataset.from_tensor_slices(arrays).batch(3),
   )
 
 

@@ -82,7 +82,14 @@ PUBLISHED = {
   "block_width": 1,
   "block_height": 1,
 }
-OURS = {"image_size", "use_synthetic_data", "skip_corrupt_records"}
+OURS = {
+  "strategy",
+  "tpu",
+  "virtual_devices",
+  "image_size",
+  "use_synthetic_data",
+  "skip_corrupt_records",
+}
 OURS |= {"jit_compile"}
 
 
@@ -200,7 +207,8 @@ def test_end_layers_reach_the_distribution():
 @pytest.mark.parametrize(
   "command, named",
   [
-    ("--use_tpu", "use_tpu.*not there yet"),
+    ("--use_tpu --strategy=mirrored", "use_tpu.*mirrored"),
+    ("--num_cores=0", "num_cores"),
     ("--resnet_depth=49", "resnet_depth"),
     ("--label_smoothing=1", "label_smoothing"),
     ("--first_layer_sparsity=-0.5", "first_layer_sparsity"),
@@ -212,6 +220,24 @@ def test_end_layers_reach_the_distribution():
 def test_a_wrong_value_is_named(command, named):
   with pytest.raises(ValueError, match=named):
     read(command)
+
+
+@pytest.mark.parametrize(
+  "command, tpu",
+  [
+    ("--use_tpu", "local"),
+    ("--use_tpu --master=grpc://host:8470", "grpc://host:8470"),
+    ("--strategy=tpu --tpu=name", "name"),
+    ("--tpu=name --master=other", "name"),
+  ],
+)
+def test_published_flags_ask_for_a_tpu(command, tpu):
+  found = read(command)[0].devices()
+  assert (found.strategy, found.tpu) == ("tpu", tpu)
+
+
+def test_no_flag_asks_for_a_tpu_by_default():
+  assert ImagenetSettings().devices() == ImagenetSettings()
 
 
 def test_flags_without_effect_define_no_run():

@@ -12,6 +12,7 @@ from mnist_runs import (
   SCRIPT,
   SHORT,
   assert_same_run,
+  assert_same_tensors,
   metrics,
   records,
   shell,
@@ -20,6 +21,7 @@ from mnist_runs import (
 
 from rigl.mnist.mnist_train_eval import MnistRun
 from rigl.training import checkpoints
+from rigl.training.programs import Programs
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
 
@@ -92,6 +94,33 @@ def test_run_killed_several_times_ends_with_the_same_bits(
   out = train_killed(shell, monkeypatch, tmp_path, *arguments, kills=kills)
   assert "Resumed at iteration" in out
   assert_same_run(tmp_path, reference(shell, undisturbed, method))
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("calls", [1, 4, 6])
+@pytest.mark.parametrize("method", METHODS)
+def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
+  shell, monkeypatch, tmp_path, undisturbed, method, calls
+):
+  arguments = (*COMMON, f"--training_method={method}")
+  with monkeypatch.context() as patch:
+    train_steps, made = Programs.train_steps, []
+
+    def train_and_stop(programs, iteration, count):
+      made.append(iteration + count)
+      if len(made) == calls:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return train_steps(programs, iteration, count)
+
+    patch.setattr(Programs, "train_steps", train_and_stop)
+    outcome = shell(*SHORT, f"--save_path={tmp_path}", *arguments)
+  assert outcome.code == 128 + signal.SIGTERM
+  assert len(made) == calls  # It did not go on.
+  assert f"Stopped at iteration {made[-1]} by SIGTERM." in outcome.out
+  assert checkpoints.list_numbers(tmp_path)[-1] == made[-1]
+  out = shell.train(tmp_path, *arguments)
+  assert f"Resumed at iteration {made[-1]}." in out
+  assert_same_tensors(tmp_path, reference(shell, undisturbed, method))
 
 
 @pytest.mark.usefixtures("without_xla")

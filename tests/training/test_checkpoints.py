@@ -32,7 +32,7 @@ for i in range(int(sys.argv[3])):
   child = os.fork()
   if child == 0:
     write(directory)
-  while not list(directory.glob("model.ckpt-*.index")):
+  while not checkpoints.list_numbers(directory):
     time.sleep(0.001)
   time.sleep(random.uniform(0, 0.2))
   os.kill(child, signal.SIGKILL)

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -32,6 +33,16 @@ def start(path, **changes):
 
 def stop(path, **changes):
   start(path, **changes).close()
+
+
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_bucket_is_refused_instead_of_becoming_a_folder(
+  kind, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match="a directory on a disk, got 'gs:"):
+    RunDirectory(kind("gs://bucket/run"), IDENTITY)
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_start_writes_version_settings_and_gin_configuration(path):

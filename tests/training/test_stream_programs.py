@@ -38,7 +38,7 @@ class Line:
     return {"loss": outputs / 4, "number": batch["number"]}
 
 
-def batches(place):
+def batches(place, share=None):
   """Batch `i` holds the numbers 4i, 4i + 1, and so on."""
 
   def make(i):
@@ -69,7 +69,7 @@ class Trained:
       self.task,
       self.optimizer,
       self.source,
-      StreamEvaluation(self.task, lambda: None, False),
+      StreamEvaluation(self.task, lambda share: None, False),
       self.step,
       **{"steps_per_call": 7, "jit_compile": False, **options},
     )
@@ -155,7 +155,7 @@ def test_one_call_makes_as_many_steps_as_it_may():
 
 
 def test_damaged_data_is_named():
-  def make(place):
+  def make(place, share):
     good = batches(place).take(2)
     bad = batches(place).skip(2)
     return good.concatenate(
@@ -170,7 +170,7 @@ def test_damaged_data_is_named():
 
 
 def test_errors_of_other_kinds_are_not_hidden():
-  run = Trained(make=lambda place: batches(place).take(2))
+  run = Trained(make=lambda place, share: batches(place).take(2))
   with pytest.raises(tf.errors.OutOfRangeError):
     run.programs.train_steps(0, 5)
 
@@ -178,7 +178,7 @@ def test_errors_of_other_kinds_are_not_hidden():
 def evaluation(task, count, size, **options):
   """An evaluation of images 0 to `count` - 1 in padded batches."""
 
-  def make():
+  def make(share):
     total = -(-count // size) * size
     numbers = np.arange(total, dtype=np.float32)
     arrays = {
@@ -209,3 +209,39 @@ def test_an_evaluation_leaves_what_it_must_keep():
 def test_an_evaluation_of_nothing_is_refused():
   with pytest.raises(ValueError, match="no images"):
     evaluation(Line(), 0, 2, jit_compile=False)()
+
+
+@pytest.mark.parametrize(
+  "method", [SparseFixedMaskOptimizer, SparseRigLOptimizer]
+)
+def test_programs_of_a_device_take_what_a_stream_gives(method):
+  run, other = Trained(method), Trained(method)
+  run.programs._evaluation = StreamEvaluation(run.task, evaluated, False)
+  found = run.programs.on_device()
+  example = batches([0], None).take(1).get_single_element()
+  kinds = ["train", "evaluate"]
+  if method is SparseRigLOptimizer:
+    kinds.append("update")
+    arguments = dict(found["update"][1], batch=example)
+    changed = found["update"][0](*arguments.values())
+    assert float(changed["mask_changed"]) == other.programs.update_masks(0)
+    other.source.position.assign([0])
+  for kind in kinds:
+    batch = found[kind][1]["batch"]
+    real = example if kind != "evaluate" else evaluated().get_single_element()
+    assert batch.keys() == real.keys()
+    for name in batch:
+      assert batch[name].dtype == real[name].dtype
+      assert batch[name].shape == real[name].shape
+  # The step is that of the training.
+  program, arguments = found["train"]
+  sums = program(*dict(arguments, batch=example).values())
+  usual = other.programs.train_steps(0, 1)
+  assert {n: float(v) for n, v in sums.items()} == pytest.approx(usual)
+  # Asking takes no batch.
+  assert run.source.position.numpy().tolist() == [0]
+
+
+def evaluated(share=None):
+  valid = tf.ones([BATCH])
+  return batches([0], share).take(1).map(lambda b: {**b, "valid": valid})

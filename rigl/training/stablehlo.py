@@ -1,0 +1,90 @@
+"""The StableHLO text of a TensorFlow program, for compilers of other devices.
+
+Who compiles it is said by `exported_run` (NVIDIA GPUs) and `tpu_check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.training.base_programs import Program
+
+Tensor = Any
+
+_ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
+# Where an operation came from; file names may hold anything but quotes.
+_LOCATION = re.compile(
+  r' loc\((?:#loc\d*|unknown|fused\[[^\]]*\]|"(?:[^"\\]|\\.)*")\)|^#loc.*\n',
+  re.MULTILINE,
+)
+
+# Constants in full; TensorFlow makes them of `tf.range`.
+_COUNTING = re.compile(
+  r'stablehlo\.constant dense<"0x([0-9A-F]+)"> : (tensor<\d+xu?i32>)'
+)
+
+
+class Lowered(NamedTuple):
+  """A program as XLA sees it.
+
+  Its parameters are the flat arguments and then what it captures; it returns
+  its results and then the variables that it changes.
+
+  Attributes:
+    text: StableHLO.
+    captured: the captured tensors, variables as their handles.
+    results: names of the results in their order.
+    aliases: {output: parameter} of the changed variables.
+  """
+
+  text: str
+  captured: tuple[Tensor, ...]
+  results: tuple[str, ...]
+  aliases: dict[int, int]
+
+
+def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
+  """Lowers a program, whatever compiles it here.
+
+  Args:
+    program: the program; it returns tensors by name.
+    arguments: example arguments, (dicts of) tensors by name.
+
+  Raises:
+    ValueError: if XLA cannot compile it.
+  """
+  function = tf.function(
+    program.function.python_function, jit_compile=True, autograph=False
+  )
+  values = list(arguments.values())
+  concrete = function.get_concrete_function(*values)
+  try:
+    compiler_ir = function.experimental_get_compiler_ir(*values)
+    header = compiler_ir(stage="hlo").split("\n", 1)[0]
+    text = compiler_ir(stage="stablehlo")
+  except (ValueError, TypeError, tf.errors.OpError) as error:
+    # The lines that follow are TensorFlow's own stack, escaped or not.
+    why = re.split(r"\n|\\n", str(error))[0]
+    raise ValueError(f"XLA cannot compile it: {why}") from error
+  text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
+  # The compilers of other machines do not know this operation of XLA's.
+  text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
+  return Lowered(
+    text,
+    tuple(concrete.captured_inputs),
+    tuple(sorted(concrete.structured_outputs)),
+    {int(out or 0): int(number) for out, number in _ALIAS.findall(header)},
+  )
+
+
+def _as_iota(match: re.Match) -> str:
+  """The operation that counts, instead of a constant that has counted."""
+  values = np.frombuffer(bytes.fromhex(match[1]), "<i4")
+  if np.array_equal(values, np.arange(len(values))):
+    return f"stablehlo.iota dim = 0 : {match[2]}"
+  return match[0]

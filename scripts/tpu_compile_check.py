@@ -1,0 +1,216 @@
+"""Compiles a training for a TPU, on a machine without one.
+
+  python scripts/tpu_compile_check.py --topology=v5e:2x2 --model=resnet50 \
+    --training_method=rigl --precision=bfloat16 --per_core_batch=256
+
+The TPU's own compiler, libtpu, takes the programs that a core runs: training
+step, mask update and evaluation of one batch (of MNIST and CIFAR-10, which lie
+in the device's memory, of many). A table says how much processor time that
+took, what the programs cost and how much memory they need. What does not
+compile or fit is named, and the exit code is 1. It needs the extra `tpu-check`.
+
+The other flags are those of the model's script. Without --gin_config they are
+those of RigL, 90 % sparse by ERK (for MNIST, 98 %).
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from rigl.cifar_resnet.resnet_train_eval import CifarRun
+from rigl.cifar_resnet.settings import CifarSettings
+from rigl.counting.architectures import plans
+from rigl.imagenet_resnet import vgg_model
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.mnist.settings import MnistSettings
+from rigl.tpu_check import chips, report
+from rigl.tpu_check.compiler import TpuCompiler
+from rigl.training import command_line, settings
+from rigl.training.run import Run
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+_WRN = re.compile(r"wrn_(\d+)_(\d+)")
+
+
+class Task(NamedTuple):
+  """A script whose programs can be compiled.
+
+  Attributes:
+    settings: dataclass of its flags.
+    run: makes its run of settings and the names of typed flags.
+    batch_flags: the flags that a batch of one core decides.
+    batch: the default of such a batch.
+    config: the default of `--gin_config`, in `configs/`.
+    place: makes flags of a new folder for data and output.
+  """
+
+  settings: Any
+  run: Callable[[Any, frozenset[str]], Run]
+  batch_flags: tuple[str, ...]
+  batch: int
+  config: str
+  place: Callable[[pathlib.Path], Mapping[str, Any]]
+
+
+def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
+  """As many images as there are, all black: the programs hold the data."""
+  for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+    with (folder / f"{name}.bin").open("wb") as file:
+      file.truncate(10000 * (1 + 32 * 32 * 3))
+  return {"train_dir": f"{folder}/run", "data_directory": str(folder)}
+
+
+IMAGENET = Task(
+  ImagenetSettings,
+  ImagenetRun,
+  ("train_batch_size", "eval_batch_size"),
+  256,
+  "imagenet/resnet50_rigl_erk_0.9_1x.gin",
+  lambda folder: {
+    "output_dir": str(folder),
+    "use_folder_stub": False,
+    "use_synthetic_data": True,
+    "jit_compile": "true",
+  },
+)
+CIFAR = Task(
+  CifarSettings,
+  CifarRun,
+  ("batch_size",),
+  128,
+  "cifar10/rigl_erk_0.9.gin",
+  _cifar_place,
+)
+MNIST = Task(
+  MnistSettings,
+  MnistRun,
+  ("batch_size",),
+  100,
+  "mnist/rigl.gin",
+  lambda folder: {"save_path": str(folder)},
+)
+_NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
+  **{
+    f"resnet{depth}": (
+      IMAGENET,
+      {"model_architecture": "resnet", "resnet_depth": depth},
+    )
+    for depth in plans.RESNETS
+  },
+  **{
+    name: (IMAGENET, {"model_architecture": name})
+    for name in ("mobilenet_v1", "mobilenet_v2", *vgg_model.NAMES)
+  },
+  "mnist": (MNIST, {}),
+}
+
+
+def find_model(name: str) -> tuple[Task, dict[str, Any]]:
+  """The task of a model and the flags that its name stands for.
+
+  Raises:
+    ValueError: if there is no such model.
+  """
+  if wide := _WRN.fullmatch(name):
+    depth, width = int(wide[1]), int(wide[2])
+    return CIFAR, {"resnet_depth": depth, "resnet_width": width}
+  if name not in _NAMED:
+    raise ValueError(
+      f"`model` must be one of {[*_NAMED, 'wrn_DEPTH_WIDTH']}, got {name!r}."
+    )
+  return _NAMED[name]
+
+
+def define_flags() -> None:
+  """Defines the flags of this script and those of the model's."""
+  names = ", ".join([*_NAMED, "wrn_DEPTH_WIDTH"])
+  flags.DEFINE_string(
+    "topology",
+    "v5e:2x2",
+    "TPU and its chips in each dimension; the chips: "
+    f"{', '.join(chips.CHIPS)}. One core's programs are compiled.",
+  )
+  flags.DEFINE_string("model", "resnet50", f"One of {names}.")
+  flags.DEFINE_integer(
+    "per_core_batch",
+    0,
+    "Images a batch of one core. 0: ImageNet 256, CIFAR-10 128, MNIST 100.",
+  )
+  try:
+    task, _ = find_model(_typed_model(sys.argv[1:]))
+  except ValueError:
+    task = IMAGENET  # `prepare` says what is wrong.
+  settings.define_flags(task.settings)
+
+
+def _typed_model(arguments: Sequence[str]) -> str:
+  """The model of a command line that is not parsed yet."""
+  found = re.findall(r"(?:^|\n)--?model[=\n](.*)", "\n".join(arguments))
+  return found[-1] if found else "resnet50"
+
+
+def prepare(folder: pathlib.Path) -> Callable[[], Run]:
+  """Checks the parsed flags.
+
+  Args:
+    folder: where data and output go.
+
+  Returns:
+    What makes their run.
+
+  Raises:
+    ValueError: if a flag is wrong.
+  """
+  values = flags.FLAGS
+  chips.parse(values.topology)
+  task, own = find_model(values.model)
+  size = values.per_core_batch or task.batch
+  if size < 1:
+    raise ValueError(f"`per_core_batch` must be at least 1, got {size}.")
+  own = own | dict.fromkeys(task.batch_flags, size)
+  for name, value in {**own, **task.place(folder)}.items():
+    if values[name].present:
+      raise ValueError(f"`{name}` cannot be given: this script sets it.")
+    values[name].parse(str(value))
+    values[name].present += 1
+  if not values["gin_config"].present:
+    values.gin_config = [str(_CONFIGS / task.config)]
+  chosen, typed = settings.read_flags(task.settings)
+  return lambda: task.run(chosen, typed)
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Compiles and prints a table."""
+  del arguments
+  with (
+    command_line.one_line_errors(),
+    tempfile.TemporaryDirectory() as folder,
+  ):
+    make_run = prepare(pathlib.Path(folder))
+    compiler = TpuCompiler(flags.FLAGS.topology)
+    run = make_run()
+    run.directory.close()
+  # As on a TPU, which is not there.
+  run.optimizer.batch_layers = True
+  updates = run.optimizer.steps_to_update(0) is not None
+  print(report.header(compiler.chip), flush=True)
+  rows = []
+  programs = run.programs.on_device()
+  for row in report.compile_all(compiler, programs, updates):
+    print(report.line(row, compiler.chip), flush=True)
+    rows.append(row)
+  if found := report.failures(rows):
+    command_line.fail(found)
+
+
+if __name__ == "__main__":
+  command_line.run(main, define_flags)

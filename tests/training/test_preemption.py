@@ -1,0 +1,106 @@
+"""Notices of an end from outside: signals, and the metadata of a machine."""
+
+import http.server
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from rigl.training import preemption
+from rigl.training.preemption import Notice, watching
+
+
+def wait_for(notice, seconds=10.0):
+  end = time.monotonic() + seconds
+  while not notice.is_given and time.monotonic() < end:
+    time.sleep(0.01)
+  return notice.is_given
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+  """Answers as the metadata server of a virtual machine."""
+
+  answers: dict = {}
+
+  def do_GET(self):  # noqa: N802
+    assert self.headers["Metadata-Flavor"] == "Google"
+    answer = self.answers.get(self.path.strip("/"))
+    self.send_response(200 if answer else 404)
+    self.end_headers()
+    self.wfile.write((answer or "").encode())
+
+  def log_message(self, *arguments):
+    pass
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+  """A server; its answers by entry, and its address."""
+  monkeypatch.setattr(preemption, "_POLL_SECONDS", 0.01)
+  monkeypatch.setattr(Metadata, "answers", {})
+  server = http.server.HTTPServer(("localhost", 0), Metadata)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  yield Metadata.answers, f"http://localhost:{server.server_port}/"
+  server.shutdown()
+  server.server_close()
+
+
+def test_sigterm_gives_notice_and_the_process_goes_on():
+  notice = Notice()
+  with watching(notice):
+    assert not notice.is_given
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert notice.is_given
+    assert notice.reason == "SIGTERM"
+    # A second one is meant to end it.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_the_handler_of_before_comes_back():
+  before = signal.getsignal(signal.SIGTERM)
+  with watching(Notice()):
+    assert signal.getsignal(signal.SIGTERM) != before
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+  "entry, answer",
+  [
+    ("maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE"),
+    ("preempted", "TRUE"),
+  ],
+)
+def test_maintenance_of_the_machine_gives_notice(metadata, entry, answer):
+  answers, address = metadata
+  answers |= {"maintenance-event": "NONE", "preempted": "FALSE"}
+  notice = Notice()
+  with watching(notice, machine=True, metadata=address):
+    time.sleep(0.2)
+    assert not notice.is_given
+    answers[entry] = answer
+    assert wait_for(notice)
+  assert notice.reason == f"{entry} {answer}"
+
+
+def test_a_machine_without_metadata_gives_none(metadata):
+  _, address = metadata
+  notice = Notice()
+  with watching(notice, machine=True, metadata=address):
+    time.sleep(0.2)
+  assert not notice.is_given
+
+
+def test_another_thread_may_watch_the_machine_alone():
+  notice, found = Notice(), []
+
+  def watch():
+    with watching(notice):
+      found.append(signal.getsignal(signal.SIGTERM))
+
+  before = signal.getsignal(signal.SIGTERM)
+  thread = threading.Thread(target=watch)
+  thread.start()
+  thread.join()
+  assert found == [before]

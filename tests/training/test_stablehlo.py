@@ -1,0 +1,42 @@
+"""Programs as StableHLO text."""
+
+import pytest
+import tensorflow as tf
+
+from rigl.training import stablehlo
+from rigl.training.base_programs import Program
+
+
+def test_parameters_results_and_changed_variables_are_told():
+  first, second = (tf.Variable(tf.ones([3]), name=n) for n in "ab")
+
+  def step(batch, number):
+    second.assign_add(first * batch["x"])
+    return {"z": tf.reduce_sum(second), "number": number + 1}
+
+  lowered = stablehlo.lower(
+    Program(step, False),
+    {"batch": {"x": tf.ones([3])}, "number": tf.constant(1, tf.int64)},
+  )
+  assert lowered.results == ("number", "z")
+  captured = [id(tensor) for tensor in lowered.captured]
+  assert sorted(captured) == sorted([id(first.handle), id(second.handle)])
+  # Two arguments come first, two results, too.
+  assert lowered.aliases == {2: 2 + captured.index(id(second.handle))}
+  (main,) = (line for line in lowered.text.splitlines() if "@main" in line)
+  assert main.count("%arg") == 4
+
+
+def test_text_has_no_locations_and_no_counted_constants():
+  function = Program(lambda x: {"y": x * tf.range(5000)}, True)
+  text = stablehlo.lower(function, {"x": tf.ones([5000], tf.int32)}).text
+  assert " loc(" not in text
+  assert "stablehlo.iota" in text
+  assert len(text) < 5000
+
+
+def test_what_xla_cannot_compile_is_said():
+  function = Program(lambda x: {"y": tf.unique(x).y}, False)
+  with pytest.raises(ValueError, match="XLA cannot compile it: ") as found:
+    stablehlo.lower(function, {"x": tf.strings.as_string(tf.range(3))})
+  assert len(str(found.value)) < 500 and "\n" not in str(found.value)
