@@ -14,7 +14,8 @@ from typing import Any
 import gin
 
 from rigl import sparse_utils
-from rigl.imagenet_resnet import model_settings, models, resnet_model
+from rigl.counting.architectures import plans
+from rigl.imagenet_resnet import model_settings, models
 from rigl.methods import MethodSettings, method_settings
 from rigl.training.settings import check, setting
 
@@ -111,7 +112,7 @@ class ImagenetSettings:
     choices=("", *sparse_utils.KNOWN_METHODS),
   )
   resnet_depth: int = setting(
-    50, f"Layers of a ResNet: one of {[*resnet_model.DEPTHS]}.", low=1
+    50, f"Layers of a ResNet: one of {[*plans.RESNETS]}.", low=1
   )
   label_smoothing: float = setting(
     0.1, "Share of the label spread over all classes.", low=0.0, below=1.0
@@ -295,9 +296,9 @@ class ImagenetSettings:
     if self.use_tpu:
       raise ValueError("`use_tpu`: TPUs are not there yet, got true.")
     check(self)
-    if self.resnet_depth not in resnet_model.DEPTHS:
+    if self.resnet_depth not in plans.RESNETS:
       raise ValueError(
-        f"`resnet_depth` must be one of {[*resnet_model.DEPTHS]}, got "
+        f"`resnet_depth` must be one of {[*plans.RESNETS]}, got "
         f"{self.resnet_depth}."
       )
     self.end_layers()  # Checks them.
