@@ -47,11 +47,10 @@ class ImagenetData:
     settings = self._settings(flags.train_batch_size)
     batches = flags.num_train_images / flags.train_batch_size
     if flags.use_synthetic_data:
-      synthetic = imagenet_input.synthetic_dataset(
-        settings, flags.num_label_classes
-      )
       return StreamSource(
-        lambda _: synthetic,
+        lambda _: imagenet_input.synthetic_dataset(
+          settings, flags.num_label_classes
+        ),
         lambda _: tf.zeros([2], tf.int64),
         Position(),
         batches,

@@ -17,6 +17,7 @@ from rigl import sparse_utils
 from rigl.counting.architectures import plans
 from rigl.imagenet_resnet import model_settings, models
 from rigl.methods import MethodSettings, method_settings
+from rigl.training.runners import TPU_ESTIMATOR, runner_setting
 from rigl.training.settings import check, setting
 
 _STEP_LIMIT = 2**31
@@ -25,13 +26,12 @@ IDLE_FLAGS = (
   "block_height",
   "block_width",
   "is_warm_up",
-  "master",
-  "num_cores",
   "num_workers",
   "ps_task",
-  "tpu_job_name",
   "transpose_input",
 )
+# Those that only `--runner=tpu_estimator` listens to.
+ESTIMATOR_FLAGS = ("master", "num_cores", "tpu_job_name")
 METHODS = (
   "scratch",
   "baseline",
@@ -73,8 +73,18 @@ class ImagenetSettings:
   weight_decay: float = setting(
     1e-4, "Weight decay of the kernels, but depthwise ones.", low=0.0
   )
-  master: str = _idle("")
-  tpu_job_name: str = _idle("")
+  master: str = setting(
+    "",
+    "tpu_estimator: address of the TPU worker, such as grpc://HOST:8470. "
+    "Empty: this machine.",
+    defines_run=False,
+  )
+  tpu_job_name: str = setting(
+    "",
+    "tpu_estimator: name of the job of the TPU worker. Empty: as TensorFlow "
+    "finds it.",
+    defines_run=False,
+  )
   steps_per_checkpoint: int = setting(
     1000, "Steps between checkpoints.", low=1, defines_run=False
   )
@@ -140,7 +150,10 @@ class ImagenetSettings:
     low=1,
     defines_run=False,
   )
-  use_tpu: bool = setting(False, "TPUs; not there yet.", defines_run=False)
+  use_tpu: bool = setting(
+    False, "TPUs, with --runner=tpu_estimator.", defines_run=False
+  )
+  runner: str = runner_setting()
   iterations_per_loop: int = setting(
     1251,
     "Most steps of one call of the compiled program; after so many steps "
@@ -151,7 +164,13 @@ class ImagenetSettings:
   num_parallel_calls: int = setting(
     64, "Images decoded at a time.", low=1, defines_run=False
   )
-  num_cores: int = _idle(8)
+  num_cores: int = setting(
+    8,
+    "tpu_estimator with --use_tpu: cores of the TPU, among which batches are "
+    "shared out.",
+    low=1,
+    defines_run=False,
+  )
   output_dir: str = setting(
     os.path.join(tempfile.gettempdir(), "imagenet"),
     "Directory of the run, or, with --use_folder_stub, above it.",
@@ -293,8 +312,10 @@ class ImagenetSettings:
   )
 
   def __post_init__(self) -> None:
-    if self.use_tpu:
-      raise ValueError("`use_tpu`: TPUs are not there yet, got true.")
+    if self.use_tpu and self.runner != TPU_ESTIMATOR:
+      raise ValueError(
+        f"`use_tpu` needs `runner`={TPU_ESTIMATOR}, got {self.runner!r}."
+      )
     check(self)
     if self.resnet_depth not in plans.RESNETS:
       raise ValueError(

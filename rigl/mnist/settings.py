@@ -13,6 +13,7 @@ import gin
 
 from rigl import sparse_utils
 from rigl.methods import METHODS, MethodSettings, method_settings
+from rigl.training.runners import runner_setting
 from rigl.training.settings import check, setting
 
 _STEP_LIMIT = 2**31
@@ -136,6 +137,8 @@ class MnistSettings:
   checkpoint_epochs: int = setting(
     5, "Epochs between checkpoints.", low=1, defines_run=False
   )
+
+  runner: str = runner_setting()
 
   def __post_init__(self) -> None:
     check(self)

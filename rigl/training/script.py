@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from rigl.training import command_line, evaluation
 from rigl.training.loop import TrainingDivergedError
 from rigl.training.run import Run
+from rigl.training.run_directory import RunDirectory
 from rigl.training.stream_sources import DataError
 
 
-def train(make_run: Callable[[], Run]) -> None:
+class Trainable(Protocol):
+  """What trains to its end: a `Run` or an `EstimatorRun`."""
+
+  @property
+  def directory(self) -> RunDirectory:
+    """Where everything is written."""
+
+  def prepare(self) -> None:
+    """Restores what there is and opens the files."""
+
+  def train_to_end(self) -> dict[str, Any]:
+    """Trains to the end and returns the result."""
+
+
+def train(make_run: Callable[[], Trainable]) -> None:
   """Makes a run and trains it to its end, or says that it is there.
 
   Args:

@@ -28,6 +28,8 @@ class StreamSource:
   checkpoint, a resumed run goes on with the batch that comes next.
 
   Attributes:
+    make: see the argument.
+    after: see the argument.
     position: int64 [n], what `make` takes.
     batches_per_epoch: batches an epoch, for reports; need not be whole.
 
@@ -48,8 +50,8 @@ class StreamSource:
     batches_per_epoch: float,
     explain: Callable[[Place], str | None] = lambda _: None,
   ) -> None:
-    self._make, self._explain = make, explain
-    self.after = after
+    self._explain = explain
+    self.make, self.after = make, after
     self.batches_per_epoch = batches_per_epoch
     self.position = tf.Variable(
       np.array(start, np.int64), trainable=False, name="data_position"
@@ -67,14 +69,15 @@ class StreamSource:
     Raises:
       DataError: if the data is damaged.
     """
-    place = self._read()
+    place = self.place()
     if self._iterator is None or place != self._place:
-      self._iterator = iter(self._make(place))
-    with explained(lambda: self._explain(self._read())):
+      self._iterator = iter(self.make(place))
+    with explained(lambda: self._explain(self.place())):
       yield self._iterator
-    self._place = self._read()
+    self._place = self.place()
 
-  def _read(self) -> Place:
+  def place(self) -> Place:
+    """The position, on the host."""
     return tuple(int(number) for number in self.position.numpy())
 
 
