@@ -25,7 +25,7 @@ def without_any_xla(monkeypatch, without_xla):
   """Not even the top-k is compiled, which takes seconds for each graph."""
   for name in ("_top_k_flat", "_drop_and_grow_flat"):
     function = getattr(mask_ops, name).python_function
-    monkeypatch.setattr(mask_ops, name, tf.function(function))
+    monkeypatch.setattr(mask_ops, name, tf.function(function, autograph=False))
 
 
 class KilledError(Exception):

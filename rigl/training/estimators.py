@@ -157,17 +157,12 @@ class EstimatorEvaluation:
       ValueError: if there are no examples.
     """
     size = self._settings.eval_batch_size
-
-    def batches(params: Mapping[str, Any]) -> tf.data.Dataset:
-      return for_shards(_without_end(self._evaluated.batches()), params)
-
     with tempfile.TemporaryDirectory() as directory:
-      # Published checkpoints are evaluated, too, whose weights need masks.
+      # Not the checkpoint of the run: in a published one weights need masks.
       tensors = {**self._variables, "global_step": tf.constant(0, tf.int64)}
       prefix = checkpoints.save(directory, 0, tensors)
-      graph = EvaluationGraph(self._evaluated.make_task)
-      found = self._settings.estimator(graph, directory).evaluate(
-        batches,
+      found = self.estimator(directory).evaluate(
+        self.batches,
         steps=math.ceil(self._evaluated.num_examples / size),
         checkpoint_path=prefix,
       )
@@ -178,6 +173,15 @@ class EstimatorEvaluation:
       for name, value in found.items()
       if name.startswith(TEST)
     }
+
+  def estimator(self, directory: str) -> Any:
+    """Makes the TPUEstimator, with a directory for what it writes."""
+    graph = EvaluationGraph(self._evaluated.make_task)
+    return self._settings.estimator(graph, directory)
+
+  def batches(self, params: Mapping[str, Any]) -> tf.data.Dataset:
+    """Its `input_fn`."""
+    return for_shards(_without_end(self._evaluated.batches()), params)
 
 
 def _without_end(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -43,6 +43,11 @@ class EstimatorRun:
   iterations than steps are left, of which mask updates may take some, and it
   gets another loop until none are left; elsewhere each iteration is looked at.
 
+  Attributes:
+    run: the run.
+    directory: where everything is written.
+    trained: what is trained.
+
   Args:
     run: the run, not prepared; its own programs only say what its state is.
     trained: what is trained.
@@ -74,7 +79,7 @@ class EstimatorRun:
     if settings.use_tpu and not by_steps:
       raise ValueError("`use_tpu`: TPUs cannot end at an iteration.")
     self.run, self.directory = run, run.directory
-    self._trained, self._settings = trained, settings
+    self.trained, self._settings = trained, settings
     self._by_steps, self._evaluate_every = by_steps, evaluate_every
     self._report_every, self._keep = report_every, keep
     self._at_end = at_end
@@ -134,11 +139,18 @@ class EstimatorRun:
 
   def _train(self, end: int) -> None:
     """Trains up to a position, where it writes a checkpoint."""
-    path = str(self.directory.path)
-    start = self._trained.start()
+    start = self.trained.start()
 
     def batches(params: Mapping[str, Any]) -> tf.data.Dataset:
-      return for_shards(self._trained.batches(start), params)
+      return for_shards(self.trained.batches(start), params)
+
+    max_steps = end if self._by_steps else None
+    with _diverging():
+      self.training_estimator(end).train(batches, max_steps=max_steps)
+
+  def training_estimator(self, end: int) -> Any:
+    """Makes the TPUEstimator that trains up to a position."""
+    path = str(self.directory.path)
 
     def hooks(found: dict[str, Tensor], saver: EstimatorSaver) -> list[Any]:
       reporter = Reporter(found, self._report_every)
@@ -147,7 +159,7 @@ class EstimatorRun:
       return [reporter, EndAtIteration(end, found[ITERATION], saver, path)]
 
     graph = TrainingGraph(
-      self._trained.make_learner,
+      self.trained.make_learner,
       f"{path}/train",
       self._report_every,
       self._keep,
@@ -155,9 +167,7 @@ class EstimatorRun:
       hooks,
     )
     save_every = self.run.save_every if self._by_steps else None
-    estimator = self._settings.estimator(graph, path, save_every)
-    with _diverging():
-      estimator.train(batches, max_steps=end if self._by_steps else None)
+    return self._settings.estimator(graph, path, save_every)
 
   def _report(self) -> None:
     """Evaluates, writes and prints it."""
@@ -202,7 +212,7 @@ class _Programs:
   """Stands in for the programs of a run."""
 
   def __init__(self, run: Run, evaluation: EstimatorEvaluation) -> None:
-    self._run, self._evaluation = run, evaluation
+    self._run, self.evaluation = run, evaluation
     self._found: dict[int, dict[str, float]] = {}
     self.inspect = run.programs.inspect
 
@@ -210,7 +220,7 @@ class _Programs:
     """The means of the metrics over all test examples."""
     iteration = self._run.loop.iteration
     if iteration not in self._found:
-      self._found = {iteration: self._evaluation()}
+      self._found = {iteration: self.evaluation()}
     return dict(self._found[iteration])
 
 
