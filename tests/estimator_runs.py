@@ -33,7 +33,7 @@ class KilledError(Exception):
 
 
 def kill_training_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
-  """Makes the runner's training end after an iteration, without a checkpoint."""
+  """Makes a training end after an iteration, without a checkpoint."""
   from rigl.training.estimator_hooks import Reporter
 
   after_run = Reporter.after_run

@@ -249,7 +249,9 @@ def _placed_records(
     records = records.shuffle(
       settings.shuffle_records, seed, reshuffle_each_iteration=False
     ).enumerate()
-    skipped = tf.where(epoch == start.epoch, start.record, 0)
+    # In a TF1 graph `==` compares objects.
+    is_first = tf.equal(epoch, start.epoch)
+    skipped = tf.where(is_first, start.record, 0)
     return records.skip(tf.cast(skipped, tf.int64)).map(
       lambda record, element: ({"epoch": epoch, "record": record}, element)
     )

@@ -31,6 +31,7 @@ POSITION = "data_position"
 TEST = "test_"
 COUNT = "count"
 STEP = "step"
+DUE = "due"  # 1 where an iteration is reported.
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class TrainingGraph:
       weights will come from a checkpoint; the second argument puts its
       optimizer into another one.
     summaries: directory of the summaries.
-    report_every: iterations between summaries.
+    by_steps: whether positions of the run are steps, or else iterations.
+    report_every: how far summaries are apart, in positions.
     keep: how many checkpoints to keep; 0 keeps all.
     use_tpu: whether it is built inside of a TPU computation.
     hooks: makes hooks of what is found of an iteration, scalars by name, and
@@ -54,6 +56,7 @@ class TrainingGraph:
 
   make_learner: Callable[[Variable, Wrap], Learner]
   summaries: str
+  by_steps: bool
   report_every: int
   keep: int
   use_tpu: bool
@@ -106,7 +109,7 @@ class TrainingGraph:
   ) -> dict[str, Tensor]:
     """One iteration; returns what is reported of it, scalars."""
     optimizer, step = learner.optimizer, learner.global_step
-    count = own[ITERATION]
+    count, before = own[ITERATION], step.read_value()
     variables = learner.task.trainable_variables
     metrics = learner.task.metrics(batch, count.read_value())
     found = {name: tf.reduce_mean(m) for name, m in metrics.items()}
@@ -117,10 +120,14 @@ class TrainingGraph:
     if POSITION in own:
       own[POSITION].assign(tf.cast(batch[POSITION][-1], tf.int64))
     count.assign_add(1)
-    done = count.read_value()
-    found |= _state(learner, tf.equal(done % self.report_every, 0))
+    after, done = step.read_value(), count.read_value()
+    due = tf.equal((after if self.by_steps else done) % self.report_every, 0)
+    if self.by_steps:
+      due &= after > before
+    found |= _state(learner, due)
     found["loss"] += found["regularization_loss"]
-    return {**found, ITERATION: done, STEP: step.read_value()}
+    found[DUE] = tf.cast(due, tf.float32)
+    return {**found, ITERATION: done, STEP: after}
 
   def _write(self, **found: Tensor) -> list[Any]:
     """Writes summaries, on the host.
@@ -128,11 +135,10 @@ class TrainingGraph:
     Args:
       **found: float32 [shards] by name, but for two int64 ones.
     """
-    iteration = found.pop(ITERATION)[0]
+    iteration, due = found.pop(ITERATION)[0], found.pop(DUE)[0]
     del found[STEP]
     writer = tf.summary.create_file_writer(self.summaries)
-    due = tf.equal(iteration % self.report_every, 0)
-    with writer.as_default(step=iteration), tf.summary.record_if(due):
+    with writer.as_default(step=iteration), tf.summary.record_if(due > 0):
       for name, values in found.items():
         tf.summary.scalar(name, tf.reduce_mean(values))
     return tf.compat.v1.summary.all_v2_summary_ops()

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.training import checkpoints
-from rigl.training.estimator_graph import STEP
+from rigl.training.estimator_graph import DUE, STEP
 from rigl.training.estimator_saver import EstimatorSaver
 from rigl.training.loop import ITERATION
 
@@ -20,12 +20,11 @@ class Reporter(tf.compat.v1.train.SessionRunHook):
 
   Args:
     found: what is found of an iteration, scalars by name.
-    every: iterations between what is printed.
   """
 
-  def __init__(self, found: Mapping[str, Tensor], every: int) -> None:
-    self._found = {n: found[n] for n in (ITERATION, STEP, "loss", "accuracy")}
-    self._every = every
+  def __init__(self, found: Mapping[str, Tensor]) -> None:
+    names = (ITERATION, STEP, DUE, "loss", "accuracy")
+    self._found = {name: found[name] for name in names}
 
   def before_run(self, run_context: Any) -> Any:
     """See the base class."""
@@ -36,7 +35,7 @@ class Reporter(tf.compat.v1.train.SessionRunHook):
     """See the base class."""
     del run_context
     found = run_values.results
-    if found[ITERATION] % self._every == 0:
+    if found[DUE]:
       print(
         f"step {found[STEP]}: train loss {found['loss']:.4f}, train accuracy "
         f"{found['accuracy']:.4f}",

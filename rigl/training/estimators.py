@@ -78,6 +78,8 @@ class EstimatorSettings:
     config = tpu.RunConfig(
       master=self.master,
       model_dir=os.path.abspath(directory),
+      # A seed of the graph would change the order of the data.
+      tf_random_seed=None,
       save_checkpoints_steps=save_every,
       save_checkpoints_secs=None,
       save_summary_steps=None,

@@ -56,7 +56,7 @@ class EstimatorRun:
     by_steps: whether positions of the run are steps, or else iterations, which
       a TPU cannot end at.
     evaluate_every: how far evaluations are apart, in positions; 0: none.
-    report_every: iterations between summaries.
+    report_every: how far summaries are apart, in positions.
     keep: how many checkpoints to keep; 0 keeps all.
     at_end: what happens with the trained run.
 
@@ -153,7 +153,7 @@ class EstimatorRun:
     path = str(self.directory.path)
 
     def hooks(found: dict[str, Tensor], saver: EstimatorSaver) -> list[Any]:
-      reporter = Reporter(found, self._report_every)
+      reporter = Reporter(found)
       if self._by_steps:
         return [reporter]
       return [reporter, EndAtIteration(end, found[ITERATION], saver, path)]
@@ -161,6 +161,7 @@ class EstimatorRun:
     graph = TrainingGraph(
       self.trained.make_learner,
       f"{path}/train",
+      self._by_steps,
       self._report_every,
       self._keep,
       self._settings.use_tpu,

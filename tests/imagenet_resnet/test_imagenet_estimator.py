@@ -10,13 +10,11 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
-  without_any_xla,
 )
 from imagenet_runs import (
   assert_same_tensors,
   shell,
   tensors_of,
-  without_xla,
 )
 from test_evaluate import published_tensors
 
@@ -25,17 +23,14 @@ from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints
 
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
+__all__ = ["shell"]  # Fixtures.
 
-pytestmark = [
-  *estimator_runs.MARKS,
-  pytest.mark.usefixtures("without_any_xla"),
-]
+pytestmark = estimator_runs.MARKS
 
 OPTIONS = (
-  "--train_steps=8",
+  "--train_steps=6",
   "--steps_per_checkpoint=2",
-  "--steps_per_eval=4",
+  "--steps_per_eval=3",
   "--mode=train_and_eval",
 )
 
@@ -110,10 +105,10 @@ def test_it_trains_as_the_loop_does(rigl, by_estimator, tmp_path):
   theirs = rigl(tmp_path, *OPTIONS)
   assert_close_tensors(tmp_path, ours)
   tensors = tensors_of(ours)
-  # 8 steps and updates at 0, 3 and 6 of 4 images; 15 an epoch.
-  assert (tensors["iteration"], tensors["global_step"]) == (11, 8)
-  assert tensors["data_position"].tolist() == [2, 14]
-  assert checkpoints.list_numbers(ours) == [0, 2, 4, 6, 8]
+  # 6 steps and updates at 0 and 3 of 4 images; 15 an epoch.
+  assert (tensors["iteration"], tensors["global_step"]) == (8, 6)
+  assert tensors["data_position"].tolist() == [2, 2]
+  assert checkpoints.list_numbers(ours) == [0, 2, 3, 5, 6]
   lines = [line for line in theirs.splitlines() if "test loss" in line]
   assert len(lines) == 2
   for line in lines:
@@ -128,9 +123,9 @@ def test_masks_keep_their_counts(by_estimator):
       for name, value in checkpoints.load(f"{path}/model.ckpt-{n}").items()
       if name.endswith("/mask")
     }
-    for n in (0, 4, 8)
+    for n in (0, 3, 6)
   ]
-  assert len(masks[0]) == 20
+  assert len(masks[0]) == 21
   assert masks[0] == masks[1] == masks[2]
 
 
@@ -138,25 +133,22 @@ def test_a_run_in_parts_ends_with_the_same_bits(
   rigl, by_estimator, tmp_path, monkeypatch
 ):
   with monkeypatch.context() as patch:
-    kill_training_at(patch, 10)
+    kill_training_at(patch, 6)
     with pytest.raises(KilledError):
       rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
   out = rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
-  assert "Resumed at step 6." in out
+  assert "Resumed at step 3." in out
   assert_same_tensors(tmp_path, by_estimator[0])
 
 
-def test_the_loop_goes_on_where_it_stopped(rigl, by_estimator, tmp_path):
-  rigl(tmp_path, "--train_steps=8", BY_ESTIMATOR)
-  for number in (8,):
-    for ending in (".index", ".data-00000-of-00001"):
-      (tmp_path / f"model.ckpt-{number}{ending}").unlink()
-  (tmp_path / "result.json").unlink()
-  for ending in (".index", ".data-00000-of-00001"):
-    source = by_estimator[0] / f"model.ckpt-4{ending}"
-    (tmp_path / source.name).write_bytes(source.read_bytes())
-  out = rigl(tmp_path, "--train_steps=8")
-  assert "Resumed at step 4." in out
+def test_the_loop_goes_on_where_it_stopped(
+  rigl, by_estimator, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    kill_training_at(patch, 6)
+    with pytest.raises(KilledError):
+      rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
+  assert "Resumed at step 3." in rigl(tmp_path, *OPTIONS)
   assert_close_tensors(tmp_path, by_estimator[0])
 
 
@@ -189,7 +181,7 @@ def test_logits_are_those_of_the_loop(data, by_estimator):
     data_directory=data.split("=")[1],
     eval_batch_size=4,
   )
-  prefix = f"{path}/model.ckpt-8"
+  prefix = f"{path}/model.ckpt-6"
   images = np.random.default_rng(0).normal(size=[4, 32, 32, 3])
   images = images.astype(np.float32)
   evaluator = Evaluator(flags, frozenset())
@@ -207,27 +199,41 @@ def test_eval_evaluates_all_checkpoints(shell, data, by_estimator):
     f"--output_dir={path}",
     "--training_method=rigl",
     "--mode=eval",
-    "--train_steps=8",
+    "--train_steps=6",
     BY_ESTIMATOR,
   )
   steps = [line.split(":")[0] for line in out.splitlines() if "test" in line]
-  assert steps == ["step 0", "step 2", "step 4", "step 6", "step 8"]
+  assert steps == ["step 0", "step 2", "step 3", "step 5", "step 6"]
   assert (path / "evaluations" / "metrics.csv").exists()
 
 
-def test_a_published_checkpoint_is_trained_on(rigl, by_estimator, tmp_path):
-  ours, theirs = tmp_path / "estimator", tmp_path / "loop"
-  for path in (ours, theirs):
+def test_a_published_checkpoint_is_trained_on_and_stays(shell, tmp_path):
+  step, before = 500, published_tensors(slots=True)
+  before |= {
+    "global_step": np.int64(step),
+    "last_mask_update_step": np.int64(400),
+  }
+  for runner in ("loop", "tpu_estimator"):
+    path = tmp_path / runner
     path.mkdir()
-    tensors = published_tensors(by_estimator[0], 6)
-    checkpoints.save(path, 6, tensors)
-  before = (ours / "model.ckpt-6.index").read_bytes()
-  out = rigl(ours, "--train_steps=8", BY_ESTIMATOR)
-  assert "Resumed at step 6." in out
-  rigl(theirs, "--train_steps=8")
+    checkpoints.save(path, step, before)
+    out = shell.succeeds(
+      "--use_synthetic_data",
+      "--num_label_classes=1000",
+      "--training_method=rigl",
+      "--first_layer_sparsity=-1",
+      "--last_layer_sparsity=0",
+      "--train_steps=502",
+      f"--output_dir={path}",
+      f"--runner={runner}",
+    )
+    assert "Resumed at step 500." in out
+    kept = checkpoints.load(f"{path}/model.ckpt-500")
+    assert kept.keys() == before.keys()
+    assert not (path / "start").exists()
+  ours, theirs = (tmp_path / r for r in ("tpu_estimator", "loop"))
+  # A synthetic position in the data is that of its beginning.
   assert_close_tensors(theirs, ours)
-  assert (ours / "model.ckpt-6.index").read_bytes() == before
-  assert not (ours / "start").exists()
 
 
 @pytest.mark.parametrize("method", ("baseline", "snip", "set"))

@@ -203,7 +203,7 @@ def test_end_layers_reach_the_distribution():
 @pytest.mark.parametrize(
   "command, named",
   [
-    ("--use_tpu", "use_tpu.*not there yet"),
+    ("--use_tpu", "use_tpu.*needs `runner`=tpu_estimator"),
     ("--resnet_depth=49", "resnet_depth"),
     ("--label_smoothing=1", "label_smoothing"),
     ("--first_layer_sparsity=-0.5", "first_layer_sparsity"),
