@@ -129,6 +129,7 @@ def create_optimizer(
   settings: MethodSettings,
   masks: Mapping[str, np.ndarray] | None = None,
   decays: Callable[[Variable], bool] | None = None,
+  restored: bool = False,
 ) -> sparse_optimizers.SparseOptimizer:
   """Makes the optimizer of a method, with its masks.
 
@@ -140,6 +141,8 @@ def create_optimizer(
       random ones.
     decays: says which variables have weight decay. None: all of rank 2 and
       more.
+    restored: whether the masks will come from a checkpoint, so that none are
+      made here.
 
   Returns:
     The optimizer; the pruned weights of the kernels are zero.
@@ -184,6 +187,8 @@ def create_optimizer(
     optimizer.create_masks(kernels)
   else:
     optimizer = _create_masked(method, settings, **common)
+    if restored:
+      masks = {n: tf.zeros(k.shape, tf.bool) for n, k in kernels.items()}
     if masks is None:
       _call(
         initial_masks,

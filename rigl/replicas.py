@@ -107,6 +107,20 @@ def on_all(array: np.ndarray) -> Tensor | RowsOnAll:
   return tf.constant(array)
 
 
+def as_numpy(arrays: dict[str, Tensor | RowsOnAll]) -> dict[str, np.ndarray]:
+  """What `on_all` returned without a strategy, as arrays again.
+
+  Raises:
+    RuntimeError: if there is a strategy.
+  """
+  found = {}
+  for name, array in arrays.items():
+    if isinstance(array, RowsOnAll):
+      raise RuntimeError("The arrays are on several devices.")
+    found[name] = array.numpy()
+  return found
+
+
 def gather(array: Tensor | RowsOnAll, numbers: Tensor) -> Tensor:
   """The rows with these numbers (integer [n]) of what `on_all` returned."""
   if isinstance(array, RowsOnAll):

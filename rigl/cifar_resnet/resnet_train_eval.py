@@ -12,19 +12,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gin
 import tensorflow as tf
 from absl import flags as absl_flags
 from absl import logging
 
-from rigl.cifar_resnet import data_helper
-from rigl.cifar_resnet.cifar_task import CifarTask, precision_and_recall
+from rigl.cifar_resnet import cifar_estimator, data_helper
+from rigl.cifar_resnet.cifar_learner import make_learner
+from rigl.cifar_resnet.cifar_task import precision_and_recall
 from rigl.cifar_resnet.settings import IDLE_FLAGS, CifarSettings
-from rigl.methods import create_optimizer
-from rigl.schedules import PiecewiseConstant
 from rigl.training import (
   checkpoints,
   command_line,
+  runners,
   script,
   settings,
   strategies,
@@ -35,32 +34,7 @@ from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory, directory_name
 from rigl.training.sources import ArraySource, fingerprint
 
-Variable = Any
-
 _RUNS = pathlib.Path("rigl_runs") / "cifar10"
-_LR_BOUNDARIES = (30000, 60000, 90000)
-_LR_FACTOR = 5
-
-
-@gin.configurable(module="rigl", denylist=["multiplier"])
-def cifar_learning_rate(
-  base: float = 0.1,
-  boundaries: Sequence[int] = _LR_BOUNDARIES,
-  factor: float = _LR_FACTOR,
-  multiplier: float = 1.0,
-) -> PiecewiseConstant:
-  """The learning rate, divided by a factor after each of some steps.
-
-  Args:
-    base: the initial learning rate.
-    boundaries: ascending steps.
-    factor: what it is divided by.
-    multiplier: of the boundaries, `--training_steps_multiplier`.
-  """
-  return PiecewiseConstant(
-    tuple(int(step * multiplier) for step in boundaries),
-    tuple(base / factor**i for i in range(len(boundaries) + 1)),
-  )
 
 
 class CifarRun(Run):
@@ -76,7 +50,7 @@ class CifarRun(Run):
   """
 
   def __init__(self, flags: CifarSettings, typed: frozenset[str]) -> None:
-    self.flags = flags
+    self.flags, self.typed = flags, typed
     data = _load_data(flags)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     directory = RunDirectory(
@@ -90,22 +64,14 @@ class CifarRun(Run):
     kernels, masks = self.model.kernels, None
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    rate = cifar_learning_rate(multiplier=flags.training_steps_multiplier)
-    global_step = new_global_step()
-    inner = tf.compat.v1.train.MomentumOptimizer(
-      lambda: rate.at(tf.cast(global_step, tf.float32), tf),
-      flags.momentum,
-      use_nesterov=True,
-    )
+    learner = make_learner(flags, typed, self.model, new_global_step(), masks)
     super().__init__(
-      task=CifarTask(
-        self.model, flags.seed, flags.num_classes, flags.per_class_metrics
-      ),
+      task=learner.task,
       variables=self.model.variables,
-      optimizer=create_optimizer(inner, kernels, flags.method(typed), masks),
+      optimizer=learner.optimizer,
       sources=_sources(flags, data),
-      global_step=global_step,
-      learning_rate=rate,
+      global_step=learner.global_step,
+      learning_rate=learner.learning_rate,
       directory=directory,
       total=flags.total_steps,
       report_every=flags.summaries_steps,
@@ -209,14 +175,29 @@ def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
   if absl_flags.FLAGS.mode == "eval":
-    script.evaluate(make_run)
+    script.evaluate(_make_evaluated)
   else:
-    script.train(make_run)
+    script.train(_make_trainable)
+
+
+def _make_trainable() -> script.Trainable:
+  run = make_run()
+  if run.flags.runner == runners.TPU_ESTIMATOR:
+    return cifar_estimator.by_estimator(run, run.flags, run.typed)
+  return run
+
+
+def _make_evaluated() -> CifarRun:
+  run = make_run()
+  if run.flags.runner == runners.TPU_ESTIMATOR:
+    cifar_estimator.evaluate(run, run.flags)
+  return run
 
 
 def make_run() -> CifarRun:
   """The run of the parsed flags."""
   chosen, typed = settings.read_flags(CifarSettings)
+  runners.check_tensorflow(chosen.runner)
   if chosen.mode == "eval":
     strategies.refuse_workers(chosen, chosen.mode)
   _warn_of_idle_flags(typed)

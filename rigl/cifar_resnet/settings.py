@@ -13,6 +13,7 @@ import gin
 from rigl import sparse_utils
 from rigl.cifar_resnet.resnet_model import WideResNet
 from rigl.methods import METHODS, MethodSettings, method_settings
+from rigl.training.runners import runner_setting
 from rigl.training.settings import check, setting
 from rigl.training.strategies import StrategySettings
 
@@ -173,6 +174,7 @@ class CifarSettings(StrategySettings):
     "true, false.",
     choices=("auto", "true", "false"),
   )
+  runner: str = runner_setting()
 
   def __post_init__(self) -> None:
     check(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from rigl import sparse_utils
 from rigl.imagenet_resnet import imagenet_run
 from rigl.imagenet_resnet.imagenet_data import ImagenetData
-from rigl.imagenet_resnet.imagenet_task import ImagenetTask
+from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
+from rigl.imagenet_resnet.imagenet_learner import make_task
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints, evaluation, warm_start
+from rigl.training.runners import TPU_ESTIMATOR, check_tensorflow
 from rigl.training.stream_programs import StreamEvaluation
 
 _MASK = "/mask"
@@ -49,19 +52,23 @@ class Evaluator:
 
   def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
     self.flags, jit_compile = flags, imagenet_run.use_jit(flags)
+    check_tensorflow(flags.runner)
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
     self.model = make_model(flags, typed, evaluates=True)
-    task = ImagenetTask(
-      self.model, flags.label_smoothing, flags.use_batch_statistics
-    )
-    self._evaluate = StreamEvaluation(
-      task,
-      data.evaluation_batches,
-      jit_compile,
-      imagenet_run.kept_variables(flags, self.model),
-      data.explain_evaluation,
-    )
+    self._evaluate: Callable[[], dict[str, float]]
+    if flags.runner == TPU_ESTIMATOR:
+      self._evaluate = make_evaluation(
+        flags, typed, data, self.model.named_variables
+      )
+    else:
+      self._evaluate = StreamEvaluation(
+        make_task(flags, self.model),
+        data.evaluation_batches,
+        jit_compile,
+        imagenet_run.kept_variables(flags, self.model),
+        data.explain_evaluation,
+      )
 
   def evaluate(self, prefix: str) -> Found:
     """Evaluates a checkpoint.

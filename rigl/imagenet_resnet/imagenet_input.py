@@ -222,14 +222,18 @@ def synthetic_dataset(
   settings: InputSettings, num_classes: int = 1000
 ) -> tf.data.Dataset:
   """One batch of random images for ever, to measure everything but input."""
-  rng = np.random.default_rng(settings.seed)
-  size = settings.image_size
-  images = rng.integers(0, 256, [settings.batch_size, size, size, 3])
-  labels = rng.integers(0, num_classes, settings.batch_size)
+  count, size = settings.batch_size, settings.image_size
+
+  def draw(shape: list[int], stream: int, end: int) -> Tensor:
+    # Not by NumPy, whose numbers would be part of a graph.
+    return tf.random.stateless_uniform(
+      shape, [settings.seed, stream], 0, end, tf.int32, alg="philox"
+    )
+
   batch = {
-    "images": tf.cast(images, settings.dtype),
-    "labels": tf.cast(labels, tf.int32),
-    "valid": tf.ones([settings.batch_size]),
+    "images": tf.cast(draw([count, size, size, 3], 0, 256), settings.dtype),
+    "labels": draw([count], 1, num_classes),
+    "valid": tf.ones([count]),
   }
   return tf.data.Dataset.from_tensors(batch).repeat()
 
@@ -250,7 +254,9 @@ def _placed_records(
     records = records.shuffle(
       settings.shuffle_records, seed, reshuffle_each_iteration=False
     ).enumerate()
-    skipped = tf.where(epoch == start.epoch, start.record, 0)
+    # In a TF1 graph `==` compares objects.
+    is_first = tf.equal(epoch, start.epoch)
+    skipped = tf.where(is_first, start.record, 0)
     return records.skip(tf.cast(skipped, tf.int64)).map(
       lambda record, element: ({"epoch": epoch, "record": record}, element)
     )

@@ -10,11 +10,9 @@ import tensorflow as tf
 from rigl.imagenet_resnet import published
 from rigl.imagenet_resnet.exporter import Exporter
 from rigl.imagenet_resnet.imagenet_data import ImagenetData
-from rigl.imagenet_resnet.imagenet_task import ImagenetTask
-from rigl.imagenet_resnet.learning_rate import create_learning_rate
+from rigl.imagenet_resnet.imagenet_learner import make_learner
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.methods import create_optimizer
 from rigl.training import checkpoints, settings, warm_start
 from rigl.training.base_programs import BasePrograms
 from rigl.training.loop import Report
@@ -42,7 +40,7 @@ class ImagenetRun(Run):
   def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
     self.flags, self.data = flags, ImagenetData(flags)
     jit_compile = use_jit(flags)
-    method = flags.method(typed)
+    flags.method(typed)  # Checks it before anything is made.
     identity = settings.run_identity(flags) | {"data": self.data.name}
     directory = RunDirectory(flags.directory, identity, adopts=True)
     self.model = make_model(flags, typed)
@@ -54,22 +52,16 @@ class ImagenetRun(Run):
         )
       if flags.load_mask_dir:
         masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    rate = create_learning_rate(flags, typed)
-    global_step = new_global_step()
-    inner = _inner_optimizer(flags, lambda: rate.at(global_step, tf))
+    learner = make_learner(flags, typed, self.model, new_global_step(), masks)
     train = self.data.train_source()
     evaluates = flags.mode == "train_and_eval"
     super().__init__(
-      task=ImagenetTask(
-        self.model, flags.label_smoothing, flags.use_batch_statistics
-      ),
-      variables=(*self.model.named_variables.values(), train.position),
-      optimizer=create_optimizer(
-        inner, kernels, method, masks, self.model.decays
-      ),
+      task=learner.task,
+      variables=(*learner.variables.values(), train.position),
+      optimizer=learner.optimizer,
       sources=(train, self.data.evaluation_batches),
-      global_step=global_step,
-      learning_rate=rate,
+      global_step=learner.global_step,
+      learning_rate=learner.learning_rate,
       directory=directory,
       total=flags.total_steps,
       report_every=flags.iterations_per_loop,
@@ -81,6 +73,7 @@ class ImagenetRun(Run):
     )
 
   _unit = "step"
+  _exporter: Exporter | None = None
 
   def _make_programs(self, jit_compile: bool) -> BasePrograms:
     evaluation = StreamEvaluation(
@@ -108,12 +101,14 @@ class ImagenetRun(Run):
 
   def _add_events(self) -> None:
     super()._add_events()
-    exporter = Exporter(
-      self.model, self.directory.path / "export", self.flags.image_size
-    )
-    self.loop.add_event(
-      self.flags.export_model_freq, exporter.export, at_end=True
-    )
+    self.loop.add_event(self.flags.export_model_freq, self.export, at_end=True)
+
+  def export(self, step: int) -> None:
+    """Writes the network as it is as a SavedModel."""
+    place = self.directory.path / "export"
+    if self._exporter is None:
+      self._exporter = Exporter(self.model, place, self.flags.image_size)
+    self._exporter.export(step)
 
   def _report(self, found: Report) -> None:
     super()._report(found)
@@ -187,16 +182,6 @@ def kept_variables(flags: ImagenetSettings, model: Any) -> list[Variable]:
     for variable in model.named_variables.values()
     if id(variable) not in trained
   ]
-
-
-def _inner_optimizer(
-  flags: ImagenetSettings, rate: Any
-) -> tf.compat.v1.train.Optimizer:
-  if flags.use_adam:
-    return tf.compat.v1.train.AdamOptimizer(rate)
-  return tf.compat.v1.train.MomentumOptimizer(
-    rate, flags.momentum, use_nesterov=True
-  )
 
 
 def _picture(mask: np.ndarray) -> np.ndarray:

@@ -15,9 +15,14 @@ from absl import logging
 
 from rigl import replicas
 from rigl.imagenet_resnet import evaluate
+from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.settings import IDLE_FLAGS, ImagenetSettings
-from rigl.training import command_line, script, settings, strategies
+from rigl.imagenet_resnet.settings import (
+  ESTIMATOR_FLAGS,
+  IDLE_FLAGS,
+  ImagenetSettings,
+)
+from rigl.training import command_line, runners, script, settings, strategies
 from rigl.training.stream_sources import DataError
 
 _EVALUATIONS = {
@@ -36,11 +41,14 @@ def main(arguments: Sequence[str]) -> None:
   del arguments
   with command_line.one_line_errors():
     chosen, typed = settings.read_flags(ImagenetSettings)
-  for name in IDLE_FLAGS:
+    runners.check_tensorflow(chosen.runner)
+  by_estimator = chosen.runner == runners.TPU_ESTIMATOR
+  for name in IDLE_FLAGS + (() if by_estimator else ESTIMATOR_FLAGS):
     if name in typed:
       logging.warning("--%s has no effect.", name)
   if chosen.mode not in _EVALUATIONS:
-    script.train(lambda: _make_run(chosen, typed))
+    make_run = make_estimator_run if by_estimator else _make_run
+    script.train(lambda: make_run(chosen, typed))
     return
   with command_line.one_line_errors():
     strategies.refuse_workers(chosen, chosen.mode)

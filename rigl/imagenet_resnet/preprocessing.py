@@ -60,7 +60,8 @@ def training_image(
     use_image_if_no_bounding_boxes=True,
   )
   window = tf.concat([begin[:2], extent[:2]], 0)
-  failed = tf.reduce_all(extent[:2] == shape[:2])  # It returns all of it.
+  # It returns all of it. (In a TF1 graph `==` compares objects.)
+  failed = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
   window = tf.where(failed, _central_window(shape, size), window)
   image = _cropped(jpeg, window, size)
   mirror = tf.random.stateless_uniform([], seed + [0, 1 << 40]) < 0.5

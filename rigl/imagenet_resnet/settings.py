@@ -16,6 +16,7 @@ import gin
 from rigl import sparse_utils
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.methods import MethodSettings, method_settings
+from rigl.training.runners import runner_setting
 from rigl.training.settings import setting
 from rigl.training.strategies import StrategySettings
 
@@ -27,9 +28,10 @@ IDLE_FLAGS = (
   "is_warm_up",
   "num_workers",
   "ps_task",
-  "tpu_job_name",
   "transpose_input",
 )
+# Those that only `--runner=tpu_estimator` listens to.
+ESTIMATOR_FLAGS = ("tpu_job_name",)
 # Those whose masks are all ones at first.
 DENSE_STARTS = ("baseline", "snip", "dnw")
 EVALUATIONS = ("eval", "eval_once")
@@ -57,9 +59,16 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     1e-4, "Weight decay of the kernels, but depthwise ones.", low=0.0
   )
   master: str = setting(
-    "", "Address of a Cloud TPU, as --tpu.", defines_run=False
+    "",
+    "Address of a Cloud TPU, such as grpc://HOST:8470, as --tpu.",
+    defines_run=False,
   )
-  tpu_job_name: str = _idle("")
+  tpu_job_name: str = setting(
+    "",
+    "tpu_estimator: name of the job of the TPU worker. Empty: as TensorFlow "
+    "finds it.",
+    defines_run=False,
+  )
   steps_per_checkpoint: int = setting(
     1000, "Steps between checkpoints.", low=1, defines_run=False
   )
@@ -122,6 +131,7 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "--master, on that of this machine.",
     defines_run=False,
   )
+  runner: str = runner_setting()
   iterations_per_loop: int = setting(
     1251,
     "Most steps of one call of the compiled program; after so many steps "
@@ -134,7 +144,8 @@ class ImagenetSettings(ModelFlags, StrategySettings):
   )
   num_cores: int = setting(
     8,
-    "Cores of the TPU; if given, another number is refused.",
+    "Cores of the TPU; if given, another number is refused. tpu_estimator: "
+    "among so many cores batches are shared out.",
     low=1,
     defines_run=False,
   )

@@ -11,47 +11,23 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import gin
-import tensorflow as tf
 from absl import logging
 
-from rigl.methods import create_optimizer
 from rigl.mnist import data_helper
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
-from rigl.mnist.mnist_model import MnistFc, MnistTask
+from rigl.mnist.mnist_estimator import by_estimator
+from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.report import epoch_line, mask_arrays
 from rigl.mnist.settings import MnistSettings
-from rigl.schedules import PiecewiseConstant
-from rigl.training import command_line, script, settings, strategies
+from rigl.training import command_line, runners, script, settings, strategies
 from rigl.training.loop import Report
 from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory, directory_name
 from rigl.training.sources import ArraySource, fingerprint
 
-Variable = Any
-
 _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
-_BASELINE_DROPS = (60, 70, 80)
-_LR_FACTOR = 3
-
-
-@gin.configurable(module="rigl")
-def mnist_learning_rate(
-  base: float, drop_epochs: Sequence[int], steps_per_epoch: int
-) -> PiecewiseConstant:
-  """The learning rate, divided by 3 after each of some epochs.
-
-  Args:
-    base: the initial learning rate.
-    drop_epochs: ascending epochs.
-    steps_per_epoch: training steps an epoch.
-  """
-  return PiecewiseConstant(
-    tuple(epoch * steps_per_epoch for epoch in drop_epochs),
-    tuple(base / _LR_FACTOR**i for i in range(len(drop_epochs) + 1)),
-  )
 
 
 class MnistRun(Run):
@@ -67,29 +43,24 @@ class MnistRun(Run):
   """
 
   def __init__(self, flags: MnistSettings, typed: frozenset[str]) -> None:
-    self.flags = flags
+    self.flags, self.typed = flags, typed
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     train = {"images": data.train_images, "labels": data.train_labels}
     test = {"images": data.test_images, "labels": data.test_labels}
     source = ArraySource(train, flags.batch_size, flags.seed)
-    masked = flags.training_method != "baseline"
-    self.model = MnistFc(data.train_images.shape[1], flags.seed, masked)
-    rate = _learning_rate(flags, typed, source.batches_per_epoch)
-    global_step = new_global_step()
-    optimizer = create_optimizer(
-      _inner_optimizer(flags, rate, global_step),
-      self.model.kernels,
-      flags.method(typed, list(self.model.kernels)),
+    self.model = make_model(flags, data.train_images.shape[1])
+    learner = make_learner(
+      flags, typed, self.model, source.batches_per_epoch, new_global_step()
     )
     self.records = MaskRecords()
     super().__init__(
-      task=MnistTask(self.model),
+      task=learner.task,
       variables=self.model.variables,
-      optimizer=optimizer,
+      optimizer=learner.optimizer,
       sources=(source, ArraySource(test, 1, flags.seed)),
-      global_step=global_step,
-      learning_rate=rate,
+      global_step=learner.global_step,
+      learning_rate=learner.learning_rate,
       directory=RunDirectory(_directory(flags, identity), identity),
       total=flags.num_epochs * source.batches_per_epoch,
       report_every=source.batches_per_epoch,
@@ -138,37 +109,6 @@ class MnistRun(Run):
       super().save()
 
 
-def _learning_rate(
-  flags: MnistSettings, typed: frozenset[str], steps_per_epoch: int
-) -> PiecewiseConstant:
-  first = flags.lr_drop_epoch
-  sparse = flags.training_method != "baseline"
-  return settings.configured(
-    mnist_learning_rate,
-    typed,
-    {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
-    base=flags.learning_rate,
-    drop_epochs=(first, first + 20) if sparse else _BASELINE_DROPS,
-    steps_per_epoch=steps_per_epoch,
-  )
-
-
-def _inner_optimizer(
-  flags: MnistSettings, learning_rate: PiecewiseConstant, step: Variable
-) -> tf.compat.v1.train.Optimizer:
-  def rate() -> Any:
-    return learning_rate.at(tf.cast(step, tf.float32), tf)
-
-  v1 = tf.compat.v1.train
-  if flags.optimizer == "adam":
-    return v1.AdamOptimizer(rate)
-  if flags.optimizer == "sgd":
-    return v1.GradientDescentOptimizer(rate)
-  return v1.MomentumOptimizer(
-    rate, flags.momentum, use_nesterov=flags.use_nesterov
-  )
-
-
 def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
   """The directory of a run; if it was given none its settings name it."""
   if flags.save_path:
@@ -208,12 +148,20 @@ def define_flags() -> None:
 def main(arguments: Sequence[str]) -> None:
   """Trains as the flags say and prints the test accuracy."""
   del arguments
-  script.train(make_run)
+  script.train(_make_trainable)
+
+
+def _make_trainable() -> script.Trainable:
+  mnist_run = make_run()
+  if mnist_run.flags.runner == runners.TPU_ESTIMATOR:
+    return by_estimator(mnist_run, mnist_run.flags, mnist_run.typed)
+  return mnist_run
 
 
 def make_run() -> MnistRun:
   """The run of the parsed flags."""
   flags, typed = settings.read_flags(MnistSettings)
+  runners.check_tensorflow(flags.runner)
   mnist_run = strategies.in_scope(
     flags, lambda: MnistRun(flags, typed), "batch_size"
   )

@@ -13,6 +13,7 @@ import gin
 
 from rigl import sparse_utils
 from rigl.methods import METHODS, MethodSettings, method_settings
+from rigl.training.runners import runner_setting
 from rigl.training.settings import check, setting
 from rigl.training.strategies import StrategySettings
 
@@ -137,6 +138,8 @@ class MnistSettings(StrategySettings):
   checkpoint_epochs: int = setting(
     5, "Epochs between checkpoints.", low=1, defines_run=False
   )
+
+  runner: str = runner_setting()
 
   def __post_init__(self) -> None:
     check(self)

@@ -119,7 +119,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
   def create_masks(
     self,
     kernels: Mapping[str, Variable] | Sequence[Variable],
-    masks: Mapping[str, np.ndarray] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
   ) -> None:
     """Creates the masks of these kernels and zeroes the pruned weights.
 
@@ -128,8 +128,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
 
     Args:
       kernels: as in `sparsify`.
-      masks: {layer name: array of the kernel's shape}, nonzero for active.
-        None: everything is active.
+      masks: {layer name: array or tensor of the kernel's shape}, nonzero for
+        active. None: everything is active.
 
     Raises:
       ValueError: if a mask is missing, unknown or of another shape.
@@ -139,16 +139,16 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
       raise RuntimeError("This optimizer has masks already.")
     named = name_layers(kernels)
     if masks is None:
-      masks = {name: np.ones(k.shape, bool) for name, k in named.items()}
+      masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
     check_masks(named, masks)
     _check_dtypes(named)
     for name, kernel in named.items():
-      self._add_layer(name, kernel, np.asarray(masks[name]) != 0)
+      self._add_layer(name, kernel, tf.cast(masks[name], tf.bool))
     self._create_state()
     # Now, because a compiled update resets only the slots that it finds.
     self.create_slots(list(named.values()))
 
-  def _add_layer(self, name: str, kernel: Variable, mask: np.ndarray) -> None:
+  def _add_layer(self, name: str, kernel: Variable, mask: Tensor) -> None:
     layer = SparseLayer(name, kernel, self._new_state(mask, f"{name}/mask"))
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
@@ -333,10 +333,10 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
   def reduce_gradients(
     self, grads_and_vars: GradsAndVars
   ) -> list[tuple[Tensor, Variable]]:
-    """Sums gradients over the replicas and leaves out missing ones.
+    """Sums gradients over replicas or shards and leaves out missing ones.
 
     Everything that masks are derived from passes through here, or replicas
-    would drift apart.
+    would drift apart. Of a TPU computation's shards it is the only sum.
 
     Args:
       grads_and_vars: as in `apply_gradients`.
@@ -362,6 +362,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
         tf.distribute.ReduceOp.SUM, [g for g, _ in present]
       )
       present = [(g, v) for g, (_, v) in zip(gradients, present, strict=True)]
+    elif self._sums_shards:
+      present = [(tf.compat.v1.tpu.cross_replica_sum(g), v) for g, v in present]
     return present
 
   def _gradient_of(

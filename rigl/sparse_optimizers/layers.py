@@ -102,7 +102,7 @@ def name_layers(
 
 
 def check_masks(
-  kernels: Mapping[str, Variable], masks: Mapping[str, np.ndarray]
+  kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
 ) -> None:
   """Raises ValueError unless every kernel has a mask of its shape."""
   if set(masks) != set(kernels):
@@ -110,7 +110,7 @@ def check_masks(
       f"`masks` must have the names {sorted(kernels)}, got {sorted(masks)}."
     )
   for name, kernel in kernels.items():
-    expected, shape = tuple(kernel.shape), np.shape(masks[name])
+    expected, shape = tuple(kernel.shape), tuple(np.shape(masks[name]))
     if shape != expected:
       raise ValueError(
         f"The mask of {name!r} must have the shape {expected}, got {shape}."

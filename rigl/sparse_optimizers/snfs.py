@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import gin
-import numpy as np
 import tensorflow as tf
 
 from rigl.sparse_optimizers import base, control, layers
@@ -76,7 +75,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
   def _prepare_layer(self, layer: layers.SparseLayer) -> None:
     super()._prepare_layer(layer)
     self._averages[layer.name] = self._new_state(
-      np.zeros(layer.kernel.shape, layer.kernel.dtype.as_numpy_dtype),
+      tf.zeros(layer.kernel.shape, layer.kernel.dtype),
       f"{layer.kernel_name}/ExponentialMovingAverage",
     )
 

@@ -19,7 +19,8 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
   """Holds an optimizer and variables, and names them for checkpoints.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the steps. In a
+      TPU computation of several shards, a `CrossShardOptimizer` around it.
     use_locking: kept for the interface; the wrapped optimizer has its own.
     name: name of the optimizer. None: that of the class.
 
@@ -39,6 +40,17 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
         "`optimizer` must be a tf.compat.v1.train optimizer, got "
         f"{type(optimizer).__name__}."
       )
+    # A CrossShardOptimizer sums gradients over the shards only when it applies
+    # them, too late for masks that are derived from them. Its sum is made by
+    # `SparseOptimizer.reduce_gradients`, and the optimizer inside of it, which
+    # does not sum again, makes the steps. What divides the loss by the number
+    # of shards, so that the sum is a mean, is still `compute_gradients` of it.
+    self._computing = optimizer
+    self._sums_shards = isinstance(
+      optimizer, tf.compat.v1.tpu.CrossShardOptimizer
+    )
+    if self._sums_shards:
+      optimizer = _inside(optimizer)
     self._optimizer = optimizer
     self._track_trackable(optimizer, "optimizer")
     self._own_variables: list[Variable] = []
@@ -66,7 +78,7 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def compute_gradients(self, *args: Any, **kwargs: Any) -> list[Any]:
     """Computes gradients as the wrapped optimizer does."""
-    return self._optimizer.compute_gradients(*args, **kwargs)
+    return self._computing.compute_gradients(*args, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
     """Returns a slot of the wrapped optimizer."""
@@ -108,3 +120,16 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
       start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
       return float(start)
     return 1.0 if slot_name == "rms" else 0.0
+
+
+def _inside(
+  optimizer: tf.compat.v1.tpu.CrossShardOptimizer,
+) -> tf.compat.v1.train.Optimizer:
+  """The optimizer in a CrossShardOptimizer, which keeps it to itself."""
+  if optimizer._group_assignment is not None:
+    raise ValueError(
+      "`optimizer`: a CrossShardOptimizer must have no `group_assignment`, "
+      "because all shards need the same masks, got "
+      f"{optimizer._group_assignment}."
+    )
+  return optimizer._opt

@@ -20,7 +20,7 @@ from rigl.training import files
 
 Variable = Any
 
-_PREFIX = "model.ckpt"
+PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
 # How many differing variables of each kind a message names.
 _NAMED = 2
@@ -49,7 +49,7 @@ def save(
     The prefix of the checkpoint.
   """
   directory = pathlib.Path(directory)
-  prefix = directory / f"{_PREFIX}-{number}"
+  prefix = directory / name_of(number)
   names = sorted(tensors)
   values = [tf.convert_to_tensor(tensors[name]) for name in names]
   if not writes:
@@ -71,11 +71,21 @@ def save(
   numbers = list_numbers(directory)
   forgotten = [n for n in numbers if n <= number][:-keep] if keep else []
   kept = [n for n in numbers if n not in forgotten]
-  _write_state(directory, kept)
+  write_state(directory, [name_of(n) for n in kept])
   for old in forgotten:
     for ending in (_INDEX, _DATA):
-      (directory / f"{_PREFIX}-{old}{ending}").unlink(missing_ok=True)
+      (directory / f"{name_of(old)}{ending}").unlink(missing_ok=True)
   return str(prefix)
+
+
+def name_of(number: int) -> str:
+  """The name of a checkpoint with this number, without an ending."""
+  return f"{PREFIX}-{number}"
+
+
+def has(prefix: str, tensor: str) -> bool:
+  """Whether a readable checkpoint holds a tensor of this name."""
+  return tf.train.load_checkpoint(prefix).has_tensor(tensor)
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -86,10 +96,10 @@ def list_numbers(directory: files.Path) -> list[int]:
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     return []
-  pattern = re.compile(rf"{re.escape(_PREFIX)}-(\d+){re.escape(_INDEX)}$")
+  pattern = re.compile(rf"{re.escape(PREFIX)}-(\d+){re.escape(_INDEX)}$")
   matches = (pattern.match(path.name) for path in directory.iterdir())
   numbers = sorted(int(match[1]) for match in matches if match)
-  return [n for n in numbers if (directory / f"{_PREFIX}-{n}{_DATA}").exists()]
+  return [n for n in numbers if (directory / f"{name_of(n)}{_DATA}").exists()]
 
 
 def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
@@ -106,7 +116,7 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   """
   numbers = list_numbers(directory)
   for number in reversed(numbers):
-    prefix = str(pathlib.Path(directory) / f"{_PREFIX}-{number}")
+    prefix = str(pathlib.Path(directory) / name_of(number))
     try:
       return load(prefix)
     except ValueError as error:
@@ -213,11 +223,16 @@ def check_fits(
     raise ValueError(f"{what} does not fit: {'; '.join(problems)}.")
 
 
-def _write_state(directory: pathlib.Path, numbers: list[int]) -> None:
-  """Names the newest checkpoint in `checkpoint`, as TensorFlow's tools do."""
+def write_state(directory: files.Path, names: list[str]) -> None:
+  """Names checkpoints in the file `checkpoint`, as TensorFlow's tools do.
+
+  Args:
+    directory: where that file is.
+    names: prefixes of the checkpoints in the directory, the newest at last.
+  """
   state = tf.compat.v1.train.generate_checkpoint_state_proto(
     os.path.abspath(directory),  # It rewrites names in a relative directory.
-    f"{_PREFIX}-{numbers[-1]}",
-    [f"{_PREFIX}-{n}" for n in numbers],
+    names[-1],
+    names,
   )
-  files.write_text(directory / "checkpoint", str(state))
+  files.write_text(pathlib.Path(directory) / "checkpoint", str(state))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
+from rigl.replicas import Replicas
 from rigl.training import command_line, evaluation, preemption
 from rigl.training.loop import TrainingDivergedError
 from rigl.training.run import Run
+from rigl.training.run_directory import RunDirectory
 from rigl.training.stream_sources import DataError
 
 # How the loss of a worker shows at the others.
@@ -23,7 +26,29 @@ _LOST = (
 )
 
 
-def train(make_run: Callable[[], Run]) -> None:
+class Trainable(Protocol):
+  """What trains to its end: a `Run` or an `EstimatorRun`."""
+
+  @property
+  def directory(self) -> RunDirectory:
+    """Where everything is written."""
+
+  @property
+  def replicas(self) -> Replicas:
+    """The devices that it trains on."""
+
+  @property
+  def notice(self) -> preemption.Notice | None:
+    """What stops it early; None: SIGTERM ends the process."""
+
+  def prepare(self) -> None:
+    """Restores what there is and opens the files."""
+
+  def train_to_end(self) -> dict[str, Any]:
+    """Trains to the end and returns the result."""
+
+
+def train(make_run: Callable[[], Trainable]) -> None:
   """Makes a run and trains it to its end, or says that it is there.
 
   Args:
@@ -46,10 +71,13 @@ def train(make_run: Callable[[], Run]) -> None:
     print(f"Test accuracy: {result['test_accuracy']:.4f}")
 
 
-def _train_to_end(run: Run) -> dict[str, Any]:
+def _train_to_end(run: Trainable) -> dict[str, Any]:
   """Trains, and says in a line what ended it."""
+  watching: contextlib.AbstractContextManager = contextlib.nullcontext()
+  if run.notice is not None:
+    watching = preemption.watching(run.notice, run.replicas.is_tpu)
   try:
-    with preemption.watching(run.notice, machine=run.replicas.is_tpu):
+    with watching:
       return run.train_to_end()
   except preemption.PreemptedError as stop:
     print(f"{stop} The same command goes on.", flush=True)

@@ -6,8 +6,9 @@ of the data a function of the seed and a resumed run go on where it was.
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,60 @@ class ArraySource:
     return {
       name: replicas.gather(array, numbers)
       for name, array in self.arrays.items()
+    }
+
+  def dataset(self, iteration: int) -> tf.data.Dataset:
+    """The batches from an iteration on, without end, outside of the device.
+
+    Args:
+      iteration: number of iterations before.
+    """
+    arrays = replicas.as_numpy(self.arrays)
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+      for epoch in itertools.count(iteration // self.batches_per_epoch):
+        order = epoch_order(
+          self.seed, epoch, self.num_examples, self.batch_size
+        )
+        begun = epoch * self.batches_per_epoch
+        for numbers in order[max(iteration - begun, 0) :]:
+          yield {name: array[numbers] for name, array in arrays.items()}
+
+    return tf.data.Dataset.from_generator(
+      generate, output_signature=self._signature(arrays, self.batch_size)
+    )
+
+  def whole_dataset(self, batch_size: int) -> tf.data.Dataset:
+    """All examples once; the last batch is filled up.
+
+    Args:
+      batch_size: examples a batch.
+
+    Returns:
+      Dataset of the arrays and `valid`, float32 [batch], 0 for what fills.
+    """
+    arrays = replicas.as_numpy(self.arrays)
+    arrays["valid"] = np.ones(self.num_examples, np.float32)
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+      for first in range(0, self.num_examples, batch_size):
+        batch = {n: a[first : first + batch_size] for n, a in arrays.items()}
+        missing = batch_size - len(batch["valid"])
+        yield {
+          name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+          for name, array in batch.items()
+        }
+
+    return tf.data.Dataset.from_generator(
+      generate, output_signature=self._signature(arrays, batch_size)
+    )
+
+  def _signature(
+    self, arrays: dict[str, np.ndarray], batch_size: int
+  ) -> dict[str, tf.TensorSpec]:
+    return {
+      name: tf.TensorSpec([batch_size, *array.shape[1:]], array.dtype)
+      for name, array in arrays.items()
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from rigl import replicas
+from rigl.training.runners import LOOP
 from rigl.training.settings import setting
 
 Made = TypeVar("Made")
@@ -71,6 +72,8 @@ def in_scope(
   Raises:
     ValueError: as `create_strategy`, or if a batch cannot be shared.
   """
+  if getattr(settings, "runner", LOOP) != LOOP:
+    return make()  # Which has devices of its own.
   with create_strategy(settings.devices()).scope():
     for name in batch_sizes:
       replicas.Replicas().share(getattr(settings, name), name)

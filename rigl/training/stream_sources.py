@@ -69,6 +69,8 @@ class StreamSource:
   checkpoint, a resumed run goes on with the batch that comes next.
 
   Attributes:
+    make: see the argument.
+    after: see the argument.
     position: int64 [n], what `make` takes; [hosts, n] if several hosts have
       pipelines, which need not keep step.
     batches_per_epoch: batches an epoch, for reports; need not be whole.
@@ -91,7 +93,8 @@ class StreamSource:
     batches_per_epoch: float,
     explain: Callable[[Place], str | None] = lambda _: None,
   ) -> None:
-    self._make, self._explain, self._after = make, explain, after
+    self._explain = explain
+    self.make, self.after = make, after
     self._replicas = Replicas()
     self.batches_per_epoch = batches_per_epoch
     places = np.array(start, np.int64)
@@ -111,21 +114,25 @@ class StreamSource:
     Raises:
       DataError: if the data is damaged.
     """
-    places = self._read()
+    places = self._places()
     if self._iterator is None or places != self._place:
       self._iterator = iter(
         pipelines(
-          self._replicas, lambda share: self._make(places[share.host], share)
+          self._replicas, lambda share: self.make(places[share.host], share)
         )
       )
     own = self._replicas.host
-    with explained(lambda: self._explain(self._read()[own])):
+    with explained(lambda: self._explain(self._places()[own])):
       yield self._iterator
-    self._place = self._read()
+    self._place = self._places()
+
+  def place(self) -> Place:
+    """The position, on the host, of the first host."""
+    return self._places()[0]
 
   def zeros(self) -> Batch:
     """A batch of zeros with the shapes and dtypes of those of one device."""
-    return zeros_like_batch(self._make(self._read()[0], Share()))
+    return zeros_like_batch(self.make(self.place(), Share()))
 
   def note(self, batch: Any) -> None:
     """Moves the position behind a batch, in a graph.
@@ -137,15 +144,15 @@ class StreamSource:
       last = tf.nest.map_structure(
         lambda value: self._replicas.local(value)[-1], batch
       )
-      self.position.assign(self._after(last))
+      self.position.assign(self.after(last))
     else:
-      self.position.assign(self._replicas.run(self._places, (batch,)))
+      self.position.assign(self._replicas.run(self._after_all, (batch,)))
 
-  def _places(self, batch: Batch) -> Tensor:
+  def _after_all(self, batch: Batch) -> Tensor:
     """int64 [hosts, n], on every replica: behind the last of each host."""
-    return self._replicas.of_last_replicas(self._after(batch))
+    return self._replicas.of_last_replicas(self.after(batch))
 
-  def _read(self) -> list[Place]:
+  def _places(self) -> list[Place]:
     """The position of every host."""
     rows = np.atleast_2d(self.position.numpy())
     return [tuple(int(number) for number in row) for row in rows]

@@ -83,6 +83,7 @@ PUBLISHED = {
   "block_height": 1,
 }
 OURS = {
+  "runner",
   "strategy",
   "tpu",
   "virtual_devices",

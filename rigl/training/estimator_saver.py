@@ -1,0 +1,77 @@
+"""Checkpoints of a TPUEstimator, which the loop reads and whose it reads.
+
+Names and types are those of `Loop.save`: masks are float32 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+# What a Saver saves besides variables. TensorFlow documents it as the way to
+# do so, but has no public name for it.
+from tensorflow.python.training.saving import saveable_object
+
+Tensor = Any
+Variable = Any
+
+_MASK = "/mask"
+
+
+class EstimatorSaver(tf.compat.v1.train.Saver):
+  """Saves and restores variables under names that are not always theirs.
+
+  Args:
+    variables: the variables by name.
+    keep: how many checkpoints to keep; 0 keeps all.
+  """
+
+  def __init__(self, variables: Mapping[str, Variable], keep: int) -> None:
+    self._restored = ""
+    super().__init__(
+      {
+        name: _MaskSaveable(name, v) if name.endswith(_MASK) else v
+        for name, v in variables.items()
+      },
+      max_to_keep=keep,
+    )
+
+  def restore(self, sess: Any, save_path: str) -> None:
+    """See the base class."""
+    super().restore(sess, save_path)
+    self._restored = save_path.rpartition("-")[2]
+
+  def save(
+    self, sess: Any, save_path: str, global_step: Any = None, **options: Any
+  ) -> str:
+    """Saves, but for what was just restored.
+
+    An Estimator starts with a checkpoint of what it restored, which would
+    replace that file by another layout of the same, or a published one.
+    """
+    if str(global_step) == self._restored:
+      return f"{save_path}-{global_step}"
+    return super().save(sess, save_path, global_step, **options)
+
+
+class _MaskSaveable(saveable_object.SaveableObject):
+  """A bool variable that checkpoints hold as float32."""
+
+  def __init__(self, name: str, mask: Variable) -> None:
+    spec = saveable_object.SaveSpec(
+      lambda: tf.cast(mask.read_value(), tf.float32),
+      "",
+      name,
+      dtype=tf.float32,
+      device=mask.device,
+    )
+    super().__init__(mask, [spec], name)
+
+  def restore(
+    self, restored_tensors: list[Tensor], restored_shapes: Any
+  ) -> tf.Operation:
+    """See the base class."""
+    del restored_shapes
+    return self.op.assign(tf.cast(restored_tensors[0], tf.bool)).op

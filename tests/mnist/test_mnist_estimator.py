@@ -1,0 +1,204 @@
+"""MNIST by a TPUEstimator: the same as by the loop, in whole and in parts."""
+
+import json
+
+import estimator_runs
+import numpy as np
+import pytest
+import tensorflow as tf
+from estimator_runs import (
+  BY_ESTIMATOR,
+  KilledError,
+  assert_close_tensors,
+  kill_training_at,
+  without_any_xla,
+)
+from mnist_runs import (
+  assert_same_tensors,
+  final_tensors,
+  metrics,
+  shell,
+  without_xla,
+)
+
+from rigl.training import checkpoints
+
+__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
+
+pytestmark = [
+  *estimator_runs.MARKS,
+  pytest.mark.usefixtures("without_any_xla"),
+]
+
+RIGL = ("--training_method=rigl", "--num_epochs=4", "--checkpoint_epochs=2")
+
+
+def result(path):
+  return json.loads((path / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def by_loop(shell, made):
+  path = made / "loop"
+  if not path.exists():
+    shell.train(path, *RIGL)
+  return path
+
+
+@pytest.fixture
+def by_estimator(shell, made):
+  path = made / "estimator"
+  if not path.exists():
+    shell.train(path, *RIGL, BY_ESTIMATOR)
+  return path
+
+
+def test_it_trains_as_the_loop_does(by_loop, by_estimator):
+  assert_close_tensors(by_loop, by_estimator)
+  tensors = final_tensors(by_estimator)
+  # Every fourth step is followed by an iteration that updates masks.
+  assert (tensors["iteration"], tensors["global_step"]) == (40, 32)
+  assert checkpoints.list_numbers(by_estimator) == [20, 40]
+  theirs, ours = result(by_loop), result(by_estimator)
+  assert theirs.keys() == ours.keys()
+  for name in theirs:
+    assert ours[name] == pytest.approx(theirs[name], abs=1e-6)
+
+
+def test_its_evaluations_are_those_of_the_loop(by_loop, by_estimator):
+  ours = metrics(by_estimator)
+  theirs = [row for row in metrics(by_loop) if int(row["iteration"]) % 20 == 0]
+  assert len(ours) == len(theirs) == 2
+  names = [name for name in ours[0] if name != "epoch"]
+  assert {"test_loss", "test_accuracy", "sparsity", "learning_rate"} <= {*names}
+  for name in names:
+    for row, other in zip(ours, theirs, strict=True):
+      assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-4)
+
+
+def test_summaries_have_the_names_and_numbers_of_the_loop(
+  by_loop, by_estimator
+):
+  def summaries(path):
+    found = {}
+    for file in (path / "train").glob("events.out.*"):
+      for event in tf.compat.v1.train.summary_iterator(str(file)):
+        for value in event.summary.value:
+          number = float(tf.make_ndarray(value.tensor))
+          found[value.tag, event.step] = number
+    return found
+
+  theirs, ours = summaries(by_loop), summaries(by_estimator)
+  names = {name for name, _ in ours}
+  assert {"loss", "accuracy", "learning_rate", "drop_fraction"} <= names
+  assert {"sparsity", "sparsity/layer1", "regularization_loss"} <= names
+  assert {step for _, step in ours} == {10, 20, 30, 40}
+  for name in ("sparsity/layer1", "regularization_loss", "drop_fraction"):
+    assert ours[name, 40] == pytest.approx(theirs[name, 40], rel=1e-5)
+
+
+def test_a_run_in_parts_ends_with_the_same_bits(
+  shell, monkeypatch, tmp_path, by_estimator
+):
+  for iteration in (7, 33):
+    with monkeypatch.context() as patch:
+      kill_training_at(patch, iteration)
+      with pytest.raises(KilledError):
+        shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  assert "Resumed at iteration 20." in out
+  assert_same_tensors(tmp_path, by_estimator)
+  assert result(tmp_path) == result(by_estimator)
+  assert "is finished" in shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+
+
+def test_the_loop_goes_on_where_it_stopped(
+  shell, monkeypatch, tmp_path, by_loop
+):
+  with monkeypatch.context() as patch:
+    kill_training_at(patch, 33)
+    with pytest.raises(KilledError):
+      shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  assert "Resumed at iteration 20." in shell.train(tmp_path, *RIGL)
+  assert_close_tensors(tmp_path, by_loop)
+
+
+def test_it_goes_on_where_the_loop_stopped(
+  shell, monkeypatch, tmp_path, by_loop
+):
+  from rigl.mnist.mnist_train_eval import MnistRun
+
+  def kill(run, found):
+    if found.iteration == 30:
+      raise KilledError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(MnistRun, "_report", kill)
+    with pytest.raises(KilledError):
+      shell.train(tmp_path, *RIGL)
+  out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  assert "Resumed at iteration 20." in out
+  assert_close_tensors(tmp_path, by_loop)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+  shell, monkeypatch, tmp_path, by_estimator
+):
+  with monkeypatch.context() as patch:
+    kill_training_at(patch, 33)
+    with pytest.raises(KilledError):
+      shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  data = tmp_path / "model.ckpt-20.data-00000-of-00001"
+  data.write_bytes(data.read_bytes()[:1000])
+  out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
+  assert "Resumed at iteration 0." in out
+  assert_same_tensors(tmp_path, by_estimator)
+
+
+@pytest.mark.parametrize(
+  "method", ("baseline", "set", "static", "momentum", "snip", "dnw", "prune")
+)
+def test_every_method_trains_as_by_the_loop(shell, tmp_path, method):
+  options = (f"--training_method={method}", "--num_epochs=1")
+  shell.train(tmp_path / "loop", *options)
+  shell.train(tmp_path / "estimator", *options, BY_ESTIMATOR)
+  assert_close_tensors(tmp_path / "loop", tmp_path / "estimator")
+
+
+def test_a_directory_of_another_run_is_refused(shell, by_estimator):
+  outcome = shell(
+    "--use_synthetic_data",
+    f"--save_path={by_estimator}",
+    "--training_method=set",
+    BY_ESTIMATOR,
+  )
+  assert outcome.code == 1
+  assert "holds another run" in outcome.err
+
+
+@pytest.mark.parametrize(
+  "flag", ("--mask_record_frequency=5", "--save_model=false")
+)
+def test_what_it_cannot_do_is_refused(shell, tmp_path, flag):
+  outcome = shell(
+    "--use_synthetic_data", f"--save_path={tmp_path}", flag, BY_ESTIMATOR
+  )
+  assert outcome.code == 1
+  assert flag[2:].split("=")[0] in outcome.err
+
+
+def test_a_loss_that_is_no_number_ends_the_run(shell, tmp_path):
+  outcome = shell(
+    "--use_synthetic_data",
+    f"--save_path={tmp_path}",
+    "--learning_rate=1e30",
+    BY_ESTIMATOR,
+  )
+  assert outcome.code == 1
+  assert outcome.err.splitlines()[-1].startswith("error: `loss` became nan")
+  assert np.isfinite(final_tensors(tmp_path)["layer1/kernel"]).all()
