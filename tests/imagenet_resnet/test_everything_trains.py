@@ -35,8 +35,9 @@ def eagerly(monkeypatch):
 
   def top_k_mask(scores, k, candidates=None):
     assert candidates is None
-    keys = mask_ops.order_keys(tf.reshape(scores, [-1])).numpy()
-    return tf.reshape(host_masks.top_k(keys, int(k)), scores.shape)
+    keys = mask_ops.order_keys(tf.reshape(scores, [-1]))
+    mask = tf.numpy_function(host_masks.top_k, [keys, k], tf.bool)
+    return tf.reshape(mask, scores.shape)
 
   monkeypatch.setattr(mask_ops, "top_k_mask", top_k_mask)
   tf.config.run_functions_eagerly(True)

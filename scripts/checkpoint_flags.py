@@ -1,0 +1,32 @@
+"""Prints the flags of the ImageNet model that a checkpoint is of.
+
+  python scripts/checkpoint_flags.py path/to/model.ckpt-3200000
+
+prints what `imagenet_train_eval.py` and `rigl-predict` need, a flag a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rigl.imagenet_resnet import checkpoint_flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Prints the flags."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+  parser.add_argument("prefix", help="the checkpoint without .index")
+  prefix = parser.parse_args(arguments).prefix
+  try:
+    flags = checkpoint_flags.find_flags(checkpoint_flags.read_shapes(prefix))
+  except ValueError as error:
+    print(f"error: {prefix}: {error}", file=sys.stderr)
+    return 1
+  print("\n".join(checkpoint_flags.command_line(flags)))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

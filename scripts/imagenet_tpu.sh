@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Trains a row of the published tables on a Cloud TPU, with evaluations. Run it
+# again to go on after an interruption.
+#   bash scripts/imagenet_tpu.sh ROW DATA OUT [FLAG ...]
+#   TPU=my-tpu bash scripts/imagenet_tpu.sh resnet50_rigl_erk_0.9_1x \
+#     gs://bucket/imagenet gs://bucket/runs
+#   ROW       a file of configs/imagenet without .gin (--list prints them)
+#   DATA      as --data_directory of the ImageNet script; "synthetic" needs none
+#   OUT       directory of the runs; this one's is OUT/ROW
+#   FLAG      further flags of that script
+#   TPU       (environment) as --tpu: name of the TPU, or local on a TPU VM
+#             (local)
+#   STRATEGY  (environment) as --strategy; another one than tpu trains without
+#             TPU, to try it (tpu)
+# On a TPU VM: pip install '.[tpu]' into an environment and name it in RIGL_ENV,
+# or let this script make one.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+configs=$root/configs/imagenet
+
+fail() {
+  echo "imagenet_tpu.sh: $*" >&2
+  exit 2
+}
+
+rows() {
+  grep -lE '^# python ' "$configs"/*.gin | sed -E 's|.*/(.*)\.gin|\1|'
+}
+
+if [ "${1:-}" = --list ]; then
+  rows
+  exit
+fi
+[ $# -ge 3 ] || fail "needs ROW, DATA and OUT; see the top of the script."
+row=$1 data=$2 out=$3
+shift 3
+rows | grep -qxF -- "$row" ||
+  fail "ROW: there is no configs/imagenet/$row.gin of a published row;" \
+    "--list prints them."
+case $data in
+  synthetic | gs://?*) ;;
+  gs://) fail "DATA: 'gs://' names no bucket." ;;
+  *) [ -d "$data" ] || fail "DATA: there is no folder '$data'." ;;
+esac
+[ -n "$out" ] || fail "OUT must not be empty."
+
+flags=(--mode=train_and_eval --use_folder_stub=False)
+flags+=(--output_dir="$out/$row" --gin_config="$configs/$row.gin")
+if [ "$data" = synthetic ]; then
+  flags+=(--use_synthetic_data)
+else
+  flags+=(--data_directory="$data")
+fi
+strategy=${STRATEGY:-tpu}
+flags+=(--strategy="$strategy")
+if [ "$strategy" = tpu ]; then
+  flags+=(--tpu="${TPU:-local}" --precision=bfloat16)
+  export RIGL_REQUIREMENTS=${RIGL_REQUIREMENTS:-requirements-tpu.txt}
+  export RIGL_ENV=${RIGL_ENV:-$root/env-tpu}
+fi
+exec bash "$root/run.sh" python \
+  "$root/rigl/imagenet_resnet/imagenet_train_eval.py" "${flags[@]}" "$@"
