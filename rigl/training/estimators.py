@@ -183,7 +183,10 @@ class EstimatorEvaluation:
 
   def batches(self, params: Mapping[str, Any]) -> tf.data.Dataset:
     """Its `input_fn`."""
-    return for_shards(_without_end(self._evaluated.batches()), params)
+    dataset = self._evaluated.batches()
+    if self._settings.use_tpu:
+      dataset = _without_end(dataset)
+    return for_shards(dataset, params)
 
 
 def _without_end(dataset: tf.data.Dataset) -> tf.data.Dataset:

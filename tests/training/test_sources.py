@@ -101,3 +101,27 @@ def test_arrays_of_different_lengths_are_refused():
   arrays = {"images": np.zeros([3, 2]), "labels": np.zeros([4])}
   with pytest.raises(ValueError, match="'images': 3, 'labels': 4"):
     ArraySource(arrays, 1, 0)
+
+
+@pytest.mark.parametrize("iteration", (0, 2, 3, 7))
+def test_the_dataset_has_the_batches_that_follow(iteration):
+  source = ArraySource(
+    {"images": np.arange(10, dtype=np.uint8)[:, None]}, batch_size=3, seed=1
+  )
+  batches = source.dataset(iteration).take(5).as_numpy_iterator()
+  for i, batch in enumerate(batches, iteration):
+    numbers = source.numbers(source.order(i), tf.constant(i, tf.int64))
+    expected = source.batch(numbers)["images"]
+    np.testing.assert_array_equal(batch["images"], expected)
+    assert batch["images"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("batch_size", (3, 5, 20))
+def test_the_whole_dataset_has_every_example_once(batch_size):
+  source = ArraySource({"images": np.arange(1, 11)}, batch_size=1, seed=1)
+  batches = list(source.whole_dataset(batch_size).as_numpy_iterator())
+  assert {len(batch["valid"]) for batch in batches} == {batch_size}
+  valid = np.concatenate([batch["valid"] for batch in batches]) > 0
+  images = np.concatenate([batch["images"] for batch in batches])
+  np.testing.assert_array_equal(images[valid], np.arange(1, 11))
+  assert not images[~valid].any()
