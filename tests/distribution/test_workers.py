@@ -19,7 +19,7 @@ FLAGS = (
   "--use_synthetic_data",
   "--training_method=rigl",
   "--maskupdate_frequency=7",
-  "--num_epochs=40",
+  "--num_epochs=20",
   "--checkpoint_epochs=1",
   "--strategy=multi_worker",
 )
@@ -95,7 +95,7 @@ def test_only_the_chief_writes(undisturbed):
   names = {path.name for path in undisturbed.directory.iterdir()}
   assert {"metrics.csv", "result.json", "run.json"} <= names
   lines = (undisturbed.directory / "metrics.csv").read_text().splitlines()
-  assert len(lines) == 1 + 40  # A row an epoch, once.
+  assert len(lines) == 1 + 20  # A row an epoch, once.
 
 
 def test_too_many_deaths_are_an_error():
