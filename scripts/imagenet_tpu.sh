@@ -3,10 +3,10 @@
 # again to go on after an interruption.
 #   bash scripts/imagenet_tpu.sh ROW DATA OUT [FLAG ...]
 #   TPU=my-tpu bash scripts/imagenet_tpu.sh resnet50_rigl_erk_0.9_1x \
-#     gs://bucket/imagenet gs://bucket/runs
+#     gs://bucket/imagenet runs
 #   ROW       a file of configs/imagenet without .gin (--list prints them)
 #   DATA      as --data_directory of the ImageNet script; "synthetic" needs none
-#   OUT       directory of the runs; this one's is OUT/ROW
+#   OUT       directory of the runs, on a disk; this one's is OUT/ROW
 #   FLAG      further flags of that script
 #   TPU       (environment) as --tpu: name of the TPU, or local on a TPU VM
 #             (local)
@@ -42,7 +42,9 @@ case $data in
   gs://) fail "DATA: 'gs://' names no bucket." ;;
   *) [ -d "$data" ] || fail "DATA: there is no folder '$data'." ;;
 esac
-[ -n "$out" ] || fail "OUT must not be empty."
+case $out in
+  '' | *://*) fail "OUT must be a folder on a disk, got '$out'." ;;
+esac
 
 flags=(--mode=train_and_eval --use_folder_stub=False)
 flags+=(--output_dir="$out/$row" --gin_config="$configs/$row.gin")

@@ -15,12 +15,15 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
   [
     ("mask_update.py", ["ours"]),
     ("step_time.py", ["ours rigl", "ours dense"]),
+    ("step_time.py --model=resnet50", ["ours rigl", "ours dense"]),
+    ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
   ],
 )
 def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
+  name, *flags = script.split()
   done = subprocess.run(
-    [sys.executable, str(_BENCHMARKS / script), "--quick"],
+    [sys.executable, str(_BENCHMARKS / name), "--quick", *flags],
     capture_output=True,
     text=True,
   )
@@ -32,3 +35,15 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
   assert len(timed) == len(lines), done.stdout
   for row in timed:  # name, median, min, max, ratio, others
     assert float(row.split()[-2]) > 0, row
+
+
+@pytest.mark.slow
+def test_start_time_is_that_of_the_first_step():
+  done = subprocess.run(
+    [sys.executable, str(_BENCHMARKS / "start_time.py"), "--quick"],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  last = done.stdout.splitlines()[-1]
+  assert float(last.removeprefix("median: ").removesuffix(" s")) > 0

@@ -43,6 +43,11 @@ class RandomData:
     shape = (num_periods, frequency, self._settings["batch_size"])
     return self._generator.integers(0, len(self.images), shape, np.int64)
 
+  def batches(self, count: int) -> np.ndarray:
+    """The examples of the next iterations, int64 [count, batch_size]."""
+    shape = (count, self._settings["batch_size"])
+    return self._generator.integers(0, len(self.images), shape, np.int64)
+
 
 def mask_info(
   before: Sequence[np.ndarray], after: Sequence[np.ndarray]

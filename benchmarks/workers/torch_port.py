@@ -17,6 +17,7 @@ import memory
 import numpy as np
 import protocol
 import torch
+import torch_resnet
 import torch_wrn
 
 
@@ -129,8 +130,11 @@ def step_time(
     The unit and its information.
   """
   trainer = Trainer(settings)
-  trainer.train()
-  return trainer.train, _info() | {"active": trainer.num_active()}
+  unit = trainer.train
+  if settings.get("update_apart"):
+    unit = trainer.train_and_update
+  unit()
+  return unit, _info() | {"active": trainer.num_active()}
 
 
 # What makes a model, see `MODELS`.
@@ -168,6 +172,31 @@ class Trainer:
       for batch in period:
         self._iterate(batch)
     return (time.perf_counter() - start) / self._settings["num_steps"]
+
+  def train_and_update(self) -> float:
+    """Makes `num_steps` steps and an update.
+
+    Returns:
+      The seconds of a step with its share of updates.
+    """
+    count, frequency = self._settings["num_steps"], self._settings["frequency"]
+    *batches, last = torch.from_numpy(self._data.batches(count + 1))
+    self._pruner_step(0)
+    start = time.perf_counter()
+    for batch in batches:
+      self._iterate(batch)
+    seconds = (time.perf_counter() - start) / count
+    if self._settings["sparse"]:
+      self._pruner_step(frequency - 1)
+      start = time.perf_counter()
+      self._iterate(last)
+      seconds += (time.perf_counter() - start) / frequency
+    return seconds
+
+  def _pruner_step(self, step: int) -> None:
+    """Says how many iterations the port has seen."""
+    if self._settings["sparse"]:
+      self._pruner.step = step
 
   def _iterate(self, batch: torch.Tensor) -> None:
     images = self._prepare(self._images[batch])
@@ -224,8 +253,17 @@ def _wrn_22_2(settings: protocol.Settings) -> Made:
   return model, named, torch_wrn.prepare
 
 
+def _resnet50(settings: protocol.Settings) -> Made:
+  width = round(64 * settings["width"])
+  model = torch_resnet.ResNet50(settings["num_classes"], width)
+  kinds = (torch.nn.Conv2d, torch.nn.Linear)
+  layers = [m for m in model.modules() if isinstance(m, kinds)]
+  named = dict(zip(settings["shapes"], layers, strict=True))
+  return model, named, torch_resnet.prepare
+
+
 # A model, its kernels' modules by layer name, and what is done to images.
-MODELS = {"mnist_fc": _mnist_fc, "wrn_22_2": _wrn_22_2}
+MODELS = {"mnist_fc": _mnist_fc, "wrn_22_2": _wrn_22_2, "resnet50": _resnet50}
 
 
 def _module(shape: list[int]) -> torch.nn.Module:

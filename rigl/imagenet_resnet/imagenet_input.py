@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,13 +106,13 @@ def training_dataset(
   _check_hosts(shards, settings)
   first = start or Position()
 
-  def crop(place: Mapping[str, Tensor], element: Mapping[str, Tensor]) -> Any:
-    jpeg, label = shards.parse(element["record"])
+  def crop(place: Mapping[str, Tensor], record: Tensor) -> Any:
+    jpeg, label = shards.parse(record)
     seed = tf.stack([_epoch_seed(settings, place["epoch"]), place["record"]])
     image = preprocessing.training_image(jpeg, seed, settings.image_size)
     return {"images": tf.cast(image, settings.dtype), "labels": label, **place}
 
-  records = _placed_records(shards, settings, first)
+  records = _epochs(shards.records, shards, settings, first)
   images = _decoded(records, crop, settings)
   batches = images.batch(settings.batch_size, drop_remainder=True)
   endless = tf.data.experimental.assert_cardinality(
@@ -164,9 +164,9 @@ def find_corrupt_record(
   if start is None:
     return next(shards.corrupt_records(), None)
   strict = dataclasses.replace(settings, skip_corrupt_records=False)
-  records = _placed_records(shards, strict, start).take(settings.batch_size)
+  records = _epochs(shards.placed_records, shards, strict, start)
   try:
-    for _, element in records:
+    for _, element in records.take(settings.batch_size):
       problem = shards.problem(element["record"])
       if problem:
         path, offset = element["path"].numpy(), element["offset"].numpy()
@@ -196,8 +196,8 @@ def evaluation_dataset(
   """
   _check_hosts(shards, settings)
 
-  def crop(element: Mapping[str, Tensor]) -> Any:
-    jpeg, label = shards.parse(element["record"])
+  def crop(record: Tensor) -> Any:
+    jpeg, label = shards.parse(record)
     image = preprocessing.evaluation_image(jpeg, settings.image_size)
     return {
       "images": tf.cast(image, settings.dtype),
@@ -205,7 +205,7 @@ def evaluation_dataset(
       "valid": tf.constant(1.0),
     }
 
-  records = _interleaved(shards, list(shards.paths), settings)
+  records = _interleaved(shards.records, list(shards.paths), settings)
   if settings.num_hosts > 1:
     records = _every_nth_batch(records, settings)
   images = _decoded(records, crop, settings)
@@ -238,10 +238,13 @@ def synthetic_dataset(
   return tf.data.Dataset.from_tensors(batch).repeat()
 
 
-def _placed_records(
-  shards: Shards, settings: InputSettings, start: Position
+def _epochs(
+  read: Callable[[Tensor], tf.data.Dataset],
+  shards: Shards,
+  settings: InputSettings,
+  start: Position,
 ) -> tf.data.Dataset:
-  """(place, record) from a position on, without end."""
+  """(place, what `read` makes of a file) from a position on, without end."""
 
   def epoch_records(epoch: Tensor) -> tf.data.Dataset:
     seed = _epoch_seed(settings, epoch)
@@ -250,7 +253,7 @@ def _placed_records(
       tf.constant(shards.paths), tf.stack([seed, tf.constant(0, tf.int64)])
     )
     paths = order[settings.host :: settings.num_hosts]
-    records = _interleaved(shards, paths, settings)
+    records = _interleaved(read, paths, settings)
     records = records.shuffle(
       settings.shuffle_records, seed, reshuffle_each_iteration=False
     ).enumerate()
@@ -282,18 +285,18 @@ def _every_nth_batch(
 
 
 def _interleaved(
-  shards: Shards, paths: Any, settings: InputSettings
+  read: Callable[[Tensor], tf.data.Dataset], paths: Any, settings: InputSettings
 ) -> tf.data.Dataset:
   """The records of all files, some from each in turn."""
 
-  def read(path: Tensor) -> tf.data.Dataset:
-    records = shards.records(path)
+  def records(path: Tensor) -> tf.data.Dataset:
+    found = read(path)
     if settings.skip_corrupt_records:
-      records = records.ignore_errors(log_warning=True)
-    return records
+      found = found.ignore_errors(log_warning=True)
+    return found
 
   return tf.data.Dataset.from_tensor_slices(paths).interleave(
-    read,
+    records,
     cycle_length=_CYCLE_LENGTH,
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,

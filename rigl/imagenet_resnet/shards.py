@@ -75,7 +75,15 @@ class Shards:
   first_label: int
 
   def records(self, path: Tensor) -> tf.data.Dataset:
-    """The records of a file.
+    """The records of a file, string scalars.
+
+    Args:
+      path: string scalar.
+    """
+    return tf.data.TFRecordDataset(path, buffer_size=_READ_BYTES)
+
+  def placed_records(self, path: Tensor) -> tf.data.Dataset:
+    """The records of a file and where they are, to find a damaged one.
 
     Args:
       path: string scalar.
@@ -84,8 +92,8 @@ class Shards:
       Dataset of {`path`: string, `offset`: int64, `record`: string}, where
       `offset` is the place of the record in the file in bytes.
     """
-    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BYTES)
-    return records.scan(tf.constant(0, tf.int64), _placed).map(
+    records = self.records(path).scan(tf.constant(0, tf.int64), _placed)
+    return records.map(
       lambda offset, record: {
         "path": path,
         "offset": offset,

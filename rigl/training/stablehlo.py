@@ -56,7 +56,7 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
     arguments: example arguments, (dicts of) tensors by name.
 
   Raises:
-    ValueError: if XLA cannot compile it.
+    ValueError: if XLA cannot compile it, or TensorFlow is too old (2.15).
   """
   function = tf.function(
     program.function.python_function, jit_compile=True, autograph=False
@@ -70,6 +70,10 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
   except (ValueError, TypeError, tf.errors.OpError) as error:
     # The lines that follow are TensorFlow's own stack, escaped or not.
     why = re.split(r"\n|\\n", str(error))[0]
+    if "Invalid stage" in why:
+      raise ValueError(
+        f"TensorFlow {tf.__version__} writes no StableHLO; 2.21 does."
+      ) from error
     raise ValueError(f"XLA cannot compile it: {why}") from error
   text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
   # The compilers of other machines do not know this operation of XLA's.

@@ -9,7 +9,7 @@ from golden_files import load_json, network
 from rigl import sparse_utils
 from rigl.cifar_resnet.augment import standardize
 from rigl.cifar_resnet.cifar_task import CifarTask
-from rigl.cifar_resnet.resnet_train_eval import cifar_learning_rate
+from rigl.cifar_resnet.cifar_learner import cifar_learning_rate
 from rigl.training import checkpoints
 
 GRAPHS = [
@@ -145,7 +145,8 @@ def test_masks_have_the_published_number_of_zeros():
 def test_checkpoint_of_another_network_is_refused_by_names_and_shapes():
   model = cifar_golden.model_of("wrn_16_4_script_default/rigl")
   variables = {name_of(v): v for v in model.variables}
-  with pytest.raises(ValueError, match=r"is \(.*, 32\), not \(.*, 64\)"):
+  message = r"\(.*, 32\) in the checkpoint and \(.*, 64\) in the model"
+  with pytest.raises(ValueError, match=message):
     checkpoints.restore(network(cifar_golden.NETWORK)[0], variables)
 
 

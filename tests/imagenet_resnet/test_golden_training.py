@@ -134,7 +134,7 @@ def states_of(path, monkeypatch, signs=None):
     ImagenetData,
     "train_source",
     lambda _: StreamSource(
-      lambda _: batches, lambda _: tf.zeros([2], tf.int64), (0, 0), 1251.0
+      lambda *_: batches, lambda _: tf.zeros([2], tf.int64), (0, 0), 1251.0
     ),
   )
   checkpoints.save(path, STEP, published_checkpoint())

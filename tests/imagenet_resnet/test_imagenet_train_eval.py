@@ -251,7 +251,7 @@ def test_a_damaged_image_is_named_or_left_out(
       ],
       "has no ImageNet validation files",
     ),
-    (["--use_tpu"], "needs `runner`=tpu_estimator"),
+    (["--use_tpu"], "`tpu` must name a TPU that answers"),
     (["--training_method=rigl", "--mask_init_method="], "mask_init_method"),
     (
       ["--use_synthetic_data", "--training_method=snip", "--load_mask_dir=x"],

@@ -6,7 +6,11 @@ import tensorflow as tf
 from rigl.training import stablehlo
 from rigl.training.base_programs import Program
 
+_IS_OLD = tf.__version__.startswith("2.15.")
+needs_stablehlo = pytest.mark.skipif(_IS_OLD, reason="It writes no StableHLO.")
 
+
+@needs_stablehlo
 def test_parameters_results_and_changed_variables_are_told():
   first, second = (tf.Variable(tf.ones([3]), name=n) for n in "ab")
 
@@ -27,6 +31,7 @@ def test_parameters_results_and_changed_variables_are_told():
   assert main.count("%arg") == 4
 
 
+@needs_stablehlo
 def test_text_has_no_locations_and_no_counted_constants():
   function = Program(lambda x: {"y": x * tf.range(5000)}, True)
   text = stablehlo.lower(function, {"x": tf.ones([5000], tf.int32)}).text
@@ -40,3 +45,9 @@ def test_what_xla_cannot_compile_is_said():
   with pytest.raises(ValueError, match="XLA cannot compile it: ") as found:
     stablehlo.lower(function, {"x": tf.strings.as_string(tf.range(3))})
   assert len(str(found.value)) < 500 and "\n" not in str(found.value)
+
+
+@pytest.mark.skipif(not _IS_OLD, reason="It writes StableHLO.")
+def test_a_tensorflow_that_writes_none_is_named():
+  with pytest.raises(ValueError, match="2.15.* writes no StableHLO; 2.21"):
+    stablehlo.lower(Program(lambda x: {"y": x}, True), {"x": tf.ones([3])})

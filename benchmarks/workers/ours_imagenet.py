@@ -1,0 +1,94 @@
+"""Benchmark worker of the ImageNet script: its own run on synthetic images.
+
+It uses all cores, by the defaults of TensorFlow; no thread number is set.
+"""
+
+import atexit
+import os
+import tempfile
+import time
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np  # noqa: E402
+import protocol  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun  # noqa: E402
+from rigl.imagenet_resnet.settings import ImagenetSettings  # noqa: E402
+
+
+def step_time(
+  settings: protocol.Settings,
+) -> tuple[protocol.Unit, dict[str, Any]]:
+  """Gradient steps of a network, with their share of mask updates.
+
+  Args:
+    settings: see `step_time.py`.
+
+  Returns:
+    The unit and its information.
+  """
+  run = _run(settings)
+  programs, count = run.programs, settings["num_steps"]
+
+  def steps() -> float:
+    start = time.perf_counter()
+    programs.train_steps(run.loop.iteration, count)
+    run.loop.iteration += count
+    return (time.perf_counter() - start) / count
+
+  def update() -> float:
+    start = time.perf_counter()
+    programs.update_masks(run.loop.iteration)
+    run.loop.iteration += 1
+    return time.perf_counter() - start
+
+  def unit() -> float:
+    seconds = steps()
+    if settings["sparse"]:
+      seconds += update() / settings["frequency"]
+    return seconds
+
+  unit()
+  kernels = run.model.kernels.values()
+  active = sum(int(np.count_nonzero(kernel.numpy())) for kernel in kernels)
+  info = {"library": f"tensorflow {tf.__version__}", "active": active}
+  if settings["sparse"]:
+    info["update_seconds"] = update()
+  return unit, info
+
+
+def _run(settings: protocol.Settings) -> ImagenetRun:
+  directory = tempfile.TemporaryDirectory()
+  # It lives as long as the process, as the run does.
+  atexit.register(directory.cleanup)
+  size = settings["image_shape"][0]
+  run = ImagenetRun(
+    ImagenetSettings(
+      resnet_depth=50,
+      width=settings["width"],
+      training_method="rigl" if settings["sparse"] else "baseline",
+      mask_init_method="erdos_renyi_kernel",
+      end_sparsity=settings["sparsity"],
+      first_layer_sparsity=-1.0,
+      maskupdate_frequency=settings["frequency"],
+      maskupdate_end_step=-1,
+      drop_fraction=settings["drop_fraction"],
+      train_batch_size=settings["batch_size"],
+      image_size=size,
+      use_synthetic_data=True,
+      export_model_freq=0,
+      use_folder_stub=False,
+      output_dir=directory.name,
+      seed=settings["seed"],
+    ),
+    frozenset(),
+  )
+  run.prepare()
+  return run
+
+
+if __name__ == "__main__":
+  protocol.main({"step_time": step_time}, __doc__)
