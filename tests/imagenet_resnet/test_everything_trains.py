@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from imagenet_runs import shell, tensors_of
+from imagenet_runs import shell
+from script_runs import final_tensors
 
 from rigl import host_masks, mask_ops
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
@@ -145,7 +146,7 @@ SMALL = (
 def test_channels_first_trains_as_channels_last(shell, tmp_path):
   tensors = {}
   for form in ("channels_last", "channels_first"):
-    shell.succeeds(
+    shell.done(
       *SMALL,
       "--mode=train_and_eval",
       "--training_method=rigl",
@@ -153,7 +154,7 @@ def test_channels_first_trains_as_channels_last(shell, tmp_path):
       f"--output_dir={tmp_path / form}",
       "--export_model_freq=2",
     )
-    tensors[form] = tensors_of(tmp_path / form)
+    tensors[form] = final_tensors(tmp_path / form)
   for name, values in tensors["channels_last"].items():
     np.testing.assert_allclose(
       tensors["channels_first"][name], values, rtol=1e-3, atol=1e-5

@@ -13,11 +13,8 @@ from estimator_runs import (
   assert_close_tensors,
   kill_training_at,
 )
-from imagenet_runs import (
-  assert_same_tensors,
-  shell,
-  tensors_of,
-)
+from imagenet_runs import shell
+from script_runs import assert_same_tensors, final_tensors
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
@@ -50,7 +47,7 @@ def rigl(shell, data):
   """Trains by RigL in a directory."""
 
   def train(path, *arguments):
-    return shell.succeeds(
+    return shell.done(
       data,
       f"--output_dir={path}",
       "--training_method=rigl",
@@ -80,7 +77,7 @@ def by_estimator(rigl, made):
 
 def evaluated(shell, data, path, *arguments):
   """What `eval_once` prints of the newest checkpoint."""
-  return shell.succeeds(
+  return shell.done(
     data,
     f"--output_dir={path}",
     "--training_method=rigl",
@@ -106,7 +103,7 @@ def test_it_trains_as_the_loop_does(rigl, by_estimator, tmp_path):
   ours, out = by_estimator
   theirs = rigl(tmp_path, *OPTIONS)
   assert_close_tensors(tmp_path, ours)
-  tensors = tensors_of(ours)
+  tensors = final_tensors(ours)
   # 6 steps and updates at 0 and 3 of 4 images; 15 an epoch.
   assert (tensors["iteration"], tensors["global_step"]) == (8, 6)
   assert tensors["data_position"].tolist() == [2, 2]
@@ -203,7 +200,7 @@ def test_logits_are_those_of_the_loop(data, by_estimator):
 
 def test_eval_evaluates_all_checkpoints(shell, data, by_estimator):
   path, _ = by_estimator
-  out = shell.succeeds(
+  out = shell.done(
     data,
     f"--output_dir={path}",
     "--training_method=rigl",
@@ -228,7 +225,7 @@ def test_a_published_checkpoint_is_trained_on_and_stays(shell, tmp_path):
     path = tmp_path / runner
     path.mkdir()
     checkpoints.save(path, step, before)
-    out = shell.succeeds(
+    out = shell.done(
       "--use_synthetic_data",
       "--num_label_classes=1000",
       "--training_method=rigl",

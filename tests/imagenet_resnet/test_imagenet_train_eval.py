@@ -7,12 +7,8 @@ import imagenet_files
 import numpy as np
 import pytest
 import tensorflow as tf
-from imagenet_runs import (
-  assert_same_tensors,
-  shell,
-  tensors_of,
-  without_xla,
-)
+from imagenet_runs import shell
+from script_runs import assert_same_tensors, final_tensors, without_xla
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
@@ -36,7 +32,7 @@ def rigl(shell, without_xla, data):
   """Trains by RigL in a directory."""
 
   def train(path, *arguments):
-    return shell.succeeds(
+    return shell.done(
       data,
       f"--output_dir={path}",
       "--training_method=rigl",
@@ -73,7 +69,7 @@ def test_a_run_in_parts_ends_with_the_same_bits(rigl, tmp_path, monkeypatch):
   assert "Resumed at step 6." in rigl(parts, *options)
   assert_same_tensors(whole, parts)
   assert "is finished" in rigl(parts, *options)
-  tensors = tensors_of(parts)
+  tensors = final_tensors(parts)
   # 9 steps and updates at 0, 3 and 6 of 4 images; 15 an epoch.
   assert tensors["iteration"] == 12
   assert tensors["data_position"].tolist() == [3, 3]
@@ -110,7 +106,7 @@ def test_training_with_evaluations_and_the_evaluation_of_its_checkpoints(
   assert result["step"] == 4 and result["test_top_5_accuracy"] >= 0
   # Seven images, whatever the size of a batch.
   for size in (4, 3):
-    once = shell.succeeds(
+    once = shell.done(
       data,
       "--mode=eval_once",
       f"--output_dir={tmp_path}",
@@ -118,7 +114,7 @@ def test_training_with_evaluations_and_the_evaluation_of_its_checkpoints(
       f"--eval_batch_size={size}",
     )
     assert f"Accuracy: {result['test_accuracy']:.4f}" in once
-  every = shell.succeeds(
+  every = shell.done(
     data,
     "--mode=eval",
     f"--output_dir={tmp_path}",
@@ -136,7 +132,7 @@ def test_a_published_checkpoint_is_trained_on(shell, tmp_path):
     "last_mask_update_step": np.int64(400),
   }
   checkpoints.save(tmp_path, step, before)
-  out = shell.succeeds(
+  out = shell.done(
     "--use_synthetic_data",
     "--num_label_classes=1000",
     "--training_method=rigl",
@@ -146,7 +142,7 @@ def test_a_published_checkpoint_is_trained_on(shell, tmp_path):
     f"--output_dir={tmp_path}",
   )
   assert "Resumed at step 500." in out
-  after = tensors_of(tmp_path)
+  after = final_tensors(tmp_path)
   assert after["global_step"] == 502
   # Updates at 0, 100, ..., 500, none of which is a step.
   assert after["iteration"] == 502 + 6
@@ -173,8 +169,8 @@ def test_masks_and_parameters_of_another_run(
 ):
   first, second = tmp_path / "first", tmp_path / "second"
   common = ("--use_synthetic_data", "--training_method=scratch")
-  shell.succeeds(*common, f"--output_dir={first}", "--train_steps=2")
-  shell.succeeds(
+  shell.done(*common, f"--output_dir={first}", "--train_steps=2")
+  shell.done(
     *common,
     f"--output_dir={second}",
     "--train_steps=1",
@@ -184,7 +180,7 @@ def test_masks_and_parameters_of_another_run(
     "--base_learning_rate=0",
     "--mask_init_method=",
   )
-  a, b = tensors_of(first), tensors_of(second)
+  a, b = final_tensors(first), final_tensors(second)
   for name in a:
     if name.endswith(("/mask", "/weights", "gamma", "beta")):
       np.testing.assert_array_equal(a[name], b[name], err_msg=name)
@@ -196,7 +192,7 @@ def test_an_exported_model_predicts_from_jpegs(
   without_xla,
   tmp_path,
 ):
-  shell.succeeds(
+  shell.done(
     "--use_synthetic_data",
     "--training_method=baseline",
     f"--output_dir={tmp_path}",
@@ -230,7 +226,7 @@ def test_a_damaged_image_is_named_or_left_out(
   assert outcome.code == 1
   assert "train-00000-of-00001, record at byte" in outcome.err
   assert "--skip_corrupt_records" in outcome.err
-  shell.succeeds(
+  shell.done(
     *arguments, f"--output_dir={tmp_path / 'b'}", "--skip_corrupt_records"
   )
 
