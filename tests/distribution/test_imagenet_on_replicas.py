@@ -83,7 +83,7 @@ def results(tmp_path_factory, data):
   return result
 
 
-def tests_of(found):
+def evaluations_of(found):
   """(loss, accuracy) of every evaluation."""
   with (found.directory / "metrics.csv").open(newline="") as file:
     return [
@@ -116,7 +116,7 @@ def test_two_devices_see_the_images_of_one(results):
 @pytest.mark.parametrize("case", ["two", "workers"])
 def test_every_image_is_evaluated_once(results, data, case):
   found = results(case)
-  loss, accuracy = tests_of(found)[-1]
+  loss, accuracy = evaluations_of(found)[-1]
   out = runs_of_replicas.run(
     [
       sys.executable,
