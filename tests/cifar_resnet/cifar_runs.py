@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import script_runs
-from script_runs import without_xla
+from script_runs import eagerly
 
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.settings import CifarSettings
 
-__all__ = ["without_xla"]  # A fixture.
+__all__ = ["eagerly"]  # A fixture.
 
 SCRIPT = pathlib.Path(resnet_train_eval.__file__)
 

@@ -2,8 +2,9 @@
 
 import estimator_runs
 import pytest
-from cifar_runs import only_run, shell, without_xla
+from cifar_runs import only_run, shell
 from estimator_runs import BY_ESTIMATOR, assert_close_tensors, without_any_xla
+from script_runs import without_xla
 
 __all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from cifar_runs import SHORT, TINY, only_run, shell, without_xla
+from cifar_runs import SHORT, TINY, eagerly, only_run, shell
 from script_runs import (
   assert_same_results,
   assert_same_tensors,
@@ -15,9 +15,9 @@ from rigl.methods import METHODS
 from rigl.training import checkpoints
 from rigl.training.loop import Loop
 
-__all__ = ["shell", "without_xla"]  # Fixtures.
+__all__ = ["shell", "eagerly"]  # Fixtures.
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("eagerly")
 PER_CLASS = {
   f"test_{r}/{k}" for r in ("precision", "recall") for k in range(10)
 }

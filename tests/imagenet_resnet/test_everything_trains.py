@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
-from script_runs import final_tensors
+from script_runs import eagerly, final_tensors
 
-from rigl import host_masks, mask_ops
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.model_flags import METHODS
 from rigl.imagenet_resnet.settings import ImagenetSettings
 
-__all__ = ["shell"]  # A fixture.
+__all__ = ["eagerly", "shell"]  # Fixtures.
 
 NETWORKS = {
   "resnet18": dict(model_architecture="resnet", resnet_depth=18, width=0.125),
@@ -28,22 +27,6 @@ NETWORKS = {
   "vgg_19": dict(model_architecture="vgg_19", width=0.05),
 }
 FAST = {(method, "vgg_a") for method in METHODS}
-
-
-@pytest.fixture
-def eagerly(monkeypatch):
-  """Runs functions eagerly, the search of top-k, which is slow so, by NumPy."""
-
-  def top_k_mask(scores, k, candidates=None):
-    assert candidates is None
-    keys = mask_ops.order_keys(tf.reshape(scores, [-1]))
-    mask = tf.numpy_function(host_masks.top_k, [keys, k], tf.bool)
-    return tf.reshape(mask, scores.shape)
-
-  monkeypatch.setattr(mask_ops, "top_k_mask", top_k_mask)
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
 
 
 def flags_of(network, method, path, **changes):

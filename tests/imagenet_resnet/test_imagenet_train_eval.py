@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
-from script_runs import assert_same_tensors, final_tensors, without_xla
+from script_runs import assert_same_tensors, eagerly, final_tensors
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.training import checkpoints
 
-__all__ = ["shell", "without_xla"]  # Fixtures.
+__all__ = ["shell", "eagerly"]  # Fixtures.
 
 SHORT = ("--maskupdate_frequency=3", "--iterations_per_loop=100")
 
@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def rigl(shell, without_xla, data):
+def rigl(shell, eagerly, data):
   """Trains by RigL in a directory."""
 
   def train(path, *arguments):
@@ -164,7 +164,7 @@ def test_a_published_checkpoint_is_trained_on(shell, tmp_path):
 @pytest.mark.slow
 def test_masks_and_parameters_of_another_run(
   shell,
-  without_xla,
+  eagerly,
   tmp_path,
 ):
   first, second = tmp_path / "first", tmp_path / "second"
@@ -189,7 +189,7 @@ def test_masks_and_parameters_of_another_run(
 @pytest.mark.slow
 def test_an_exported_model_predicts_from_jpegs(
   shell,
-  without_xla,
+  eagerly,
   tmp_path,
 ):
   shell.done(
@@ -213,7 +213,7 @@ def test_an_exported_model_predicts_from_jpegs(
 @pytest.mark.slow
 def test_a_damaged_image_is_named_or_left_out(
   shell,
-  without_xla,
+  eagerly,
   tmp_path,
 ):
   imagenet_files.write_split(tmp_path, "train", [6], corrupt=[4])
