@@ -12,9 +12,10 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
+  without_any_xla,
 )
 from imagenet_runs import shell
-from script_runs import assert_same_tensors, final_tensors
+from script_runs import assert_same_tensors, final_tensors, without_xla
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
@@ -22,9 +23,12 @@ from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints
 
-__all__ = ["shell"]  # Fixtures.
+__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
-pytestmark = estimator_runs.MARKS
+pytestmark = [
+  *estimator_runs.MARKS,
+  pytest.mark.usefixtures("without_any_xla"),
+]
 
 OPTIONS = (
   "--train_steps=6",

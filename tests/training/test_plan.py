@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from script_runs import Shell, without_xla
+from script_runs import Shell, eagerly
 
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.settings import CifarSettings
@@ -10,9 +10,9 @@ from rigl.mnist import mnist_train_eval
 from rigl.mnist.settings import MnistSettings
 from rigl.training import plan
 
-__all__ = ["without_xla"]  # A fixture.
+__all__ = ["eagerly"]  # A fixture.
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("eagerly")
 SLOWER = ["set", "prune", "baseline", "dnw", "momentum"]
 METHODS = ["rigl", "snip"] + [
   pytest.param(method, marks=pytest.mark.slow) for method in SLOWER
