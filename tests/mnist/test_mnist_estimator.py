@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 
 
 @pytest.mark.parametrize(
-  "method", ("baseline", "set", "static", "momentum", "snip", "dnw", "prune")
+  "method", ("baseline", "set", "momentum", "snip", "dnw", "prune")
 )
 def test_every_method_trains_as_by_the_loop(shell, tmp_path, method):
   options = (f"--training_method={method}", "--num_epochs=1")
