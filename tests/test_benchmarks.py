@@ -6,10 +6,12 @@ import sys
 
 import pytest
 
+# Several processes each.
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ("script", "lines"),
   [
@@ -37,7 +39,6 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
     assert float(row.split()[-2]) > 0, row
 
 
-@pytest.mark.slow
 def test_start_time_is_that_of_the_first_step():
   done = subprocess.run(
     [sys.executable, str(_BENCHMARKS / "start_time.py"), "--quick"],

@@ -33,6 +33,7 @@ def num_rows(path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_process_killed_at_a_random_moment_ends_with_the_same_bits(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   subprocess.run(

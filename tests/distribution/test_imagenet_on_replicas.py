@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests" / "imagenet_resnet"))
 import imagenet_files  # noqa: E402
 
 # A process each, with XLA's compilations.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 STEPS = 8
 # Without batch norm, whose statistics would be those of the replicas.

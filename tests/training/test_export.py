@@ -199,6 +199,7 @@ def test_200_iterations_agree_with_the_normal_loop(
 # A second update is chaotic: of gradients that are nearly the same, the largest
 # depends on how a convolution rounds.
 @pytest.mark.slow
+@pytest.mark.long
 def test_tiny_wide_resnet_agrees_with_the_normal_loop(
   gpu_cifar, normal_loop, tmp_path
 ):
@@ -221,6 +222,7 @@ def test_tiny_wide_resnet_agrees_with_the_normal_loop(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_run_that_is_stopped_ends_with_the_same_bits(
   exported, folder, tmp_path
 ):
