@@ -15,6 +15,14 @@ from rigl.mnist.mnist_model import MnistFc
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
+_CIFAR = [
+  "--use_synthetic_data",
+  "--resnet_depth=10",
+  "--resnet_width=1",
+  "--batch_size=8",
+  "--max_steps=4",
+  "--maskupdate_frequency=2",
+]
 # What makes a command short, by a part of it.
 _SHORT = {
   "mnist_train_eval": [
@@ -22,14 +30,8 @@ _SHORT = {
     "--num_epochs=2",
     "--maskupdate_frequency=5",
   ],
-  "resnet_train_eval": [
-    "--use_synthetic_data",
-    "--resnet_depth=10",
-    "--resnet_width=1",
-    "--batch_size=8",
-    "--max_steps=4",
-    "--maskupdate_frequency=2",
-  ],
+  "resnet_train_eval": _CIFAR,
+  "--action=export": _CIFAR,
 }
 
 _COMMANDS = {
@@ -38,9 +40,8 @@ _COMMANDS = {
 }
 
 # The commands that other places run: this suite itself, .ci/run, and
-# tests/test_scripts.py; tests/training/test_export.py has those of a GPU.
+# tests/test_scripts.py.
 _ELSEWHERE = {"bash run.sh", "bash scripts/mnist.sh"}
-_OF_A_GPU = ("train_on_gpu.py", "exported_run.py")
 
 
 def _blocks(language):
@@ -55,6 +56,8 @@ def _commands():
 def _shortened(command):
   """The arguments of `bash run.sh python ...`, for this interpreter."""
   words = shlex.split(command, comments=True)
+  if words[0] == "python":
+    return [sys.executable, *words[1:], "--platform=cpu"]
   if words[2] in _COMMANDS:
     return [sys.executable, "-m", _COMMANDS[words[2]], *words[3:]]
   assert words[:3] == ["bash", "run.sh", "python"], command
@@ -122,7 +125,6 @@ def test_example_is_short():
 @pytest.mark.slow
 def test_every_command_runs_in_a_short_form(tmp_path):
   commands = [c for c in _commands() if c not in _ELSEWHERE]
-  commands = [c for c in commands if not any(part in c for part in _OF_A_GPU)]
   assert len(commands) >= 6
   _make_files(tmp_path)
   for command in commands:

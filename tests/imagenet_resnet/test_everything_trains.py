@@ -126,7 +126,6 @@ SMALL = (
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_channels_first_trains_as_channels_last(shell, tmp_path):
   tensors = {}
   for form in ("channels_last", "channels_first"):

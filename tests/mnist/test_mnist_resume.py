@@ -274,14 +274,14 @@ def test_kill_at_every_write_of_a_run(
   assert calls is not None and calls >= (4 if name == "SaveV2" else 12)
 
 
-def command(path, method):
+def command(path):
   return [
     sys.executable,
     str(SCRIPT),
     *SHORT,
     *COMMON,
     "--num_epochs=30",
-    f"--training_method={method}",
+    "--training_method=rigl",
     f"--save_path={path}",
   ]
 
@@ -291,11 +291,11 @@ def num_rows(path):
   return file.read_text().count("\n") if file.exists() else 0
 
 
-def run_until(path, method, wanted, pause, log):
+def run_until(path, wanted, pause, log):
   """Kills the command once `metrics.csv` has `wanted` lines and a pause."""
   with open(log, "a") as output:
     process = subprocess.Popen(
-      command(path, method), stdout=output, stderr=subprocess.STDOUT
+      command(path), stdout=output, stderr=subprocess.STDOUT
     )
     while process.poll() is None and num_rows(path) < wanted:
       time.sleep(0.002)
@@ -306,15 +306,14 @@ def run_until(path, method, wanted, pause, log):
 
 @pytest.mark.slow
 def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
-  method = "rigl"
   whole, killed = tmp_path / "whole", tmp_path / "killed"
-  subprocess.run(command(whole, method), check=True, capture_output=True)
-  generator, log = random.Random(method), tmp_path / "log"
+  subprocess.run(command(whole), check=True, capture_output=True)
+  generator, log = random.Random(1), tmp_path / "log"
   codes = []
   for wanted in sorted(generator.sample(range(2, 29), 2)):
     pause = generator.uniform(0, 0.03)
-    codes.append(run_until(killed, method, wanted, pause, log))
-  subprocess.run(command(killed, method), check=True, capture_output=True)
+    codes.append(run_until(killed, wanted, pause, log))
+  subprocess.run(command(killed), check=True, capture_output=True)
   assert -signal.SIGKILL in codes
   assert "Resumed at iteration" in pathlib.Path(log).read_text()
   assert_same_run(killed, whole)
