@@ -11,6 +11,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from rigl.training import onednn  # noqa: E402, F401
+
+# isort: split
 import numpy as np  # noqa: E402
 import protocol  # noqa: E402
 import tensorflow as tf  # noqa: E402

@@ -15,6 +15,7 @@ from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints, settings, warm_start
 from rigl.training.base_programs import BasePrograms
+from rigl.training.host_programs import HostPrograms
 from rigl.training.loop import Report
 from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory
@@ -83,16 +84,17 @@ class ImagenetRun(Run):
       kept_variables(self.flags, self.model),
       self.data.explain_evaluation,
     )
-    return StreamPrograms(
+    arguments = (
       self.task,
       self.optimizer,
       self.train_source,
       evaluation,
       self.global_step,
       self.flags.iterations_per_loop,
-      jit_compile,
-      self._averages,
     )
+    if not jit_compile and not self.replicas.is_distributed:
+      return HostPrograms(*arguments)
+    return StreamPrograms(*arguments, jit_compile, self._averages)
 
   def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:
     return published.adapted(

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 from absl import logging
 
 from rigl import replicas

@@ -162,7 +162,14 @@ class BasePrograms(abc.ABC):
 
   def _step(self, batch: Batch, iteration: Tensor) -> dict[str, Tensor]:
     """Makes a gradient step, in a graph; returns the means of the metrics."""
-    metrics, gradients = self._gradients(batch, iteration)
+    return self._apply(*self._gradients(batch, iteration))
+
+  def _apply(
+    self,
+    metrics: dict[str, Tensor],
+    gradients: list[tuple[Tensor, Variable]],
+  ) -> dict[str, Tensor]:
+    """Makes a step with what `_gradients` found; returns the metrics."""
     if self._norms:
       norm = tf.linalg.global_norm([g for g, _ in gradients])
       metrics = {**metrics, _GRADIENT_NORM: norm}
@@ -202,7 +209,12 @@ class BasePrograms(abc.ABC):
     self, batch: Batch, iteration: Tensor
   ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
     """The means of metrics and gradients over the batches of all replicas."""
-    means, gradients = self._own_gradients(batch, iteration)
+    return self._reduced(*self._own_gradients(batch, iteration))
+
+  def _reduced(
+    self, means: dict[str, Tensor], gradients: Sequence[Tensor]
+  ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Variable]]]:
+    """The means over all replicas of what `_own_gradients` found on each."""
     share = 1.0 / replicas.num_replicas()
     if share != 1.0:
       gradients = [g * tf.cast(share, g.dtype) for g in gradients]

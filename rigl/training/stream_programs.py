@@ -6,11 +6,9 @@ batches out of the pipeline.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from rigl.replicas import Replicas, sum_of_all
@@ -142,16 +140,6 @@ class StreamPrograms(BasePrograms):
     self._train_steps = Program(self._train_steps_graph, False)
     self._update_with_batch = Program(self._update_with_batch_graph, False)
     self._update_alone = Program(self._update_alone_graph, self._jit_whole)
-    self._find_gradients = Program(self._find_gradients_graph, False)
-    self._updates_on_host = False
-    if not jit_compile and not self._replicas.is_distributed:
-      # Traced once for steps and updates.
-      self._own_gradients = tf.function(
-        self._own_gradients_graph, autograph=False
-      )
-      # In a graph, XLA would compile for half a minute before the first step.
-      threads = os.cpu_count() or 1
-      self._updates_on_host = optimizer.update_on_host(threads)
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """See the base class.
@@ -174,8 +162,6 @@ class StreamPrograms(BasePrograms):
     Raises:
       DataError: if the data is damaged.
     """
-    if self._updates_on_host:
-      return self._update_on_host(iteration)
     if not self._optimizer.update_is_iteration:
       return float(self._update_alone(int64(iteration))[CHANGED])
     with self._train.batches() as batches:
@@ -199,30 +185,6 @@ class StreamPrograms(BasePrograms):
       ),
       "evaluate": self._evaluation.on_device(),
     }
-
-  def _update_on_host(self, iteration: int) -> float:
-    optimizer, gradients = self._optimizer, None
-    if optimizer.update_is_iteration:
-      with self._train.batches() as batches:
-        found = self._find_gradients(batches, int64(iteration))
-      kernels = [layer.kernel for layer in optimizer.layers]
-      gradients = zip(found, kernels, strict=True)
-    before = [layer.mask.read_value() for layer in optimizer.layers]
-    optimizer.update_masks(gradients, self._global_step)
-    changed = [
-      np.count_nonzero(old.numpy() != layer.mask.numpy())
-      for old, layer in zip(before, optimizer.layers, strict=True)
-    ]
-    sizes = [mask.shape.num_elements() for mask in before]
-    return float(np.float32(sum(changed) / sum(sizes)))
-
-  def _find_gradients_graph(
-    self, batches: Any, iteration: Tensor
-  ) -> list[Tensor]:
-    """The gradients of the sparse kernels for the next batch."""
-    _, gradients = self._gradients(self._next(batches), iteration)
-    found = {id(variable): gradient for gradient, variable in gradients}
-    return [found[id(layer.kernel)] for layer in self._optimizer.layers]
 
   def _train_steps_graph(
     self, batches: Any, first: Tensor, count: Tensor

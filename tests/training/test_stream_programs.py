@@ -7,7 +7,9 @@ import tensorflow as tf
 from rigl.sparse_optimizers import (
   SparseFixedMaskOptimizer,
   SparseRigLOptimizer,
+  SparseSETOptimizer,
 )
+from rigl.training.host_programs import HostPrograms
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
 from rigl.training.stream_sources import DataError, StreamSource
 
@@ -56,22 +58,27 @@ class Trained:
     self.task = Line()
     inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
     arguments = {}
-    if method is SparseRigLOptimizer:
-      arguments = dict(begin_step=0, end_step=100, frequency=2)
+    if method is not SparseFixedMaskOptimizer:
+      arguments = dict(
+        begin_step=0, end_step=100, frequency=2, drop_fraction=0.5
+      )
     self.optimizer = method(inner, **arguments)
     self.optimizer.sparsify({"a": self.task.kernel}, "random", 0.5)
     self.step = tf.Variable(0, dtype=tf.int64)
     explain = options.pop("explain", lambda place: None)
+    kind = options.pop("kind", StreamPrograms)
+    if kind is StreamPrograms:
+      options.setdefault("jit_compile", False)
     self.source = StreamSource(
       make, lambda batch: batch["i"][None] + 1, [0], 5.0, explain
     )
-    self.programs = StreamPrograms(
+    self.programs = kind(
       self.task,
       self.optimizer,
       self.source,
       StreamEvaluation(self.task, lambda share: None, False),
       self.step,
-      **{"steps_per_call": 7, "jit_compile": False, **options},
+      **{"steps_per_call": 7, **options},
     )
 
   def state(self):
@@ -79,8 +86,12 @@ class Trained:
     return [value.numpy().tolist() for value in values]
 
 
-def test_steps_take_one_batch_after_the_other():
-  run = Trained()
+KINDS = pytest.mark.parametrize("kind", [StreamPrograms, HostPrograms])
+
+
+@KINDS
+def test_steps_take_one_batch_after_the_other(kind):
+  run = Trained(kind=kind)
   first = run.programs.train_steps(0, 2)
   second = run.programs.train_steps(2, 1)
   assert first["number"] == np.mean(range(4)) + np.mean(range(4, 8))
@@ -89,8 +100,9 @@ def test_steps_take_one_batch_after_the_other():
   assert run.step.numpy() == 3
 
 
-def test_a_mask_update_that_needs_gradients_takes_a_batch():
-  run = Trained(SparseRigLOptimizer)
+@KINDS
+def test_a_mask_update_that_needs_gradients_takes_a_batch(kind):
+  run = Trained(SparseRigLOptimizer, kind=kind)
   assert run.programs.update_masks(0) >= 0
   assert run.source.position.numpy().tolist() == [1]
   sums = run.programs.train_steps(1, 1)
@@ -98,11 +110,12 @@ def test_a_mask_update_that_needs_gradients_takes_a_batch():
   assert run.step.numpy() == 1
 
 
+@KINDS
 @pytest.mark.parametrize("cut", [1, 3])
-def test_a_resumed_run_goes_on_with_the_same_batches(cut):
-  whole = Trained()
+def test_a_resumed_run_goes_on_with_the_same_batches(kind, cut):
+  whole = Trained(kind=kind)
   whole.programs.train_steps(0, 5)
-  first, second = Trained(), Trained()
+  first, second = Trained(kind=kind), Trained(kind=kind)
   first.programs.train_steps(0, cut)
   pairs = zip(
     [second.task.kernel, *second.optimizer.variables()],
@@ -124,22 +137,29 @@ def test_a_restored_position_counts_for_an_iterator_in_use():
 
 
 @pytest.mark.parametrize(
-  "method", [SparseRigLOptimizer, SparseFixedMaskOptimizer]
+  "other", [{"jit_compile": True}, {"kind": HostPrograms}]
 )
-def test_xla_computes_the_same(method):
-  plain, compiled = Trained(method), Trained(method, jit_compile=True)
-  for run in (plain, compiled):
-    if run.optimizer.update_is_iteration:
-      run.programs.update_masks(0)
+@pytest.mark.parametrize(
+  "method", [SparseRigLOptimizer, SparseSETOptimizer, SparseFixedMaskOptimizer]
+)
+def test_xla_and_the_host_compute_the_same(method, other):
+  plain, other = Trained(method), Trained(method, **other)
+  for run in (plain, other):
+    if method is not SparseFixedMaskOptimizer:
+      run.changed = run.programs.update_masks(0)
+      assert run.changed > 0
     run.sums = run.programs.train_steps(1, 3)
-  for a, b in zip(plain.state(), compiled.state(), strict=True):
+    run.found = run.programs.inspect()
+  for a, b in zip(plain.state(), other.state(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-  for name, value in plain.sums.items():
-    assert compiled.sums[name] == pytest.approx(value, rel=1e-5)
+  assert other.__dict__.get("changed") == plain.__dict__.get("changed")
+  assert other.sums == pytest.approx(plain.sums, rel=1e-5)
+  assert other.found == pytest.approx(plain.found, rel=1e-5)
 
 
-def test_norms_are_those_of_gradient_and_weights():
-  run = Trained()
+@KINDS
+def test_norms_are_those_of_gradient_and_weights(kind):
+  run = Trained(kind=kind)
   weights = np.linalg.norm(run.task.kernel.numpy())
   assert run.programs.inspect()["weight_norm"] == pytest.approx(weights)
   x = next(iter(batches([0])))["x"].numpy()
@@ -154,7 +174,8 @@ def test_one_call_makes_as_many_steps_as_it_may():
   assert Trained().programs.steps_left(123) == 7
 
 
-def test_damaged_data_is_named():
+@KINDS
+def test_damaged_data_is_named(kind):
   def make(place, share):
     good = batches(place).take(2)
     bad = batches(place).skip(2)
@@ -164,14 +185,20 @@ def test_damaged_data_is_named():
       )
     )
 
-  run = Trained(make=make, explain=lambda place: f"record {place[0]}")
+  run = Trained(
+    make=make, explain=lambda place: f"record {place[0]}", kind=kind
+  )
   with pytest.raises(DataError, match="record 2"):
     run.programs.train_steps(0, 5)
 
 
-def test_errors_of_other_kinds_are_not_hidden():
-  run = Trained(make=lambda place, share: batches(place).take(2))
-  with pytest.raises(tf.errors.OutOfRangeError):
+@pytest.mark.parametrize(
+  "kind, error",
+  [(StreamPrograms, tf.errors.OutOfRangeError), (HostPrograms, StopIteration)],
+)
+def test_errors_of_other_kinds_are_not_hidden(kind, error):
+  run = Trained(make=lambda place, share: batches(place).take(2), kind=kind)
+  with pytest.raises(error):
     run.programs.train_steps(0, 5)
 
 
