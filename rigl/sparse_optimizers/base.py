@@ -269,9 +269,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
   def update_on_host(self, threads: int) -> bool:
     """Makes eager updates start fast, outside of `tf.distribute`.
 
-    They choose connections on the host, several layers at a time; what there
-    is to compile for it is begun at once, in the background. The bits are the
-    same.
+    They choose connections on the host, several layers at a time, and compile
+    nothing the first time. The bits are the same.
 
     Args:
       threads: how many layers at a time.

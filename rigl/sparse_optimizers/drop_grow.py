@@ -98,14 +98,11 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._initial_weights: dict[str, Variable] = {}
     # One program a layer size, whatever the layer.
     self._compiled_update = mask_ops.compiled_by_shape(self._update_layer)
-    self._compiled_keys = mask_ops.compiled_by_shape(
-      lambda inputs: [mask_ops.order_keys(s) for s in self._scores(**inputs)]
-    )
-    self._compiled_rest = mask_ops.compiled_by_shape(
-      lambda result, inputs: self._updated(result, **inputs)
-    )
+    self._compiled_keys = mask_ops.compiled_by_shape(self._keys)
+    self._compiled_rest = mask_ops.compiled_by_shape(self._updated_of)
     self._compiled_batch = mask_ops.compiled_by_shape(self._update_batch)
     self._pool: futures.ThreadPoolExecutor | None = None
+    self._was_updated = False
     self.batch_layers = bool(
       tf.config.list_physical_devices("GPU")
       or tf.config.list_logical_devices("TPU")
@@ -194,7 +191,8 @@ class DropGrowOptimizer(base.SparseOptimizer):
 
     if self._pool is not None and tf.executing_eagerly():
       fractions = [float(fraction)] * len(inputs)
-      results = self._pool.map(self._update_on_host, inputs, fractions)
+      results = list(self._pool.map(self._update_on_host, inputs, fractions))
+      self._was_updated = True
     else:
       results = (self._compiled_update(each, fraction) for each in inputs)
     for layer, result in zip(self._layers, list(results), strict=True):
@@ -202,22 +200,9 @@ class DropGrowOptimizer(base.SparseOptimizer):
     return control.group(operations)
 
   def update_on_host(self, threads: int) -> bool:
-    """See the base class: a program for each size of layer, in threads."""
+    """See the base class."""
     self._pool = futures.ThreadPoolExecutor(threads)
-    begun = set()
-    for layer in self._layers:
-      kind = (layer.kernel.shape.num_elements(), layer.kernel.dtype)
-      if kind not in begun:
-        begun.add(kind)
-        key, signal = tf.zeros([2], tf.uint32), self._any_signal(layer)
-        inputs = self._inputs(layer, signal, key)
-        self._pool.submit(self._update_on_host, inputs, 0.0)
     return True
-
-  def _any_signal(self, layer: layers.SparseLayer) -> Tensor | None:
-    """Something of the shape and type of what the growth is derived from."""
-    gradient = tf.zeros(layer.kernel.shape, layer.kernel.dtype)
-    return self._signal(layer, [(gradient, layer.kernel)])
 
   def _inputs(
     self, layer: layers.SparseLayer, signal: Tensor | None, key: Tensor
@@ -260,13 +245,28 @@ class DropGrowOptimizer(base.SparseOptimizer):
   def _update_on_host(
     self, inputs: dict[str, Any], fraction: float
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The same, eagerly: only what is quick to compile is compiled."""
-    drop_keys, grow_keys = self._compiled_keys(inputs)
+    """The same, eagerly; the first time nothing is compiled if bits allow it.
+
+    The statistics that other initial values need depend on who adds them up.
+    """
+    compiled = self._was_updated or self._grow_init.method != "zeros"
+    keys = (self._compiled_keys if compiled else self._keys)(inputs)
+    drop_keys, grow_keys = (key.numpy() for key in keys)
     new, grown = host_masks.drop_and_grow(
-      drop_keys.numpy(), inputs["mask"].numpy(), grow_keys.numpy(), fraction
+      drop_keys, inputs["mask"].numpy(), grow_keys, fraction
     )
     result = mask_ops.DropGrow(tf.constant(new), tf.constant(grown))
-    return self._compiled_rest(result, inputs)
+    rest = self._compiled_rest if compiled else self._updated_of
+    return rest(result, inputs)
+
+  def _keys(self, inputs: dict[str, Any]) -> list[Tensor]:
+    """What NumPy orders connections by, for drop and grow."""
+    return [mask_ops.order_keys(scores) for scores in self._scores(**inputs)]
+
+  def _updated_of(
+    self, result: mask_ops.DropGrow, inputs: dict[str, Any]
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    return self._updated(result, **inputs)
 
   def _update_batch(
     self, inputs: list[dict[str, Any]], fraction: Tensor
