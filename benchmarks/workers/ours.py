@@ -12,6 +12,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from rigl.training import onednn  # noqa: E402, F401
+
+# isort: split
 import data  # noqa: E402
 import memory  # noqa: E402
 import numpy as np  # noqa: E402

@@ -12,6 +12,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 import tensorflow as tf
 from absl import flags as absl_flags
 from absl import logging
