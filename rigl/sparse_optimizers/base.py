@@ -269,8 +269,9 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
   def update_on_host(self, threads: int) -> bool:
     """Makes eager updates start fast, outside of `tf.distribute`.
 
-    They choose connections on the host, several layers at a time, and compile
-    nothing the first time. The bits are the same.
+    They choose connections on the host, several layers at a time, and nothing
+    is compiled. Everything is as in a graph but for rounding: of the noise on
+    scores, and of the statistics that new weights may be drawn by.
 
     Args:
       threads: how many layers at a time.

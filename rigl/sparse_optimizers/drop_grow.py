@@ -98,11 +98,8 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._initial_weights: dict[str, Variable] = {}
     # One program a layer size, whatever the layer.
     self._compiled_update = mask_ops.compiled_by_shape(self._update_layer)
-    self._compiled_keys = mask_ops.compiled_by_shape(self._keys)
-    self._compiled_rest = mask_ops.compiled_by_shape(self._updated_of)
     self._compiled_batch = mask_ops.compiled_by_shape(self._update_batch)
     self._pool: futures.ThreadPoolExecutor | None = None
-    self._was_updated = False
     self.batch_layers = bool(
       tf.config.list_physical_devices("GPU")
       or tf.config.list_logical_devices("TPU")
@@ -191,8 +188,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
 
     if self._pool is not None and tf.executing_eagerly():
       fractions = [float(fraction)] * len(inputs)
-      results = list(self._pool.map(self._update_on_host, inputs, fractions))
-      self._was_updated = True
+      results = self._pool.map(self._update_on_host, inputs, fractions)
     else:
       results = (self._compiled_update(each, fraction) for each in inputs)
     for layer, result in zip(self._layers, list(results), strict=True):
@@ -245,27 +241,14 @@ class DropGrowOptimizer(base.SparseOptimizer):
   def _update_on_host(
     self, inputs: dict[str, Any], fraction: float
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The same, eagerly; the first time nothing is compiled if bits allow it.
-
-    The statistics that other initial values need depend on who adds them up.
-    """
-    compiled = self._was_updated or self._grow_init.method != "zeros"
-    keys = (self._compiled_keys if compiled else self._keys)(inputs)
-    drop_keys, grow_keys = (key.numpy() for key in keys)
+    """The same, eagerly: nothing has to be compiled."""
+    drop_keys, grow_keys = (
+      mask_ops.order_keys(scores).numpy() for scores in self._scores(**inputs)
+    )
     new, grown = host_masks.drop_and_grow(
       drop_keys, inputs["mask"].numpy(), grow_keys, fraction
     )
     result = mask_ops.DropGrow(tf.constant(new), tf.constant(grown))
-    rest = self._compiled_rest if compiled else self._updated_of
-    return rest(result, inputs)
-
-  def _keys(self, inputs: dict[str, Any]) -> list[Tensor]:
-    """What NumPy orders connections by, for drop and grow."""
-    return [mask_ops.order_keys(scores) for scores in self._scores(**inputs)]
-
-  def _updated_of(
-    self, result: mask_ops.DropGrow, inputs: dict[str, Any]
-  ) -> tuple[Tensor, Tensor, list[Tensor]]:
     return self._updated(result, **inputs)
 
   def _update_batch(
