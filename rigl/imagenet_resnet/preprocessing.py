@@ -111,6 +111,8 @@ def _cropped(jpeg: Tensor, window: Tensor, size: int) -> Tensor:
 
 
 def _resized(image: Tensor, size: int) -> Tensor:
-  # With pixels placed as TensorFlow 1 did, not at their centres.
-  resized = tf.raw_ops.ResizeBicubic(images=image[None], size=[size, size])
+  # With pixels placed as TensorFlow 1 did, not at their centres. The operation
+  # converts a byte each time it reads it, several times: so before.
+  pixels = tf.cast(image, tf.float32)
+  resized = tf.raw_ops.ResizeBicubic(images=pixels[None], size=[size, size])
   return tf.ensure_shape(resized[0], [size, size, 3])

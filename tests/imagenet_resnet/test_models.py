@@ -9,6 +9,7 @@ from rigl.imagenet_resnet.models import (
   create_model,
   end_layers,
 )
+from rigl.layers import Conv2D, DepthwiseConv2D
 
 SMALL = {"width": 0.1, "num_classes": 7}
 
@@ -49,16 +50,16 @@ def test_sizes_and_operations_are_those_of_the_literature(
 def test_layer_specs_are_the_layers_that_run(architecture, size, monkeypatch):
   model = create_model(architecture, 18, **SMALL)
 
-  def watch(function):
-    def watched(images, kernel, *arguments):
-      seen.append((tuple(kernel.shape), images.shape[1]))
-      return function(images, kernel, *arguments)
+  def watch(call):
+    def watched(layer, images):
+      seen.append((tuple(layer.kernel.shape), images.shape[1]))
+      return call(layer, images)
 
     return watched
 
   seen = []
-  for name in ("conv2d", "depthwise_conv2d"):
-    monkeypatch.setattr(tf.nn, name, watch(getattr(tf.nn, name)))
+  for kind in (Conv2D, DepthwiseConv2D):
+    monkeypatch.setattr(kind, "__call__", watch(kind.__call__))
   model(images_of(size))
   images = [spec for spec in model.layer_specs(size) if spec.kind != "dense"]
   found = []

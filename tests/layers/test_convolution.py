@@ -41,6 +41,30 @@ def test_fixed_padding_does_not_depend_on_the_size_of_the_image(
   np.testing.assert_allclose(layer(images), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_padding_keeps_no_gradient_from_fast_kernels():
+  layer = Conv2D(3, 3, 4, "conv", 0, strides=2, padding="FIXED")
+
+  @tf.function
+  def gradients(images):
+    with tf.GradientTape() as tape:
+      tape.watch([images, layer.kernel])
+      outputs = layer(images)
+    return tape.gradient(outputs, [images, layer.kernel])
+
+  graph = gradients.get_concrete_function(tf.constant(images_of(8))).graph
+  paddings = {
+    operation.type: operation.get_attr("padding")
+    for operation in graph.get_operations()
+    if operation.type.startswith("Conv2D")
+  }
+  # What is `EXPLICIT` is not computed by oneDNN.
+  assert paddings == {
+    "Conv2D": b"VALID",
+    "Conv2DBackpropInput": b"VALID",
+    "Conv2DBackpropFilter": b"VALID",
+  }
+
+
 @pytest.mark.parametrize("strides", [1, 2])
 def test_depthwise_convolution_keeps_channels_apart(strides):
   layer = DepthwiseConv2D(3, 3, "conv", 0, strides, padding="FIXED")
