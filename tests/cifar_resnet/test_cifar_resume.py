@@ -23,6 +23,8 @@ def command(path):
     f"--max_steps={NUM_STEPS}",
     "--training_method=rigl",
     "--mode=train_and_eval",
+    # Nothing to compile in each of the processes.
+    "--jit_compile=false",
     f"--train_dir={path}",
   ]
 
