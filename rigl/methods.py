@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_optimizers
-from rigl.training.settings import configured
+from rigl.config.settings import configured
 
 Variable = Any
 

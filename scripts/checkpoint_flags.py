@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rigl.imagenet_resnet import checkpoint_flags
+from rigl.imagenet_resnet.published import checkpoint_flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from rigl.cifar_resnet.data_helper import load_cifar10
+from rigl.cifar_resnet.cifar_data import load_cifar10
 from rigl.training import files
 
 _QUALITY = 95

@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from rigl.flops import tables
+from rigl.flops.paper import tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

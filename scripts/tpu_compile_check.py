@@ -24,18 +24,18 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.resnet_train_eval import CifarRun
-from rigl.cifar_resnet.settings import CifarSettings
-from rigl.counting.architectures import plans
-from rigl.imagenet_resnet import vgg_model
+from rigl.config import app, settings
+from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.models import vgg
+from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_train_eval import MnistRun
-from rigl.mnist.settings import MnistSettings
-from rigl.tpu_check import chips, report
+from rigl.tpu_check import chips, compile_report
 from rigl.tpu_check.compiler import TpuCompiler
-from rigl.training import command_line, settings
-from rigl.training.run import Run
+from rigl.training.trainer import Run
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
@@ -104,11 +104,11 @@ _NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
       IMAGENET,
       {"model_architecture": "resnet", "resnet_depth": depth},
     )
-    for depth in plans.RESNETS
+    for depth in tables.RESNETS
   },
   **{
     name: (IMAGENET, {"model_architecture": name})
-    for name in ("mobilenet_v1", "mobilenet_v2", *vgg_model.NAMES)
+    for name in ("mobilenet_v1", "mobilenet_v2", *vgg.NAMES)
   },
   "mnist": (MNIST, {}),
 }
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str]) -> None:
   """Compiles and prints a table."""
   del arguments
   with (
-    command_line.one_line_errors(),
+    app.one_line_errors(),
     tempfile.TemporaryDirectory() as folder,
   ):
     make_run = prepare(pathlib.Path(folder))
@@ -202,15 +202,15 @@ def main(arguments: Sequence[str]) -> None:
   # As on a TPU, which is not there.
   run.optimizer.batch_layers = True
   updates = run.optimizer.steps_to_update(0) is not None
-  print(report.header(compiler.chip), flush=True)
+  print(compile_report.header(compiler.chip), flush=True)
   rows = []
   programs = run.programs.on_device()
-  for row in report.compile_all(compiler, programs, updates):
-    print(report.line(row, compiler.chip), flush=True)
+  for row in compile_report.compile_all(compiler, programs, updates):
+    print(compile_report.line(row, compiler.chip), flush=True)
     rows.append(row)
-  if found := report.failures(rows):
-    command_line.fail(found)
+  if found := compile_report.failures(rows):
+    app.fail(found)
 
 
 if __name__ == "__main__":
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)

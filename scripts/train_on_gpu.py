@@ -23,10 +23,12 @@ import numpy as np
 from absl import flags
 
 from rigl.cifar_resnet import resnet_train_eval
+from rigl.config import app
 from rigl.mnist import mnist_train_eval
-from rigl.training import command_line, files, plan
-from rigl.training.export import export
-from rigl.training.run import Run
+from rigl.runners.stablehlo import record_replay
+from rigl.runners.stablehlo.export import export
+from rigl.training import files
+from rigl.training.trainer import Run
 
 _TASKS: dict[str, Any] = {
   "cifar10": resnet_train_eval,
@@ -55,7 +57,7 @@ def define_flags() -> None:
 def main(arguments: Sequence[str]) -> None:
   """Does the part that the flags say."""
   del arguments
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     values = flags.FLAGS
     if not values.folder:
       raise ValueError("`--folder` must be given.")
@@ -100,7 +102,7 @@ def _finish(folder: pathlib.Path) -> None:
   with (folder / "results.jsonl").open() as file:
     results = [json.loads(line) for line in file]
   with np.load(folder / "state-end.npz") as state:
-    result = plan.finish(run, results, dict(state))
+    result = record_replay.finish(run, results, dict(state))
   print(f"Run directory: {run.directory.path}")
   print(f"Test accuracy: {result['test_accuracy']:.4f}")
 
@@ -121,4 +123,4 @@ def _task_flags() -> list[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)

@@ -17,34 +17,35 @@ NOTHING = frozenset()
 NUMBERS = frozenset(
   {
     "counting",
+    "distribution",
     "host_masks",
     "layer_batch",
     "mask_ops",
-    "replicas",
     "schedules",
     "sparse_utils",
   }
 )
 CORE = NUMBERS | {"sparse_optimizers", "version"}
-LIBRARY = CORE | {"graph_layers", "layers", "methods", "training"}
+LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
 MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
   "version": NOTHING,
   "mask_ops": NOTHING,
   "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
-  "replicas": NOTHING,
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
-  "graph_layers": frozenset({"counting"}),
+  "config": NOTHING,
+  "distribution": frozenset({"config"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS,
-  "keras": CORE,
-  "training": CORE | {"layers"},
-  "methods": CORE | {"training"},
+  "data": frozenset({"distribution"}),
+  "methods": CORE | {"config"},
+  "training": CORE | {"config", "data", "layers"},
+  "runners": CORE | {"config", "data", "training"},
   "tpu_check": CORE | {"training"},
-  "flops": NUMBERS | {"training"},
+  "flops": NUMBERS | {"config", "training"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,
   "cifar_resnet": LIBRARY,
@@ -136,7 +137,10 @@ def test_the_table_allows_no_cycle():
     ("rigl.sparse_optimizers.rigl", "from ..training.loop import Loop"),
     ("rigl.sparse_optimizers", "from ..methods import METHODS"),
     ("rigl.training.loop", "def f():\n  from rigl.methods import METHODS"),
-    ("rigl.training.loop", "from rigl.mnist.settings import MnistSettings"),
+    (
+      "rigl.training.loop",
+      "from rigl.mnist.mnist_settings import MnistSettings",
+    ),
   ],
 )
 def test_an_upward_import_is_noticed(module, line):

@@ -12,8 +12,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from rigl import methods
-from rigl.mnist.settings import MnistSettings
-from rigl.training import settings
+from rigl.config import settings
+from rigl.mnist.mnist_settings import MnistSettings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MNIST = ROOT / "configs" / "mnist"

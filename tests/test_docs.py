@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "cloud_tpu.md").read_text()

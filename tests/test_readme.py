@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.models import create_model
+from rigl.imagenet_resnet.models.factory import create_model
 from rigl.mnist.mnist_model import MnistFc
 
 _ROOT = pathlib.Path(__file__).parents[1]

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 import protocol  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from rigl.imagenet_resnet import imagenet_input, shards  # noqa: E402
+from rigl.imagenet_resnet.input import imagenet_input, shards  # noqa: E402
 
 Tensor = Any
 

@@ -12,7 +12,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from rigl.training import onednn  # noqa: E402, F401
+from rigl.config import onednn  # noqa: E402, F401
 
 # isort: split
 import data  # noqa: E402
@@ -23,14 +23,14 @@ import tensorflow as tf  # noqa: E402
 
 from rigl import sparse_optimizers  # noqa: E402
 from rigl.cifar_resnet.cifar_task import CifarTask  # noqa: E402
-from rigl.cifar_resnet.resnet_model import WideResNet  # noqa: E402
+from rigl.cifar_resnet.wide_resnet import WideResNet  # noqa: E402
+from rigl.data.array_source import ArraySource  # noqa: E402
 from rigl.mnist.mnist_model import MnistFc, MnistTask  # noqa: E402
+from rigl.mnist.mnist_settings import MnistSettings  # noqa: E402
 from rigl.mnist.mnist_train_eval import MnistRun  # noqa: E402
-from rigl.mnist.settings import MnistSettings  # noqa: E402
 from rigl.training.loop import Loop  # noqa: E402
 from rigl.training.programs import Programs  # noqa: E402
 from rigl.training.progress import Progress  # noqa: E402
-from rigl.training.sources import ArraySource  # noqa: E402
 
 Tensor = Any
 

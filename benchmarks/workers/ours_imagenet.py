@@ -11,7 +11,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from rigl.training import onednn  # noqa: E402, F401
+from rigl.config import onednn  # noqa: E402, F401
 
 # isort: split
 import numpy as np  # noqa: E402
@@ -19,7 +19,7 @@ import protocol  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun  # noqa: E402
-from rigl.imagenet_resnet.settings import ImagenetSettings  # noqa: E402
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings  # noqa: E402
 
 
 def step_time(

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl import replicas
+from rigl.distribution import replicas
 
 Tensor = Any
 

@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from rigl.cifar_resnet.cifar_learner import make_learner, make_task
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_task import CifarTask
-from rigl.cifar_resnet.settings import CifarSettings
-from rigl.training.estimators import EstimatorSettings, Evaluated, Trained
-from rigl.training.learner import Learner, Wrap
-from rigl.training.run import Run
-from rigl.training.tpu_estimator import EstimatorRun, evaluate_by_estimator
+from rigl.runners.tpu_estimator.executor import (
+  EstimatorRun,
+  evaluate_by_estimator,
+)
+from rigl.runners.tpu_estimator.specs import (
+  EstimatorSettings,
+  Evaluated,
+  Trained,
+)
+from rigl.training.train_state import Learner, Wrap
+from rigl.training.trainer import Run
 
 Variable = Any
 

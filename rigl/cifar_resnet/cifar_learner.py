@@ -9,12 +9,12 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_task import CifarTask
-from rigl.cifar_resnet.resnet_model import WideResNet
-from rigl.cifar_resnet.settings import CifarSettings
+from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.methods import create_optimizer
 from rigl.schedules import PiecewiseConstant
-from rigl.training.learner import Learner, Wrap, unwrapped
+from rigl.training.train_state import Learner, Wrap, unwrapped
 
 Variable = Any
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl import replicas
 from rigl.cifar_resnet import augment
-from rigl.cifar_resnet.resnet_model import WideResNet
+from rigl.cifar_resnet.wide_resnet import WideResNet
+from rigl.distribution import replicas
 
 Tensor = Any
 Variable = Any

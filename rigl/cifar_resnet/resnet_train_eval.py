@@ -12,30 +12,24 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rigl.training import onednn  # noqa: F401
+from rigl.config import onednn  # noqa: F401
 
 # isort: split
 import tensorflow as tf
 from absl import flags as absl_flags
 from absl import logging
 
-from rigl.cifar_resnet import cifar_estimator, data_helper
+from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_learner import make_learner
+from rigl.cifar_resnet.cifar_settings import IDLE_FLAGS, CifarSettings
 from rigl.cifar_resnet.cifar_task import precision_and_recall
-from rigl.cifar_resnet.settings import IDLE_FLAGS, CifarSettings
-from rigl.training import (
-  checkpoints,
-  command_line,
-  runners,
-  script,
-  settings,
-  strategies,
-  warm_start,
-)
+from rigl.config import app, runner_flag, settings
+from rigl.data.array_source import ArraySource, fingerprint
+from rigl.distribution import strategies
+from rigl.training import checkpoints, script, warm_start
 from rigl.training.loop import Report
-from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory, directory_name
-from rigl.training.sources import ArraySource, fingerprint
+from rigl.training.trainer import Run, new_global_step
 
 _RUNS = pathlib.Path("rigl_runs") / "cifar10"
 
@@ -134,11 +128,11 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
   return _RUNS / directory_name(name, identity)
 
 
-def _load_data(flags: CifarSettings) -> data_helper.CifarData:
+def _load_data(flags: CifarSettings) -> cifar_data.CifarData:
   if flags.use_synthetic_data:
-    data = data_helper.synthetic_cifar10(seed=flags.seed)
+    data = cifar_data.synthetic_cifar10(seed=flags.seed)
   else:
-    data = data_helper.load_cifar10(flags.data_directory)
+    data = cifar_data.load_cifar10(flags.data_directory)
   size = flags.dataset_size
   return data._replace(
     train_images=data.train_images[:size], train_labels=data.train_labels[:size]
@@ -146,7 +140,7 @@ def _load_data(flags: CifarSettings) -> data_helper.CifarData:
 
 
 def _sources(
-  flags: CifarSettings, data: data_helper.CifarData
+  flags: CifarSettings, data: cifar_data.CifarData
 ) -> tuple[ArraySource, ArraySource]:
   train = {"images": data.train_images, "labels": data.train_labels}
   test = {"images": data.test_images, "labels": data.test_labels}
@@ -185,14 +179,14 @@ def main(arguments: Sequence[str]) -> None:
 
 def _make_trainable() -> script.Trainable:
   run = make_run()
-  if run.flags.runner == runners.TPU_ESTIMATOR:
+  if run.flags.runner == runner_flag.TPU_ESTIMATOR:
     return cifar_estimator.by_estimator(run, run.flags, run.typed)
   return run
 
 
 def _make_evaluated() -> CifarRun:
   run = make_run()
-  if run.flags.runner == runners.TPU_ESTIMATOR:
+  if run.flags.runner == runner_flag.TPU_ESTIMATOR:
     cifar_estimator.evaluate(run, run.flags)
   return run
 
@@ -200,7 +194,7 @@ def _make_evaluated() -> CifarRun:
 def make_run() -> CifarRun:
   """The run of the parsed flags."""
   chosen, typed = settings.read_flags(CifarSettings)
-  runners.check_tensorflow(chosen.runner)
+  runner_flag.check_tensorflow(chosen.runner)
   if chosen.mode == "eval":
     strategies.refuse_workers(chosen, chosen.mode)
   _warn_of_idle_flags(typed)
@@ -211,7 +205,7 @@ def make_run() -> CifarRun:
 
 def run() -> None:
   """Runs the script with the command line of this process."""
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ training costs. `rigl.sparse_utils.get_stats` distributes a sparsity and counts.
 """
 
 from rigl.counting.costs import Count, total
-from rigl.counting.models import find_layers
+from rigl.counting.module_layers import find_layers
 from rigl.counting.operations import (
   Activation,
   Add,

@@ -14,11 +14,12 @@ from typing import Any
 from absl import flags
 
 from rigl import counting, sparse_utils
+from rigl.config import app
 from rigl.counting import training_flops
-from rigl.flops import models, options, plots
-from rigl.flops.report import Report, render
+from rigl.flops import flops_models, options, plots
+from rigl.flops.flops_report import Report, render
 from rigl.schedules import PruningSchedule
-from rigl.training import command_line, files
+from rigl.training import files
 
 FLAGS = flags.FLAGS
 
@@ -55,7 +56,9 @@ def make_report(values: Any) -> Report:
     ValueError: if a flag is out of its range.
   """
   options.check(values)
-  layers = models.load_layers(values.model, values.width, values.image_size)
+  layers = flops_models.load_layers(
+    values.model, values.width, values.image_size
+  )
   asked = sparse_utils.get_layer_counts(
     layers,
     values.sparsity,
@@ -145,7 +148,7 @@ def _custom_sparsities(
 def main(arguments: Sequence[str]) -> None:
   """Prints or writes what the flags ask for."""
   del arguments
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)
     if FLAGS.plot:
@@ -161,7 +164,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
   """The command `rigl-flops`."""
-  command_line.run(main, options.define_flags)
+  app.run(main, options.define_flags)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from absl import flags
 
 from rigl import sparse_utils
 from rigl.counting import training_flops
-from rigl.flops.report import KNOWN_FORMATS
+from rigl.flops.flops_report import KNOWN_FORMATS
 
 # Flags that are at least 1.
 _COUNTS = (

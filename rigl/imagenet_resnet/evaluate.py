@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rigl import sparse_utils
+from rigl.config.runner_flag import TPU_ESTIMATOR, check_tensorflow
 from rigl.imagenet_resnet import imagenet_run
-from rigl.imagenet_resnet.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
 from rigl.imagenet_resnet.imagenet_learner import make_task
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints, evaluation, warm_start
-from rigl.training.runners import TPU_ESTIMATOR, check_tensorflow
 from rigl.training.stream_programs import StreamEvaluation
 
 _MASK = "/mask"

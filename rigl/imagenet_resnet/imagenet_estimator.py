@@ -7,22 +7,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_data import ImagenetData
+from rigl.data.stream_source import Place, Share
 from rigl.imagenet_resnet.imagenet_learner import make_learner, make_task
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
+from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.training.estimator_graph import POSITION
-from rigl.training.estimators import (
+from rigl.runners.tpu_estimator.executor import EstimatorRun
+from rigl.runners.tpu_estimator.graph import POSITION
+from rigl.runners.tpu_estimator.specs import (
   EstimatorEvaluation,
   EstimatorSettings,
   Evaluated,
   Trained,
 )
-from rigl.training.learner import Learner, Wrap
-from rigl.training.stream_sources import Place, Share
-from rigl.training.tpu_estimator import EstimatorRun
+from rigl.training.train_state import Learner, Wrap
 
 Tensor = Any
 Variable = Any

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.imagenet_resnet.image_model import ImageModel
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.learning_rate import create_learning_rate
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.methods import create_optimizer
-from rigl.training.learner import Learner, Wrap, unwrapped
+from rigl.training.train_state import Learner, Wrap, unwrapped
 
 Variable = Any
 

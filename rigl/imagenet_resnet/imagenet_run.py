@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.imagenet_resnet import published
-from rigl.imagenet_resnet.exporter import Exporter
-from rigl.imagenet_resnet.imagenet_data import ImagenetData
+from rigl.config import settings
+from rigl.imagenet_resnet.export_model import Exporter
 from rigl.imagenet_resnet.imagenet_learner import make_learner
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.training import checkpoints, settings, warm_start
+from rigl.imagenet_resnet.published import published_checkpoints
+from rigl.training import checkpoints, warm_start
 from rigl.training.base_programs import BasePrograms
 from rigl.training.host_programs import HostPrograms
 from rigl.training.loop import Report
-from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
+from rigl.training.trainer import Run, new_global_step
 
 Variable = Any
 
@@ -97,7 +98,7 @@ class ImagenetRun(Run):
     return StreamPrograms(*arguments, jit_compile, self._averages)
 
   def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:
-    return published.adapted(
+    return published_checkpoints.adapted(
       tensors, self.optimizer, self.train_source.batches_per_epoch
     )
 

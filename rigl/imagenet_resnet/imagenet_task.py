@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.imagenet_resnet.image_model import ImageModel
-from rigl.imagenet_resnet.preprocessing import normalise
+from rigl.imagenet_resnet.input.preprocessing import normalise
+from rigl.imagenet_resnet.models.image_model import ImageModel
 
 Tensor = Any
 Variable = Any

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.training import onednn  # noqa: F401
+from rigl.config import onednn  # noqa: F401
 
 # isort: split
 from absl import logging
 
-from rigl import replicas
+from rigl.config import app, runner_flag, settings
+from rigl.data.stream_source import DataError
+from rigl.distribution import replicas, strategies
 from rigl.imagenet_resnet import evaluate
 from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.settings import (
+from rigl.imagenet_resnet.imagenet_settings import (
   ESTIMATOR_FLAGS,
   IDLE_FLAGS,
   ImagenetSettings,
 )
-from rigl.training import command_line, runners, script, settings, strategies
-from rigl.training.stream_sources import DataError
+from rigl.training import script
 
 _EVALUATIONS = {
   "eval": evaluate.evaluate_all,
@@ -42,10 +43,10 @@ def define_flags() -> None:
 def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     chosen, typed = settings.read_flags(ImagenetSettings)
-    runners.check_tensorflow(chosen.runner)
-  by_estimator = chosen.runner == runners.TPU_ESTIMATOR
+    runner_flag.check_tensorflow(chosen.runner)
+  by_estimator = chosen.runner == runner_flag.TPU_ESTIMATOR
   for name in IDLE_FLAGS + (() if by_estimator else ESTIMATOR_FLAGS):
     if name in typed:
       logging.warning("--%s has no effect.", name)
@@ -53,13 +54,13 @@ def main(arguments: Sequence[str]) -> None:
     make_run = make_estimator_run if by_estimator else _make_run
     script.train(lambda: make_run(chosen, typed))
     return
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     strategies.refuse_workers(chosen, chosen.mode)
     evaluation = _EVALUATIONS[chosen.mode]
     try:
       strategies.in_scope(chosen, lambda: evaluation(chosen, typed))
     except DataError as error:
-      command_line.fail(str(error))
+      app.fail(str(error))
 
 
 def _make_run(chosen: ImagenetSettings, typed: frozenset[str]) -> ImagenetRun:
@@ -74,7 +75,7 @@ def _make_run(chosen: ImagenetSettings, typed: frozenset[str]) -> ImagenetRun:
 
 def run() -> None:
   """Runs the script with the command line of this process."""
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)
 
 
 if __name__ == "__main__":

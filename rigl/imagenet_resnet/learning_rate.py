@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import gin
 import numpy as np
 
-from rigl.training.settings import configured
+from rigl.config.settings import configured
 
 # (multipliers, epochs they start at). A first epoch above 0 ends a warm-up.
 _DROPS = (1.0, 0.1, 0.01, 0.001, 0.0001), (0, 30, 70, 90, 120)

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.imagenet_resnet.image_model import ImageModel
-from rigl.imagenet_resnet.settings import DENSE_STARTS, ImagenetSettings
+from rigl.imagenet_resnet.imagenet_settings import (
+  DENSE_STARTS,
+  ImagenetSettings,
+)
+from rigl.imagenet_resnet.models.image_model import ImageModel
 
 
 def make_model(

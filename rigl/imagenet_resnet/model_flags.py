@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rigl.counting.architectures import plans
-from rigl.imagenet_resnet import model_settings, models
-from rigl.imagenet_resnet.image_model import ImageModel
-from rigl.training.settings import check, configured, setting
+from rigl.config.settings import check, configured, setting
+from rigl.counting.architectures import tables
+from rigl.imagenet_resnet.models import factory, model_settings
+from rigl.imagenet_resnet.models.image_model import ImageModel
 
 METHODS = (
   "scratch",
@@ -40,10 +40,10 @@ class ModelFlags:
   """
 
   model_architecture: str = setting(
-    "resnet", "The network.", choices=models.ARCHITECTURES
+    "resnet", "The network.", choices=factory.ARCHITECTURES
   )
   resnet_depth: int = setting(
-    50, f"Layers of a ResNet: one of {[*plans.RESNETS]}."
+    50, f"Layers of a ResNet: one of {[*tables.RESNETS]}."
   )
   width: float = setting(
     -1.0, "Factor of the number of channels; not positive: 1."
@@ -81,17 +81,17 @@ class ModelFlags:
     check(self)
     if (
       self.model_architecture == "resnet"
-      and self.resnet_depth not in plans.RESNETS
+      and self.resnet_depth not in tables.RESNETS
     ):
       raise ValueError(
-        f"`resnet_depth` must be one of {[*plans.RESNETS]}, got "
+        f"`resnet_depth` must be one of {[*tables.RESNETS]}, got "
         f"{self.resnet_depth}."
       )
     self.end_layers()  # Checks them.
 
-  def end_layers(self) -> models.EndLayers:
+  def end_layers(self) -> factory.EndLayers:
     """What becomes of the first and the last layer."""
-    return models.end_layers(
+    return factory.end_layers(
       self.model_architecture,
       self.first_layer_sparsity,
       self.last_layer_sparsity,
@@ -111,7 +111,7 @@ class ModelFlags:
     """
     ends = self.end_layers()
     return configured(
-      models.create_model,
+      factory.create_model,
       typed,
       _FLAG_NAMES,
       architecture=self.model_architecture,

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from rigl.mnist.data_helper import MnistData
+from rigl.mnist.mnist_data import MnistData
 from rigl.training import checkpoints
 
 _MASK_NAME = "layer1/mask"

@@ -7,11 +7,15 @@ from typing import Any
 
 from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_model import MnistTask
-from rigl.mnist.settings import MnistSettings
-from rigl.training.estimators import EstimatorSettings, Evaluated, Trained
-from rigl.training.learner import Learner, Wrap
-from rigl.training.run import Run
-from rigl.training.tpu_estimator import EstimatorRun
+from rigl.mnist.mnist_settings import MnistSettings
+from rigl.runners.tpu_estimator.executor import EstimatorRun
+from rigl.runners.tpu_estimator.specs import (
+  EstimatorSettings,
+  Evaluated,
+  Trained,
+)
+from rigl.training.train_state import Learner, Wrap
+from rigl.training.trainer import Run
 
 Variable = Any
 

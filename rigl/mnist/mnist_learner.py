@@ -8,12 +8,12 @@ from typing import Any
 import gin
 import tensorflow as tf
 
+from rigl.config import settings
 from rigl.methods import create_optimizer
 from rigl.mnist.mnist_model import MnistFc, MnistTask
-from rigl.mnist.settings import MnistSettings
+from rigl.mnist.mnist_settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
-from rigl.training import settings
-from rigl.training.learner import Learner, Wrap, unwrapped
+from rigl.training.train_state import Learner, Wrap, unwrapped
 
 Variable = Any
 

@@ -10,10 +10,9 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from rigl import graph_layers
-from rigl.counting import LayerSpec
+from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
-from rigl.mnist.data_helper import NUM_CLASSES
+from rigl.mnist.mnist_data import NUM_CLASSES
 
 Tensor = Any
 Variable = Any

@@ -13,18 +13,20 @@ from typing import Any
 
 from absl import logging
 
-from rigl.mnist import data_helper
+from rigl.config import app, runner_flag, settings
+from rigl.data.array_source import ArraySource, fingerprint
+from rigl.distribution import strategies
+from rigl.mnist import mnist_data
+from rigl.mnist.epoch_report import epoch_line, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.mnist_estimator import by_estimator
 from rigl.mnist.mnist_learner import make_learner, make_model
-from rigl.mnist.report import epoch_line, mask_arrays
-from rigl.mnist.settings import MnistSettings
-from rigl.training import command_line, runners, script, settings, strategies
+from rigl.mnist.mnist_settings import MnistSettings
+from rigl.training import script
 from rigl.training.loop import Report
-from rigl.training.run import Run, new_global_step
 from rigl.training.run_directory import RunDirectory, directory_name
-from rigl.training.sources import ArraySource, fingerprint
+from rigl.training.trainer import Run, new_global_step
 
 _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
@@ -119,10 +121,10 @@ def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
   return _RUNS / directory_name(name, identity)
 
 
-def _load_data(flags: MnistSettings) -> data_helper.MnistData:
+def _load_data(flags: MnistSettings) -> mnist_data.MnistData:
   if flags.use_synthetic_data:
-    return data_helper.synthetic_mnist(seed=flags.seed)
-  return data_helper.load_mnist(flags.mnist)
+    return mnist_data.synthetic_mnist(seed=flags.seed)
+  return mnist_data.load_mnist(flags.mnist)
 
 
 def _warn_of_idle_flags(flags: MnistSettings, total: int) -> None:
@@ -153,7 +155,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _make_trainable() -> script.Trainable:
   mnist_run = make_run()
-  if mnist_run.flags.runner == runners.TPU_ESTIMATOR:
+  if mnist_run.flags.runner == runner_flag.TPU_ESTIMATOR:
     return by_estimator(mnist_run, mnist_run.flags, mnist_run.typed)
   return mnist_run
 
@@ -161,7 +163,7 @@ def _make_trainable() -> script.Trainable:
 def make_run() -> MnistRun:
   """The run of the parsed flags."""
   flags, typed = settings.read_flags(MnistSettings)
-  runners.check_tensorflow(flags.runner)
+  runner_flag.check_tensorflow(flags.runner)
   mnist_run = strategies.in_scope(
     flags, lambda: MnistRun(flags, typed), "batch_size"
   )
@@ -171,7 +173,7 @@ def make_run() -> MnistRun:
 
 def run() -> None:
   """Runs the script with the command line of this process."""
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)
 
 
 if __name__ == "__main__":

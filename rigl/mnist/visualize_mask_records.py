@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from rigl.config import app
 from rigl.mnist.mask_records import MaskRecords
-from rigl.training import command_line
 
 FLAGS = flags.FLAGS
 
@@ -252,14 +252,14 @@ def _draw() -> list[pathlib.Path]:
 def main(arguments: Sequence[str]) -> None:
   """Draws what the flags say and prints the paths of the two files."""
   del arguments
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     for path in _draw():
       print(path)
 
 
 def run() -> None:
   """Runs the script with the command line of this process."""
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)
 
 
 if __name__ == "__main__":

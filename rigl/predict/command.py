@@ -18,11 +18,11 @@ from typing import Any
 
 from absl import flags
 
+from rigl.config import app
+from rigl.config.settings import DEFINERS, define_gin_flags, parse_gin
 from rigl.predict import images, predictions
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights
-from rigl.training import command_line
-from rigl.training.settings import DEFINERS, define_gin_flags, parse_gin
 
 FLAGS = flags.FLAGS
 
@@ -118,7 +118,7 @@ def predict_files(values: Any) -> str:
 def main(arguments: Sequence[str]) -> None:
   """Predicts what the flags ask for."""
   del arguments
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     text = predict_files(FLAGS)
   if text:
     print(text)
@@ -135,7 +135,7 @@ def _paths(names: Sequence[str]) -> list[pathlib.Path]:
 
 def run() -> None:
   """The command `rigl-predict`."""
-  command_line.run(main, define_flags)
+  app.run(main, define_flags)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.imagenet_resnet import preprocessing
+from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import Task
 
 Tensor = Any

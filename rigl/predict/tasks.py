@@ -12,13 +12,13 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.cifar_resnet import augment
-from rigl.cifar_resnet.data_helper import IMAGE_SHAPE
-from rigl.cifar_resnet.settings import CifarSettings
+from rigl.cifar_resnet.cifar_data import IMAGE_SHAPE
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.model_flags import ModelFlags
-from rigl.imagenet_resnet.preprocessing import normalise
 from rigl.mnist.input_mask import used_pixels
 from rigl.mnist.mnist_model import MnistFc
-from rigl.mnist.settings import MnistSettings
+from rigl.mnist.mnist_settings import MnistSettings
 
 Tensor = Any
 Variable = Any

@@ -7,12 +7,12 @@ from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.dnw import SparseDNWOptimizer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.fixed_mask import SparseFixedMaskOptimizer
-from rigl.sparse_optimizers.layers import SparseLayer
 from rigl.sparse_optimizers.pruning import SparsePruningOptimizer
 from rigl.sparse_optimizers.rigl import SparseRigLOptimizer
 from rigl.sparse_optimizers.set import SparseSETOptimizer
 from rigl.sparse_optimizers.snfs import SparseMomentumOptimizer
 from rigl.sparse_optimizers.snip import SparseSnipOptimizer
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.static import SparseStaticOptimizer
 
 __all__ = [

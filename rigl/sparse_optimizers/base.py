@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.replicas import num_replicas
+from rigl.distribution.replicas import num_replicas
 from rigl.sparse_optimizers import wrapper
-from rigl.sparse_optimizers.layers import (
+from rigl.sparse_optimizers.sparse_layer import (
   SparseLayer,
   check_masks,
   name_layers,

@@ -11,14 +11,19 @@ import gin
 import tensorflow as tf
 
 from rigl import mask_ops
-from rigl.sparse_optimizers import base, control, layers, targets
+from rigl.sparse_optimizers import (
+  base,
+  graph_control,
+  sparse_layer,
+  target_sparsity,
+)
 
 Tensor = Any
 Variable = Any
 
 
 @gin.configurable(module="rigl")
-class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
+class SparseDNWOptimizer(target_sparsity.TargetSparsityOptimizer):
   """DNW (Wortsman et al., 2019, https://arxiv.org/abs/1906.00586).
 
   Every weight, active or not, gets the dense gradient; after every step the
@@ -32,11 +37,11 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
     super().__init__(*args, **options)
     self._dense: dict[str, Variable] = {}
 
-  def dense_weights(self, layer: layers.SparseLayer) -> Variable:
+  def dense_weights(self, layer: sparse_layer.SparseLayer) -> Variable:
     """The weights of a layer with those of inactive connections."""
     return self._dense[layer.name]
 
-  def _prepare_layer(self, layer: layers.SparseLayer) -> None:
+  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
     self._dense[layer.name] = self._new_state(
       layer.kernel.read_value(), f"{layer.kernel_name}/dense"
     )
@@ -59,7 +64,7 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
     restored = [
       layer.kernel.assign(self._dense[layer.name]) for layer in self.layers
     ]
-    with control.after(*restored):
+    with graph_control.after(*restored):
       stepped = self._inner_step(
         [
           (g if id(v) in self._layer_of else self._decayed(g, v), v)
@@ -67,8 +72,8 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
         ],
         step,
       )
-    with control.after(stepped):
-      return control.group(self._select())
+    with graph_control.after(stepped):
+      return graph_control.group(self._select())
 
   def _select(self) -> list[Any]:
     operations = []
@@ -78,7 +83,7 @@ class SparseDNWOptimizer(targets.TargetSparsityOptimizer):
       mask = self._compiled_mask(flat, self._num_ones(layer))
       mask = tf.reshape(mask, weights.shape)
       kept = self._dense[layer.name].assign(weights)
-      with control.after(kept):
+      with graph_control.after(kept):
         zero = tf.zeros([], weights.dtype)
         kernel = layer.kernel.assign(tf.where(mask, weights, zero))
         operations += [kernel, layer.mask.assign(mask)]

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rigl import host_masks, layer_batch, mask_ops
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import base, control, growth, layers
+from rigl.sparse_optimizers import base, graph_control, grow_init, sparse_layer
 
 Tensor = Any
 Variable = Any
@@ -60,7 +60,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     ValueError: if an argument is not as described.
   """
 
-  grow_inits: tuple[str, ...] = growth.WEIGHT_METHODS
+  grow_inits: tuple[str, ...] = grow_init.WEIGHT_METHODS
 
   def __init__(
     self,
@@ -90,7 +90,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._schedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
     )
-    self._grow_init = growth.parse_grow_init(grow_init, self.grow_inits)
+    self._grow_init = grow_init.parse_grow_init(grow_init, self.grow_inits)
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
     self._noise_std = float(noise_std)
@@ -143,8 +143,8 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     stepped = self.apply_masked_gradients(gradients, step, reduced=True)
-    with control.after(stepped):
-      return control.branch(
+    with graph_control.after(stepped):
+      return graph_control.branch(
         self._is_due(step), lambda: self.update_masks(None, step)
       )
 
@@ -176,7 +176,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
       self._inputs(layer, self._signal(layer, gradients), key)
       for layer, key in zip(
         self._layers,
-        layers.layer_keys(self._layers, self._seed, step),
+        sparse_layer.layer_keys(self._layers, self._seed, step),
         strict=True,
       )
     ]
@@ -184,7 +184,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
       results = self._compiled_batch(inputs, fraction)
       for layer, result in zip(self._layers, results, strict=True):
         operations += self._assign(layer, *result)
-      return control.group(operations)
+      return graph_control.group(operations)
 
     if self._pool is not None and tf.executing_eagerly():
       fractions = [float(fraction)] * len(inputs)
@@ -193,7 +193,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
       results = (self._compiled_update(each, fraction) for each in inputs)
     for layer, result in zip(self._layers, list(results), strict=True):
       operations += self._assign(layer, *result)
-    return control.group(operations)
+    return graph_control.group(operations)
 
   def update_on_host(self, threads: int) -> bool:
     """See the base class."""
@@ -201,7 +201,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     return True
 
   def _inputs(
-    self, layer: layers.SparseLayer, signal: Tensor | None, key: Tensor
+    self, layer: sparse_layer.SparseLayer, signal: Tensor | None, key: Tensor
   ) -> dict[str, Any]:
     """What the update of a layer needs, as flat tensors."""
     slots = self._slots_of(layer.kernel)
@@ -218,7 +218,11 @@ class DropGrowOptimizer(base.SparseOptimizer):
     )
 
   def _assign(
-    self, layer: layers.SparseLayer, weights: Tensor, mask: Tensor, slots: list
+    self,
+    layer: sparse_layer.SparseLayer,
+    weights: Tensor,
+    mask: Tensor,
+    slots: list,
   ) -> list[tf.Operation]:
     own = [slot for slot, _ in self._slots_of(layer.kernel)]
     return [
@@ -318,7 +322,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
       normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
     elif method in ("random_uniform", "initial_dist"):
       uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
-    return growth.grown_values(
+    return grow_init.grown_values(
       self._grow_init, weights, mask, signal, initial, normal, uniform
     )
 
@@ -329,7 +333,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     del signal
     return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
 
-  def _prepare_layer(self, layer: layers.SparseLayer) -> None:
+  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
         layer.kernel.read_value(), f"{layer.kernel_name}/initial"
@@ -338,7 +342,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
   # What a method says.
 
   def _signal(
-    self, layer: layers.SparseLayer, gradients: list | None
+    self, layer: sparse_layer.SparseLayer, gradients: list | None
   ) -> Tensor | None:
     """What the growth is derived from, with the kernel's shape; or None."""
     del layer, gradients

@@ -14,14 +14,14 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.schedules import PruningSchedule
-from rigl.sparse_optimizers import base, control, targets
+from rigl.sparse_optimizers import base, graph_control, target_sparsity
 
 Tensor = Any
 Variable = Any
 
 
 @gin.configurable(module="rigl")
-class SparsePruningOptimizer(targets.TargetSparsityOptimizer):
+class SparsePruningOptimizer(target_sparsity.TargetSparsityOptimizer):
   """Gradual pruning (Zhu & Gupta, 2017, https://arxiv.org/abs/1710.01878).
 
   After the gradient step of an update step (the value of `global_step` before
@@ -109,10 +109,10 @@ class SparsePruningOptimizer(targets.TargetSparsityOptimizer):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     stepped = self.apply_masked_gradients(gradients, step, reduced=True)
-    with control.after(stepped):
+    with graph_control.after(stepped):
       last = tf.convert_to_tensor(self.last_update_step)
       before = tf.cast(step, tf.int64) - 1
-      return control.branch(
+      return graph_control.branch(
         self._schedule.is_update_step(before, last),
         lambda: self.update_masks(None, step),
       )
@@ -139,7 +139,7 @@ class SparsePruningOptimizer(targets.TargetSparsityOptimizer):
       weights, mask = (tf.reshape(v, [-1]) for v in (layer.kernel, layer.mask))
       kept = self._compiled_mask(weights, mask, sparsity)
       operations += self._assign_mask(layer, kept)
-    return control.group(operations)
+    return graph_control.group(operations)
 
   def _mask_flat(
     self, weights: Tensor, mask: Tensor, sparsity: Tensor

@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from rigl.sparse_optimizers import control, growth, layers
+from rigl.sparse_optimizers import graph_control, grow_init, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 
 Tensor = Any
@@ -45,7 +45,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   """
 
   update_is_iteration = True
-  grow_inits = growth.WEIGHT_METHODS + growth.GRADIENT_METHODS
+  grow_inits = grow_init.WEIGHT_METHODS + grow_init.GRADIENT_METHODS
 
   def __init__(
     self,
@@ -82,14 +82,14 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
-    return control.branch(
+    return graph_control.branch(
       self._is_due(step),
       lambda: self.update_masks(gradients, step, reduced=True),
       lambda: self.apply_masked_gradients(gradients, step, reduced=True),
     )
 
   def _signal(
-    self, layer: layers.SparseLayer, gradients: list | None
+    self, layer: sparse_layer.SparseLayer, gradients: list | None
   ) -> Tensor | None:
     return self._gradient_of(gradients or [], layer)
 

@@ -7,7 +7,7 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from rigl.sparse_optimizers import base, control, layers
+from rigl.sparse_optimizers import base, graph_control, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 
 Tensor = Any
@@ -72,7 +72,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     self._ema_decay = momentum
     self._averages: dict[str, Variable] = {}
 
-  def _prepare_layer(self, layer: layers.SparseLayer) -> None:
+  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
     super()._prepare_layer(layer)
     self._averages[layer.name] = self._new_state(
       tf.zeros(layer.kernel.shape, layer.kernel.dtype),
@@ -96,11 +96,11 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       decay = tf.cast(1.0 - self._ema_decay, gradient.dtype)
       change = decay * (gradient - average)
       averaged.append(average.assign(average + change))
-    with control.after(*averaged):
+    with graph_control.after(*averaged):
       return super().apply_masked_gradients(pairs, global_step, reduced=True)
 
   def _signal(
-    self, layer: layers.SparseLayer, gradients: list | None
+    self, layer: sparse_layer.SparseLayer, gradients: list | None
   ) -> Tensor | None:
     return self._averages[layer.name]
 

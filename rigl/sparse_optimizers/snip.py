@@ -11,14 +11,14 @@ import gin
 import tensorflow as tf
 
 from rigl import mask_ops
-from rigl.sparse_optimizers import base, control, targets
+from rigl.sparse_optimizers import base, graph_control, target_sparsity
 
 Tensor = Any
 Variable = Any
 
 
 @gin.configurable(module="rigl")
-class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
+class SparseSnipOptimizer(target_sparsity.TargetSparsityOptimizer):
   """SNIP (Lee et al., 2019, https://arxiv.org/abs/1810.02340).
 
   The first iteration, at `global_step` 0, keeps in every layer the
@@ -53,7 +53,7 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     is_first = tf.equal(tf.cast(step, tf.int64), 0)
-    return control.branch(
+    return graph_control.branch(
       is_first & ~tf.convert_to_tensor(self.is_snipped),
       lambda: self.update_masks(gradients, step, reduced=True),
       lambda: self.apply_masked_gradients(gradients, step, reduced=True),
@@ -77,7 +77,7 @@ class SparseSnipOptimizer(targets.TargetSparsityOptimizer):
       weights = tf.reshape(layer.kernel, [-1])
       mask = self._compiled_mask(weights, gradient, self._num_ones(layer))
       operations += self._assign_mask(layer, mask)
-    return control.group(operations)
+    return graph_control.group(operations)
 
   def _mask_flat(
     self, weights: Tensor, gradient: Tensor, num_ones: Tensor

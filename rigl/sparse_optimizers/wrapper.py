@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.sparse_optimizers.layers import bare_name, slot_names
+from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
 
 Variable = Any
 

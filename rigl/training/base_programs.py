@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from rigl import mask_ops, replicas
+from rigl import mask_ops
+from rigl.distribution import replicas
 from rigl.sparse_optimizers import SparseOptimizer
 
 Tensor = Any

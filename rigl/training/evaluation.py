@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rigl.training import checkpoints, files
 from rigl.training.metrics import MetricsWriter
-from rigl.training.run import Run
+from rigl.training.trainer import Run
 
 _WAIT_SECONDS = 5.0
 

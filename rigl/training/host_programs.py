@@ -15,15 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl.data.stream_source import StreamSource
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training.base_programs import (
-  Program,
-  Task,
-  int64,
-  state_metrics,
-)
+from rigl.training.base_programs import Program, Task, int64, state_metrics
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
-from rigl.training.stream_sources import StreamSource
 
 Tensor = Any
 Variable = Any

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import replicas
+from rigl.distribution import replicas
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
 from rigl.training.base_programs import BasePrograms

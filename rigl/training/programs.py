@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import replicas
+from rigl.data.array_source import ArraySource
+from rigl.distribution import replicas
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -23,7 +24,6 @@ from rigl.training.base_programs import (
   add_real,
   int64,
 )
-from rigl.training.sources import ArraySource
 
 Tensor = Any
 Variable = Any

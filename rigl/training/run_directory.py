@@ -17,7 +17,7 @@ from typing import Any
 
 import gin
 
-from rigl import replicas
+from rigl.distribution import replicas
 from rigl.training import files
 from rigl.version import __version__
 

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from rigl.replicas import Replicas
-from rigl.training import command_line, evaluation, preemption
+from rigl.config import app
+from rigl.data.stream_source import DataError
+from rigl.distribution.replicas import Replicas
+from rigl.training import evaluation, preemption
 from rigl.training.loop import TrainingDivergedError
-from rigl.training.run import Run
 from rigl.training.run_directory import RunDirectory
-from rigl.training.stream_sources import DataError
+from rigl.training.trainer import Run
 
 # How the loss of a worker shows at the others.
 _LOST = (
@@ -54,7 +55,7 @@ def train(make_run: Callable[[], Trainable]) -> None:
   Args:
     make_run: makes the run of the command line.
   """
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     run = make_run()
     where = run.directory.path
     result = run.directory.result()
@@ -83,11 +84,11 @@ def _train_to_end(run: Trainable) -> dict[str, Any]:
     print(f"{stop} The same command goes on.", flush=True)
     sys.exit(preemption.EXIT_CODE)
   except (TrainingDivergedError, DataError) as error:
-    command_line.fail(str(error))
+    app.fail(str(error))
   except _LOST as error:
     if run.replicas.num_hosts == 1:
       raise
-    command_line.fail(
+    app.fail(
       "another worker was lost; start all of them again, which goes on from "
       f"the last checkpoint ({str(error).splitlines()[0]})"
     )
@@ -100,6 +101,6 @@ def evaluate(make_run: Callable[[], Run]) -> None:
     make_run: makes the run of the command line, which may be training
       meanwhile in another process.
   """
-  with command_line.one_line_errors():
+  with app.one_line_errors():
     run = make_run()
     evaluation.evaluate_checkpoints(run)

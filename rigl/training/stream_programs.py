@@ -11,7 +11,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.replicas import Replicas, sum_of_all
+from rigl.data.stream_source import (
+  Share,
+  StreamSource,
+  explained,
+  pipelines,
+  zeros_like_batch,
+)
+from rigl.distribution.replicas import Replicas, sum_of_all
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -21,13 +28,6 @@ from rigl.training.base_programs import (
   Task,
   add_real,
   int64,
-)
-from rigl.training.stream_sources import (
-  Share,
-  StreamSource,
-  explained,
-  pipelines,
-  zeros_like_batch,
 )
 
 Tensor = Any

@@ -6,8 +6,8 @@ import re
 import gin
 import pytest
 
-from rigl.cifar_resnet.settings import CifarSettings
-from rigl.training.settings import parse_gin, run_identity
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.config.settings import parse_gin, run_identity
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "cifar10"
 FILES = sorted(

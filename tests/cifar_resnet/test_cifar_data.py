@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rigl.cifar_resnet import data_helper
-from rigl.cifar_resnet.data_helper import load_cifar10, synthetic_cifar10
+from rigl.cifar_resnet import cifar_data
+from rigl.cifar_resnet.cifar_data import load_cifar10, synthetic_cifar10
 
 TRAIN_FILES = [f"data_batch_{i}.bin" for i in range(1, 6)]
 TEST_FILE = "test_batch.bin"
@@ -110,13 +110,13 @@ def test_directory_without_data_is_named(tmp_path):
 
 def test_synthetic_data_have_the_shapes_and_dtypes_of_the_real_ones():
   data = synthetic_cifar10(30, 20)
-  assert data.train_images.shape == (30, *data_helper.IMAGE_SHAPE)
-  assert data.test_images.shape == (20, *data_helper.IMAGE_SHAPE)
+  assert data.train_images.shape == (30, *cifar_data.IMAGE_SHAPE)
+  assert data.test_images.shape == (20, *cifar_data.IMAGE_SHAPE)
   for images in (data.train_images, data.test_images):
     assert images.dtype == np.uint8
   for labels in (data.train_labels, data.test_labels):
     assert labels.dtype == np.int32
-    assert labels.min() >= 0 and labels.max() < data_helper.NUM_CLASSES
+    assert labels.min() >= 0 and labels.max() < cifar_data.NUM_CLASSES
 
 
 def test_synthetic_data_are_a_function_of_the_seed():

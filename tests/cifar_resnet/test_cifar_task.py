@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.cifar_task import CifarTask, precision_and_recall
-from rigl.cifar_resnet.resnet_model import WideResNet
+from rigl.cifar_resnet.wide_resnet import WideResNet
 
 SIZE, CLASSES = 6, 10
 

@@ -8,7 +8,7 @@ import pytest
 
 from rigl import counting, sparse_utils
 from rigl.counting import architectures
-from rigl.flops import paper, published, str_rows
+from rigl.flops.paper import paper_rows, published_values, str_rows
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 KINDS = {
@@ -140,9 +140,11 @@ def test_sparsities_of_str_are_the_published_ones(golden):
 def test_size_with_zeros_rounded_up_is_the_one_in_the_published_outputs(golden):
   # Sparsity 0.9 by ERK, depthwise kernels dense.
   rows = {int(row[0]): row for row in golden["rounded_up"]}
-  setting = paper.setting_of(published.MOBILENET_V1.rows[0], "mobilenet_v1")
-  size = paper.cost_of(setting, 1, published_rules=True).size
-  assert paper.size_if_rounded_up(setting, size) == pytest.approx(
+  setting = paper_rows.setting_of(
+    published_values.MOBILENET_V1.rows[0], "mobilenet_v1"
+  )
+  size = paper_rows.cost_of(setting, 1, published_rules=True).size
+  assert paper_rows.size_if_rounded_up(setting, size) == pytest.approx(
     rows[254][2] / 8e6, rel=1e-12
   )
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from rigl import counting, sparse_utils
 from rigl.counting import architectures
-from rigl.imagenet_resnet.models import create_model
+from rigl.imagenet_resnet.models.factory import create_model
 
 KERNELS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 NETWORKS = {"resnet50": "resnet", "mobilenet_v1": "mobilenet_v1"}

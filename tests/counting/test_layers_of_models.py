@@ -2,10 +2,10 @@
 
 import pytest
 
-from rigl import counting, graph_layers, sparse_utils
-from rigl.cifar_resnet.resnet_model import WideResNet
-from rigl.counting import architectures
-from rigl.imagenet_resnet.models import create_model
+from rigl import counting, sparse_utils
+from rigl.cifar_resnet.wide_resnet import WideResNet
+from rigl.counting import architectures, graph_layers
+from rigl.imagenet_resnet.models.factory import create_model
 from rigl.mnist.mnist_model import MnistFc
 
 RESNETS = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152, 200)]

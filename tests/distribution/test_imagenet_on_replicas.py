@@ -3,15 +3,13 @@
 import csv
 import sys
 
+import imagenet_files  # noqa: E402
 import numpy as np
 import pytest
 import runs_of_replicas
 from runs_of_replicas import ROOT
 
 from rigl.training import checkpoints
-
-sys.path.insert(0, str(ROOT / "tests" / "imagenet_resnet"))
-import imagenet_files  # noqa: E402
 
 # A process each, with XLA's compilations.
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl import replicas
 from rigl.cifar_resnet import augment
+from rigl.distribution import replicas
 
 COUNT = 2
 

@@ -13,7 +13,8 @@ import pytest
 
 from rigl import counting, sparse_utils
 from rigl.counting import architectures
-from rigl.flops import command, models, plots, report, str_rows, widths
+from rigl.flops import command, flops_models, flops_report, plots
+from rigl.flops.paper import str_rows, widths
 from rigl.schedules import PruningSchedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -156,7 +157,7 @@ def test_published_rules_are_an_option():
 
 
 def test_csv_has_a_line_a_layer_and_the_total():
-  rows = list(csv.DictReader(io.StringIO(report.as_csv(make()))))
+  rows = list(csv.DictReader(io.StringIO(flops_report.as_csv(make()))))
   assert [row["layer"] for row in rows] == [
     "layer1",
     "layer2",
@@ -170,12 +171,12 @@ def test_csv_has_a_line_a_layer_and_the_total():
 
 def test_unknown_format_is_refused():
   with pytest.raises(ValueError, match="`format` must be in .* got 'xml'"):
-    report.render(make(), "xml")
-  assert report.render(make(), "csv") == report.as_csv(make())
+    flops_report.render(make(), "xml")
+  assert flops_report.render(make(), "csv") == flops_report.as_csv(make())
 
 
 def test_json_has_settings_and_totals():
-  content = json.loads(report.as_json(make()))
+  content = json.loads(flops_report.as_json(make()))
   assert content["settings"]["sparsity"] == 0.9
   assert content["dense"]["flops"] > content["total"]["flops"]
   assert content["training"]["fraction"] == make().training.fraction
@@ -213,9 +214,9 @@ def test_wrong_settings_are_refused(changes, message):
 def test_layers_survive_a_file(tmp_path):
   layers = architectures.network("mobilenet_v1").layers
   path = tmp_path / "layers.json"
-  models.save_layers(layers, path)
-  assert models.load_layers(str(path)) == layers
-  scaled = models.load_layers(str(path), width=2.0)
+  flops_models.save_layers(layers, path)
+  assert flops_models.load_layers(str(path)) == layers
+  scaled = flops_models.load_layers(str(path), width=2.0)
   assert scaled == counting.scale_widths(layers, 2.0)
 
 
@@ -250,9 +251,9 @@ def test_broken_files_are_refused(tmp_path, text, message):
   path = tmp_path / "layers.json"
   path.write_text(text)
   with pytest.raises(ValueError, match=message):
-    models.load_layers(str(path))
+    flops_models.load_layers(str(path))
   with pytest.raises(ValueError, match="`image_size` must not be given"):
-    models.load_layers(str(path), image_size=32)
+    flops_models.load_layers(str(path), image_size=32)
 
 
 def test_keras_files_are_read(tmp_path):
@@ -261,7 +262,7 @@ def test_keras_files_are_read(tmp_path):
   )
   path = tmp_path / "model.keras"
   model.save(path)
-  assert models.load_layers(str(path)) == counting.find_layers(model)
+  assert flops_models.load_layers(str(path)) == counting.find_layers(model)
 
 
 # --- Widths -------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.evaluate import Evaluator, evaluate_once
-from rigl.imagenet_resnet.imagenet_data import ImagenetData
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.training import checkpoints
 
 STEP = 3200000

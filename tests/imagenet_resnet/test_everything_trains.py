@@ -12,8 +12,8 @@ from imagenet_runs import shell
 from script_runs import eagerly, final_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.model_flags import METHODS
-from rigl.imagenet_resnet.settings import ImagenetSettings
 
 __all__ = ["eagerly", "shell"]  # Fixtures.
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_data import ImagenetData
+from rigl.data.stream_source import StreamSource
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.training import checkpoints
-from rigl.training.stream_sources import StreamSource
 
 pytestmark = pytest.mark.slow
 

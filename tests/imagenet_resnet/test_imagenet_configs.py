@@ -6,9 +6,9 @@ import re
 import gin
 import pytest
 
+from rigl.config.settings import parse_gin
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.learning_rate import create_learning_rate
-from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.training.settings import parse_gin
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "imagenet"
 PARTS = {"base", "erk", "erk_first_dense", "uniform", "resnet50"}

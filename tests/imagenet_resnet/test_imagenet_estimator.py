@@ -19,8 +19,8 @@ from script_runs import assert_same_tensors, final_tensors, without_xla
 from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.imagenet_resnet.settings import ImagenetSettings
 from rigl.training import checkpoints
 
 __all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
@@ -92,7 +92,7 @@ def evaluated(shell, data, path, *arguments):
 
 def graph_logits(prefix, images, flags):
   """Logits by the graph and the saver of the runner."""
-  from rigl.training.estimator_saver import EstimatorSaver
+  from rigl.runners.tpu_estimator.saver import EstimatorSaver
 
   with tf.Graph().as_default():
     model = make_model(flags, frozenset(), evaluates=True)

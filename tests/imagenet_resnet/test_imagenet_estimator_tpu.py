@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
-from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.training.estimators import for_shards
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.runners.tpu_estimator.specs import for_shards
 
 pytestmark = estimator_runs.MARKS
 

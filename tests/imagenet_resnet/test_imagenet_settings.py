@@ -10,9 +10,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from rigl.config import settings
+from rigl.imagenet_resnet.imagenet_settings import IDLE_FLAGS, ImagenetSettings
 from rigl.imagenet_resnet.model_flags import METHODS
-from rigl.imagenet_resnet.settings import IDLE_FLAGS, ImagenetSettings
-from rigl.training import settings
 
 TEMPORARY = os.path.join(tempfile.gettempdir(), "imagenet")
 # What the published script has; a text without a default is empty here.

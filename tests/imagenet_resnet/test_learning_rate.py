@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.learning_rate import (
   ConstantRate,
   CosineRestarts,
   DropsByEpoch,
   create_learning_rate,
 )
-from rigl.imagenet_resnet.settings import ImagenetSettings
 
 FILE = (
   pathlib.Path(__file__).parent.parent / "golden/imagenet_schedules.json.gz"

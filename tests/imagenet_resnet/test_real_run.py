@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rigl.imagenet_resnet import imagenet_train_eval
-from rigl.mnist.data_helper import load_mnist
+from rigl.mnist.mnist_data import load_mnist
 from rigl.training import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

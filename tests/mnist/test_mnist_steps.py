@@ -10,10 +10,10 @@ from mnist_runs import (
   without_xla,
 )
 
-from rigl.mnist import data_helper
+from rigl.data.array_source import ArraySource
+from rigl.mnist import mnist_data
+from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_train_eval import MnistRun
-from rigl.mnist.settings import MnistSettings
-from rigl.training.sources import ArraySource
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
 
@@ -76,7 +76,7 @@ def test_training_with_rate_drop_and_nesterov_momentum_is_that_of_numpy(
   tmp_path,
 ):
   run = MnistRun(settings(tmp_path, lr_drop_epoch=1), frozenset())
-  data = data_helper.synthetic_mnist(seed=0)
+  data = mnist_data.synthetic_mnist(seed=0)
   weights, biases = numpy_training(run, data, drops=[EPOCH])
   run.prepare()
   run.train_to_end()
@@ -122,7 +122,7 @@ def test_reported_losses_count_the_weight_decay(shell, tmp_path):
   penalty = 0.01 / 2 * sum(np.sum(tensors[f"{n}/weights"] ** 2) for n in LAYERS)
   row = metrics(tmp_path)[-1]
   assert float(row["regularization_loss"]) == pytest.approx(penalty, rel=1e-3)
-  data = data_helper.synthetic_mnist(seed=0)
+  data = mnist_data.synthetic_mnist(seed=0)
   values = data.test_images / 255
   for name in LAYERS:
     values = values @ tensors[f"{name}/weights"] + tensors[f"{name}/biases"]

@@ -18,9 +18,9 @@ from mnist_runs import (
 )
 
 from rigl.methods import METHODS
-from rigl.mnist import data_helper
+from rigl.mnist import mnist_data
+from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_train_eval import MnistRun
-from rigl.mnist.settings import MnistSettings
 from rigl.training import checkpoints
 from rigl.version import __version__
 
@@ -209,9 +209,9 @@ def test_other_settings_in_the_directory_are_refused(shell, tmp_path):
 
 def test_other_data_make_another_run(shell, tmp_path, monkeypatch):
   shell.train(tmp_path, "--training_method=scratch")
-  make = data_helper.synthetic_mnist
+  make = mnist_data.synthetic_mnist
   monkeypatch.setattr(
-    data_helper, "synthetic_mnist", lambda seed: make(seed=seed + 1)
+    mnist_data, "synthetic_mnist", lambda seed: make(seed=seed + 1)
   )
   found = shell(
     "--use_synthetic_data", "--training_method=scratch", "--num_epochs=2"
@@ -363,7 +363,7 @@ def test_input_mask_of_a_published_checkpoint_keeps_its_pixels(shell, tmp_path):
   )
   changes = dict(training_method="baseline", input_mask_path=prefix)
   run = MnistRun(settings(tmp_path / "run", **changes), frozenset())
-  data = data_helper.synthetic_mnist(seed=0)
+  data = mnist_data.synthetic_mnist(seed=0)
   batch = run.train_source.batch(np.arange(5))
   np.testing.assert_array_equal(
     batch["images"], data.train_images[:5][:, pixels]

@@ -187,13 +187,13 @@ MANY_RUNS = """
 import sys
 from absl.testing import flagsaver
 from rigl.mnist import visualize_mask_records as visualize
-from rigl.training import command_line
+from rigl.config import app
 visualize.define_flags()
 for line in sys.stdin.read().splitlines():
   sys.argv = ["script", *line.split(" ")]
   with flagsaver.flagsaver():
     try:
-      command_line.run(visualize.main, lambda: None)
+      app.run(visualize.main, lambda: None)
     except SystemExit as end:
       print(end.code, file=sys.stderr)
 """

@@ -21,9 +21,12 @@ from predict_files import (
   saved,
 )
 
-from rigl.imagenet_resnet.models import create_model
-from rigl.imagenet_resnet.preprocessing import central_image, evaluation_image
-from rigl.mnist import data_helper
+from rigl.imagenet_resnet.input.preprocessing import (
+  central_image,
+  evaluation_image,
+)
+from rigl.imagenet_resnet.models.factory import create_model
+from rigl.mnist import mnist_data
 from rigl.predict import command
 from rigl.training import checkpoints
 
@@ -224,7 +227,7 @@ def test_checkpoints_of_our_own_runs_predict_what_they_evaluated(tmp_path):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  data = data_helper.synthetic_mnist(seed=0)
+  data = mnist_data.synthetic_mnist(seed=0)
   number = checkpoints.list_numbers(tmp_path)[-1]
   found = predictions_of(
     tmp_path,

@@ -9,10 +9,10 @@ import sys
 import pytest
 from script_runs import Shell
 
-from rigl.cifar_resnet.settings import CifarSettings
-from rigl.imagenet_resnet.settings import ImagenetSettings
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.methods import METHODS
-from rigl.mnist.settings import MnistSettings
+from rigl.mnist.mnist_settings import MnistSettings
 from rigl.tpu_check import chips, compiler
 from rigl.tpu_check.compiler import Compiled
 

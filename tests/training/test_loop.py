@@ -3,15 +3,15 @@ import pytest
 import tensorflow as tf
 from loop_fakes import EPOCH, fake_loop, run
 
+from rigl.data.array_source import ArraySource
+from rigl.data.shuffling import epoch_order
 from rigl.sparse_optimizers import (
   SparseFixedMaskOptimizer,
   SparseRigLOptimizer,
   SparseSETOptimizer,
 )
 from rigl.training.loop import Loop
-from rigl.training.orders import epoch_order
 from rigl.training.programs import Programs
-from rigl.training.sources import ArraySource
 
 PIXELS, CLASSES, BATCH = 6, 4, 5
 TRAIN, TEST = BATCH * EPOCH + 2, 23

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rigl.data.stream_source import DataError, StreamSource
 from rigl.sparse_optimizers import (
   SparseFixedMaskOptimizer,
   SparseRigLOptimizer,
@@ -11,7 +12,6 @@ from rigl.sparse_optimizers import (
 )
 from rigl.training.host_programs import HostPrograms
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
-from rigl.training.stream_sources import DataError, StreamSource
 
 BATCH, WIDTH = 4, 6
 

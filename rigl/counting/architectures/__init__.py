@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rigl.counting.architectures.blocks import Network, check_sizes
+from rigl.counting.architectures.feedforward import mnist_fc, vgg
 from rigl.counting.architectures.mobilenet import mobilenet_v1, mobilenet_v2
-from rigl.counting.architectures.parts import Network, check_sizes
-from rigl.counting.architectures.plain import mnist_fc, vgg
-from rigl.counting.architectures.plans import RESNETS, VGGS
 from rigl.counting.architectures.resnet import resnet, wide_resnet
+from rigl.counting.architectures.tables import RESNETS, VGGS
 
 __all__ = [
   "NETWORK_NAMES",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rigl.counting.architectures import plans
-from rigl.counting.architectures.parts import (
+from rigl.counting.architectures import tables
+from rigl.counting.architectures.blocks import (
   SCOPE,
   Network,
   Operation,
@@ -36,12 +36,12 @@ def mobilenet_v1(
     ValueError: if an argument is out of its range.
   """
   check_sizes(width, image_size, classes)
-  inputs, size = plans.mobilenet_first(width), half(image_size)
+  inputs, size = tables.mobilenet_first(width), half(image_size)
   layers = [
     padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
   ]
-  for block, (channels, stride) in enumerate(plans.MOBILENET_V1):
-    outputs = plans.mobilenet_channels(block, channels, width)
+  for block, (channels, stride) in enumerate(tables.MOBILENET_V1):
+    outputs = tables.mobilenet_channels(block, channels, width)
     layers.append(depthwise(block, inputs, size, stride))
     size = math.ceil(size / stride)
     name = f"{SCOPE}/contraction_1x1_{block}"
@@ -76,14 +76,14 @@ def mobilenet_v2(
     raise ValueError(
       f"`expansion` must be positive and finite, got {expansion}."
     )
-  inputs, size = plans.mobilenet_first(width), half(image_size)
+  inputs, size = tables.mobilenet_first(width), half(image_size)
   layers = [
     padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
   ]
   others: list[Operation] = []
-  for block, (channels, stride) in enumerate(plans.MOBILENET_V2):
-    outputs = plans.mobilenet_channels(block, channels, width)
-    inner = plans.mobilenet_v2_inside(block, inputs, expansion)
+  for block, (channels, stride) in enumerate(tables.MOBILENET_V2):
+    outputs = tables.mobilenet_channels(block, channels, width)
+    inner = tables.mobilenet_v2_inside(block, inputs, expansion)
     if block:
       name = f"{SCOPE}/expand_1x1_{block}"
       layers.append(convolution(name, 1, inputs, inner, size))
@@ -94,7 +94,7 @@ def mobilenet_v2(
     if stride == 1 and inputs == outputs:
       others.append(Add((size, size), outputs))
     inputs = outputs
-  outputs = plans.mobilenet_v2_last(width)
+  outputs = tables.mobilenet_v2_last(width)
   name = f"{SCOPE}/final_1x1_conv"
   layers.append(convolution(name, 1, inputs, outputs, size))
   layers.append(dense(f"{SCOPE}/final_dense", outputs, classes))

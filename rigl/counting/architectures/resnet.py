@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rigl.counting.architectures import plans
-from rigl.counting.architectures.parts import (
+from rigl.counting.architectures import tables
+from rigl.counting.architectures.blocks import (
   SCOPE,
   Network,
   Operation,
@@ -41,22 +41,22 @@ def resnet(
   Raises:
     ValueError: if an argument is out of its range.
   """
-  if depth not in plans.RESNETS:
-    raise ValueError(f"`depth` must be in {[*plans.RESNETS]}, got {depth}.")
+  if depth not in tables.RESNETS:
+    raise ValueError(f"`depth` must be in {[*tables.RESNETS]}, got {depth}.")
   check_sizes(width, image_size, classes)
   channels = max(int(64 * width), 1)
   name = f"{SCOPE}/initial_conv"
   layers = [padded_convolution(name, 7, 3, channels, image_size)]
   others: list[Operation] = []
   size, inputs = half(half(image_size)), channels
-  for group, blocks in enumerate(plans.RESNETS[depth]):
-    filters = max(int(plans.RESNET_CHANNELS[group] * width), 1)
+  for group, blocks in enumerate(tables.RESNETS[depth]):
+    filters = max(int(tables.RESNET_CHANNELS[group] * width), 1)
     for block in range(blocks):
       stride = 2 if group and not block else 1
       end = f"block_group{group + 1}_{block}_1"
       if not block:
         end = f"block_group_projection_block_group{group + 1}"
-      make = _bottleneck if depth >= plans.FIRST_BOTTLENECK else _residual
+      make = _bottleneck if depth >= tables.FIRST_BOTTLENECK else _residual
       new = list(make(end, inputs, filters, size, stride, not block))
       layers += new
       size, inputs = math.ceil(size / stride), new[-1].outputs
@@ -109,10 +109,10 @@ def wide_resnet(
       f"`depth` must be 4 more than a positive multiple of 6, got {depth}."
     )
   check_sizes(width, image_size, classes)
-  inputs, size = plans.WIDE_RESNET_FIRST, image_size
+  inputs, size = tables.WIDE_RESNET_FIRST, image_size
   layers = [convolution(f"{SCOPE}/conv_1", 3, 3, inputs, image_size)]
   others: list[Operation] = []
-  for group, (channels, stride) in enumerate(plans.WIDE_RESNET):
+  for group, (channels, stride) in enumerate(tables.WIDE_RESNET):
     outputs = max(int(channels * width), 1)
     for block in range((depth - 4) // 6):
       name = f"{SCOPE}/conv_{group + 2}_{block}"

@@ -1,0 +1,1 @@
+"""Configuration of a script: flags, gin, and how a script starts."""

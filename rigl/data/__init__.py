@@ -1,0 +1,1 @@
+"""Training examples: arrays in memory, streams from files, shuffled order."""

@@ -1,0 +1,163 @@
+"""Training data held in memory: shuffled orders and batches by position.
+
+A position is the number of training iterations so far, which makes the order
+of the data a function of the seed and a resumed run go on where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.data.shuffling import epoch_order
+from rigl.distribution import replicas
+
+Tensor = Any
+
+
+class ArraySource:
+  """Examples in memory, in an order that is new every epoch.
+
+  An epoch has `num_examples // batch_size` batches; what is left over changes
+  from epoch to epoch.
+
+  Attributes:
+    arrays: the examples on the device, or on every device, by name.
+    num_examples: how many there are.
+    batch_size: examples a batch.
+    batches_per_epoch: batches an epoch.
+    seed: decides the orders.
+
+  Args:
+    arrays: arrays of one length by name; they are copied to the device.
+    batch_size: examples a batch, from 1 to the number of examples.
+    seed: decides the orders.
+
+  Raises:
+    ValueError: if the lengths differ or `batch_size` is out of range.
+  """
+
+  def __init__(
+    self, arrays: dict[str, np.ndarray], batch_size: int, seed: int
+  ) -> None:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    self.num_examples = min(lengths.values())
+    if len(set(lengths.values())) != 1:
+      raise ValueError(f"`arrays` must have one length, got {lengths}.")
+    if not 1 <= batch_size <= self.num_examples:
+      raise ValueError(
+        f"`batch_size` must be in [1, {self.num_examples}], the number of "
+        f"examples, got {batch_size}."
+      )
+    self.batch_size = batch_size
+    self.batches_per_epoch = self.num_examples // batch_size
+    self.seed = seed
+    self.arrays = {name: replicas.on_all(a) for name, a in arrays.items()}
+    self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
+
+  def order(self, iteration: int) -> Tensor:
+    """The order of the epoch that holds an iteration.
+
+    Args:
+      iteration: number of iterations before, at least 0.
+
+    Returns:
+      int32 [batches_per_epoch, batch_size] of example numbers.
+    """
+    epoch = iteration // self.batches_per_epoch
+    if epoch != self._epoch:
+      self._order = tf.constant(
+        epoch_order(self.seed, epoch, self.num_examples, self.batch_size)
+      )
+      self._epoch = epoch
+    return self._order
+
+  def numbers(self, order: Tensor, iteration: Tensor) -> Tensor:
+    """The example numbers of an iteration, in a graph.
+
+    Args:
+      order: that of its epoch.
+      iteration: int64 scalar, number of iterations before.
+
+    Returns:
+      int32 [batch_size].
+    """
+    return tf.gather(order, iteration % self.batches_per_epoch)
+
+  def steps_left(self, iteration: int) -> int:
+    """Batches that are left of the epoch that holds an iteration."""
+    return self.batches_per_epoch - iteration % self.batches_per_epoch
+
+  def batch(self, numbers: Tensor) -> dict[str, Tensor]:
+    """The examples with these numbers (int32 [batch]), in a graph."""
+    return {
+      name: replicas.gather(array, numbers)
+      for name, array in self.arrays.items()
+    }
+
+  def dataset(self, iteration: int) -> tf.data.Dataset:
+    """The batches from an iteration on, without end, outside of the device.
+
+    Args:
+      iteration: number of iterations before.
+    """
+    arrays = replicas.as_numpy(self.arrays)
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+      for epoch in itertools.count(iteration // self.batches_per_epoch):
+        order = epoch_order(
+          self.seed, epoch, self.num_examples, self.batch_size
+        )
+        begun = epoch * self.batches_per_epoch
+        for numbers in order[max(iteration - begun, 0) :]:
+          yield {name: array[numbers] for name, array in arrays.items()}
+
+    return tf.data.Dataset.from_generator(
+      generate, output_signature=self._signature(arrays, self.batch_size)
+    )
+
+  def whole_dataset(self, batch_size: int) -> tf.data.Dataset:
+    """All examples once; the last batch is filled up.
+
+    Args:
+      batch_size: examples a batch.
+
+    Returns:
+      Dataset of the arrays and `valid`, float32 [batch], 0 for what fills.
+    """
+    arrays = replicas.as_numpy(self.arrays)
+    arrays["valid"] = np.ones(self.num_examples, np.float32)
+
+    def generate() -> Iterator[dict[str, np.ndarray]]:
+      for first in range(0, self.num_examples, batch_size):
+        batch = {n: a[first : first + batch_size] for n, a in arrays.items()}
+        missing = batch_size - len(batch["valid"])
+        yield {
+          name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+          for name, array in batch.items()
+        }
+
+    return tf.data.Dataset.from_generator(
+      generate, output_signature=self._signature(arrays, batch_size)
+    )
+
+  def _signature(
+    self, arrays: dict[str, np.ndarray], batch_size: int
+  ) -> dict[str, tf.TensorSpec]:
+    return {
+      name: tf.TensorSpec([batch_size, *array.shape[1:]], array.dtype)
+      for name, array in arrays.items()
+    }
+
+
+def fingerprint(arrays: Iterable[np.ndarray]) -> str:
+  """A number that tells one data set from another: CRC-32 of all of it."""
+  total = 0
+  for array in arrays:
+    total = zlib.crc32(np.ascontiguousarray(array).data, total)
+  return f"{total:08x}"

@@ -1,0 +1,1 @@
+"""The published tables of sizes and FLOPs beside our counts."""

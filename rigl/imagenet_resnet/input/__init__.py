@@ -1,0 +1,1 @@
+"""Input pipelines for ImageNet: files, decoding, cropping, batches."""

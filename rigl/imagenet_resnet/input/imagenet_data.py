@@ -1,0 +1,155 @@
+"""The data of a run on ImageNet, as its flags say."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import Any
+
+import tensorflow as tf
+
+from rigl.data.stream_source import Place, Share, StreamSource
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input.imagenet_input import InputSettings, Position
+from rigl.imagenet_resnet.input.shards import Shards, find_shards
+
+Tensor = Any
+
+
+class ImagenetData:
+  """Training and evaluation images.
+
+  Args:
+    flags: the settings.
+  """
+
+  def __init__(self, flags: ImagenetSettings) -> None:
+    self._flags = flags
+    self._shards: dict[str, Shards] = {}
+
+  @property
+  def name(self) -> str:
+    """Tells one set of training files from another."""
+    if self._flags.use_synthetic_data:
+      return "synthetic"
+    names = [os.path.basename(path) for path in self._split("train").paths]
+    return f"{zlib.crc32(' '.join(names).encode()):08x}"
+
+  def train_source(self) -> StreamSource:
+    """The training batches.
+
+    Raises:
+      ValueError: if `data_directory` is missing.
+      FileNotFoundError: if it holds no training files.
+    """
+    flags = self._flags
+    batches = flags.num_train_images / flags.train_batch_size
+    if flags.use_synthetic_data:
+      return StreamSource(
+        lambda _, share: self._synthetic(flags.train_batch_size, share),
+        lambda _: tf.zeros([2], tf.int64),
+        Position(),
+        batches,
+      )
+    shards = self._split("train")
+    settings = self._settings(flags.train_batch_size, Share())
+
+    def make(place: Place, share: Share) -> tf.data.Dataset:
+      return imagenet_input.training_dataset(
+        shards, self._settings(flags.train_batch_size, share), Position(*place)
+      )
+
+    def explain(place: Place) -> str | None:
+      found = imagenet_input.find_corrupt_record(
+        shards, settings, Position(*place)
+      )
+      return _advice(found)
+
+    return StreamSource(make, _after, Position(), batches, explain)
+
+  def evaluation_batches(self, share: Share | None = None) -> tf.data.Dataset:
+    """The images to evaluate on, at most `num_eval_images`.
+
+    Args:
+      share: those of which replicas. None: all.
+
+    Raises:
+      ValueError: if `data_directory` is missing.
+      FileNotFoundError: if it holds no files of the split.
+    """
+    flags, share = self._flags, share or Share()
+    parts = share.num_replicas
+    size = -(-min(flags.eval_batch_size, flags.num_eval_images) // parts)
+    # Batches of this host; every replica gets equally many.
+    count = -(-flags.num_eval_images // (size * parts))
+    count *= parts // share.num_hosts
+    if flags.use_synthetic_data:
+      dataset = self._synthetic(size * parts, share)
+    else:
+      dataset = imagenet_input.evaluation_dataset(
+        self._split(self._evaluated_split),
+        self._settings(size * parts, share),
+        count if parts > 1 else None,
+      )
+    places = tf.range(size, dtype=tf.int64)
+
+    def limit(number: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+      first = (number * share.num_hosts + share.host) * size
+      wanted = first + places < flags.num_eval_images
+      valid = tf.where(wanted, batch["valid"], 0.0)
+      return {**batch, "valid": valid}
+
+    return dataset.take(count).enumerate().map(limit)
+
+  def explain_evaluation(self) -> str | None:
+    """The first damaged image of the split that is evaluated on."""
+    if self._flags.use_synthetic_data:
+      return None
+    shards = self._split(self._evaluated_split)
+    settings = self._settings(1, Share())
+    return _advice(imagenet_input.find_corrupt_record(shards, settings))
+
+  @property
+  def _evaluated_split(self) -> str:
+    return "train" if self._flags.eval_on_train else "validation"
+
+  def _split(self, split: str) -> Shards:
+    if not self._flags.data_directory:
+      raise ValueError(
+        "`data_directory` must be given, or `use_synthetic_data`."
+      )
+    if split not in self._shards:
+      self._shards[split] = find_shards(self._flags.data_directory, split)
+    return self._shards[split]
+
+  def _synthetic(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    settings = self._settings(batch_size, share)
+    return imagenet_input.synthetic_dataset(
+      settings, self._flags.num_label_classes
+    )
+
+  def _settings(self, batch_size: int, share: Share) -> InputSettings:
+    """The input of one host; its batches are those of single replicas."""
+    flags = self._flags
+    return InputSettings(
+      batch_size // share.num_replicas,
+      flags.image_size,
+      bfloat16=flags.precision == "bfloat16",
+      seed=flags.seed,
+      skip_corrupt_records=flags.skip_corrupt_records,
+      num_hosts=share.num_hosts,
+      host=share.host,
+      parallel_calls=flags.num_parallel_calls,
+    )
+
+
+def _after(batch: dict[str, Tensor]) -> Tensor:
+  """The position behind a training batch, in a graph."""
+  return tf.stack([batch["epoch"][-1], batch["record"][-1] + 1])
+
+
+def _advice(found: Any) -> str | None:
+  if found is None:
+    return None
+  return f"{found}; --skip_corrupt_records leaves it out."

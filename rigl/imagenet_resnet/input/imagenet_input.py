@@ -1,0 +1,344 @@
+"""ImageNet as batches: for training without end, for evaluation whole.
+
+Which records a training batch holds and how they are cropped is a function of
+the settings, the seed and a position, so that a resumed run goes on with the
+same images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.imagenet_resnet.input import preprocessing
+from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
+
+Tensor = Any
+
+_CYCLE_LENGTH = 64
+_SHUFFLE_RECORDS = 1024
+_FOREVER = np.iinfo(np.int64).max
+_EPOCH_STRIDE = 1_000_003  # Keeps the seeds of epochs apart.
+
+
+class Position(NamedTuple):
+  """A place in the training data.
+
+  Attributes:
+    epoch: passes over the files of this host before.
+    record: records of this epoch before.
+  """
+
+  epoch: int = 0
+  record: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSettings:
+  """Settings of the input.
+
+  Attributes:
+    batch_size: images a batch, of this host.
+    image_size: height and width of the images.
+    bfloat16: whether images are bfloat16 instead of float32.
+    seed: decides the order of the images and their crops.
+    skip_corrupt_records: whether images that cannot be decoded, and what
+      follows a damaged record in its file, are left out instead of raising.
+    num_hosts: number of hosts that share the files.
+    host: number of this one, from 0.
+    parallel_calls: images decoded at a time. None: as TensorFlow finds best.
+    shuffle_records: size of the buffer that training records are drawn from.
+
+  Raises:
+    ValueError: if a setting is not as described.
+  """
+
+  batch_size: int
+  image_size: int = preprocessing.IMAGE_SIZE
+  bfloat16: bool = False
+  seed: int = 0
+  skip_corrupt_records: bool = False
+  num_hosts: int = 1
+  host: int = 0
+  parallel_calls: int | None = None
+  shuffle_records: int = _SHUFFLE_RECORDS
+
+  def __post_init__(self) -> None:
+    for name in ("batch_size", "image_size", "num_hosts", "shuffle_records"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+    if not 0 <= self.host < self.num_hosts:
+      raise ValueError(
+        f"`host` must be in [0, {self.num_hosts - 1}], got {self.host}."
+      )
+
+  @property
+  def dtype(self) -> tf.DType:
+    """The type of the images."""
+    return tf.bfloat16 if self.bfloat16 else tf.float32
+
+
+def training_dataset(
+  shards: Shards, settings: InputSettings, start: Position | None = None
+) -> tf.data.Dataset:
+  """Batches without end, in an order that is new every epoch.
+
+  Resuming in the middle of an epoch reads the records before that place once
+  more, but does not decode them.
+
+  Args:
+    shards: the files.
+    settings: settings of the input.
+    start: where to begin. None: at the beginning.
+
+  Returns:
+    Dataset of {`images`: [batch, size, size, 3], values in [0, 255]; `labels`:
+    int32 [batch]; `epoch`, `record`: int64 [batch], the place of each image}.
+
+  Raises:
+    ValueError: if there are fewer files than hosts.
+  """
+  _check_hosts(shards, settings)
+  first = start or Position()
+
+  def crop(place: Mapping[str, Tensor], record: Tensor) -> Any:
+    jpeg, label = shards.parse(record)
+    seed = tf.stack([_epoch_seed(settings, place["epoch"]), place["record"]])
+    image = preprocessing.training_image(jpeg, seed, settings.image_size)
+    return {"images": tf.cast(image, settings.dtype), "labels": label, **place}
+
+  records = _epochs(shards.records, shards, settings, first)
+  images = _decoded(records, crop, settings)
+  batches = images.batch(settings.batch_size, drop_remainder=True)
+  endless = tf.data.experimental.assert_cardinality(
+    tf.data.INFINITE_CARDINALITY
+  )
+  return batches.apply(endless).prefetch(2)
+
+
+def position_after(batch: Mapping[str, Tensor]) -> Position:
+  """The position behind a training batch, to be stored with a checkpoint."""
+  return Position(int(batch["epoch"][-1]), int(batch["record"][-1]) + 1)
+
+
+def skipped_before(
+  batch: Mapping[str, Tensor], start: Position | None = None
+) -> int:
+  """Records that `skip_corrupt_records` left out in or before a batch.
+
+  Args:
+    batch: a training batch.
+    start: the position behind the batch before it. None: the beginning.
+
+  Returns:
+    Their number, but for those at the end of an epoch.
+  """
+  skipped, previous = 0, start or Position()
+  places = zip(np.array(batch["epoch"]), np.array(batch["record"]), strict=True)
+  for place in itertools.starmap(Position, places):
+    begun = place.epoch == previous.epoch
+    skipped += int(place.record) - (previous.record if begun else 0)
+    previous = Position(place.epoch, place.record + 1)
+  return skipped
+
+
+def find_corrupt_record(
+  shards: Shards, settings: InputSettings, start: Position | None = None
+) -> CorruptRecord | None:
+  """Finds what a dataset has just failed at; errors of TensorFlow do not say.
+
+  Args:
+    shards: the files.
+    settings: settings of the input.
+    start: the position behind the last training batch; the record is looked
+      for in the batch that follows. None: in all files.
+
+  Returns:
+    The first damaged record, None if there is none.
+  """
+  if start is None:
+    return next(shards.corrupt_records(), None)
+  strict = dataclasses.replace(settings, skip_corrupt_records=False)
+  records = _epochs(shards.placed_records, shards, strict, start)
+  try:
+    for _, element in records.take(settings.batch_size):
+      problem = shards.problem(element["record"])
+      if problem:
+        path, offset = element["path"].numpy(), element["offset"].numpy()
+        return CorruptRecord(path.decode(), int(offset), problem)
+  except tf.errors.OpError:  # Of the file itself.
+    return next(shards.corrupt_records(decode=False), None)
+  return None
+
+
+def evaluation_dataset(
+  shards: Shards, settings: InputSettings, num_batches: int | None = None
+) -> tf.data.Dataset:
+  """All images of this host once, in the order of the files.
+
+  Args:
+    shards: the files.
+    settings: settings of the input.
+    num_batches: number of batches; at the end come batches without an image
+      if there are fewer. All hosts must agree on it. None: as many as needed.
+
+  Returns:
+    Dataset of {`images`: as for training; `labels`: int32 [batch]; `valid`:
+    float32 [batch], 0 for what only fills the last batch}.
+
+  Raises:
+    ValueError: if there are fewer files than hosts.
+  """
+  _check_hosts(shards, settings)
+
+  def crop(record: Tensor) -> Any:
+    jpeg, label = shards.parse(record)
+    image = preprocessing.evaluation_image(jpeg, settings.image_size)
+    return {
+      "images": tf.cast(image, settings.dtype),
+      "labels": label,
+      "valid": tf.constant(1.0),
+    }
+
+  records = _interleaved(shards.records, list(shards.paths), settings)
+  if settings.num_hosts > 1:
+    records = _every_nth_batch(records, settings)
+  images = _decoded(records, crop, settings)
+  batches = images.batch(settings.batch_size).map(
+    lambda batch: _filled(batch, settings.batch_size)
+  )
+  if num_batches is not None:
+    nothing = tf.data.Dataset.from_tensors(_no_images(settings)).repeat()
+    batches = batches.concatenate(nothing).take(num_batches)
+  return batches.prefetch(2)
+
+
+def synthetic_dataset(
+  settings: InputSettings, num_classes: int = 1000
+) -> tf.data.Dataset:
+  """One batch of random images for ever, to measure everything but input."""
+  count, size = settings.batch_size, settings.image_size
+
+  def draw(shape: list[int], stream: int, end: int) -> Tensor:
+    # Not by NumPy, whose numbers would be part of a graph.
+    return tf.random.stateless_uniform(
+      shape, [settings.seed, stream], 0, end, tf.int32, alg="philox"
+    )
+
+  batch = {
+    "images": tf.cast(draw([count, size, size, 3], 0, 256), settings.dtype),
+    "labels": draw([count], 1, num_classes),
+    "valid": tf.ones([count]),
+  }
+  return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def _epochs(
+  read: Callable[[Tensor], tf.data.Dataset],
+  shards: Shards,
+  settings: InputSettings,
+  start: Position,
+) -> tf.data.Dataset:
+  """(place, what `read` makes of a file) from a position on, without end."""
+
+  def epoch_records(epoch: Tensor) -> tf.data.Dataset:
+    seed = _epoch_seed(settings, epoch)
+    # Every host makes the same order and takes its share of it.
+    order = tf.random.experimental.stateless_shuffle(
+      tf.constant(shards.paths), tf.stack([seed, tf.constant(0, tf.int64)])
+    )
+    paths = order[settings.host :: settings.num_hosts]
+    records = _interleaved(read, paths, settings)
+    records = records.shuffle(
+      settings.shuffle_records, seed, reshuffle_each_iteration=False
+    ).enumerate()
+    # In a TF1 graph `==` compares objects.
+    is_first = tf.equal(epoch, start.epoch)
+    skipped = tf.where(is_first, start.record, 0)
+    return records.skip(tf.cast(skipped, tf.int64)).map(
+      lambda record, element: ({"epoch": epoch, "record": record}, element)
+    )
+
+  epochs = tf.data.Dataset.range(start.epoch, _FOREVER)
+  return epochs.flat_map(epoch_records)
+
+
+def _epoch_seed(settings: InputSettings, epoch: Tensor) -> Tensor:
+  return tf.cast(settings.seed + _EPOCH_STRIDE * epoch, tf.int64)
+
+
+def _every_nth_batch(
+  records: tf.data.Dataset, settings: InputSettings
+) -> tf.data.Dataset:
+  """The records of this host's batches; hosts take batches in turn."""
+
+  def is_own(number: Tensor, _: Any) -> Tensor:
+    batch = number // settings.batch_size
+    return batch % settings.num_hosts == settings.host
+
+  return records.enumerate().filter(is_own).map(lambda _, record: record)
+
+
+def _interleaved(
+  read: Callable[[Tensor], tf.data.Dataset], paths: Any, settings: InputSettings
+) -> tf.data.Dataset:
+  """The records of all files, some from each in turn."""
+
+  def records(path: Tensor) -> tf.data.Dataset:
+    found = read(path)
+    if settings.skip_corrupt_records:
+      found = found.ignore_errors(log_warning=True)
+    return found
+
+  return tf.data.Dataset.from_tensor_slices(paths).interleave(
+    records,
+    cycle_length=_CYCLE_LENGTH,
+    num_parallel_calls=tf.data.AUTOTUNE,
+    deterministic=True,
+  )
+
+
+def _decoded(
+  records: tf.data.Dataset, crop: Any, settings: InputSettings
+) -> tf.data.Dataset:
+  images = records.map(
+    crop,
+    num_parallel_calls=settings.parallel_calls or tf.data.AUTOTUNE,
+    deterministic=True,
+  )
+  if settings.skip_corrupt_records:
+    images = images.ignore_errors(log_warning=True)
+  return images
+
+
+def _filled(batch: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
+  """Fills a batch with zeros."""
+
+  def fill(values: Tensor) -> Tensor:
+    missing = size - tf.shape(values)[0]
+    paddings = [[0, missing]] + [[0, 0]] * (values.shape.rank - 1)
+    return tf.ensure_shape(tf.pad(values, paddings), [size, *values.shape[1:]])
+
+  return {name: fill(values) for name, values in batch.items()}
+
+
+def _no_images(settings: InputSettings) -> dict[str, Tensor]:
+  count, size = settings.batch_size, settings.image_size
+  return {
+    "images": tf.zeros([count, size, size, 3], settings.dtype),
+    "labels": tf.zeros([count], tf.int32),
+    "valid": tf.zeros([count]),
+  }
+
+
+def _check_hosts(shards: Shards, settings: InputSettings) -> None:
+  if len(shards.paths) < settings.num_hosts:
+    raise ValueError(
+      f"`num_hosts` is {settings.num_hosts}, but there are only "
+      f"{len(shards.paths)} files."
+    )

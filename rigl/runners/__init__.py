@@ -1,0 +1,1 @@
+"""What executes a training step: TensorFlow, TPUEstimator, StableHLO."""

@@ -1,0 +1,1 @@
+"""Exports a run as StableHLO programs that JAX's client executes elsewhere."""

@@ -1,0 +1,131 @@
+"""Exports a run: compiled programs, state, data and plan, for another machine.
+
+What lies in the folder runs without TensorFlow, through `exported_run.py`,
+which is put beside it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.data import shuffling
+from rigl.runners.stablehlo import exported_run, lowering, record_replay
+from rigl.training import files
+from rigl.training.base_programs import Program
+from rigl.training.trainer import Run
+
+Tensor = Any
+
+
+def export(run: Run, folder: files.Path) -> None:
+  """Writes all that a run needs from where it is to its end.
+
+  Args:
+    run: the run, prepared.
+    folder: where to; it gets `programs.json.gz`, `state.npz`, `plan.json`,
+      `data/` and the scripts that run it.
+
+  Raises:
+    ValueError: if a program uses what cannot be exported, or the run records
+      what would not come back.
+  """
+  run.check_exportable()
+  folder = pathlib.Path(folder)
+  (folder / "data").mkdir(parents=True, exist_ok=True)
+  run.optimizer.batch_layers = True  # Faster where the programs will run.
+  state, data, calls = (
+    run.all_variables,
+    _data(run),
+    record_replay.make_plan(run),
+  )
+  used = {call[0] for call in calls}
+  programs: dict[str, Any] = {}
+  constants: dict[str, np.ndarray] = {}
+  for kind, (program, arguments) in run.programs.exportable().items():
+    if kind not in used:
+      continue
+    known = {id(v.handle): f"state/{name}" for name, v in state.items()}
+    known |= {id(tensor): f"data/{name}" for name, tensor in data.items()}
+    programs[kind] = _export_program(program, arguments, known, constants)
+  for name, tensor in data.items():
+    np.save(folder / "data" / name.replace("/", "_"), tensor.numpy())
+  with gzip.open(folder / "programs.json.gz", "wt") as file:
+    json.dump(programs, file)
+  _savez(folder / "constants.npz", constants)
+  _savez(folder / "state.npz", {name: v.numpy() for name, v in state.items()})
+  source = run.train_source
+  files.write_text(
+    folder / "plan.json",
+    json.dumps(
+      {
+        "calls": calls,
+        "seed": source.seed,
+        "num_examples": source.num_examples,
+        "batch_size": source.batch_size,
+      }
+    ),
+  )
+  for module in (exported_run, shuffling):
+    shutil.copy(str(module.__file__), folder)
+
+
+def _savez(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+  save: Any = np.savez_compressed
+  save(path, **arrays)
+
+
+def _data(run: Run) -> dict[str, Tensor]:
+  splits = {"train": run.train_source, "test": run.test_source}
+  return {
+    f"{split}/{name}": tensor
+    for split, source in splits.items()
+    for name, tensor in source.arrays.items()
+  }
+
+
+def _export_program(
+  program: Program,
+  arguments: dict[str, Tensor],
+  known: dict[int, str],
+  constants: dict[str, np.ndarray],
+) -> dict[str, Any]:
+  """The text of a program and the names of what goes in and comes out.
+
+  Args:
+    program: the program; XLA compiles it, whatever it does here.
+    arguments: example arguments by name.
+    known: names of captured variables (by the id of their handle) and
+      tensors.
+    constants: gets other captured tensors.
+  """
+  lowered = lowering.lower(program, arguments)
+  inputs = []
+  for argument, value in arguments.items():
+    name = argument
+    if argument not in exported_run.ARGUMENTS:
+      name = f"constants/{argument}"
+      constants[name] = value.numpy()
+    inputs.append(name)
+  for captured in lowered.captured:
+    name = known.get(id(captured), "")
+    if not name:
+      if captured.dtype == tf.resource:
+        raise ValueError(
+          "A program uses a variable that the run does not know."
+        )
+      name = f"constants/{len(constants)}"
+      constants[name] = captured.numpy()
+    inputs.append(name)
+  results, aliases = lowered.results, lowered.aliases
+  outputs = [f"results/{name}" for name in results]
+  outputs += [inputs[aliases[i]] for i in sorted(aliases)]
+  if sorted(aliases) != list(range(len(results), len(outputs))):
+    raise ValueError("The outputs of a program are not as expected.")
+  return {"text": lowered.text, "inputs": inputs, "outputs": outputs}

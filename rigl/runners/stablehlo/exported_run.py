@@ -1,0 +1,244 @@
+"""Runs an exported run: `python exported_run.py FOLDER`.
+
+It needs NumPy and JAX (for its compiler and devices), not TensorFlow. Started
+again, it goes on where it was; `results.jsonl` has what the calls returned and
+`state-end.npz` what the run ended with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+try:  # As a part of the package, or beside it in an exported folder.
+  from rigl.data.shuffling import epoch_order
+except ImportError:
+  from orders import epoch_order  # type: ignore[no-redef]
+
+# Arguments of programs that differ from call to call.
+ARGUMENTS = ("order", "iteration", "count")
+
+_STATE, _END, _RESULTS = "state-now.npz", "state-end.npz", "results.jsonl"
+_DONE = "calls_done"
+# Calls that may wait on the device for their results to be read.
+_PENDING = 100
+
+
+class ExportedRun:
+  """An exported run on a device.
+
+  Args:
+    folder: what `export` wrote.
+    platform: `cpu` or `gpu`. None: JAX's choice.
+    data: the folder of the data, if it is not in the folder.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    platform: str | None = None,
+    data: str | os.PathLike | None = None,
+  ) -> None:
+    self._folder = pathlib.Path(folder)
+    self._data = pathlib.Path(data) if data else self._folder / "data"
+    self._plan = json.loads((self._folder / "plan.json").read_text())
+    self._device = _Device(platform)
+    self._epoch = -1
+    self._pending: list[tuple[Any, dict[str, Any]]] = []
+    self._load_state()
+    self._load_programs()
+
+  @property
+  def is_finished(self) -> bool:
+    """Whether every call was made."""
+    return self._done == len(self._plan["calls"])
+
+  def run(self, seconds: float = float("inf")) -> None:
+    """Makes the calls that are left, or stops after some seconds."""
+    start, first = time.monotonic(), self._done
+    end = start + seconds
+    for call in self._plan["calls"][self._done :]:
+      self._done += 1
+      if call[0] == "save":
+        self._save()
+      else:
+        self._call(call)
+      if time.monotonic() > end:
+        break
+    self._save()
+    calls = self._plan["calls"][first : self._done]
+    steps = sum(call[2] for call in calls if call[0] == "train")
+    passed = time.monotonic() - start
+    print(
+      f"{self._folder}: {steps} steps in {passed:.1f} s, "
+      f"{1e3 * passed / max(steps, 1):.3f} ms a step"
+    )
+    if self.is_finished:
+      state = self._folder / _STATE
+      os.replace(state, self._folder / _END)
+
+  def _call(self, call: list[Any]) -> None:
+    kind, *numbers = call
+    if kind in ("train", "update"):
+      self._set_order(numbers[0])
+      for name, number in zip(ARGUMENTS[1:], numbers, strict=False):
+        self._values[name] = self._device.put(np.int64(number))
+    found = self._programs[kind](self._values)
+    self._pending.append((call, found))
+    if len(self._pending) >= _PENDING:
+      self._write_results()
+
+  def _set_order(self, iteration: int) -> None:
+    sizes = (self._plan["num_examples"], self._plan["batch_size"])
+    epoch = iteration // (sizes[0] // sizes[1])
+    if epoch != self._epoch:
+      order = epoch_order(self._plan["seed"], epoch, *sizes)
+      self._values["order"] = self._device.put(order)
+      self._epoch = epoch
+
+  def _write_results(self) -> None:
+    with (self._folder / _RESULTS).open("a") as file:
+      for call, found in self._pending:
+        numbers = {name: float(np.asarray(v)) for name, v in found.items()}
+        file.write(json.dumps([call, numbers]) + "\n")
+      file.flush()
+      os.fsync(file.fileno())
+    self._pending = []
+
+  def _load_state(self) -> None:
+    """Takes the newest state, and the results up to it."""
+    self._done = 0
+    path = self._folder / _STATE
+    if (self._folder / _END).exists():
+      raise SystemExit(f"The run in {self._folder} is finished.")
+    with np.load(path if path.exists() else self._folder / "state.npz") as file:
+      state = dict(file)
+    self._done = int(state.pop(_DONE, 0))
+    self._state_names = list(state)
+    self._values = {
+      f"state/{name}": self._device.put(value) for name, value in state.items()
+    }
+    done = self._plan["calls"][: self._done]
+    count = sum(call[0] != "save" for call in done)
+    results = self._folder / _RESULTS
+    lines = results.read_text().splitlines(True) if results.exists() else []
+    temporary = self._folder / (_RESULTS + ".tmp")
+    temporary.write_text("".join(lines[:count]))
+    os.replace(temporary, results)  # A kill loses nothing.
+
+  def _load_programs(self) -> None:
+    with np.load(self._folder / "constants.npz") as constants:
+      for name in constants.files:
+        self._values[name] = self._device.put(constants[name])
+    with gzip.open(self._folder / "programs.json.gz", "rt") as file:
+      programs = json.load(file)
+    for path in self._data.glob("*.npy"):
+      name = "data/" + path.stem.replace("_", "/", 1)
+      self._values[name] = self._device.put(np.load(path))
+    self._programs = {
+      kind: self._device.compile(**program)
+      for kind, program in programs.items()
+    }
+
+  def _save(self) -> None:
+    """Writes the state, whole or not at all."""
+    self._write_results()
+    values = {
+      name: np.asarray(self._values[f"state/{name}"])
+      for name in self._state_names
+    }
+    temporary = self._folder / (_STATE + ".tmp")
+    with temporary.open("wb") as file:
+      savez: Any = np.savez
+      savez(file, **values, **{_DONE: np.int64(self._done)})
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, self._folder / _STATE)
+
+
+class _Device:
+  """One device of JAX's, and programs on it."""
+
+  def __init__(self, platform: str | None) -> None:
+    # Several runs share a card.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+    from jax.extend import backend
+
+    jax.config.update("jax_enable_x64", True)
+    self._jax = jax
+    self._client = backend.get_backend(platform)
+    self._device = self._client.local_devices()[0]
+
+  def put(self, value: np.ndarray | np.generic) -> Any:
+    """Copies an array to the device."""
+    return self._jax.device_put(np.asarray(value), self._device)
+
+  def compile(self, text: str, inputs: list[str], outputs: list[str]) -> Any:
+    """Compiles a program.
+
+    Args:
+      text: StableHLO.
+      inputs: names of the arguments.
+      outputs: names of what it returns; `results/...` and changed inputs.
+
+    Returns:
+      A function of values by name, which it changes; it returns results.
+    """
+    from jax._src import compiler
+
+    options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    devices = self._jaxlib_devices()
+    executable = self._client.compile_and_load(text, devices, options)
+
+    def call(values: dict[str, Any]) -> dict[str, Any]:
+      arguments = [values[name] for name in inputs]
+      returned = executable.execute_sharded(arguments)
+      arrays = returned.disassemble_into_single_device_arrays()
+      found = {}
+      for name, (array,) in zip(outputs, arrays, strict=True):
+        kind, _, rest = name.partition("/")
+        if kind == "results":
+          found[rest] = array
+        else:
+          values[name] = array
+      return found
+
+    return call
+
+  def _jaxlib_devices(self) -> Any:
+    from jaxlib import _jax
+
+    return _jax.DeviceList((self._device,))
+
+
+def main() -> None:
+  """Runs the folder of the command line."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("folder")
+  parser.add_argument("--platform", choices=("cpu", "gpu"))
+  parser.add_argument("--data", help="folder of the data, if it is elsewhere")
+  parser.add_argument(
+    "--seconds", type=float, default=float("inf"), help="when to stop"
+  )
+  args = parser.parse_args()
+  started = time.monotonic()
+  run = ExportedRun(args.folder, args.platform, args.data)
+  print(f"{args.folder}: ready after {time.monotonic() - started:.0f} s")
+  run.run(args.seconds)
+  print(
+    f"{args.folder}: {'finished' if run.is_finished else 'stopped'} after "
+    f"{time.monotonic() - started:.0f} s",
+    flush=True,
+  )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,1 @@
+"""Executes training steps in a TPUEstimator (TensorFlow 2.15)."""

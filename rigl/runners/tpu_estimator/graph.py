@@ -1,0 +1,234 @@
+"""The graphs of a TPUEstimator: a training iteration, a batch of evaluation.
+
+Their variables get their values from checkpoints and none from the graph, in
+which no weight or mask is a constant. What is built says the task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.runners.tpu_estimator.saver import EstimatorSaver
+from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.training.base_programs import Batch, Task
+from rigl.training.loop import ITERATION
+from rigl.training.train_state import Learner, Wrap, unwrapped
+
+Tensor = Any
+Variable = Any
+
+# A feature of training batches: the position in the data behind the whole
+# batch, int32 [batch, n], where checkpoints hold it under this name.
+POSITION = "data_position"
+# Before the names of metrics, because Estimators have a `loss` of their own.
+TEST = "test_"
+COUNT = "count"
+STEP = "step"
+DUE = "due"  # 1 where an iteration is reported.
+
+
+@dataclass(frozen=True)
+class TrainingGraph:
+  """Makes the graph of a training iteration; a `model_fn`.
+
+  An iteration is a gradient step, a mask update, or both, as
+  `SparseOptimizer.apply_gradients` has it.
+
+  Attributes:
+    make_learner: makes the learner around a `global_step`, whose masks and
+      weights will come from a checkpoint; the second argument puts its
+      optimizer into another one.
+    summaries: directory of the summaries.
+    by_steps: whether positions of the run are steps, or else iterations.
+    report_every: how far summaries are apart, in positions.
+    keep: how many checkpoints to keep; 0 keeps all.
+    use_tpu: whether it is built inside of a TPU computation.
+    hooks: makes hooks of what is found of an iteration, scalars by name, and
+      the saver. Not on TPUs, where the tensors cannot be had.
+  """
+
+  make_learner: Callable[[Variable, Wrap], Learner]
+  summaries: str
+  by_steps: bool
+  report_every: int
+  keep: int
+  use_tpu: bool
+  hooks: Callable[[dict[str, Tensor], EstimatorSaver], list[Any]]
+
+  def __call__(self, features: Batch, mode: str, params: Any) -> Any:
+    """Builds the graph."""
+    del params
+    wrap: Wrap = unwrapped
+    if self.use_tpu:
+      wrap = tf.compat.v1.tpu.CrossShardOptimizer
+    with _outside():
+      step = tf.compat.v1.train.get_global_step()
+      learner = self.make_learner(step, wrap)
+      learner.optimizer.create_slots(learner.task.trainable_variables)
+      own = {ITERATION: _counter([], ITERATION)}
+      if POSITION in features:
+        own[POSITION] = _counter(features[POSITION].shape[1:], POSITION)
+      saver = EstimatorSaver(
+        {
+          **learner.variables,
+          **learner.optimizer.state(),
+          "global_step": step,
+          **own,
+        },
+        self.keep,
+      )
+    # Inside a function operations on variables keep the order of the program,
+    # and the averages of batch normalisation are moved without being named.
+    iterate = tf.function(
+      lambda batch: self._iterate(learner, own, batch), autograph=False
+    )
+    found = iterate(features)
+    hooks = [] if self.use_tpu else self.hooks(found, saver)
+    return tf.compat.v1.estimator.tpu.TPUEstimatorSpec(
+      mode,
+      loss=found["loss"],
+      train_op=tf.group(*found.values()),
+      scaffold_fn=lambda: _scaffold(saver),
+      host_call=(
+        self._write,
+        # One row a shard, which the host gets below each other.
+        {name: tf.reshape(value, [1]) for name, value in found.items()},
+      ),
+      training_hooks=hooks,
+    )
+
+  def _iterate(
+    self, learner: Learner, own: Mapping[str, Variable], batch: Batch
+  ) -> dict[str, Tensor]:
+    """One iteration; returns what is reported of it, scalars."""
+    optimizer, step = learner.optimizer, learner.global_step
+    count, before = own[ITERATION], step.read_value()
+    variables = learner.task.trainable_variables
+    metrics = learner.task.metrics(batch, count.read_value())
+    found = {name: tf.reduce_mean(m) for name, m in metrics.items()}
+    # Over shards: of the loss divided by their number, the gradients of which
+    # `apply_gradients` sums once, before masks or steps are made of them.
+    gradients = optimizer.compute_gradients(found["loss"], variables)
+    optimizer.apply_gradients(gradients, step)
+    if POSITION in own:
+      own[POSITION].assign(tf.cast(batch[POSITION][-1], tf.int64))
+    count.assign_add(1)
+    after, done = step.read_value(), count.read_value()
+    due = tf.equal((after if self.by_steps else done) % self.report_every, 0)
+    if self.by_steps:
+      due &= after > before
+    found |= _state(learner, due)
+    found["loss"] += found["regularization_loss"]
+    found[DUE] = tf.cast(due, tf.float32)
+    return {**found, ITERATION: done, STEP: after}
+
+  def _write(self, **found: Tensor) -> list[Any]:
+    """Writes summaries, on the host.
+
+    Args:
+      **found: float32 [shards] by name, but for two int64 ones.
+    """
+    iteration, due = found.pop(ITERATION)[0], found.pop(DUE)[0]
+    del found[STEP]
+    writer = tf.summary.create_file_writer(self.summaries)
+    with writer.as_default(step=iteration), tf.summary.record_if(due > 0):
+      for name, values in found.items():
+        tf.summary.scalar(name, tf.reduce_mean(values))
+    return tf.compat.v1.summary.all_v2_summary_ops()
+
+
+@dataclass(frozen=True)
+class EvaluationGraph:
+  """Makes the graph of an evaluation; a `model_fn`.
+
+  Attributes:
+    make_task: makes the task and the variables of its model by name, which
+      will get their values from a checkpoint.
+  """
+
+  make_task: Callable[[], tuple[Task, Mapping[str, Variable]]]
+
+  def __call__(self, features: Batch, mode: str, params: Any) -> Any:
+    """Builds the graph."""
+    del params
+    with _outside():
+      task, variables = self.make_task()
+      step = tf.compat.v1.train.get_global_step()
+      saver = EstimatorSaver({**variables, "global_step": step}, 0)
+    real = features["valid"] > 0
+    metrics = task.metrics(features)
+    found = {
+      TEST + name: tf.where(real, metrics[name], 0.0)
+      for name in task.eval_metric_names
+    }
+    found[COUNT] = tf.ones_like(features["valid"])
+    return tf.compat.v1.estimator.tpu.TPUEstimatorSpec(
+      mode,
+      loss=tf.reduce_mean(metrics["loss"]),
+      scaffold_fn=lambda: _scaffold(saver),
+      eval_metrics=(_means, {"valid": features["valid"], **found}),
+    )
+
+
+def _means(valid: Tensor, **found: Tensor) -> dict[str, Any]:
+  """The means over the images that do not only fill a batch, on the host."""
+  return {
+    name: tf.compat.v1.metrics.mean(values, valid)
+    for name, values in found.items()
+  }
+
+
+def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
+  """What the state of the training says; most of it only when it is due."""
+  optimizer, variables = learner.optimizer, learner.task.trainable_variables
+  step = tf.cast(learner.global_step.read_value(), tf.float32)
+  masks = {la.name: la.mask for la in optimizer.layers}
+  sizes = {name: mask.shape.num_elements() for name, mask in masks.items()}
+
+  def ones() -> list[Tensor]:
+    return [tf.cast(mask_ops.count_ones(m), tf.float32) for m in masks.values()]
+
+  found = {
+    "regularization_loss": optimizer.regularization_loss(variables),
+    "learning_rate": tf.cast(learner.learning_rate.at(step, tf), tf.float32),
+    "drop_fraction": tf.constant(0.0),
+  }
+  if isinstance(optimizer, DropGrowOptimizer):
+    found["drop_fraction"] = optimizer.schedule.drop_fraction_at(step, tf)
+  if masks:
+    counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
+    counts = tf.nest.flatten(counts)  # Of one layer it is not a list.
+    found["sparsity"] = 1.0 - tf.add_n(counts) / float(sum(sizes.values()))
+    for (name, size), count in zip(sizes.items(), counts, strict=True):
+      found[f"sparsity/{name}"] = 1.0 - count / float(size)
+  return found
+
+
+@contextlib.contextmanager
+def _outside() -> Iterator[None]:
+  """Makes variables outside of the loop of a TPU, and of its scopes of names.
+
+  Their names are those of checkpoints then, and their unused initial values
+  no part of the computation.
+  """
+  with (
+    tf.init_scope(),
+    tf.compat.v1.get_default_graph().name_scope(None),
+  ):
+    yield
+
+
+def _counter(shape: Any, name: str) -> Variable:
+  return tf.Variable(np.zeros(shape, np.int64), trainable=False, name=name)
+
+
+def _scaffold(saver: EstimatorSaver) -> Any:
+  tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.SAVERS, saver)
+  return tf.compat.v1.train.Scaffold(saver=saver)

@@ -1,0 +1,105 @@
+"""A table of what the TPU's compiler says of some programs.
+
+How they are compiled is said by `compiler`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from rigl.runners.stablehlo import lowering
+from rigl.tpu_check import chips
+from rigl.tpu_check.compiler import Compiled, CompileError
+from rigl.training.base_programs import Program
+
+_NAMES = {
+  "train": "training step",
+  "update": "mask update",
+  "evaluate": "evaluation",
+}
+
+
+class Compiler(Protocol):
+  """What compiles, see `compiler.TpuCompiler`."""
+
+  @property
+  def chip(self) -> chips.Chip:
+    """The kind of TPU."""
+
+  def compile(self, text: str) -> Compiled:
+    """Compiles StableHLO."""
+
+
+class Row(NamedTuple):
+  """A program and what came of it.
+
+  Attributes:
+    name: of the program.
+    found: what the compiler says, or why it refuses.
+  """
+
+  name: str
+  found: Compiled | str
+
+
+def compile_all(
+  compiler: Compiler,
+  programs: Mapping[str, tuple[Program, dict[str, Any]]],
+  updates: bool,
+) -> Iterable[Row]:
+  """Compiles the programs of a training, one after the other.
+
+  Args:
+    compiler: of the TPU.
+    programs: as of `BasePrograms.on_device`.
+    updates: whether masks are ever updated.
+  """
+  for kind, name in _NAMES.items():
+    if kind == "update" and not updates:
+      continue
+    program, arguments = programs[kind]
+    try:
+      text = lowering.lower(program, arguments).text
+      yield Row(name, compiler.compile(text))
+    except (ValueError, CompileError) as error:
+      yield Row(name, " ".join(str(error).split()))
+
+
+def header(chip: chips.Chip) -> str:
+  """The head of a Markdown table of such rows."""
+  cells = (
+    "program",
+    "compiled in (CPU time)",
+    "FLOPs",
+    "bytes accessed",
+    f"peak HBM, of {chip.hbm_gib:.2f} GiB",
+  )
+  return f"{_line(cells)}\n{_line(['---', *4 * ['---:']])}"
+
+
+def line(row: Row, chip: chips.Chip) -> str:
+  """A line of the table."""
+  if isinstance(row.found, str):
+    return _line([row.name, "failed", "", "", ""])
+  found = row.found
+  gib = found.peak_bytes / chips.GIB
+  return _line(
+    [
+      row.name,
+      f"{found.seconds:.0f} s",
+      f"{found.flops:.3g}",
+      f"{found.bytes_accessed:.3g}",
+      f"{gib:.2f} GiB ({gib / chip.hbm_gib:.0%})",
+    ]
+  )
+
+
+def failures(rows: Iterable[Row]) -> str:
+  """Which programs failed and why, in a line; empty if none did."""
+  found = [f"{r.name}: {r.found}" for r in rows if isinstance(r.found, str)]
+  return "; ".join(found)
+
+
+def _line(cells: Iterable[str]) -> str:
+  return "| " + " | ".join(cells) + " |"

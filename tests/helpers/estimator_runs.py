@@ -1,0 +1,59 @@
+"""What tests of `--runner=tpu_estimator` share; they need TensorFlow 2.15."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from script_runs import final_tensors
+
+from rigl import mask_ops
+
+HAS_ESTIMATOR = tf.__version__.startswith("2.15.")
+# Each builds several graphs, half a minute together.
+MARKS = [
+  pytest.mark.skipif(not HAS_ESTIMATOR, reason="needs TensorFlow 2.15"),
+  pytest.mark.slow,
+]
+BY_ESTIMATOR = "--runner=tpu_estimator"
+
+
+@pytest.fixture
+def without_any_xla(monkeypatch, without_xla):
+  """Not even the top-k is compiled, which takes seconds for each graph."""
+  for name in ("_top_k_flat", "_drop_and_grow_flat"):
+    function = getattr(mask_ops, name).python_function
+    monkeypatch.setattr(mask_ops, name, tf.function(function, autograph=False))
+
+
+class KilledError(Exception):
+  """What stands for the end of a process."""
+
+
+def kill_training_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
+  """Makes a training end after an iteration, without a checkpoint."""
+  from rigl.runners.tpu_estimator.hooks import Reporter
+
+  after_run = Reporter.after_run
+
+  def after_run_or_kill(hook, run_context, run_values):
+    after_run(hook, run_context, run_values)
+    if run_values.results["iteration"] == iteration:
+      raise KilledError
+
+  monkeypatch.setattr(Reporter, "after_run", after_run_or_kill)
+
+
+def assert_close_tensors(first: pathlib.Path, second: pathlib.Path) -> None:
+  """The newest checkpoints agree: masks and counters exactly."""
+  a, b = final_tensors(first), final_tensors(second)
+  assert a.keys() == b.keys()
+  for name in a:
+    assert a[name].dtype == b[name].dtype, name
+    exact = a[name].dtype != np.float32 or name.endswith("/mask")
+    tolerance = 0.0 if exact else 1e-5
+    np.testing.assert_allclose(
+      a[name], b[name], tolerance, tolerance, err_msg=name
+    )

@@ -1,0 +1,36 @@
+"""Runs of the ImageNet script inside the test process, on tiny data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from script_runs import Outcome, Shell
+
+from rigl.imagenet_resnet import imagenet_train_eval
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+
+# A network and images that take tenths of a second a step.
+TINY = (
+  "--resnet_depth=18",
+  "--width=0.25",
+  "--image_size=32",
+  "--num_label_classes=20",
+  "--train_batch_size=4",
+  "--eval_batch_size=4",
+  "--export_model_freq=0",
+  "--use_folder_stub=false",
+  "--mask_init_method=erdos_renyi_kernel",
+)
+
+
+class TinyShell(Shell):
+  """Runs the script with flags for little work before those it is given."""
+
+  def __call__(self, *arguments: Any) -> Outcome:
+    return super().__call__(*TINY, *arguments)
+
+
+@pytest.fixture
+def shell(monkeypatch, capsys):
+  return TinyShell(imagenet_train_eval, ImagenetSettings, monkeypatch, capsys)

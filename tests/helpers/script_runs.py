@@ -1,0 +1,192 @@
+"""Training scripts run inside the test process, and what they leave."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from rigl import host_masks, mask_ops
+from rigl.config import app
+from rigl.training import checkpoints
+from rigl.training.base_programs import Program
+from rigl.training.run_directory import RunDirectory
+
+_tf_function = tf.function
+
+
+class Outcome(NamedTuple):
+  """What a command did.
+
+  Attributes:
+    code: the exit code; 0 also where the script returned None.
+    out: what it wrote to the standard output.
+    err: what it wrote to the standard error.
+  """
+
+  code: int
+  out: str
+  err: str
+
+
+class Shell:
+  """Runs a script with the command line it is given, in this process.
+
+  Args:
+    script: the module; it has `main` and `define_flags`.
+    settings_class: the settings whose flags it defines.
+    monkeypatch: the fixture.
+    capsys: the fixture.
+    own_flags: names of other flags that it defines.
+  """
+
+  def __init__(
+    self,
+    script: Any,
+    settings_class: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    own_flags: tuple[str, ...] = (),
+  ) -> None:
+    self._script, self._settings = script, settings_class
+    self._monkeypatch, self._capsys = monkeypatch, capsys
+    self._own_flags = own_flags
+    self._locks: list[Any] = []
+    take_lock = RunDirectory._take_lock
+
+    def noting(directory: RunDirectory) -> Any:
+      self._locks.append(take_lock(directory))
+      return self._locks[-1]
+
+    monkeypatch.setattr(RunDirectory, "_take_lock", noting)
+
+  def __call__(self, *arguments: Any) -> Outcome:
+    argv = [str(self._script.__file__), *map(str, arguments)]
+    self._monkeypatch.setattr(sys, "argv", argv)
+    self._capsys.readouterr()
+    code = None
+    try:
+      app.run(self._script.main, self._script.define_flags)
+    except SystemExit as error:
+      code = error.code or 0
+    finally:
+      self._forget_flags()
+      for lock in self._locks:
+        lock.close()  # As the end of a process does.
+    assert code is not None
+    return Outcome(code, *self._capsys.readouterr())
+
+  def done(self, *arguments: Any) -> str:
+    """Runs it, which must succeed; returns what it printed."""
+    outcome = self(*arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+  def run_of(self, *arguments: Any) -> Any:
+    """The run of a command line, not prepared; those before are given up."""
+    for lock in self._locks:
+      lock.close()
+    argv = [str(self._script.__file__), *map(str, arguments)]
+    self._monkeypatch.setattr(sys, "argv", argv)
+    self._script.define_flags()
+    try:
+      flags.FLAGS(argv)
+      return self._script.make_run()
+    finally:
+      self._forget_flags()
+
+  def _forget_flags(self) -> None:
+    """Removes the script's flags, so that they can be defined again."""
+    names = [field.name for field in dataclasses.fields(self._settings)]
+    for name in (*names, *self._own_flags, "gin_config", "gin_bindings"):
+      if name in flags.FLAGS:
+        delattr(flags.FLAGS, name)
+    gin.clear_config()
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+  """Nothing but the top-k is compiled by XLA, which costs seconds a run."""
+  monkeypatch.setattr(tf, "function", _plain_function)
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+  """Nothing is traced or compiled, which costs seconds for each program."""
+
+  def call(program: Program, *arguments: Any) -> Any:
+    return program.function.python_function(*arguments)
+
+  monkeypatch.setattr(Program, "__call__", call)
+  monkeypatch.setattr(mask_ops, "_top_k_flat", _top_k_by_numpy)
+  monkeypatch.setattr(mask_ops, "_drop_and_grow_flat", _drop_and_grow_by_numpy)
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def _top_k_by_numpy(scores: Any, allowed: Any, k: Any) -> Any:
+  keys = mask_ops.order_keys(scores).numpy()
+  keys = np.where(np.asarray(allowed), keys, host_masks.LOWEST_KEY)
+  return tf.constant(host_masks.top_k(keys, int(k)))
+
+
+def _drop_and_grow_by_numpy(
+  drop_scores: Any, mask: Any, grow_scores: Any, fraction: Any
+) -> tuple[Any, Any]:
+  drop, grow = (mask_ops.order_keys(s) for s in (drop_scores, grow_scores))
+  new, grown = host_masks.drop_and_grow(
+    drop.numpy(), np.asarray(mask), grow.numpy(), float(fraction)
+  )
+  return tf.constant(new), tf.constant(grown)
+
+
+def _plain_function(function: Any, jit_compile: Any = None, **options: Any):
+  del jit_compile
+  return _tf_function(function, **options)
+
+
+def final_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """All tensors of the newest checkpoint."""
+  tensors = checkpoints.load_latest(path)
+  assert tensors is not None
+  return tensors
+
+
+def assert_same_tensors(first: pathlib.Path, second: pathlib.Path) -> None:
+  """The newest checkpoints of two directories have the same bits."""
+  a, b = final_tensors(first), final_tensors(second)
+  assert a.keys() == b.keys()
+  for name in a:
+    assert a[name].dtype == b[name].dtype, name
+    assert a[name].tobytes() == b[name].tobytes(), name
+
+
+def metrics(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows of metrics.csv."""
+  with open(path / "metrics.csv", newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def without_timing(path: pathlib.Path) -> list[dict[str, str]]:
+  """The rows without what depends on the speed of the machine."""
+  rows = metrics(path)
+  for row in rows:
+    assert float(row.pop("steps_per_second")) > 0
+  return rows
+
+
+def assert_same_results(first: pathlib.Path, second: pathlib.Path) -> None:
+  """Two directories hold the same weights, masks, metrics and result."""
+  assert_same_tensors(first, second)
+  assert without_timing(first) == without_timing(second)
+  results = [(path / "result.json").read_text() for path in (first, second)]
+  assert results[0] == results[1]
