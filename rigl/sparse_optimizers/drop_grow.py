@@ -14,7 +14,12 @@ import tensorflow as tf
 
 from rigl import host_masks, layer_batch, mask_ops
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import base, graph_control, grow_init, sparse_layer
+from rigl.sparse_optimizers import base, graph_control, sparse_layer
+from rigl.sparse_optimizers.grow_init import (
+  WEIGHT_METHODS,
+  grown_values,
+  parse_grow_init,
+)
 
 Tensor = Any
 Variable = Any
@@ -60,7 +65,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     ValueError: if an argument is not as described.
   """
 
-  grow_inits: tuple[str, ...] = grow_init.WEIGHT_METHODS
+  grow_inits: tuple[str, ...] = WEIGHT_METHODS
 
   def __init__(
     self,
@@ -90,7 +95,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
     self._schedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
     )
-    self._grow_init = grow_init.parse_grow_init(grow_init, self.grow_inits)
+    self._grow_init = parse_grow_init(grow_init, self.grow_inits)
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
     self._noise_std = float(noise_std)
@@ -322,7 +327,7 @@ class DropGrowOptimizer(base.SparseOptimizer):
       normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
     elif method in ("random_uniform", "initial_dist"):
       uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
-    return grow_init.grown_values(
+    return grown_values(
       self._grow_init, weights, mask, signal, initial, normal, uniform
     )
 

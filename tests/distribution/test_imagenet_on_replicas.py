@@ -3,7 +3,7 @@
 import csv
 import sys
 
-import imagenet_files  # noqa: E402
+import imagenet_files
 import numpy as np
 import pytest
 import runs_of_replicas
