@@ -9,14 +9,13 @@ stays in the cache and is faster.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
-
-Tensor = Any
+from rigl.types import Tensor
 
 _ROW = 1024
 _LOWEST_KEY, _BITS = mask_ops.LOWEST_KEY, mask_ops.BITS

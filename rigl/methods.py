@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from rigl import sparse_optimizers
 from rigl.config.settings import configured
-
-Variable = Any
+from rigl.types import Variable
 
 # Methods whose optimizers drop and grow.
 _DYNAMIC = {

@@ -29,6 +29,7 @@ CORE = NUMBERS | {"sparse_optimizers", "version"}
 LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
 MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
+  "types": NOTHING,
   "version": NOTHING,
   "mask_ops": NOTHING,
   "host_masks": NOTHING,
@@ -53,6 +54,7 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
+EVERYWHERE = {"types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {"host_masks"}
@@ -108,7 +110,7 @@ def upward_imports(imports):
     for other in sorted(others)
     if other.split(".")[0] == "rigl"
     and part_of(other) != part_of(module)
-    and part_of(other) not in MAY_IMPORT[part_of(module)]
+    and part_of(other) not in EVERYWHERE | MAY_IMPORT[part_of(module)]
   ]
 
 

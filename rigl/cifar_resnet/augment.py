@@ -6,13 +6,10 @@ the training step.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.distribution import replicas
-
-Tensor = Any
+from rigl.types import Tensor
 
 _PADDING = 4
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rigl.cifar_resnet.cifar_learner import make_learner, make_task
 from rigl.cifar_resnet.cifar_settings import CifarSettings
@@ -19,8 +18,7 @@ from rigl.runners.tpu_estimator.specs import (
 )
 from rigl.training.train_state import Learner, Wrap
 from rigl.training.trainer import Run
-
-Variable = Any
+from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import gin
 import numpy as np
@@ -15,8 +14,7 @@ from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.methods import create_optimizer
 from rigl.schedules import PiecewiseConstant
 from rigl.training.train_state import Learner, Wrap, unwrapped
-
-Variable = Any
+from rigl.types import Variable
 
 _LR_BOUNDARIES = (30000, 60000, 90000)
 _LR_FACTOR = 5

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.distribution import replicas
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Random numbers that one iteration may draw: keys are that far apart.

@@ -8,7 +8,6 @@ checkpoints. What the networks are trained by and on lives elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import gin
 import tensorflow as tf
@@ -17,9 +16,7 @@ from rigl.counting import LayerSpec
 from rigl.counting.architectures import tables
 from rigl.layers import BatchNorm, Conv2D, Dense
 from rigl.layers.dropout import dropout
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _SCOPE = "resnet_model"
 _FIRST, _LAST = "conv_1", "logits"

@@ -9,15 +9,13 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.data.shuffling import epoch_order
 from rigl.distribution import replicas
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class ArraySource:

@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.distribution.replicas import Replicas
+from rigl.types import Batch, Tensor
 
-Tensor = Any
-Batch = dict[str, Tensor]
 Place = tuple[int, ...]
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor
 
 
 def num_replicas() -> int:

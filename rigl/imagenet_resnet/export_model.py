@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-from typing import Any
 
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.models.image_model import ImageModel
-
-Tensor = Any
+from rigl.types import Tensor
 
 _TEMPORARY = ".tmp"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
@@ -23,9 +22,7 @@ from rigl.runners.tpu_estimator.specs import (
   Trained,
 )
 from rigl.training.train_state import Learner, Wrap
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 def make_estimator_run(

@@ -13,8 +13,7 @@ from rigl.imagenet_resnet.learning_rate import create_learning_rate
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.methods import create_optimizer
 from rigl.training.train_state import Learner, Wrap, unwrapped
-
-Variable = Any
+from rigl.types import Variable
 
 
 def make_task(flags: ImagenetSettings, model: ImageModel) -> ImagenetTask:

@@ -21,8 +21,7 @@ from rigl.training.loop import Report
 from rigl.training.run_directory import RunDirectory
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
 from rigl.training.trainer import Run, new_global_step
-
-Variable = Any
+from rigl.types import Variable
 
 
 class ImagenetRun(Run):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.models.image_model import ImageModel
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _TOP = 5
 

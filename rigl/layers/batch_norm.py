@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.layers.variables import make_average, make_variable
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 class BatchNorm(tf.Module):

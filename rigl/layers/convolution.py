@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.layers.initializers import Initializer, glorot_uniform
 from rigl.layers.variables import make_variable
+from rigl.types import Tensor
 
-Tensor = Any
 # As `tf.pad` takes them: zeros before and after, in each dimension.
 Zeros = list[list[int]]
 

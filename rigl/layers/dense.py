@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.layers.initializers import Initializer, glorot_uniform
 from rigl.layers.variables import make_variable
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class Dense(tf.Module):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from rigl.types import Tensor
+
 # (shape, name, seed) -> float32 of that shape.
 Initializer = Callable[[Sequence[int], str, int], Tensor]
 

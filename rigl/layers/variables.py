@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 def make_variable(value: Tensor, name: str) -> Variable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_model import MnistTask
@@ -16,8 +15,7 @@ from rigl.runners.tpu_estimator.specs import (
 )
 from rigl.training.train_state import Learner, Wrap
 from rigl.training.trainer import Run
-
-Variable = Any
+from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 

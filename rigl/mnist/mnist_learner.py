@@ -14,8 +14,7 @@ from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
 from rigl.training.train_state import Learner, Wrap, unwrapped
-
-Variable = Any
+from rigl.types import Variable
 
 _BASELINE_DROPS = (60, 70, 80)
 _LR_FACTOR = 3

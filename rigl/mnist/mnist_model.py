@@ -5,17 +5,13 @@ What it is trained by and on lives elsewhere.
 
 from __future__ import annotations
 
-from typing import Any
-
 import gin
 import tensorflow as tf
 
 from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl", denylist=["num_inputs", "seed", "masked"])

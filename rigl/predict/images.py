@@ -6,15 +6,13 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import Task
-
-Tensor = Any
+from rigl.types import Tensor
 
 KEY = "images"
 

@@ -19,9 +19,7 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.mnist.input_mask import used_pixels
 from rigl.mnist.mnist_model import MnistFc
 from rigl.mnist.mnist_settings import MnistSettings
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _PIXELS = 28 * 28
 

@@ -7,7 +7,6 @@ of the other files of this package.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,10 +19,7 @@ from rigl.sparse_optimizers.sparse_layer import (
   check_masks,
   name_layers,
 )
-
-Tensor = Any
-Variable = Any
-GradsAndVars = Iterable[tuple[Tensor, Variable]]
+from rigl.types import GradsAndVars, Tensor, Variable
 
 
 class SparseOptimizer(wrapper.WrappingOptimizer):

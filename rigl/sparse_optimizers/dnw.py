@@ -17,9 +17,7 @@ from rigl.sparse_optimizers import (
   sparse_layer,
   target_sparsity,
 )
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl")

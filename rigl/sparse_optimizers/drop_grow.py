@@ -20,9 +20,7 @@ from rigl.sparse_optimizers.grow_init import (
   grown_values,
   parse_grow_init,
 )
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 # Streams of random numbers within one update of one layer.
 _DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)

@@ -12,8 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.distribution.replicas import num_replicas
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 def branch(

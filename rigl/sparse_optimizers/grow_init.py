@@ -6,13 +6,11 @@ Pure functions of flat tensors; which connections grow is decided elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import tensorflow as tf
 
 from rigl import mask_ops
-
-Tensor = Any
+from rigl.types import Tensor
 
 WEIGHT_METHODS = ("zeros", "initial_dist", "random_normal", "random_uniform")
 GRADIENT_METHODS = ("grad_scale", "grad_sign")

@@ -15,9 +15,7 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers import base, graph_control, target_sparsity
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl")

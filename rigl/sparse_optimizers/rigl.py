@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from rigl.sparse_optimizers import graph_control, grow_init, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gin
 
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor
 
 
 @gin.configurable(module="rigl")

@@ -9,9 +9,7 @@ import tensorflow as tf
 
 from rigl.sparse_optimizers import base, graph_control, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl")

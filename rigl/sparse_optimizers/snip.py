@@ -5,16 +5,12 @@ The masks are set once, by the first batch, and stay.
 
 from __future__ import annotations
 
-from typing import Any
-
 import gin
 import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.sparse_optimizers import base, graph_control, target_sparsity
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @gin.configurable(module="rigl")

@@ -9,15 +9,12 @@ import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gin
 import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor
 
 
 @gin.configurable(module="rigl")

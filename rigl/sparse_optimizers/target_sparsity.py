@@ -12,9 +12,7 @@ import tensorflow as tf
 
 from rigl import mask_ops, sparse_utils
 from rigl.sparse_optimizers import base, sparse_layer
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 class TargetSparsityOptimizer(base.SparseOptimizer):

@@ -11,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
-
-Variable = Any
+from rigl.types import Variable
 
 
 class WrappingOptimizer(tf.compat.v1.train.Optimizer):

@@ -14,10 +14,7 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.distribution import replicas
 from rigl.sparse_optimizers import SparseOptimizer
-
-Tensor = Any
-Variable = Any
-Batch = dict[str, Tensor]
+from rigl.types import Batch, Tensor, Variable
 
 CHANGED = "mask_changed"
 _LOSS, _ONES, _NORM = "regularization_loss", "ones/", "weight_norm"

@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.training import files
-
-Variable = Any
+from rigl.types import Variable
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"

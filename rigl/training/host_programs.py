@@ -19,9 +19,7 @@ from rigl.data.stream_source import StreamSource
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import Program, Task, int64, state_metrics
 from rigl.training.stream_programs import StreamEvaluation, StreamPrograms
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 class HostPrograms(StreamPrograms):

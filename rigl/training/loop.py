@@ -21,8 +21,7 @@ from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
 from rigl.training.base_programs import BasePrograms
 from rigl.training.progress import Progress
-
-Variable = Any
+from rigl.types import Variable
 
 ITERATION = "iteration"  # Its name in checkpoints.
 # Of one call, so that it does not take long to stop a run.

@@ -7,7 +7,6 @@ in memory; see `stream_programs` for those that are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,9 +23,7 @@ from rigl.training.base_programs import (
   add_real,
   int64,
 )
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _PADDING = -1
 

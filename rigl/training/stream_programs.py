@@ -29,9 +29,7 @@ from rigl.training.base_programs import (
   add_real,
   int64,
 )
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _COUNT = "count"
 

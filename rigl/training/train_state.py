@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import Task
+from rigl.types import Variable
 
-Variable = Any
 Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
 
 

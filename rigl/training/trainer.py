@@ -20,8 +20,7 @@ from rigl.training.preemption import Notice, PreemptedError
 from rigl.training.programs import Programs
 from rigl.training.progress import Progress
 from rigl.training.run_directory import RunDirectory
-
-Variable = Any
+from rigl.types import Variable
 
 
 class Run:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from rigl.training import checkpoints
-
-Variable = Any
+from rigl.types import Variable
 
 # Last parts of the names of parameters.
 _PARAMETERS = (

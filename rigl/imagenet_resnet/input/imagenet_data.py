@@ -13,8 +13,7 @@ from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input import imagenet_input
 from rigl.imagenet_resnet.input.imagenet_input import InputSettings, Position
 from rigl.imagenet_resnet.input.shards import Shards, find_shards
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class ImagenetData:

@@ -17,8 +17,7 @@ import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
-
-Tensor = Any
+from rigl.types import Tensor
 
 _CYCLE_LENGTH = 64
 _SHUFFLE_RECORDS = 1024

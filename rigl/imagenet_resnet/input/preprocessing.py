@@ -6,11 +6,9 @@ for the network's input.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-Tensor = Any
+from rigl.types import Tensor
 
 IMAGE_SIZE = 224
 MEAN_RGB = tuple(255 * value for value in (0.485, 0.456, 0.406))

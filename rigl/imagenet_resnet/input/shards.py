@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-Tensor = Any
+from rigl.types import Tensor
 
 SPLITS = ("train", "validation")
 

@@ -12,9 +12,7 @@ import tensorflow as tf
 
 from rigl import layers
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor
 
 # 1e-5, raised to what cuDNN takes, as TensorFlow 1's fused operation did on
 # every device. At 1e-5 logits of the published MobileNet-v2 differ by 6e-5.

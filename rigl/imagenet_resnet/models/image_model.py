@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
 
 import tensorflow as tf
 
@@ -11,9 +10,7 @@ from rigl.counting import LayerSpec
 from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
 from rigl.imagenet_resnet.models.builder import Builder, LayerRecord
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 class ImageModel(tf.Module, abc.ABC):

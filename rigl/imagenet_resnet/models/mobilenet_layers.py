@@ -8,8 +8,7 @@ from rigl import layers
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models.builder import ConvNorm
 from rigl.imagenet_resnet.models.image_model import ImageModel
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class MobileNet(ImageModel):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models.builder import Builder, ConvNorm
 from rigl.imagenet_resnet.models.mobilenet_layers import MobileNet
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class MobileNetV2(MobileNet):

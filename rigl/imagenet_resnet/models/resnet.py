@@ -7,8 +7,6 @@ normalisation of a block starts at zero, so that a block starts as its shortcut
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl import layers
@@ -16,8 +14,7 @@ from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models.builder import Builder
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class ResNet(ImageModel):

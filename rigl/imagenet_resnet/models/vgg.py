@@ -6,16 +6,13 @@ the pixels in place of the first two fully connected layers.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rigl import layers
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
-
-Tensor = Any
+from rigl.types import Tensor
 
 NAMES = tuple(tables.VGGS)
 

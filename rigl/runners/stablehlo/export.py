@@ -20,8 +20,7 @@ from rigl.runners.stablehlo import exported_run, lowering, record_replay
 from rigl.training import files
 from rigl.training.base_programs import Program
 from rigl.training.trainer import Run
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 def export(run: Run, folder: files.Path) -> None:

@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.training.base_programs import Program
-
-Tensor = Any
+from rigl.types import Tensor
 
 _ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
 # Where an operation came from; file names may hold anything but quotes.

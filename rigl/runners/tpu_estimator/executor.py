@@ -27,8 +27,7 @@ from rigl.runners.tpu_estimator.specs import (
 from rigl.training import checkpoints
 from rigl.training.loop import ITERATION, TrainingDivergedError
 from rigl.training.trainer import Run
-
-Tensor = Any
+from rigl.types import Tensor
 
 # Below the directory of a run: what training starts from where the checkpoint
 # is not one of ours.

@@ -20,9 +20,7 @@ from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.training.base_programs import Batch, Task
 from rigl.training.loop import ITERATION
 from rigl.training.train_state import Learner, Wrap, unwrapped
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 # A feature of training batches: the position in the data behind the whole
 # batch, int32 [batch, n], where checkpoints hold it under this name.

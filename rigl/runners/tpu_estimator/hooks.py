@@ -11,8 +11,7 @@ from rigl.runners.tpu_estimator.graph import DUE, STEP
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
 from rigl.training import checkpoints
 from rigl.training.loop import ITERATION
-
-Tensor = Any
+from rigl.types import Tensor
 
 
 class Reporter(tf.compat.v1.train.SessionRunHook):

@@ -14,8 +14,7 @@ import tensorflow as tf
 # do so, but has no public name for it.
 from tensorflow.python.training.saving import saveable_object
 
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 _MASK = "/mask"
 

@@ -17,9 +17,7 @@ import tensorflow as tf
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
 from rigl.training import checkpoints
 from rigl.training.train_state import Learner, Wrap
-
-Tensor = Any
-Variable = Any
+from rigl.types import Tensor, Variable
 
 
 @dataclass(frozen=True)
