@@ -24,29 +24,30 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from rigl.cifar_resnet import cifar_trainer
 from rigl.cifar_resnet.cifar_settings import CifarSettings
-from rigl.cifar_resnet.resnet_train_eval import CifarRun
 from rigl.config import app, settings
 from rigl.counting.architectures import tables
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet import imagenet_trainer
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.models import vgg
+from rigl.mnist import mnist_trainer
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.tpu_check import chips, compile_report
 from rigl.tpu_check.compiler import TpuCompiler
-from rigl.training.trainer import Run
+from rigl.training.trainer import Trainer
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
 
 
-class Task(NamedTuple):
+class CompileTarget(NamedTuple):
   """A script whose programs can be compiled.
 
   Attributes:
     settings: dataclass of its flags.
-    run: makes its run of settings and the names of typed flags.
+    build: builds its trainer of settings and the names of typed flags.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -54,7 +55,7 @@ class Task(NamedTuple):
   """
 
   settings: Any
-  run: Callable[[Any, frozenset[str]], Run]
+  build: Callable[[Any, frozenset[str]], Trainer]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -69,9 +70,9 @@ def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
   return {"train_dir": f"{folder}/run", "data_directory": str(folder)}
 
 
-IMAGENET = Task(
+IMAGENET = CompileTarget(
   ImagenetSettings,
-  ImagenetRun,
+  imagenet_trainer.build_trainer,
   ("train_batch_size", "eval_batch_size"),
   256,
   "imagenet/resnet50_rigl_erk_0.9_1x.gin",
@@ -82,23 +83,23 @@ IMAGENET = Task(
     "jit_compile": "true",
   },
 )
-CIFAR = Task(
+CIFAR = CompileTarget(
   CifarSettings,
-  CifarRun,
+  cifar_trainer.build_trainer,
   ("batch_size",),
   128,
   "cifar10/rigl_erk_0.9.gin",
   _cifar_place,
 )
-MNIST = Task(
+MNIST = CompileTarget(
   MnistSettings,
-  MnistRun,
+  mnist_trainer.build_trainer,
   ("batch_size",),
   100,
   "mnist/rigl.gin",
   lambda folder: {"save_path": str(folder)},
 )
-_NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
+_NAMED: dict[str, tuple[CompileTarget, dict[str, Any]]] = {
   **{
     f"resnet{depth}": (
       IMAGENET,
@@ -114,7 +115,7 @@ _NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
 }
 
 
-def find_model(name: str) -> tuple[Task, dict[str, Any]]:
+def find_model(name: str) -> tuple[CompileTarget, dict[str, Any]]:
   """The task of a model and the flags that its name stands for.
 
   Raises:
@@ -158,14 +159,14 @@ def _typed_model(arguments: Sequence[str]) -> str:
   return found[-1] if found else "resnet50"
 
 
-def prepare(folder: pathlib.Path) -> Callable[[], Run]:
+def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
   """Checks the parsed flags.
 
   Args:
     folder: where data and output go.
 
   Returns:
-    What makes their run.
+    A function that builds their trainer.
 
   Raises:
     ValueError: if a flag is wrong.
@@ -185,7 +186,7 @@ def prepare(folder: pathlib.Path) -> Callable[[], Run]:
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
   chosen, typed = settings.read_flags(task.settings)
-  return lambda: task.run(chosen, typed)
+  return lambda: task.build(chosen, typed)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -195,16 +196,18 @@ def main(arguments: Sequence[str]) -> None:
     app.one_line_errors(),
     tempfile.TemporaryDirectory() as folder,
   ):
-    make_run = prepare(pathlib.Path(folder))
+    build = prepare(pathlib.Path(folder))
     compiler = TpuCompiler(flags.FLAGS.topology)
-    run = make_run()
-    run.directory.close()
+    trainer = build()
+    trainer.directory.close()
+  optimizer, executor = trainer.state.optimizer, trainer.executor
+  assert isinstance(executor, TensorFlowExecutor)
   # As on a TPU, which is not there.
-  run.optimizer.batch_layers = True
-  updates = run.optimizer.steps_to_update(0) is not None
+  optimizer.batch_layers = True
+  updates = optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []
-  programs = run.programs.on_device()
+  programs = executor.lowerable()
   for row in compile_report.compile_all(compiler, programs, updates):
     print(compile_report.line(row, compiler.chip), flush=True)
     rows.append(row)

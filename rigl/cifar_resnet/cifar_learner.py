@@ -13,7 +13,11 @@ from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.methods import create_optimizer
 from rigl.schedules import PiecewiseConstant
-from rigl.training.train_state import Learner, Wrap, unwrapped
+from rigl.training.train_state import (
+  OptimizerWrapper,
+  TrainState,
+  identity,
+)
 from rigl.types import Variable
 
 _LR_BOUNDARIES = (30000, 60000, 90000)
@@ -55,9 +59,9 @@ def make_learner(
   global_step: Variable,
   masks: Mapping[str, np.ndarray] | None = None,
   restored: bool = False,
-  wrap: Wrap = unwrapped,
-) -> Learner:
-  """Makes the optimizer of a network and what belongs to it.
+  wrap: OptimizerWrapper = identity,
+) -> TrainState:
+  """Makes the train state of a network.
 
   Args:
     flags: the settings.
@@ -82,4 +86,4 @@ def make_learner(
   )
   variables = {v.name.split(":")[0]: v for v in model.variables}
   task = make_task(flags, model)
-  return Learner(task, variables, optimizer, global_step, rate)
+  return TrainState(task, variables, optimizer, global_step, rate)

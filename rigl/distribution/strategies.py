@@ -1,24 +1,23 @@
-"""Which devices train together: the `tf.distribute` strategy of the flags.
+"""Strategies: the devices that train together, as the flags say.
 
-What replicas compute is said by `rigl.distribution.replicas` and the programs.
+`rigl.distribution.replicas` has what the replicas of a strategy compute.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from rigl.config.runner_flag import LOOP
 from rigl.config.settings import setting
-from rigl.distribution import replicas
-
-Made = TypeVar("Made")
+from rigl.distribution.replicas import Replicas
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 _CLUSTER = "TF_CONFIG"
@@ -59,25 +58,28 @@ class StrategySettings:
     return self
 
 
-def in_scope(
-  settings: StrategySettings, make: Callable[[], Made], *batch_sizes: str
-) -> Made:
-  """Makes something in the scope of the strategy of the flags.
+@contextlib.contextmanager
+def scope(settings: StrategySettings, *batch_sizes: str) -> Iterator[Replicas]:
+  """Enters the scope of the strategy of the flags.
 
   Args:
     settings: the flags of the script.
-    make: makes it.
     *batch_sizes: names of the settings that the replicas share equally.
+
+  Yields:
+    The replicas of the strategy.
 
   Raises:
     ValueError: as `create_strategy`, or if a batch cannot be shared.
   """
   if getattr(settings, "runner", LOOP) != LOOP:
-    return make()  # Which has devices of its own.
+    yield Replicas()  # The runner has devices of its own.
+    return
   with create_strategy(settings.devices()).scope():
+    replicas = Replicas()
     for name in batch_sizes:
-      replicas.Replicas().share(getattr(settings, name), name)
-    return make()
+      replicas.share(getattr(settings, name), name)
+    yield replicas
 
 
 def create_strategy(settings: StrategySettings) -> tf.distribute.Strategy:

@@ -12,7 +12,11 @@ from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.learning_rate import create_learning_rate
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.methods import create_optimizer
-from rigl.training.train_state import Learner, Wrap, unwrapped
+from rigl.training.train_state import (
+  OptimizerWrapper,
+  TrainState,
+  identity,
+)
 from rigl.types import Variable
 
 
@@ -28,9 +32,9 @@ def make_learner(
   global_step: Variable,
   masks: dict[str, np.ndarray] | None = None,
   restored: bool = False,
-  wrap: Wrap = unwrapped,
-) -> Learner:
-  """Makes the optimizer of a network and what belongs to it.
+  wrap: OptimizerWrapper = identity,
+) -> TrainState:
+  """Makes the train state of a network.
 
   Args:
     flags: the settings.
@@ -64,7 +68,7 @@ def make_learner(
     model.decays,
     restored,
   )
-  return Learner(
+  return TrainState(
     make_task(flags, model),
     model.named_variables,
     optimizer,

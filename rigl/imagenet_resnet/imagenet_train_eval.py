@@ -4,7 +4,7 @@
     --data_directory=path/to/imagenet --training_method=rigl \
     --mask_init_method=erdos_renyi_kernel --train_steps=32000
 
-The flags are those of `settings.py`; the loop is that of `rigl.training`.
+`imagenet_settings.py` has the flags, `imagenet_trainer.py` what they build.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from absl import logging
 
 from rigl.config import app, runner_flag, settings
 from rigl.data.stream_source import DataError
-from rigl.distribution import replicas, strategies
+from rigl.distribution import strategies
 from rigl.imagenet_resnet import evaluate
-from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import (
   ESTIMATOR_FLAGS,
   IDLE_FLAGS,
   ImagenetSettings,
 )
-from rigl.training import script
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 
 _EVALUATIONS = {
   "eval": evaluate.evaluate_all,
@@ -46,31 +44,30 @@ def main(arguments: Sequence[str]) -> None:
   with app.one_line_errors():
     chosen, typed = settings.read_flags(ImagenetSettings)
     runner_flag.check_tensorflow(chosen.runner)
-  by_estimator = chosen.runner == runner_flag.TPU_ESTIMATOR
-  for name in IDLE_FLAGS + (() if by_estimator else ESTIMATOR_FLAGS):
-    if name in typed:
-      logging.warning("--%s has no effect.", name)
-  if chosen.mode not in _EVALUATIONS:
-    make_run = make_estimator_run if by_estimator else _make_run
-    script.train(lambda: make_run(chosen, typed))
-    return
-  with app.one_line_errors():
-    strategies.refuse_workers(chosen, chosen.mode)
-    evaluation = _EVALUATIONS[chosen.mode]
+    _warn_of_ignored_flags(chosen, typed)
+    if chosen.mode in _EVALUATIONS:
+      _evaluate(chosen, typed)
+      return
+    trainer = build_trainer(chosen, typed)
+  trainer.train()
+
+
+def _evaluate(chosen: ImagenetSettings, typed: frozenset[str]) -> None:
+  strategies.refuse_workers(chosen, chosen.mode)
+  with strategies.scope(chosen):
     try:
-      strategies.in_scope(chosen, lambda: evaluation(chosen, typed))
+      _EVALUATIONS[chosen.mode](chosen, typed)
     except DataError as error:
       app.fail(str(error))
 
 
-def _make_run(chosen: ImagenetSettings, typed: frozenset[str]) -> ImagenetRun:
-  def make() -> ImagenetRun:
-    found = replicas.Replicas()
-    if found.is_tpu and "num_cores" in typed:
-      found.check_count(chosen.num_cores, "num_cores")
-    return ImagenetRun(chosen, typed)
-
-  return strategies.in_scope(chosen, make, "train_batch_size")
+def _warn_of_ignored_flags(
+  chosen: ImagenetSettings, typed: frozenset[str]
+) -> None:
+  by_loop = chosen.runner == runner_flag.LOOP
+  for name in IDLE_FLAGS + (ESTIMATOR_FLAGS if by_loop else ()):
+    if name in typed:
+      logging.warning("--%s has no effect.", name)
 
 
 def run() -> None:

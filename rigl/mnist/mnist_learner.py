@@ -13,7 +13,11 @@ from rigl.methods import create_optimizer
 from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
-from rigl.training.train_state import Learner, Wrap, unwrapped
+from rigl.training.train_state import (
+  OptimizerWrapper,
+  TrainState,
+  identity,
+)
 from rigl.types import Variable
 
 _BASELINE_DROPS = (60, 70, 80)
@@ -50,9 +54,9 @@ def make_learner(
   steps_per_epoch: int,
   global_step: Variable,
   restored: bool = False,
-  wrap: Wrap = unwrapped,
-) -> Learner:
-  """Makes the optimizer of a network and what belongs to it.
+  wrap: OptimizerWrapper = identity,
+) -> TrainState:
+  """Makes the train state of a network.
 
   Args:
     flags: the settings.
@@ -74,7 +78,7 @@ def make_learner(
     restored=restored,
   )
   variables = {v.name.split(":")[0]: v for v in model.variables}
-  return Learner(MnistTask(model), variables, optimizer, global_step, rate)
+  return TrainState(MnistTask(model), variables, optimizer, global_step, rate)
 
 
 def _learning_rate(

@@ -1,6 +1,6 @@
-"""The StableHLO text of a TensorFlow program, for compilers of other devices.
+"""Lowering: the StableHLO text of a TensorFlow program.
 
-Who compiles it is said by `exported_run` (NVIDIA GPUs) and `tpu_check`.
+`exported_run` compiles it for NVIDIA GPUs, `rigl.tpu_check` for TPUs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rigl.training.base_programs import Program
+from rigl.runners.program import Program
 from rigl.types import Tensor
 
 _ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
@@ -28,7 +28,7 @@ _COUNTING = re.compile(
 )
 
 
-class Lowered(NamedTuple):
+class LoweredProgram(NamedTuple):
   """A program as XLA sees it.
 
   Its parameters are the flat arguments and then what it captures; it returns
@@ -47,7 +47,7 @@ class Lowered(NamedTuple):
   aliases: dict[int, int]
 
 
-def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
+def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
   """Lowers a program, whatever compiles it here.
 
   Args:
@@ -77,7 +77,7 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
   text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
   # The compilers of other machines do not know this operation of XLA's.
   text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
-  return Lowered(
+  return LoweredProgram(
     text,
     tuple(concrete.captured_inputs),
     tuple(sorted(concrete.structured_outputs)),

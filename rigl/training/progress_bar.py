@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines elsewhere.
+"""Progress bar: a bar on a terminal, plain lines elsewhere.
 
 It counts iterations and estimates the rest; metrics are printed by the task.
 """
@@ -11,7 +11,7 @@ import time
 import tqdm
 
 
-class Progress:
+class ProgressBar:
   """Shows how far a run is.
 
   On a terminal it is a bar with the remaining time. Elsewhere a line with the
