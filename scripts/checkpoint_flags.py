@@ -11,6 +11,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 from rigl.imagenet_resnet import checkpoint_flags
 
 

@@ -16,6 +16,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 

@@ -22,6 +22,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.cifar_resnet.resnet_train_eval import CifarRun

@@ -11,6 +11,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 from absl import logging
 
 from rigl.mnist import data_helper

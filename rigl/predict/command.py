@@ -16,6 +16,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.training import onednn  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.predict import images, predictions
