@@ -133,9 +133,8 @@ def written_before_training(line: str) -> dict[str, Any]:
     `operative_config.gin`.
   """
   # Both files are there when those of TensorBoard are opened.
-  with (
-    mock.patch.object(tf.summary, "create_file_writer", side_effect=_Stopped),
-  ):
+  writers = mock.Mock(side_effect=_Stopped)
+  with mock.patch.object(tf.summary, "create_file_writer", writers):
     try:
       code = run(*split(line))
     except _Stopped:

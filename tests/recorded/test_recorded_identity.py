@@ -55,7 +55,7 @@ def test_run_writes_the_files_of_the_recording(line):
   assert found["directory"] == recorded["directory"]
 
 
-@pytest.mark.parametrize("line", RECORDED)
+@pytest.mark.parametrize("line", RECORDED, ids=str)
 def test_settings_are_those_of_the_recording(line):
   found, recorded = read_settings(line), RECORDED[line]
   expected = dict(recorded["settings"])
