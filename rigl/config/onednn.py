@@ -8,4 +8,6 @@ a CPU, they make convolutions faster on the others, too.
 
 import os
 
+from rigl import needs_tensorflow  # noqa: F401
+
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

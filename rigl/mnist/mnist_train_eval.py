@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from rigl import needs_tensorflow  # noqa: F401
 from rigl.config import app, runner_flag, settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.distribution import strategies
