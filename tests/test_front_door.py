@@ -39,10 +39,8 @@ def test_every_optimizer_is_exported():
 
 
 def test_unknown_attribute_is_an_attribute_error():
-  with pytest.raises(
-    AttributeError, match="'rigl' has no attribute 'nonsense'"
-  ):
-    rigl.none  # noqa: B018
+  with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+    rigl.nonsense  # noqa: B018
 
 
 def test_type_checkers_see_what_is_exported():
