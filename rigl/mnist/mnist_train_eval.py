@@ -11,9 +11,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import logging
 
-from rigl import needs_tensorflow  # noqa: F401
 from rigl.config import app, runner_flag, settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.distribution import strategies
