@@ -24,6 +24,8 @@ import re
 import sys
 from collections.abc import Iterator
 
+from rigl import needs_tensorflow  # noqa: F401
+
 # The level is that of `run.sh`.
 _DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
