@@ -25,12 +25,13 @@ NUMBERS = frozenset(
     "sparse_utils",
   }
 )
-CORE = NUMBERS | {"sparse_optimizers", "version"}
+CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
 LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
 MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
   "types": NOTHING,
   "version": NOTHING,
+  "configurable": NOTHING,
   "mask_ops": NOTHING,
   "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
@@ -40,7 +41,7 @@ MAY_IMPORT = {
   "config": NOTHING,
   "distribution": frozenset({"config"}),
   "layers": NOTHING,
-  "sparse_optimizers": NUMBERS,
+  "sparse_optimizers": NUMBERS | {"configurable"},
   "data": frozenset({"distribution"}),
   "methods": CORE | {"config"},
   "training": CORE | {"config", "data", "layers"},
@@ -57,7 +58,7 @@ MAY_IMPORT = {
 EVERYWHERE = {"types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"host_masks"}
+WITHOUT_TENSORFLOW |= {"configurable", "host_masks"}
 # Modules of these parts that read TensorFlow's graphs.
 USING_TENSORFLOW = {"rigl.counting.graph_layers"}
 
