@@ -18,8 +18,6 @@ NUMBERS = frozenset(
   {
     "counting",
     "distribution",
-    "host_masks",
-    "layer_batch",
     "mask_ops",
     "schedules",
     "sparse_utils",
@@ -33,8 +31,6 @@ MAY_IMPORT = {
   "version": NOTHING,
   "configurable": NOTHING,
   "mask_ops": NOTHING,
-  "host_masks": NOTHING,
-  "layer_batch": frozenset({"mask_ops"}),
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
@@ -58,7 +54,7 @@ MAY_IMPORT = {
 EVERYWHERE = {"types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"configurable", "host_masks"}
+WITHOUT_TENSORFLOW |= {"configurable"}
 # Modules of these parts that read TensorFlow's graphs.
 USING_TENSORFLOW = {"rigl.counting.graph_layers"}
 
