@@ -25,8 +25,8 @@ NUMBERS = frozenset(
     "sparse_utils",
   }
 )
-CORE = NUMBERS | {"sparse_optimizers", "version"}
-LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
+CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
+LIBRARY = CORE | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   "": frozenset({"version"}),  # rigl/__init__.py.
   "types": NOTHING,
@@ -34,15 +34,15 @@ MAY_IMPORT = {
   "mask_ops": NOTHING,
   "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
+  "configurable": NOTHING,
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
-  "config": NOTHING,
-  "distribution": frozenset({"config"}),
+  "distribution": NOTHING,
   "layers": NOTHING,
-  "sparse_optimizers": NUMBERS,
+  "sparse_optimizers": NUMBERS | {"configurable"},
+  "config": CORE,
   "data": frozenset({"distribution"}),
-  "methods": CORE | {"config"},
   "training": CORE | {"config", "data", "layers"},
   "runners": CORE | {"config", "data", "training"},
   "tpu_check": CORE | {"runners", "training"},
@@ -137,10 +137,10 @@ def test_the_table_allows_no_cycle():
   [
     ("rigl.mask_ops", "from rigl import sparse_optimizers"),
     ("rigl.sparse_optimizers.rigl", "from rigl.training import loop"),
-    ("rigl.sparse_optimizers.rigl", "import rigl.methods"),
+    ("rigl.sparse_optimizers.rigl", "import rigl.config.settings"),
     ("rigl.sparse_optimizers.rigl", "from ..training.loop import Loop"),
-    ("rigl.sparse_optimizers", "from ..methods import METHODS"),
-    ("rigl.training.loop", "def f():\n  from rigl.methods import METHODS"),
+    ("rigl.sparse_optimizers", "from ..config.method_flags import MethodFlags"),
+    ("rigl.training.loop", "def f():\n  from rigl.mnist import mnist_data"),
     (
       "rigl.training.loop",
       "from rigl.mnist.mnist_settings import MnistSettings",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.configurable import configurable
 from rigl.sparse_optimizers import (
   base,
   graph_control,
@@ -20,7 +20,7 @@ from rigl.sparse_optimizers import (
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseDNWOptimizer(target_sparsity.TargetSparsityOptimizer):
   """DNW (Wortsman et al., 2019, https://arxiv.org/abs/1906.00586).
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gin
-
+from rigl.configurable import configurable
 from rigl.sparse_optimizers import base
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseFixedMaskOptimizer(base.SparseOptimizer):
   """Trains with the masks it is given (`scratch`), or with none (`baseline`).
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.configurable import configurable
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers import base, graph_control, target_sparsity
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparsePruningOptimizer(target_sparsity.TargetSparsityOptimizer):
   """Gradual pruning (Zhu & Gupta, 2017, https://arxiv.org/abs/1710.01878).
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from rigl.configurable import configurable
 from rigl.sparse_optimizers import graph_control, grow_init, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseRigLOptimizer(DropGrowOptimizer):
   """RigL: grows by the magnitude of the dense gradient of one batch.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gin
-
+from rigl.configurable import configurable
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseSETOptimizer(DropGrowOptimizer):
   """Sparse Evolutionary Training: grows at random, after a gradient step.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import gin
 import tensorflow as tf
 
+from rigl.configurable import configurable
 from rigl.sparse_optimizers import base, graph_control, sparse_layer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseMomentumOptimizer(DropGrowOptimizer):
   """SNFS: grows by the moving average of the dense gradient.
 

@@ -5,15 +5,15 @@ The masks are set once, by the first batch, and stay.
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.configurable import configurable
 from rigl.sparse_optimizers import base, graph_control, target_sparsity
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseSnipOptimizer(target_sparsity.TargetSparsityOptimizer):
   """SNIP (Lee et al., 2019, https://arxiv.org/abs/1810.02340).
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.configurable import configurable
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@gin.configurable(module="rigl")
+@configurable()
 class SparseStaticOptimizer(DropGrowOptimizer):
   """Keeps the masks and re-initialises the smallest weights by the schedule.
 
