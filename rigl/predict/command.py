@@ -19,7 +19,8 @@ from typing import Any
 from absl import flags
 
 from rigl.config import app
-from rigl.config.settings import DEFINERS, define_gin_flags, parse_gin
+from rigl.config.gin_files import parse_gin
+from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights
