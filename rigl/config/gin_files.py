@@ -8,12 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import gin
 
-# The gin files that the package carries; in a source tree, those beside it.
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_PACKAGED = (
-  os.path.join(_PACKAGE, "configs"),
-  os.path.join(os.path.dirname(_PACKAGE), "configs"),
-)
+from rigl.config.packaged import packaged_config
 
 
 def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
@@ -51,14 +46,13 @@ def find_config(name: str) -> str:
   Raises:
     ValueError: if there is no such file.
   """
-  for path in (name, *(os.path.join(folder, name) for folder in _PACKAGED)):
-    if os.path.isfile(path):
-      return path
-  raise ValueError(
-    f"`--gin_config`: there is no file {name!r}, neither here nor among the "
-    "configurations of the package (mnist/*.gin, cifar10/*.gin, "
-    "imagenet/*.gin)."
-  )
+  path = name if os.path.isfile(name) else packaged_config(name)
+  if path is None:
+    raise ValueError(
+      f"`--gin_config`: there is no file {name!r}, neither here nor among the "
+      "configurations of the package."
+    )
+  return os.fspath(path)
 
 
 @contextlib.contextmanager
