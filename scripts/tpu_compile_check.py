@@ -49,7 +49,7 @@ class Task(NamedTuple):
 
   Attributes:
     settings: dataclass of its flags.
-    run: makes its run of settings and the names of typed flags.
+    run: makes its run of settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -57,7 +57,7 @@ class Task(NamedTuple):
   """
 
   settings: Any
-  run: Callable[[Any, frozenset[str]], Run]
+  run: Callable[[Any], Run]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -187,8 +187,8 @@ def prepare(folder: pathlib.Path) -> Callable[[], Run]:
     values[name].present += 1
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
-  chosen, typed = settings.read_flags(task.settings)
-  return lambda: task.run(chosen, typed)
+  chosen = settings.read_flags(task.settings)
+  return lambda: task.run(chosen)
 
 
 def main(arguments: Sequence[str]) -> None:
