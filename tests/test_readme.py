@@ -59,7 +59,13 @@ _ELSEWHERE = re.compile(
 
 
 def _commands(page):
-  return [c for c in pages.commands(page) if not _ELSEWHERE.match(c)]
+  """The commands to run: each once, README's in the test of README."""
+  known = () if page == "README.md" else pages.commands("README.md")
+  return [
+    command
+    for command in dict.fromkeys(pages.commands(page))
+    if command not in known and not _ELSEWHERE.match(command)
+  ]
 
 
 _EXAMPLES = [
@@ -162,12 +168,12 @@ _FILES = {
     "DIRECTORY": _make_cifar,
   },
 }
-# Some of what they write.
+# A pattern of what they write.
 _RESULTS = {
   "docs/mnist.md": "records/mask_records_layer0.png",
   "docs/predict.md": "predictions.npz",
   "docs/imagenet.md": "RUN/result.json",
-  "docs/gpu.md": "exported/results.npz",
+  "docs/gpu.md": "rigl_runs/**/result.json",
 }
 
 
@@ -195,12 +201,13 @@ def test_python_example_runs_as_written(page, example, tmp_path, capsys):
 def test_every_command_runs_in_a_short_form(page, tmp_path):
   for name, make in _FILES.get(page, {}).items():
     make(tmp_path / name)
-  for command in dict.fromkeys(_commands(page)):
+  for command in _commands(page):
     done = subprocess.run(
       _shortened(command), cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
-  assert (tmp_path / _RESULTS.get(page, ".")).exists()
+  if page in _RESULTS:
+    assert list(tmp_path.glob(_RESULTS[page]))
 
 
 def _slug(heading):
