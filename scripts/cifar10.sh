@@ -5,7 +5,7 @@
 #   METHODS="rigl_erk_0.9 set_erk_0.9" SEEDS="0 1" DATA=cifar OUT=my_runs \
 #     bash scripts/cifar10.sh
 #   SEEDS        seeds, each a run of every method ("0")
-#   METHODS      gin files in configs/cifar10/ (those of the README's table)
+#   METHODS      gin files in configs/cifar10/ (those of the table in docs/cifar10.md)
 #   DATA         directory of CIFAR-10 (TFDS's own, into which it downloads)
 #   OUT          directory of the runs, their logs and table.md
 #                (rigl_runs/cifar10_table)
