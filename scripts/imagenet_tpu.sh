@@ -10,7 +10,7 @@
 #   FLAG      further flags of that script
 #   TPU       (environment) as --tpu: name of the TPU, or local on a TPU VM
 #             (local)
-#   STRATEGY  (environment) as --strategy; all values but tpu train without a TPU,
+#   STRATEGY  (environment) as --strategy; all others train without a TPU,
 #             to try it (tpu)
 # On a TPU VM, RIGL_ENV may name an environment with '.[tpu]' installed.
 # Otherwise this script creates one.
