@@ -162,7 +162,7 @@ def create_optimizer(
   common = dict(
     optimizer=inner,
     weight_decay=settings.weight_decay,
-    decays=decays,
+    weight_decay_filter=decays,
     seed=settings.seed,
   )
   if method == "baseline":

@@ -203,7 +203,7 @@ def main(arguments: Sequence[str]) -> None:
     run = make_run()
     run.directory.close()
   # As on a TPU, which is not there.
-  run.optimizer.batch_layers = True
+  run.optimizer.use_mask_engine("batched")
   updates = run.optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []

@@ -18,14 +18,12 @@ NUMBERS = frozenset(
   {
     "counting",
     "distribution",
-    "host_masks",
-    "layer_batch",
     "mask_ops",
     "schedules",
     "sparse_utils",
   }
 )
-CORE = NUMBERS | {"sparse_optimizers", "version"}
+CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
 LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
@@ -43,16 +41,15 @@ MAY_IMPORT = {
   "needs_tensorflow": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "configurable": NOTHING,
   "mask_ops": NOTHING,
-  "host_masks": NOTHING,
-  "layer_batch": frozenset({"mask_ops"}),
   "schedules": NOTHING,
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
   "config": NOTHING,
   "distribution": frozenset({"config"}),
   "layers": NOTHING,
-  "sparse_optimizers": NUMBERS,
+  "sparse_optimizers": NUMBERS | {"configurable"},
   "data": frozenset({"distribution"}),
   "methods": CORE | {"config"},
   "training": CORE | {"config", "data", "layers"},
@@ -69,7 +66,7 @@ MAY_IMPORT = {
 EVERYWHERE = {"needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"", "cli", "flops", "host_masks", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 
