@@ -76,7 +76,7 @@ def setting_of(row: Row, model: str) -> Setting:
     row: the row.
     model: name of the network.
   """
-  layers = architectures.network(model).layers
+  layers = architectures.network(model)
   custom = {n.name: 0.0 for n in layers if n.kind == "depthwise_conv2d"}
   if row.distribution == UNIFORM or row.sparsity >= _FIRST_DENSE_FROM:
     custom[layers[0].name] = 0.0
@@ -150,7 +150,7 @@ def compare(table: Table) -> list[Compared]:
 
 def compare_dense(table: Table) -> tuple[Mapping[str, float], tuple[str, ...]]:
   """The dense network by the published rules, and the columns that differ."""
-  layers = architectures.network(table.model).layers
+  layers = architectures.network(table.model)
   stats = sparse_utils.get_stats(layers, 0.0, "random", published_rules=True)
   flops = stats.total_flops
   values = {

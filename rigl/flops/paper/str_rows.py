@@ -50,7 +50,7 @@ def learned_sparsities(overall: float) -> dict[str, float]:
   """
   if overall not in KNOWN:
     raise ValueError(f"`overall` must be in {KNOWN}, got {overall}.")
-  layers = architectures.resnet(50).layers
+  layers = architectures.resnet(50)
   own = _own_rows().get(f"{overall:g}", {})
   if len(own) == len(layers):
     return own
