@@ -1,6 +1,7 @@
-"""Records what the commands do now, for the tests in this directory.
+r"""Records what the commands do now, for the tests in this directory.
 
-  python tests/recorded/make_recorded.py flags identity runs
+  PYTHONPATH=tests/helpers python tests/recorded/make_recorded.py \
+    flags identity runs
 
 writes
 
@@ -26,12 +27,9 @@ import sys
 import tempfile
 import zipfile
 
+import imagenet_files
 import numpy as np
 import recordings
-
-sys.path.append(str(recordings.FOLDER.parent / "imagenet_resnet"))
-
-import imagenet_files  # noqa: E402 - it is in the directory above.
 
 # Of the files in an archive, whose bytes would depend on the time otherwise.
 _TIME = (2000, 1, 1, 0, 0, 0)

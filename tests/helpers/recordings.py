@@ -27,13 +27,13 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from rigl.cifar_resnet.settings import CifarSettings
-from rigl.imagenet_resnet.settings import ImagenetSettings
-from rigl.mnist.settings import MnistSettings
-from rigl.training import settings
-from rigl.training.run import Run
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.config import settings
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.mnist.mnist_settings import MnistSettings
+from rigl.training.trainer import Run
 
-FOLDER = pathlib.Path(__file__).resolve().parent
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recorded"
 ROOT = FOLDER.parents[1]
 FLAGS_FILE = FOLDER / "flags.json"
 IDENTITY_FILE = FOLDER / "run_identity.json.gz"
