@@ -22,7 +22,7 @@ from rigl.training.stream_programs import StreamEvaluation
 _MASK = "/mask"
 
 
-class Found(NamedTuple):
+class CheckpointMetrics(NamedTuple):
   """What a checkpoint turned out to be.
 
   Attributes:
@@ -70,7 +70,7 @@ class Evaluator:
         data.explain_evaluation,
       )
 
-  def evaluate(self, prefix: str) -> Found:
+  def evaluate(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint.
 
     Args:
@@ -81,7 +81,7 @@ class Evaluator:
     """
     return self._evaluate_tensors(checkpoints.load(prefix), prefix)
 
-  def evaluate_present(self, prefix: str) -> Found:
+  def evaluate_present(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint that another process may remove meanwhile.
 
     Raises:
@@ -92,7 +92,7 @@ class Evaluator:
 
   def _evaluate_tensors(
     self, tensors: dict[str, np.ndarray], prefix: str
-  ) -> Found:
+  ) -> CheckpointMetrics:
     variables, kernels = self.model.named_variables, self._masked(tensors)
     weights = warm_start.model_weights(
       f"`{prefix}`", tensors, variables, kernels
@@ -104,7 +104,7 @@ class Evaluator:
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
     metrics["loss"] += penalty
-    return Found(
+    return CheckpointMetrics(
       int(tensors.get("global_step", 0)),
       metrics,
       {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
@@ -127,7 +127,9 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(flags: ImagenetSettings, typed: frozenset[str]) -> Found:
+def evaluate_once(
+  flags: ImagenetSettings, typed: frozenset[str]
+) -> CheckpointMetrics:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:

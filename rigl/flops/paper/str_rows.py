@@ -69,5 +69,5 @@ def _lookup(names: Iterable[str], overall: float) -> dict[str, float]:
 
 
 def _own_rows() -> dict[str, dict[str, float]]:
-  path = importlib.resources.files("rigl.flops") / "str_sparsities.json"
+  path = importlib.resources.files("rigl.flops.paper") / "str_sparsities.json"
   return json.loads(path.read_text(encoding="utf-8"))
