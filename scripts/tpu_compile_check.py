@@ -22,6 +22,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.cifar_resnet import cifar_trainer
@@ -47,7 +50,7 @@ class CompileTarget(NamedTuple):
 
   Attributes:
     settings: dataclass of its flags.
-    build: builds its trainer of settings and the names of typed flags.
+    build: builds its trainer of settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -55,7 +58,7 @@ class CompileTarget(NamedTuple):
   """
 
   settings: Any
-  build: Callable[[Any, frozenset[str]], Trainer]
+  build: Callable[[Any], Trainer]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -185,8 +188,8 @@ def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
     values[name].present += 1
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
-  chosen, typed = settings.read_flags(task.settings)
-  return lambda: task.build(chosen, typed)
+  chosen = settings.read_flags(task.settings)
+  return lambda: task.build(chosen)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -201,9 +204,10 @@ def main(arguments: Sequence[str]) -> None:
     trainer = build()
     trainer.directory.close()
   optimizer, executor = trainer.state.optimizer, trainer.executor
-  assert isinstance(executor, TensorFlowExecutor)
+  if not isinstance(executor, TensorFlowExecutor):
+    app.fail("`runner` must be loop: its programs are compiled.")
   # As on a TPU, which is not there.
-  optimizer.batch_layers = True
+  optimizer.use_mask_engine("batched")
   updates = optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []

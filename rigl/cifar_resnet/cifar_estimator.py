@@ -25,7 +25,6 @@ _EVAL_BATCH_SIZE = 1000
 
 def make_executor(
   flags: CifarSettings,
-  typed: frozenset[str],
   state: TrainState,
   source: ArraySource,
   test: ArraySource,
@@ -36,7 +35,6 @@ def make_executor(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     state: what is trained.
     source: the training examples.
     test: the test examples.
@@ -47,7 +45,7 @@ def make_executor(
 
   def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = flags.create_model()
-    return make_learner(flags, typed, model, step, restored=True, wrap=wrap)
+    return make_learner(flags, model, step, restored=True, wrap=wrap)
 
   def task() -> tuple[CifarTask, Mapping[str, Variable]]:
     model = flags.create_model()

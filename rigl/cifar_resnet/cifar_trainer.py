@@ -9,9 +9,8 @@ from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_learner import make_learner
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_task import with_precision_and_recall
-from rigl.config import runner_flag, settings
+from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
-from rigl.distribution import strategies
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.program import resolve_jit
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
@@ -26,21 +25,18 @@ from rigl.training.trainer import Trainer
 _RUNS = pathlib.Path("rigl_runs") / "cifar10"
 
 
-def build_trainer(
-  flags: CifarSettings, typed: frozenset[str] = frozenset()
-) -> Trainer:
+def build_trainer(flags: CifarSettings) -> Trainer:
   """Builds everything that a run on CIFAR-10 needs.
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  by_estimator = flags.runner == runner_flag.TPU_ESTIMATOR
-  with strategies.scope(flags, "batch_size") as replicas:
+  by_estimator = flags.uses_estimator
+  with flags.scope("batch_size") as replicas:
     data = _load_data(flags)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     path = _directory(flags, identity)
@@ -53,7 +49,7 @@ def build_trainer(
       warm_start.load_parameters(flags.initial_value_checkpoint, names)
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
-    state = make_learner(flags, typed, model, new_global_step(), masks)
+    state = make_learner(flags, model, new_global_step(), masks)
     source, test_source = _sources(flags, data)
     evaluate_every = 0 if flags.mode == "train" else flags.checkpoint_steps
     intervals = Intervals(
@@ -66,7 +62,7 @@ def build_trainer(
     executor: Executor
     if by_estimator:
       executor = estimator = cifar_estimator.make_executor(
-        flags, typed, state, source, test_source, path, intervals
+        flags, state, source, test_source, path, intervals
       )
       intervals = estimator.loop_intervals(evaluate_every)
     else:

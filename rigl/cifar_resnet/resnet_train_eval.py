@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.config import onednn  # noqa: F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
 from absl import flags as absl_flags
-from absl import logging
 
-from rigl.cifar_resnet.cifar_settings import IDLE_FLAGS, CifarSettings
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_trainer import build_trainer
-from rigl.config import app, runner_flag, settings
-from rigl.distribution import strategies
+from rigl.config import app, settings
 from rigl.training import evaluation
 from rigl.training.trainer import Trainer
 
@@ -42,18 +40,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def make_trainer() -> Trainer:
   """Makes the trainer of the parsed flags."""
-  chosen, typed = settings.read_flags(CifarSettings)
-  runner_flag.check_tensorflow(chosen.runner)
+  chosen = settings.read_flags(CifarSettings)
+  chosen.check_runner()
   if chosen.mode == "eval":
-    strategies.refuse_workers(chosen, chosen.mode)
-  _warn_of_ignored_flags(typed)
-  return build_trainer(chosen, typed)
-
-
-def _warn_of_ignored_flags(typed: frozenset[str]) -> None:
-  for name in IDLE_FLAGS:
-    if name in typed:
-      logging.warning("--%s has no effect.", name)
+    chosen.check_one_process(chosen.mode)
+  return build_trainer(chosen)
 
 
 def run() -> None:

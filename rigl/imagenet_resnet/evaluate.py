@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.config.runner_flag import TPU_ESTIMATOR, check_tensorflow
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_estimator
 from rigl.imagenet_resnet.imagenet_learner import make_task
@@ -45,28 +44,25 @@ class Evaluator:
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read.
   """
 
-  def __init__(
-    self, flags: ImagenetSettings, typed: frozenset[str] = frozenset()
-  ) -> None:
+  def __init__(self, flags: ImagenetSettings) -> None:
     self.flags = flags
     jit_compile = resolve_jit(
       flags.jit_compile, flags.data_format == "channels_first"
     )
-    check_tensorflow(flags.runner)
+    flags.check_runner()
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
-    self.model = make_model(flags, typed, evaluates=True)
+    self.model = make_model(flags, evaluates=True)
     self._evaluate: Callable[[], dict[str, float]]
-    if flags.runner == TPU_ESTIMATOR:
+    if flags.uses_estimator:
       self._evaluate = imagenet_estimator.make_evaluation(
-        flags, typed, data, self.model.named_variables
+        flags, data, self.model.named_variables
       )
     else:
       task = make_task(flags, self.model)
@@ -131,9 +127,7 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(
-  flags: ImagenetSettings, typed: frozenset[str]
-) -> CheckpointResult:
+def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:
@@ -141,7 +135,7 @@ def evaluate_once(
     OSError: if data cannot be read.
   """
   prefix = _prefix(flags)
-  found = Evaluator(flags, typed).evaluate(prefix)
+  found = Evaluator(flags).evaluate(prefix)
   for name, sparsity in found.sparsities.items():
     print(f"{name}: sparsity {sparsity:.4f}")
   print(f"Total sparsity: {found.sparsity:.4f}")
@@ -159,14 +153,14 @@ def evaluate_once(
   return found
 
 
-def evaluate_all(flags: ImagenetSettings, typed: frozenset[str]) -> None:
+def evaluate_all(flags: ImagenetSettings) -> None:
   """Evaluates the checkpoints of a run as they are written, to the last.
 
   Raises:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
-  evaluator = Evaluator(flags, typed)
+  evaluator = Evaluator(flags)
 
   def evaluate(prefix: str) -> CheckpointMetrics:
     found = evaluator.evaluate_present(prefix)

@@ -28,7 +28,6 @@ from rigl.types import Batch, Variable
 
 def make_executor(
   flags: ImagenetSettings,
-  typed: frozenset[str],
   state: TrainState,
   source: StreamSource,
   data: ImagenetData,
@@ -39,7 +38,6 @@ def make_executor(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     state: what is trained.
     source: the training batches.
     data: the images.
@@ -48,8 +46,8 @@ def make_executor(
   """
 
   def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
-    model = make_model(flags, typed, evaluates=True)
-    return make_learner(flags, typed, model, step, restored=True, wrap=wrap)
+    model = make_model(flags, evaluates=True)
+    return make_learner(flags, model, step, restored=True, wrap=wrap)
 
   def batches(cursor: Cursor) -> tf.data.Dataset:
     def with_cursor(batch: Batch) -> Batch:
@@ -67,7 +65,7 @@ def make_executor(
   return EstimatorExecutor(
     state,
     TrainSpec(make_state, source.host_cursor, batches),
-    make_evaluation(flags, typed, data, state.variables),
+    make_evaluation(flags, data, state.variables),
     make_settings(flags),
     directory,
     intervals,
@@ -78,7 +76,6 @@ def make_executor(
 
 def make_evaluation(
   flags: ImagenetSettings,
-  typed: frozenset[str],
   data: ImagenetData,
   variables: Mapping[str, Variable],
 ) -> EstimatorEvaluation:
@@ -86,13 +83,12 @@ def make_evaluation(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     data: the images.
     variables: the variables of the network by name.
   """
 
   def task() -> tuple[ImagenetTask, Mapping[str, Variable]]:
-    model = make_model(flags, typed, evaluates=True)
+    model = make_model(flags, evaluates=True)
     return make_task(flags, model), model.named_variables
 
   spec = EvalSpec(task, data.evaluation_batches, flags.num_eval_images)

@@ -11,20 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.config import onednn  # noqa: F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
-from absl import logging
-
-from rigl.config import app, runner_flag, settings
+from rigl.config import app, settings
 from rigl.data.stream_source import DataError
-from rigl.distribution import strategies
 from rigl.imagenet_resnet import evaluate
-from rigl.imagenet_resnet.imagenet_settings import (
-  ESTIMATOR_FLAGS,
-  IDLE_FLAGS,
-  ImagenetSettings,
-)
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 
 _EVALUATIONS = {
@@ -42,32 +35,22 @@ def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
   with app.one_line_errors():
-    chosen, typed = settings.read_flags(ImagenetSettings)
-    runner_flag.check_tensorflow(chosen.runner)
-    _warn_of_ignored_flags(chosen, typed)
+    chosen = settings.read_flags(ImagenetSettings)
+    chosen.check_runner()
     if chosen.mode in _EVALUATIONS:
-      _evaluate(chosen, typed)
+      _evaluate(chosen)
       return
-    trainer = build_trainer(chosen, typed)
+    trainer = build_trainer(chosen)
   trainer.train()
 
 
-def _evaluate(chosen: ImagenetSettings, typed: frozenset[str]) -> None:
-  strategies.refuse_workers(chosen, chosen.mode)
-  with strategies.scope(chosen):
+def _evaluate(chosen: ImagenetSettings) -> None:
+  chosen.check_one_process(chosen.mode)
+  with chosen.scope():
     try:
-      _EVALUATIONS[chosen.mode](chosen, typed)
+      _EVALUATIONS[chosen.mode](chosen)
     except DataError as error:
       app.fail(str(error))
-
-
-def _warn_of_ignored_flags(
-  chosen: ImagenetSettings, typed: frozenset[str]
-) -> None:
-  by_loop = chosen.runner == runner_flag.LOOP
-  for name in IDLE_FLAGS + (ESTIMATOR_FLAGS if by_loop else ()):
-    if name in typed:
-      logging.warning("--%s has no effect.", name)
 
 
 def run() -> None:

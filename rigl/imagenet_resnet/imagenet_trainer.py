@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rigl.config import runner_flag, settings
+from rigl.config import settings
 from rigl.data.stream_source import StreamSource
-from rigl.distribution import strategies
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_estimator
 from rigl.imagenet_resnet.export_model import Exporter
@@ -37,42 +36,37 @@ from rigl.training.trainer import Trainer
 from rigl.types import Variable
 
 
-def build_trainer(
-  flags: ImagenetSettings, typed: frozenset[str] = frozenset()
-) -> Trainer:
+def build_trainer(flags: ImagenetSettings) -> Trainer:
   """Builds everything that a run on ImageNet needs.
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  if flags.runner == runner_flag.TPU_ESTIMATOR:
+  if flags.uses_estimator:
     imagenet_estimator.make_settings(flags)  # Checks them.
-  with strategies.scope(flags, "train_batch_size") as replicas:
-    if replicas.is_tpu and "num_cores" in typed:
+  with flags.scope("train_batch_size") as replicas:
+    if replicas.is_tpu and "num_cores" in flags.explicit:
       replicas.check_count(flags.num_cores, "num_cores")
-    return _build(flags, typed, replicas)
+    return _build(flags, replicas)
 
 
-def _build(
-  flags: ImagenetSettings, typed: frozenset[str], replicas: Replicas
-) -> Trainer:
+def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   """Builds it in the scope of the strategy."""
-  data, by_estimator = ImagenetData(flags), flags.runner != runner_flag.LOOP
+  data, by_estimator = ImagenetData(flags), flags.uses_estimator
   jit_compile = resolve_jit(
     flags.jit_compile, flags.data_format == "channels_first"
   )
-  flags.method(typed)  # Checks it before anything is made.
+  flags.method_arguments()  # Checks it before anything is made.
   identity = settings.run_identity(flags) | {"data": data.name}
   directory = RunDirectory(
     flags.directory, identity, replicas.is_chief, adopts=True
   )
-  model = make_model(flags, typed)
-  state, source = _make_state(flags, typed, model, data, replicas)
+  model = make_model(flags)
+  state, source = _make_state(flags, model, data, replicas)
   evaluates = flags.mode == "train_and_eval"
   evaluate_every = flags.steps_per_eval if evaluates else 0
   intervals = Intervals(
@@ -85,7 +79,7 @@ def _build(
   executor: Executor
   if by_estimator:
     executor = estimator = imagenet_estimator.make_executor(
-      flags, typed, state, source, data, directory.path, intervals
+      flags, state, source, data, directory.path, intervals
     )
     intervals = estimator.loop_intervals(evaluate_every)
   else:
@@ -128,7 +122,6 @@ def _build(
 
 def _make_state(
   flags: ImagenetSettings,
-  typed: frozenset[str],
   model: ImageModel,
   data: ImagenetData,
   replicas: Replicas,
@@ -142,7 +135,7 @@ def _make_state(
       )
     if flags.load_mask_dir:
       masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
-  state = make_learner(flags, typed, model, new_global_step(), masks)
+  state = make_learner(flags, model, new_global_step(), masks)
   source = data.train_source(replicas)
 
   def convert(tensors: dict[str, Any]) -> dict[str, Any]:

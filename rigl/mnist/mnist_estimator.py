@@ -43,7 +43,6 @@ def check(flags: MnistSettings) -> None:
 
 def make_executor(
   flags: MnistSettings,
-  typed: frozenset[str],
   state: TrainState,
   source: ArraySource,
   test: ArraySource,
@@ -54,7 +53,6 @@ def make_executor(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     state: what is trained.
     source: the training examples.
     test: the test examples.
@@ -67,7 +65,6 @@ def make_executor(
   def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     return make_learner(
       flags,
-      typed,
       make_model(flags, num_inputs),
       source.batches_per_epoch,
       step,

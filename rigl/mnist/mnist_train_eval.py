@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import logging
 
-from rigl.config import app, runner_flag, settings
+from rigl.config import app, settings
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_trainer import build_trainer
 from rigl.training.trainer import Trainer
@@ -32,17 +35,15 @@ def main(arguments: Sequence[str]) -> None:
 
 def make_trainer() -> Trainer:
   """Makes the trainer of the parsed flags."""
-  flags, typed = settings.read_flags(MnistSettings)
-  runner_flag.check_tensorflow(flags.runner)
-  trainer = build_trainer(flags, typed)
+  flags = settings.read_flags(MnistSettings)
+  flags.check_runner()
+  trainer = build_trainer(flags)
   _warn_of_ignored_flags(flags, trainer.intervals.total)
   return trainer
 
 
 def _warn_of_ignored_flags(flags: MnistSettings, total: int) -> None:
   """Warns of settings that have no effect in this run."""
-  if flags.threshold_decay:
-    logging.warning("--threshold_decay has no effect.")
   if flags.training_method == "baseline" and flags.mask_record_frequency:
     logging.warning("--mask_record_frequency: a dense network has no masks.")
   if flags.training_method == "prune" and flags.prune_end_step > total:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from rigl.config import runner_flag, settings
+from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
-from rigl.distribution import strategies
 from rigl.mnist import mnist_data, mnist_estimator
 from rigl.mnist.epoch_report import EpochLines, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
@@ -28,23 +27,20 @@ _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
 
 
-def build_trainer(
-  flags: MnistSettings, typed: frozenset[str] = frozenset()
-) -> Trainer:
+def build_trainer(flags: MnistSettings) -> Trainer:
   """Builds everything that a run on MNIST needs.
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  by_estimator = flags.runner == runner_flag.TPU_ESTIMATOR
+  by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
-  with strategies.scope(flags, "batch_size") as replicas:
+  with flags.scope("batch_size") as replicas:
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     train = {"images": data.train_images, "labels": data.train_labels}
@@ -53,7 +49,7 @@ def build_trainer(
     test_source = ArraySource(test, 1, flags.seed)
     epoch = source.batches_per_epoch
     model = make_model(flags, data.train_images.shape[1])
-    state = make_learner(flags, typed, model, epoch, new_global_step())
+    state = make_learner(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
     directory = RunDirectory(path, identity, writes=replicas.is_chief)
     intervals = Intervals(
@@ -62,7 +58,7 @@ def build_trainer(
     executor: Executor
     if by_estimator:
       executor = estimator = mnist_estimator.make_executor(
-        flags, typed, state, source, test_source, path, intervals
+        flags, state, source, test_source, path, intervals
       )
       intervals = estimator.loop_intervals(intervals.save)
     else:

@@ -16,10 +16,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.config import app
-from rigl.config.settings import DEFINERS, define_gin_flags, parse_gin
+from rigl.config.gin_files import parse_gin
+from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights

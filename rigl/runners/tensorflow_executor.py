@@ -26,13 +26,12 @@ from rigl.runners.program import Lowerable, Program, int64
 from rigl.runners.train_step import (
   TrainStep,
   measure_state,
+  note_update,
   state_metrics,
 )
 from rigl.training.executor import Progress, next_stretch
 from rigl.training.train_state import TrainState
-from rigl.types import Batch, Metrics, Tensor
-
-CHANGED = "mask_changed"
+from rigl.types import Metrics, Tensor
 
 
 class Mode(enum.Enum):
@@ -97,7 +96,7 @@ class TensorFlowExecutor:
     self._jit_whole = jit_compile and not distributed
     self._programs = programs = self._make_programs(mode)
     self._train: Callable[..., dict[str, Tensor]] = programs["train"]
-    self._update: Callable[..., dict[str, Tensor]] = programs["update"]
+    self._update: Callable[..., dict[str, Any]] = programs["update"]
     self._measure_state: Callable[[], dict[str, Tensor]] = programs["inspect"]
     if mode is Mode.HOST:
       self._use_host()
@@ -119,13 +118,11 @@ class TensorFlowExecutor:
       start = (first, self._step.zero_sums())
       return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
 
-    def update_with_batch(
-      examples: Any, iteration: Tensor
-    ) -> dict[str, Tensor]:
-      return {CHANGED: update(self.source.take(examples), iteration)}
+    def update_with_batch(examples: Any, iteration: Tensor) -> Any:
+      return update(self.source.take(examples), iteration)
 
-    def update_alone(iteration: Tensor) -> dict[str, Tensor]:
-      return {CHANGED: self._on_replicas(self._step.update)(None, iteration)}
+    def update_alone(iteration: Tensor) -> Any:
+      return self._on_replicas(self._step.update)(None, iteration)
 
     with_batch = self._optimizer.update_is_iteration
     return {
@@ -143,9 +140,9 @@ class TensorFlowExecutor:
     self._train = self._train_on_host
     # Operation by operation, without a graph.
     self._measure_state = self._measure_state_graph
-    # In a graph, XLA would compile for half a minute before the first step.
-    if self._optimizer.update_on_host(os.cpu_count() or 1):
-      self._update = self._update_on_host
+    # XLA would compile for half a minute before the first step.
+    self._optimizer.use_mask_engine("numpy", os.cpu_count())
+    self._update = self._update_on_host
 
   def _on_replicas(
     self, function: Callable[..., Any], jit_compile: bool = False
@@ -188,7 +185,7 @@ class TensorFlowExecutor:
     with source as examples:
       if examples is not None:
         arguments = (examples, *arguments)
-      return float(self._update(*arguments)[CHANGED])
+      return note_update(self._update(*arguments), self._optimizer)
 
   def evaluate(self) -> Metrics:
     """Returns the means of the metrics over all test examples."""
@@ -219,13 +216,15 @@ class TensorFlowExecutor:
       sums = {name: sums[name] + metrics[name] for name in sums}
     return sums
 
-  def _update_on_host(self, *arguments: Any) -> dict[str, Tensor]:
+  def _update_on_host(self, *arguments: Any) -> dict[str, int]:
     *examples, iteration = arguments
     gradients = None
     if examples:
       found = self._next_gradients(examples[0], iteration)
       _, gradients = self._step.reduce(*found)
-    return {CHANGED: self._step.update_masks(gradients)}
+    step = self._state.global_step
+    self._optimizer.update_masks(gradients, step, reduced=True)
+    return self._optimizer.changed_in_last_update() or {}
 
   def _next_gradients(
     self, examples: Any, iteration: Tensor
@@ -255,7 +254,7 @@ class TensorFlowExecutor:
     taken = {"batch": self.source.zeros()}
     update = programs["update"]
     if self._optimizer.update_is_iteration:
-      update = Program(self._update_of_batch, True)
+      update = Program(self._step.update, True)
     return {
       "train": (Program(self._step.step, True), {**taken, **number}),
       "update": (update, self._update_arguments(taken)),
@@ -266,8 +265,3 @@ class TensorFlowExecutor:
     """The example arguments of a mask update."""
     takes_batch = self._optimizer.update_is_iteration
     return {**(taken if takes_batch else {}), "iteration": int64(0)}
-
-  def _update_of_batch(
-    self, batch: Batch, iteration: Tensor
-  ) -> dict[str, Tensor]:
-    return {CHANGED: self._step.update(batch, iteration)}

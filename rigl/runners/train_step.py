@@ -5,9 +5,10 @@ These functions are built into the programs of `tensorflow_executor`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
@@ -69,18 +70,27 @@ class TrainStep:
     batch = self._source.batch_of(taken, iteration)
     return self.apply(*self._gradients(batch, iteration))
 
-  def update(self, taken: Any, iteration: Tensor) -> Tensor:
-    """Updates the masks; returns the share of connections that changed.
+  def update(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
+    """Updates the masks.
 
     Args:
       taken: what `Source.take` returned; None if no gradients are needed.
       iteration: int64 scalar, number of iterations before.
+
+    Returns:
+      {layer name: number of connections that changed}, int32 scalars.
     """
     gradients = None
     if taken is not None:
       batch = self._source.batch_of(taken, iteration)
       _, gradients = self.reduce(*self._gradients(batch, iteration))
-    return self.update_masks(gradients)
+    layers = self._optimizer.layers
+    before = [layer.mask.read_value() for layer in layers]
+    self._optimizer.update_masks(gradients, self._global_step, reduced=True)
+    return {
+      layer.name: mask_ops.count_ones(old != layer.mask.read_value())
+      for old, layer in zip(before, layers, strict=True)
+    }
 
   def gradients(
     self, batch: Batch, iteration: Tensor
@@ -129,22 +139,6 @@ class TrainStep:
     )
     return metrics
 
-  def update_masks(self, gradients: _Gradients | None) -> Tensor:
-    """Updates the masks; returns the share of connections that changed.
-
-    Args:
-      gradients: of all replicas, if the method needs them.
-    """
-    before = [layer.mask.read_value() for layer in self._optimizer.layers]
-    self._optimizer.update_masks(gradients, self._global_step, reduced=True)
-    after = [layer.mask.read_value() for layer in self._optimizer.layers]
-    changed = [
-      mask_ops.count_ones(old != new)
-      for old, new in zip(before, after, strict=True)
-    ]
-    total = sum(mask.shape.num_elements() for mask in after)
-    return tf.cast(tf.add_n(changed) / total, tf.float32)
-
   def _gradients_graph(
     self, batch: Batch, iteration: Tensor
   ) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -154,6 +148,24 @@ class TrainStep:
       metrics = self._task.metrics(batch, iteration)
       means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
     return means, tape.gradient(means["loss"], variables)
+
+
+def note_update(
+  changed: Mapping[str, Any], optimizer: SparseOptimizer
+) -> float:
+  """Tells an optimizer about an update that a program made.
+
+  Args:
+    changed: {layer name: number of connections that changed}.
+    optimizer: the sparse optimizer.
+
+  Returns:
+    The share of all connections that changed.
+  """
+  counts = [int(changed[layer.name]) for layer in optimizer.layers]
+  sizes = [layer.mask.shape.num_elements() for layer in optimizer.layers]
+  optimizer.note_update(counts)
+  return float(np.float32(sum(counts) / sum(sizes)))
 
 
 def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:

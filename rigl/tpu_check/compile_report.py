@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from rigl.runners.program import Lowerable
 from rigl.runners.stablehlo import lowering
 from rigl.tpu_check import chips
-from rigl.tpu_check.compiler import Compiled, CompileError
+from rigl.tpu_check.compiler import CompiledProgram, CompileError
 
 _NAMES = {
   "train": "training step",
@@ -24,11 +24,11 @@ class Compiler(Protocol):
   def chip(self) -> chips.Chip:
     """The kind of TPU."""
 
-  def compile(self, text: str) -> Compiled:
+  def compile(self, text: str) -> CompiledProgram:
     """Compiles StableHLO."""
 
 
-class Row(NamedTuple):
+class ProgramRow(NamedTuple):
   """A program and what came of it.
 
   Attributes:
@@ -37,14 +37,14 @@ class Row(NamedTuple):
   """
 
   name: str
-  found: Compiled | str
+  found: CompiledProgram | str
 
 
 def compile_all(
   compiler: Compiler,
   programs: Mapping[str, Lowerable],
   updates: bool,
-) -> Iterable[Row]:
+) -> Iterable[ProgramRow]:
   """Compiles the programs of a training, one after the other.
 
   Args:
@@ -58,9 +58,9 @@ def compile_all(
     program, arguments = programs[kind]
     try:
       text = lowering.lower(program, arguments).text
-      yield Row(name, compiler.compile(text))
+      yield ProgramRow(name, compiler.compile(text))
     except (ValueError, CompileError) as error:
-      yield Row(name, " ".join(str(error).split()))
+      yield ProgramRow(name, " ".join(str(error).split()))
 
 
 def header(chip: chips.Chip) -> str:
@@ -75,7 +75,7 @@ def header(chip: chips.Chip) -> str:
   return f"{_line(cells)}\n{_line(['---', *4 * ['---:']])}"
 
 
-def line(row: Row, chip: chips.Chip) -> str:
+def line(row: ProgramRow, chip: chips.Chip) -> str:
   """A line of the table."""
   if isinstance(row.found, str):
     return _line([row.name, "failed", "", "", ""])
@@ -92,7 +92,7 @@ def line(row: Row, chip: chips.Chip) -> str:
   )
 
 
-def failures(rows: Iterable[Row]) -> str:
+def failures(rows: Iterable[ProgramRow]) -> str:
   """Which programs failed and why, in a line; empty if none did."""
   found = [f"{r.name}: {r.found}" for r in rows if isinstance(r.found, str)]
   return "; ".join(found)

@@ -212,7 +212,7 @@ class Loop:
     step, seconds = state.step, time.monotonic() - self._since
     steps = max(sums.steps, 1)
     means = {name: value / steps for name, value in sums.metrics.items()}
-    means["drop_fraction"] = state.optimizer.drop_fraction(step)
+    means["drop_fraction"] = float(state.optimizer.drop_fraction_at(step))
     if sums.mask_changed is not None:
       means["mask_changed"] = sums.mask_changed
     means.update(self._executor.state_metrics())

@@ -97,11 +97,11 @@ class TrainState:
       The prefix of the checkpoint.
     """
     tensors = {
-      # The published checkpoints hold masks as float32.
-      name: tf.cast(v, tf.float32) if name.endswith("/mask") else v
-      for name, v in self.all_variables.items()
+      **self.variables,
+      **self.optimizer.checkpoint_state(),
+      _STEP: self.global_step,
+      ITERATION: np.int64(self.iteration),
     }
-    tensors[ITERATION] = np.int64(self.iteration)
     return checkpoints.save(directory, number, tensors, keep, writes)
 
   def restore(self, directory: files.Path) -> bool:

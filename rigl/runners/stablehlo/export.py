@@ -46,8 +46,8 @@ def export(trainer: Trainer, folder: files.Path) -> None:
   executor, source, test = in_memory_parts(trainer)
   folder = pathlib.Path(folder)
   (folder / "data").mkdir(parents=True, exist_ok=True)
-  # Faster where the programs will run.
-  trainer.state.optimizer.batch_layers = True
+  # The fastest where the programs will run.
+  trainer.state.optimizer.use_mask_engine("batched")
   state = trainer.state.all_variables
   data: dict[str, Any] = {
     f"{split}/{name}": tensor

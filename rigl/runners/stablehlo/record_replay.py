@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rigl.data.source import Source
-from rigl.runners.train_step import state_metrics
+from rigl.runners.train_step import note_update, state_metrics
 from rigl.training import checkpoints
 from rigl.training.executor import Progress, Stretch, next_stretch
 from rigl.training.loop import Loop, Report
@@ -130,7 +130,7 @@ class Replay(_Planner):
     for call in calls:
       found = self._next(call)
       if call[0] == UPDATE:
-        changed = next(iter(found.values()))
+        changed = note_update(found, self._state.optimizer)
       else:
         sums = {name: found[name] for name in self._state.task.metric_names}
     return Progress(max(stretch.steps, 1), stretch.steps, sums, changed)

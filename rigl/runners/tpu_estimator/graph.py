@@ -17,7 +17,6 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.data import stream_source
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
-from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.training.task import Task
 from rigl.training.train_state import (
   ITERATION,
@@ -86,6 +85,7 @@ class TrainingGraph:
           **own,
         },
         self.keep,
+        state.optimizer.mask_state(),
       )
     # Inside a function operations on variables keep the order of the program,
     # and the averages of batch normalisation are moved without being named.
@@ -201,10 +201,8 @@ def _state(state: TrainState, is_due: Tensor) -> dict[str, Tensor]:
   found = {
     "regularization_loss": optimizer.regularization_loss(variables),
     "learning_rate": tf.cast(state.learning_rate.at(step, tf), tf.float32),
-    "drop_fraction": tf.constant(0.0),
+    "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
-  if isinstance(optimizer, DropGrowOptimizer):
-    found["drop_fraction"] = optimizer.schedule.drop_fraction_at(step, tf)
   if masks:
     counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
     counts = tf.nest.flatten(counts)  # With one layer it is no list.
