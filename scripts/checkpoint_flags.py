@@ -11,6 +11,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from rigl.imagenet_resnet.published import checkpoint_flags
 
 

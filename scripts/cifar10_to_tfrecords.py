@@ -16,6 +16,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 

@@ -3,7 +3,7 @@
   python scripts/run_notebooks.py            checks that they run
   python scripts/run_notebooks.py --write    keeps their new outputs
 
-It needs the extra `notebooks`: pip install '.[cpu,notebooks]'.
+It needs the extra `notebooks`: pip install '.[notebooks]'.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.cifar_resnet.cifar_settings import CifarSettings

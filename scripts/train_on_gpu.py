@@ -19,6 +19,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 import numpy as np
 from absl import flags
 

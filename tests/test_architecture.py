@@ -26,7 +26,19 @@ NUMBERS = frozenset(
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
 LIBRARY = CORE | {"config", "data", "layers", "methods", "training", "runners"}
 MAY_IMPORT = {
-  "": frozenset({"version"}),  # rigl/__init__.py.
+  # rigl/__init__.py, which loads what it exports when it is first used.
+  "": frozenset(
+    {
+      "counting",
+      "mask_ops",
+      "schedules",
+      "sparse_optimizers",
+      "sparse_utils",
+      "version",
+    }
+  ),
+  "cli": frozenset({"config"}),
+  "needs_tensorflow": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
   "configurable": NOTHING,
@@ -51,12 +63,12 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"types"}
+EVERYWHERE = {"needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"configurable"}
-# Modules of these parts that read TensorFlow's graphs.
-USING_TENSORFLOW = {"rigl.counting.graph_layers"}
+WITHOUT_TENSORFLOW |= {"", "cli", "configurable", "flops", "needs_tensorflow"}
+# Modules of these parts that read TensorFlow's graphs or Keras files.
+USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 
 
 def module_name(path):

@@ -1,13 +1,12 @@
-"""The notebooks run, print what is kept in them, and hold no functions."""
+"""The notebooks run, also without TensorFlow, and hold no functions."""
 
 import ast
-import contextlib
-import io
+import importlib.util
 import json
 import pathlib
 
-import matplotlib
 import pytest
+from without_tensorflow import run_without_tensorflow
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
@@ -55,10 +54,31 @@ def test_outputs_are_kept(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_first_cell_installs(path):
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("in_checkout", [True, False])
+def test_first_cell_installs(
+  path, installed, in_checkout, tmp_path, monkeypatch
+):
+  folder = tmp_path / "colabs"
+  folder.mkdir()
+  if in_checkout:
+    (tmp_path / "pyproject.toml").touch()
+  monkeypatch.chdir(folder)
+  find_spec = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    "find_spec",
+    lambda name: find_spec(name) if installed or name != "rigl" else None,
+  )
   text = "".join(code_cells(path)[0]["source"])
-  assert 'find_spec("rigl") is None' in text
-  assert "%pip install" in text
+  command = '%pip install --quiet "$SOURCE"'
+  assert text.count("%") == text.count(command) == 1
+  commands = []
+  names = {"commands": commands}
+  exec(text.replace(command, "commands.append(SOURCE)"), names)
+  address = "git+https://github.com/google-research/rigl"
+  source = ".." if in_checkout else address
+  assert commands == ([] if installed else [source])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -72,9 +92,11 @@ def test_no_functions_in_notebooks(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_prints_what_is_kept(path):
   # Without Jupyter, which only .ci/run installs.
-  matplotlib.use("agg")
-  names = {}
-  for cell in code_cells(path):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-      exec(compile(source_of(cell), path.name, "exec"), names)
-    assert out.getvalue() == printed(cell)
+  cells = code_cells(path)
+  between = "--- the next cell ---\n"
+  code = f"print({between!r}, end='')\n".join(
+    f"{source_of(cell)}\n" for cell in cells
+  )
+  result = run_without_tensorflow(code, cwd=path.parent)
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.split(between) == [printed(cell) for cell in cells]

@@ -10,13 +10,14 @@ import tempfile
 import time
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from rigl.config import tensorflow_environment  # noqa: F401
 
-import numpy as np  # noqa: E402
-import protocol  # noqa: E402
-import tensorflow as tf  # noqa: E402
+# isort: split
+import numpy as np
+import protocol
+import tensorflow as tf
 
-from rigl.imagenet_resnet.input import imagenet_input, shards  # noqa: E402
+from rigl.imagenet_resnet.input import imagenet_input, shards
 
 Tensor = Any
 

@@ -4,33 +4,30 @@ It uses all cores, by the defaults of TensorFlow; no thread number is set.
 """
 
 import atexit
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from rigl.config import onednn  # noqa: E402, F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
-import data  # noqa: E402
-import memory  # noqa: E402
-import numpy as np  # noqa: E402
-import protocol  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import data
+import memory
+import numpy as np
+import protocol
+import tensorflow as tf
 
-from rigl import sparse_optimizers  # noqa: E402
-from rigl.cifar_resnet.cifar_task import CifarTask  # noqa: E402
-from rigl.cifar_resnet.wide_resnet import WideResNet  # noqa: E402
-from rigl.data.array_source import ArraySource  # noqa: E402
-from rigl.mnist.mnist_model import MnistFc, MnistTask  # noqa: E402
-from rigl.mnist.mnist_settings import MnistSettings  # noqa: E402
-from rigl.mnist.mnist_train_eval import MnistRun  # noqa: E402
-from rigl.training.loop import Loop  # noqa: E402
-from rigl.training.programs import Programs  # noqa: E402
-from rigl.training.progress import Progress  # noqa: E402
+from rigl import sparse_optimizers
+from rigl.cifar_resnet.cifar_task import CifarTask
+from rigl.cifar_resnet.wide_resnet import WideResNet
+from rigl.data.array_source import ArraySource
+from rigl.mnist.mnist_model import MnistFc, MnistTask
+from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.training.loop import Loop
+from rigl.training.programs import Programs
+from rigl.training.progress import Progress
 
 Tensor = Any
 

@@ -4,22 +4,19 @@ It uses all cores, by the defaults of TensorFlow; no thread number is set.
 """
 
 import atexit
-import os
 import tempfile
 import time
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from rigl.config import onednn  # noqa: E402, F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
-import numpy as np  # noqa: E402
-import protocol  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import protocol
+import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun  # noqa: E402
-from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings  # noqa: E402
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 
 
 def step_time(

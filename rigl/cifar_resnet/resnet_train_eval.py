@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rigl.config import onednn  # noqa: F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
 import tensorflow as tf

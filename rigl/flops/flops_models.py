@@ -75,6 +75,11 @@ def _spec(row: Any) -> counting.LayerSpec:
 
 
 def _from_keras(path: pathlib.Path) -> list[counting.LayerSpec]:
-  import keras  # Seconds, for those who need it.
-
+  try:
+    import keras  # Takes seconds, and only this kind of file needs it.
+  except ImportError as error:
+    raise ValueError(
+      f"`model`: reading a Keras file needs Keras, got {str(path)!r}: "
+      "pip install 'rigl[cpu]'."
+    ) from error
   return counting.find_layers(keras.models.load_model(path, compile=False))

@@ -11,8 +11,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from rigl import counting
 
-_LABEL_EVERY_UP_TO = 60
-_DPI = 72
+_DPI = 100
+_INCHES_PER_BAR = 0.17
+_NAME_SIZE = 8  # Points.
+_INCHES_PER_LETTER = 0.06
 
 
 def plot_layers(
@@ -20,36 +22,45 @@ def plot_layers(
   dense: Sequence[counting.LayerCount],
   title: str = "",
 ) -> Figure:
-  """Bars for the sparsity and the FLOPs of each layer.
+  """Bar chart of the sparsity and the FLOPs of each layer.
+
+  Layers run from top to bottom, and the figure is as tall as they need. Their
+  names are those of the layers without the scope that all of them share.
 
   Args:
-    layers: the layers.
-    dense: the same layers without a pruned weight.
-    title: stands above.
+    layers: the counted layers.
+    dense: the same layers, counted without a pruned weight.
+    title: title of the figure.
 
   Returns:
     A figure; `save` writes it.
   """
-  figure = _figure(max(6.0, 0.16 * len(layers) + 2), 6.5)
-  upper, lower = figure.subplots(2, 1, sharex=True)
+  names = counting.short_names([layer.spec.name for layer in layers])
+  longest = max(map(len, names))
+  figure = _figure(
+    7.0 + _INCHES_PER_LETTER * longest, 1.4 + _INCHES_PER_BAR * len(layers)
+  )
+  left, right = figure.subplots(1, 2, sharey=True)
   places = range(len(layers))
-  upper.bar(places, [n.n_zeros / n.spec.size for n in layers], color="C0")
-  upper.set_ylim(0, 1)
-  upper.set_ylabel("sparsity")
-  upper.set_title(title)
-  lower.bar(
+  left.barh(places, [n.n_zeros / n.spec.size for n in layers], color="C0")
+  left.set_xlim(0, 1)
+  left.set_xlabel("sparsity")
+  left.set_yticks(places, names, fontsize=_NAME_SIZE)
+  # The first layer on top, and no more room above it than a bar needs.
+  left.set_ylim(len(layers) - 0.4, -0.6)
+  right.barh(
     places, [n.count.flops / 1e6 for n in dense], color="0.85", label="dense"
   )
-  lower.bar(
+  right.barh(
     places, [n.count.flops / 1e6 for n in layers], color="C1", label="sparse"
   )
-  lower.set_ylabel("FLOPs (millions)")
-  lower.legend()
-  if len(layers) <= _LABEL_EVERY_UP_TO:
-    names = [layer.spec.name.rsplit("/", 1)[-1] for layer in layers]
-    lower.set_xticks(places, names, rotation=90, fontsize=6)
-  else:
-    lower.set_xlabel("layer")
+  right.set_xlabel("FLOPs (millions)")
+  for axes in (left, right):
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+  figure.suptitle(title)
+  # Above the bars, which it would hide inside the axes.
+  right.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
   return figure
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rigl.config import onednn  # noqa: F401
+from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
 from absl import logging

@@ -16,6 +16,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rigl.config import tensorflow_environment  # noqa: F401
+
+# isort: split
 from absl import flags
 
 from rigl.config import app

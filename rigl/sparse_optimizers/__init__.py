@@ -3,6 +3,7 @@
 One class a training method; all obey the interface of `SparseOptimizer`.
 """
 
+from rigl import needs_tensorflow  # noqa: F401
 from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.dnw import SparseDNWOptimizer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer

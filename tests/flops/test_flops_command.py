@@ -62,14 +62,16 @@ def test_command_prints_a_table():
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
   assert lines[0].split() == [
-    "layer",
+    "layers",
+    "of",
+    "resnet_model/",
     "kernel",
     "sparsity",
     "weights",
     "flops",
     "bytes",
   ]
-  assert lines[54].startswith("resnet_model/final_dense")
+  assert lines[54].startswith("final_dense")
   assert lines[55].startswith("total")
   published = next(n for n in lines if "FLOPs, as published" in n)
   assert published.split()[-3:] == ["1.9944e+09", "8.2023e+09", "0.2431"]
@@ -321,11 +323,50 @@ def test_unknown_learned_sparsity_is_refused():
 
 def test_bars_are_the_layers():
   answer = make()
-  upper, lower = plots.plot_layers(answer.layers, answer.dense, "x").axes
-  heights = [bar.get_height() for bar in upper.patches]
-  assert heights == [n.n_zeros / n.spec.size for n in answer.layers]
-  dense = [bar.get_height() * 1e6 for bar in lower.patches][:3]
+  left, right = plots.plot_layers(answer.layers, answer.dense, "x").axes
+  sparsities = [bar.get_width() for bar in left.patches]
+  assert sparsities == [n.n_zeros / n.spec.size for n in answer.layers]
+  dense = [bar.get_width() * 1e6 for bar in right.patches][:3]
   assert dense == pytest.approx([n.count.flops for n in answer.dense])
+
+
+@pytest.mark.parametrize("model", ["mnist_fc", "resnet50"])
+def test_no_text_of_a_chart_overlaps_another(model):
+  answer = make(model=model)
+  figure = plots.plot_layers(answer.layers, answer.dense, "A title")
+  figure.canvas.draw()
+  left, right = figure.axes
+  names = [label.get_text() for label in left.get_yticklabels()]
+  full = [layer.spec.name for layer in answer.layers]
+  assert all(a.endswith(b) for a, b in zip(full, names, strict=True))
+  texts = [
+    *left.get_yticklabels(),
+    *(
+      label
+      for axes in (left, right)
+      for label in axes.get_xticklabels()
+      if label.get_position()[0] <= axes.get_xlim()[1]  # Others are not drawn.
+    ),
+    *right.get_legend().get_texts(),
+    figure.texts[0],
+  ]
+  boxes = [text.get_window_extent() for text in texts]
+  width, height = figure.canvas.get_width_height()
+  for i, box in enumerate(boxes):
+    assert 0 <= box.x0 <= box.x1 <= width
+    assert 0 <= box.y0 <= box.y1 <= height
+    assert not any(box.overlaps(other) for other in boxes[:i])
+  # In the order of the layers, from top to bottom.
+  heights = [box.y0 for box in boxes[: len(names)]]
+  assert heights == sorted(heights, reverse=True)
+
+
+@pytest.mark.parametrize("model", ["resnet50", "vgg_19", "mobilenet_v2"])
+def test_lines_of_the_table_fit_a_terminal(model):
+  lines = flops_report.as_text(make(model=model)).splitlines()
+  assert max(map(len, lines)) <= 100
+  names = [line.split()[0] for line in lines[1 : len(make(model=model).layers)]]
+  assert len(set(names)) == len(names)
 
 
 def test_points_are_drawn_in_order():

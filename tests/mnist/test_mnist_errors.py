@@ -227,7 +227,7 @@ def test_process_ends_with_one_line_and_exit_code_1(tmp_path):
     capture_output=True,
     text=True,
     cwd=tmp_path,
-    env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    env={"PYTHONPATH": str(SCRIPT.parents[2])},
   )
   assert (found.returncode, found.stdout) == (1, "")
   assert found.stderr == "error: `seed` must be in [0, 2147483648), got -1.\n"

@@ -1,0 +1,46 @@
+"""Console scripts: each one loads its module when it is called.
+
+A module is loaded by name, so that a command without TensorFlow ends in one
+line instead of a traceback, and `rigl-flops` does without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from rigl.config import app
+
+
+def mnist() -> None:
+  """`rigl-mnist`: trains a fully connected network on MNIST."""
+  _run("rigl.mnist.mnist_train_eval")
+
+
+def cifar10() -> None:
+  """`rigl-cifar10`: trains a wide residual network on CIFAR-10."""
+  _run("rigl.cifar_resnet.resnet_train_eval")
+
+
+def imagenet() -> None:
+  """`rigl-imagenet`: trains, evaluates and exports ImageNet models."""
+  _run("rigl.imagenet_resnet.imagenet_train_eval")
+
+
+def predict() -> None:
+  """`rigl-predict`: predicts the classes of images."""
+  _run("rigl.predict.command")
+
+
+def flops() -> None:
+  """`rigl-flops`: counts FLOPs and bytes of a sparse network."""
+  _run("rigl.flops.command", needs_tensorflow=False)
+
+
+def _run(module: str, needs_tensorflow: bool = True) -> None:
+  """Calls the function `run` of a module."""
+  if needs_tensorflow:
+    try:
+      importlib.import_module("rigl.needs_tensorflow")
+    except ImportError as error:
+      app.fail(str(error))
+  importlib.import_module(module).run()

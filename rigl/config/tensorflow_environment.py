@@ -1,0 +1,109 @@
+"""Environment of TensorFlow in every script; scripts import it first.
+
+The processor decides neither what a script computes nor what it prints:
+
+- oneDNN's kernels are on. TensorFlow itself chooses them only on processors
+  with instructions for neural networks. Where XLA compiles nothing, as in the
+  CIFAR-10 and ImageNet scripts on a CPU, they make convolutions faster on the
+  others, too. The programs of MNIST are compiled by XLA: they have the same
+  bits with oneDNN and without. So all scripts, and what is evaluated or
+  predicted after a training, need no choice of their own.
+- TensorFlow's C++ code logs errors only. Its first messages do not obey that
+  level (in 2.21 that oneDNN is on, in GPU builds what is registered twice), so
+  TensorFlow is imported here and they are taken out of the standard error.
+
+Variables that the user sets stay: `TF_ENABLE_ONEDNN_OPTS=0` keeps oneDNN off,
+`TF_CPP_MIN_LOG_LEVEL=0` shows everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from rigl import needs_tensorflow  # noqa: F401
+
+# The level is that of `run.sh`.
+_DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+# A line of the C++ log, with the letter of its severity: of absl, such as
+# `I0000 00:00:1700000000.000000    1 port.cc:153] `, or of TensorFlow itself,
+# such as `2024-01-01 00:00:00.000000: I tensorflow/core/util/port.cc:153] `.
+_LOGGED = re.compile(
+  rb"(?:([IWEF])\d{4} [\d:.]+ +\d+ |[\d-]+ [\d:.]+: ([IWEF]) )\S+:\d+\] "
+)
+_SEVERITIES = b"IWEF"
+_NOTICES = (
+  b"All log messages before absl::InitializeLog() is called are written to",
+  b"Unable to register cuFFT factory",
+  b"Unable to register cuDNN factory",
+  b"Unable to register cuBLAS factory",
+)
+
+
+def is_hidden(line: bytes, level: int) -> bool:
+  """Whether a line of the standard error stays hidden at the start.
+
+  Args:
+    line: the line.
+    level: `TF_CPP_MIN_LOG_LEVEL`: how many of the severities information,
+      warning, error and fatal are hidden.
+  """
+  if level < 1:
+    return False
+  if any(notice in line for notice in _NOTICES):
+    return True
+  found = _LOGGED.match(line)
+  if found is None:
+    return False
+  return _SEVERITIES.index(found[1] or found[2]) < min(level, 3)
+
+
+@contextlib.contextmanager
+def filtered_stderr(level: int) -> Iterator[None]:
+  """Leaves out hidden lines that C++ code writes to the standard error.
+
+  A process of its own passes the others on, so that they are not lost where
+  this one is aborted.
+  """
+  try:
+    kept = os.dup(2)
+  except OSError:  # The standard error is closed.
+    yield
+    return
+  reading, writing = os.pipe()
+  child = os.fork()
+  if not child:
+    try:
+      os.close(writing)
+      with open(reading, "rb") as lines, open(kept, "wb", 0) as output:
+        for line in lines:
+          if not is_hidden(line, level):
+            output.write(line)
+    finally:
+      os._exit(0)
+  os.dup2(writing, 2)
+  os.close(reading)
+  os.close(writing)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.waitpid(child, 0)
+
+
+def _set_up() -> None:
+  for name, value in _DEFAULTS.items():
+    os.environ.setdefault(name, value)
+  level = os.environ["TF_CPP_MIN_LOG_LEVEL"]
+  if "tensorflow" in sys.modules or not level.isdigit() or level == "0":
+    return
+  with filtered_stderr(int(level)):
+    import tensorflow  # noqa: F401
+
+
+_set_up()

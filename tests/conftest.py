@@ -1,0 +1,3 @@
+"""TensorFlow in the tests is set up as in the scripts, on any processor."""
+
+from rigl.config import tensorflow_environment  # noqa: F401
