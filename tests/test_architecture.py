@@ -47,7 +47,7 @@ MAY_IMPORT = {
   "host_masks": NOTHING,
   "layer_batch": frozenset({"mask_ops"}),
   "configurable": NOTHING,
-  "schedules": NOTHING,
+  "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
   "distribution": NOTHING,
