@@ -1,49 +1,73 @@
-"""Gin-configurable functions and classes whose own errors carry no gin text.
+"""A typed `gin.configurable` whose errors read like those of plain Python.
 
-Gin appends where it was called ("In call to configurable ...") to every error.
-A caller from Python who configured nothing gets the error without it.
+`gin.configurable` has no types, so a type checker takes a decorated class for
+`Any`, and it appends "In call to configurable ..." to every error. The
+decorator of this module keeps the type, and keeps gin's text only where gin
+supplied an argument.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import gin
 
-Target = TypeVar("Target", bound=Callable[..., Any])
+T = TypeVar("T", bound=Callable[..., Any])
 
-# Attribute of an error: the error before gin appended its text.
-_ORIGINAL = "_error_without_gin"
+
+class _Unrecorded:
+  """A default that gin cannot write, and so leaves out of its records."""
+
+
+class _PlainError(Exception):
+  """Carries an error through gin without gin's text.
+
+  Args:
+    error: the error to raise again outside of gin.
+  """
+
+  def __init__(self, error: Exception) -> None:
+    super().__init__(str(error))
+    self.error = error
 
 
 def configurable(
-  *, module: str = "rigl", denylist: Sequence[str] | None = None
-) -> Callable[[Target], Target]:
-  """Decorator that lets gin bind the arguments of a function or class.
+  module: str = "rigl",
+  denylist: Collection[str] = (),
+  unrecorded: Collection[str] = (),
+) -> Callable[[T], T]:
+  """Returns a decorator that lets gin supply arguments that a caller omits.
 
   Args:
-    module: module of the gin name, `MODULE.NAME`.
-    denylist: arguments that gin may not bind. None: it may bind all.
+    module: module of the name in gin files, `module.NAME`.
+    denylist: arguments that gin may not set.
+    unrecorded: arguments that gin may set, but whose defaults the operative
+      configuration does not list. So a new argument does not change the
+      `operative_config.gin` of a run that does not use it.
 
   Returns:
-    The decorator. Type checkers see the function or class as it was.
-  """
-  register = gin.configurable(module=module, denylist=denylist)
+    A decorator of classes and functions that keeps their type.
 
-  def decorate(target: Target) -> Target:
-    name = target.__name__
-    if isinstance(target, type):
-      construct = target.__init__  # type: ignore[misc]
-      target.__init__ = _note_original(construct)  # type: ignore[misc]
-      register(target)
-      construct = target.__init__  # type: ignore[misc]
-      target.__init__ = _strip_gin(construct, name)  # type: ignore[misc]
-      return target
-    return _strip_gin(register(_note_original(target)), name)
+  Example:
+    @configurable(denylist=["inner"])
+    def make_optimizer(inner, learning_rate=0.1): ...
+  """
+
+  def decorate(target: T) -> T:
+    options = dict(module=module, denylist=list(denylist) or None)
+    if not inspect.isclass(target):
+      inside = _inside_gin(target, f"{module}.{target.__name__}", unrecorded)
+      bound = gin.configurable(target.__name__, **options)(inside)
+      return _outside_gin(bound, bound)  # type: ignore[return-value]
+    cls: Any = target
+    init = cls.__init__
+    cls.__init__ = _inside_gin(init, f"{module}.{cls.__name__}", unrecorded)
+    gin.configurable(cls.__name__, **options)(cls)
+    cls.__init__ = _outside_gin(cls.__init__, init)
+    return target
 
   return decorate
 
@@ -79,41 +103,52 @@ def _binds(function: str, argument: str) -> bool:
   return True
 
 
-def _binds_any(function: str) -> bool:
-  """Whether gin binds an argument of the function in any scope."""
-  binding = re.compile(rf"(?:.*[/.])?{re.escape(function)}\.\w+ = ")
-  lines = gin.config_str(max_line_length=10**6).splitlines()
-  return any(binding.match(line) for line in lines)
-
-
-def _note_original(function: Any) -> Any:
-  """Lets errors of the function remember themselves, below gin's wrapper."""
+def _inside_gin(
+  function: Callable[..., Any], selector: str, unrecorded: Collection[str]
+) -> Callable[..., Any]:
+  """What gin calls: marks errors to which gin's bindings are irrelevant."""
 
   @functools.wraps(function)
   def call(*args: Any, **kwargs: Any) -> Any:
     try:
       return function(*args, **kwargs)
     except Exception as error:
-      setattr(error, _ORIGINAL, error)
-      raise
+      if gin.get_bindings(selector, resolve_references=False):
+        raise
+      raise _PlainError(error) from None
 
-  # Gin reads the arguments from here, and not through wrappers.
-  call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+  signature = inspect.signature(function)
+  unknown = set(unrecorded) - set(signature.parameters)
+  if unknown:
+    raise ValueError(
+      f"`unrecorded` must name arguments of {selector}, got {sorted(unknown)}."
+    )
+  # Gin reads names and defaults of arguments from here.
+  call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    parameters=[
+      p.replace(default=_Unrecorded()) if p.name in unrecorded else p
+      for p in signature.parameters.values()
+    ]
+  )
   return call
 
 
-def _strip_gin(wrapped: Any, name: str) -> Any:
-  """Raises the original errors unless gin bound an argument of `name`."""
+def _outside_gin(
+  bound: Callable[..., Any], shown: Callable[..., Any]
+) -> Callable[..., Any]:
+  """What users call: raises marked errors as they were.
 
-  @functools.wraps(wrapped)
+  Args:
+    bound: the function that gin made.
+    shown: the function whose signature and documentation are shown.
+  """
+
+  @functools.wraps(shown)
   def call(*args: Any, **kwargs: Any) -> Any:
     try:
-      return wrapped(*args, **kwargs)
-    except Exception as error:
-      original = getattr(error, _ORIGINAL, None)
-      if original is None or original is error or _binds_any(name):
-        raise
-      trace = error.__traceback__
-      raise original.with_traceback(trace) from original.__cause__
+      return bound(*args, **kwargs)
+    except _PlainError as plain:
+      error = plain.error
+    raise error
 
   return call

@@ -44,7 +44,7 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
 
 
-class Task(NamedTuple):
+class CompileTarget(NamedTuple):
   """A script whose programs can be compiled.
 
   Attributes:
@@ -72,7 +72,7 @@ def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
   return {"train_dir": f"{folder}/run", "data_directory": str(folder)}
 
 
-IMAGENET = Task(
+IMAGENET = CompileTarget(
   ImagenetSettings,
   ImagenetRun,
   ("train_batch_size", "eval_batch_size"),
@@ -85,7 +85,7 @@ IMAGENET = Task(
     "jit_compile": "true",
   },
 )
-CIFAR = Task(
+CIFAR = CompileTarget(
   CifarSettings,
   CifarRun,
   ("batch_size",),
@@ -93,7 +93,7 @@ CIFAR = Task(
   "cifar10/rigl_erk_0.9.gin",
   _cifar_place,
 )
-MNIST = Task(
+MNIST = CompileTarget(
   MnistSettings,
   MnistRun,
   ("batch_size",),
@@ -101,7 +101,7 @@ MNIST = Task(
   "mnist/rigl.gin",
   lambda folder: {"save_path": str(folder)},
 )
-_NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
+_NAMED: dict[str, tuple[CompileTarget, dict[str, Any]]] = {
   **{
     f"resnet{depth}": (
       IMAGENET,
@@ -117,7 +117,7 @@ _NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
 }
 
 
-def find_model(name: str) -> tuple[Task, dict[str, Any]]:
+def find_model(name: str) -> tuple[CompileTarget, dict[str, Any]]:
   """The task of a model and the flags that its name stands for.
 
   Raises:
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str]) -> None:
     run = make_run()
     run.directory.close()
   # As on a TPU, which is not there.
-  run.optimizer.batch_layers = True
+  run.optimizer.use_mask_engine("batched")
   updates = run.optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []

@@ -18,8 +18,6 @@ NUMBERS = frozenset(
   {
     "counting",
     "distribution",
-    "host_masks",
-    "layer_batch",
     "mask_ops",
     "schedules",
     "sparse_utils",
@@ -43,10 +41,8 @@ MAY_IMPORT = {
   "needs_tensorflow": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
-  "mask_ops": NOTHING,
-  "host_masks": NOTHING,
-  "layer_batch": frozenset({"mask_ops"}),
   "configurable": NOTHING,
+  "mask_ops": NOTHING,
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
@@ -69,7 +65,7 @@ MAY_IMPORT = {
 EVERYWHERE = {"needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"", "cli", "flops", "host_masks", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 

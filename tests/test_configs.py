@@ -176,7 +176,7 @@ def test_bindings_of_an_optimizer_reach_it():
     "--gin_bindings=SparseRigLOptimizer.noise_std = 0",
     "--gin_bindings=SparseRigLOptimizer.drop_fraction = 0.1",
   )
-  assert optimizer.drop_fraction(0) == pytest.approx(0.1)
+  assert optimizer.drop_fraction_at(0) == pytest.approx(0.1)
   assert optimizer._noise_std == 0
 
 
@@ -186,7 +186,7 @@ def test_a_typed_flag_wins_over_the_binding_of_an_optimizer():
     "--gin_bindings=SparseRigLOptimizer.drop_fraction = 0.1",
     "--drop_fraction=0.2",
   )
-  assert optimizer.drop_fraction(0) == pytest.approx(0.2)
+  assert optimizer.drop_fraction_at(0) == pytest.approx(0.2)
 
 
 def test_a_flag_of_another_name_wins_too():
@@ -200,4 +200,4 @@ def test_bindings_of_another_method_do_nothing():
   optimizer = make_optimizer(
     config("set"), "--gin_bindings=SparseRigLOptimizer.drop_fraction = 0.1"
   )
-  assert optimizer.drop_fraction(0) == pytest.approx(0.3)
+  assert optimizer.drop_fraction_at(0) == pytest.approx(0.3)

@@ -1,31 +1,11 @@
-"""Errors of gin-configurables: with gin's text only where gin took part."""
+"""The typed decorator: gin's arguments, records and errors."""
 
 import inspect
 
 import gin
 import pytest
 
-from rigl.configurable import call_configured, configurable
-from rigl.sparse_optimizers import SparseRigLOptimizer
-
-
-@configurable(module="test_configurable")
-def toy_power(base, exponent=2):
-  if exponent < 0:
-    raise ValueError(f"`exponent` must be at least 0, got {exponent}.")
-  return base**exponent
-
-
-@configurable(module="test_configurable")
-class ToyBox:
-  def __init__(self, size=1, **options):
-    if options:
-      raise KeyError("no options") from ValueError("a cause")
-    self.size = toy_power(size, size)
-
-
-class SmallToyBox(ToyBox):
-  """A class that is not configurable itself."""
+from rigl.configurable import configurable
 
 
 @pytest.fixture(autouse=True)
@@ -34,59 +14,82 @@ def fresh_gin():
   gin.clear_config()
 
 
-def error_of(call, *args, **kwargs):
-  with pytest.raises(Exception) as caught:
-    call(*args, **kwargs)
-  return caught.value
+@configurable(module="tests", unrecorded=["quiet"])
+class Square:
+  """A square."""
+
+  def __init__(self, side: float = 1.0, *, quiet: int = 2) -> None:
+    if side <= 0:
+      raise ValueError(f"`side` must be positive, got {side}.")
+    self.side, self.quiet = side, quiet
+
+
+@configurable(module="tests", denylist=["length"])
+def doubled(length: float, times: float = 2.0) -> float:
+  """The length times 2."""
+  return length * times
+
+
+def test_gin_supplies_omitted_arguments():
+  gin.parse_config("Square.side = 3\nSquare.quiet = 4\ndoubled.times = 5")
+  assert (Square().side, Square().quiet, Square(7).side) == (3, 4, 7)
+  assert doubled(2) == 10
+
+
+def test_a_denied_argument_cannot_be_bound():
+  with pytest.raises(ValueError, match="length"):
+    gin.parse_config("doubled.length = 3")
+
+
+def test_unknown_arguments_cannot_be_bound():
+  with pytest.raises(ValueError, match="sides"):
+    gin.parse_config("Square.sides = 3")
+
+
+def test_unrecorded_arguments_are_recorded_only_when_bound():
+  Square()
+  assert "Square.side = 1.0" in gin.operative_config_str()
+  assert "quiet" not in gin.operative_config_str()
+  gin.parse_config("Square.quiet = 4")
+  Square()
+  assert "Square.quiet = 4" in gin.operative_config_str()
+
+
+def test_unrecorded_names_are_checked():
+  with pytest.raises(ValueError, match=r"`unrecorded`.*\['depth'\]"):
+    configurable(unrecorded=["depth"])(lambda side: side)
+
+
+def test_the_signature_and_docstring_are_those_of_the_function():
+  assert str(inspect.signature(Square)).startswith("(side: float = 1.0")
+  assert inspect.signature(doubled).parameters["times"].default == 2.0
+  assert (Square.__doc__, doubled.__doc__) == (
+    "A square.",
+    "The length times 2.",
+  )
 
 
 @pytest.mark.parametrize(
-  "call",
-  [lambda: toy_power(3, -1), lambda: ToyBox(-1), lambda: SmallToyBox(-1)],
+  "call, kind",
+  [
+    (lambda: Square(-1), ValueError),
+    (lambda: Square(sides=1), TypeError),
+    (lambda: doubled(None), TypeError),
+    (lambda: doubled(), TypeError),
+  ],
 )
-def test_errors_of_python_calls_carry_no_gin_text(call):
-  error = error_of(call)
-  assert type(error) is ValueError
-  assert str(error) == "`exponent` must be at least 0, got -1."
-  assert error.__suppress_context__
+def test_errors_without_bindings_have_no_text_of_gin(call, kind):
+  with pytest.raises(kind) as caught:
+    call()
+  assert type(caught.value) is kind
+  assert "configurable" not in str(caught.value)
+  assert "Gin" not in str(caught.value)
+  assert "configurable" not in str(caught.value.__cause__)
+  assert caught.value.__context__ is None
 
 
-def test_missing_and_unknown_arguments_carry_no_gin_text():
-  assert "In call to configurable" not in str(error_of(toy_power))
-  error = error_of(SparseRigLOptimizer, drop_fration=0.3)
-  assert "In call to configurable" not in str(error)
-
-
-def test_the_cause_of_an_error_is_kept():
-  error = error_of(ToyBox, colour=1)
-  assert str(error.__cause__) == "a cause"
-
-
-@pytest.mark.parametrize("scope", ["", "inner/"])
-def test_errors_of_bindings_name_the_configurable(scope):
-  gin.parse_config(f"{scope}toy_power.exponent = -1")
-  with gin.config_scope("inner"):
-    error = error_of(toy_power, 3)
-  assert isinstance(error, ValueError)
-  assert "In call to configurable 'toy_power'" in str(error)
-
-
-def test_bindings_of_others_do_not_matter():
-  gin.parse_config("ToyBox.size = 3")
-  assert "configurable" not in str(error_of(toy_power, 3, -1))
-
-
-def test_gin_sees_the_arguments_and_defaults():
-  assert list(inspect.signature(toy_power).parameters) == ["base", "exponent"]
-  toy_power(3)
-  assert "toy_power.exponent = 2" in gin.operative_config_str()
-  gin.parse_config("toy_power.exponent = 3")
-  assert toy_power(2) == 8
-  with pytest.raises(ValueError, match="exponant"):
-    gin.parse_config("toy_power.exponant = 3")
-
-
-def test_explicit_arguments_win_over_gin():
-  gin.parse_config("toy_power.exponent = 3")
-  assert call_configured(toy_power, [], base=2, exponent=5) == 8
-  assert call_configured(toy_power, ["exponent"], base=2, exponent=5) == 32
+def test_errors_of_bound_arguments_name_the_configurable():
+  gin.parse_config("Square.side = -3")
+  with pytest.raises(ValueError, match="got -3") as caught:
+    Square()
+  assert "In call to configurable 'Square'" in str(caught.value)

@@ -172,7 +172,7 @@ def create_optimizer(
   inner: tf.compat.v1.train.Optimizer,
   kernels: Mapping[str, Variable],
   masks: Mapping[str, np.ndarray] | None = None,
-  decays: Callable[[Variable], bool] | None = None,
+  weight_decay_filter: Callable[[Variable], bool] | None = None,
   init_masks: bool = True,
 ) -> SparseOptimizer:
   """Makes the optimizer of the training method, with its masks.
@@ -183,8 +183,8 @@ def create_optimizer(
     kernels: the kernels to sparsify, by layer name.
     masks: initial masks by layer name, for methods that start sparse. None:
       random ones.
-    decays: says which variables have weight decay. None: all of rank 2 and
-      more.
+    weight_decay_filter: says which variables have weight decay. None: all of
+      rank 2 and more.
     init_masks: whether to make initial masks. False where they will come from
       a checkpoint.
 
@@ -208,7 +208,7 @@ def create_optimizer(
     optimizer_class,
     flags.explicit_arguments,
     optimizer=inner,
-    decays=decays,
+    weight_decay_filter=weight_decay_filter,
     **{name: value for name, value in arguments.items() if name in known},
   )
   if method == registry.BASELINE:

@@ -21,7 +21,7 @@ from rigl.training.stream_programs import StreamEvaluation
 _MASK = "/mask"
 
 
-class Found(NamedTuple):
+class CheckpointMetrics(NamedTuple):
   """What a checkpoint turned out to be.
 
   Attributes:
@@ -66,7 +66,7 @@ class Evaluator:
         data.explain_evaluation,
       )
 
-  def evaluate(self, prefix: str) -> Found:
+  def evaluate(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint.
 
     Args:
@@ -77,7 +77,7 @@ class Evaluator:
     """
     return self._evaluate_tensors(checkpoints.load(prefix), prefix)
 
-  def evaluate_present(self, prefix: str) -> Found:
+  def evaluate_present(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint that another process may remove meanwhile.
 
     Raises:
@@ -88,7 +88,7 @@ class Evaluator:
 
   def _evaluate_tensors(
     self, tensors: dict[str, np.ndarray], prefix: str
-  ) -> Found:
+  ) -> CheckpointMetrics:
     variables, kernels = self.model.named_variables, self._masked(tensors)
     weights = warm_start.model_weights(
       f"`{prefix}`", tensors, variables, kernels
@@ -100,7 +100,7 @@ class Evaluator:
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
     metrics["loss"] += penalty
-    return Found(
+    return CheckpointMetrics(
       int(tensors.get("global_step", 0)),
       metrics,
       {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
@@ -123,7 +123,7 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(flags: ImagenetSettings) -> Found:
+def evaluate_once(flags: ImagenetSettings) -> CheckpointMetrics:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:

@@ -69,7 +69,7 @@ def make_state(
     inner="adam" if flags.use_adam else "momentum",
     momentum=flags.momentum,
     masks=masks,
-    decays=model.decays,
+    weight_decay_filter=model.decays,
     init_masks=init_masks,
     optimizer_wrapper=optimizer_wrapper,
   )

@@ -60,26 +60,5 @@ def optimizer_class(method: str) -> type[SparseOptimizer]:
 
 
 def argument_names(optimizer: type[SparseOptimizer]) -> frozenset[str]:
-  """The names of the arguments that an optimizer class takes.
-
-  Args:
-    optimizer: the class. Its `*args` stand for the positional arguments of its
-      base class and its `**kwargs` for the keyword-only ones.
-  """
-  names: set[str] = set()
-  positional = keyword_only = True  # What the class passes on to this base.
-  for base in inspect.getmro(optimizer):
-    if "__init__" not in vars(base):
-      continue
-    parameters = inspect.signature(vars(base)["__init__"]).parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    for parameter in parameters.values():
-      if parameter.kind is parameter.KEYWORD_ONLY:
-        names |= {parameter.name} if keyword_only else set()
-      elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and positional:
-        names.add(parameter.name)
-    positional = positional and inspect.Parameter.VAR_POSITIONAL in kinds
-    keyword_only = keyword_only and inspect.Parameter.VAR_KEYWORD in kinds
-    if not (positional or keyword_only):
-      break
-  return frozenset(names - {"self"})
+  """Returns the names of the arguments that an optimizer class takes."""
+  return frozenset(inspect.signature(optimizer).parameters)

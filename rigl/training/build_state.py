@@ -31,7 +31,7 @@ def make_train_state(
   momentum: float = 0.9,
   use_nesterov: bool = True,
   masks: Mapping[str, np.ndarray] | None = None,
-  decays: Callable[[Variable], bool] | None = None,
+  weight_decay_filter: Callable[[Variable], bool] | None = None,
   init_masks: bool = True,
   optimizer_wrapper: OptimizerWrapper = identity,
 ) -> TrainState:
@@ -48,7 +48,7 @@ def make_train_state(
     momentum: of `momentum`, in [0, 1).
     use_nesterov: whether `momentum` is Nesterov's.
     masks: initial masks by layer name. None: random ones.
-    decays: says which variables have weight decay. None: all of rank 2 and
+    weight_decay_filter: says which variables have weight decay. None: all of rank 2 and
       more.
     init_masks: whether to make initial masks. False where they will come from
       a checkpoint.
@@ -66,7 +66,7 @@ def make_train_state(
     optimizer_wrapper(_inner_optimizer(inner, rate, momentum, use_nesterov)),
     kernels,
     masks,
-    decays,
+    weight_decay_filter,
     init_masks,
   )
   return TrainState(task, variables, optimizer, global_step, learning_rate)

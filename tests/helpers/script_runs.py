@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from rigl import host_masks, mask_ops
 from rigl.config import app
 from rigl.config.settings import flag_names
 from rigl.training import checkpoints
@@ -119,33 +118,18 @@ def without_xla(monkeypatch):
 
 @pytest.fixture
 def eagerly(monkeypatch):
-  """Nothing is traced or compiled, which costs seconds for each program."""
+  """Nothing is traced or compiled, which costs seconds for each program.
+
+  Optimizers made meanwhile choose connections by NumPy.
+  """
 
   def call(program: Program, *arguments: Any) -> Any:
     return program.function.python_function(*arguments)
 
   monkeypatch.setattr(Program, "__call__", call)
-  monkeypatch.setattr(mask_ops, "_top_k_flat", _top_k_by_numpy)
-  monkeypatch.setattr(mask_ops, "_drop_and_grow_flat", _drop_and_grow_by_numpy)
   tf.config.run_functions_eagerly(True)
   yield
   tf.config.run_functions_eagerly(False)
-
-
-def _top_k_by_numpy(scores: Any, allowed: Any, k: Any) -> Any:
-  keys = mask_ops.order_keys(scores).numpy()
-  keys = np.where(np.asarray(allowed), keys, host_masks.LOWEST_KEY)
-  return tf.constant(host_masks.top_k(keys, int(k)))
-
-
-def _drop_and_grow_by_numpy(
-  drop_scores: Any, mask: Any, grow_scores: Any, fraction: Any
-) -> tuple[Any, Any]:
-  drop, grow = (mask_ops.order_keys(s) for s in (drop_scores, grow_scores))
-  new, grown = host_masks.drop_and_grow(
-    drop.numpy(), np.asarray(mask), grow.numpy(), float(fraction)
-  )
-  return tf.constant(new), tf.constant(grown)
 
 
 def _plain_function(function: Any, jit_compile: Any = None, **options: Any):

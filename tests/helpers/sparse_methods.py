@@ -91,25 +91,15 @@ DROP_GROW = ["set", "static", "momentum", "rigl"]
 SCHEDULED = [*DROP_GROW, "prune"]
 
 
-def share_programs(optimizer: Any) -> Any:
-  """Leaves only the top-k compiled, once a size for the whole test session.
-
-  An optimizer compiles its update for itself, about a second each; what it
-  computes is the same. `test_eager_graph_and_xla_agree` compiles it.
-  """
-  for compiled, plain in (
-    ("_compiled_update", "_update_layer"),
-    ("_compiled_mask", "_mask_flat"),
-  ):
-    if hasattr(optimizer, compiled):
-      setattr(optimizer, compiled, getattr(optimizer, plain))
-  return optimizer
-
-
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
-  """The optimizer of a row, without masks."""
+  """The optimizer of a row, without masks.
+
+  It chooses connections by NumPy unless `mask_engine` says otherwise: XLA would
+  compile each optimizer's update, about a second each.
+  """
   method = METHODS[name]
-  return method.make(INNER[inner](), **{**method.arguments, **options})
+  arguments = {"mask_engine": "numpy", **method.arguments, **options}
+  return method.make(INNER[inner](), **arguments)
 
 
 class Model(tf.Module):
@@ -164,7 +154,6 @@ class Run:
   Args:
     name: row of the table.
     inner: the wrapped optimizer.
-    share: whether to share the compiled programs of the session.
     model_seed: seed of the initial weights.
     given_masks: whether to take masks that do not depend on `seed`.
     n_sparse: how many of the two kernels are sparse, from the first on.
@@ -176,7 +165,6 @@ class Run:
     self,
     name: str,
     inner: str = "momentum",
-    share: bool = True,
     model_seed: int = 0,
     given_masks: bool = False,
     n_sparse: int = 2,
@@ -192,8 +180,6 @@ class Run:
       aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
     self.optimizer = make(name, inner, **options)
-    if share:
-      share_programs(self.optimizer)
     start, kernels = METHODS[name].start, self.model.kernels[:n_sparse]
     if start == "dense":
       self.optimizer.create_masks(kernels)

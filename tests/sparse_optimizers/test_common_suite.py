@@ -192,7 +192,7 @@ COMPILED = [
 @functools.cache
 def _compiled(name, xla):
   """A run as one program that is called again and again."""
-  run = Run(name, share=xla, n_sparse=1)
+  run = Run(name, n_sparse=1, mask_engine="xla")
   run.optimizer.create_slots(run.model.all_variables)
   iterate = tf.function(run.iterate, jit_compile=xla, autograph=False)
   for i in range(FREQUENCY + 2):
@@ -264,20 +264,25 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
 )
 def test_layers_at_once_give_the_same_bits_as_one_by_one(name, inner):
   options = {"initial_acc_scale": 0.0} if name == "rigl" else {}
-  runs = [Run(name, inner, share=False, **options) for _ in range(2)]
-  assert not runs[0].optimizer.batch_layers  # On a CPU.
-  runs[1].optimizer.batch_layers = True
-  calls = []
-  compiled = runs[1].optimizer._compiled_batch
-
-  def noting(*arguments):
-    calls.append(len(arguments[0]))
-    return compiled(*arguments)
-
-  runs[1].optimizer._compiled_batch = noting
+  runs = [
+    Run(name, inner, mask_engine=engine, **options)
+    for engine in ("xla", "batched")
+  ]
   one_by_one, at_once = (run.train(2 * FREQUENCY + 2).state() for run in runs)
-  assert calls == [2] * len(calls) and len(calls) >= 2
   sparse_methods.assert_same_bits(one_by_one, at_once)
+
+
+@pytest.mark.parametrize("engine", ["xla", "batched"])
+@pytest.mark.parametrize("name", ["snip", "dnw", "prune"])
+def test_methods_with_a_target_use_every_engine(name, engine):
+  """Their scores round alike everywhere, so all bits are the same."""
+  compiled = Run(name, mask_engine=engine).train(FREQUENCY + 3)
+  run = Run(name).train(FREQUENCY + 3)
+  assert (run.optimizer.mask_engine.name, engine) == (
+    "numpy",
+    compiled.optimizer.mask_engine.name,
+  )
+  sparse_methods.assert_same_bits(run.state(), compiled.state())
 
 
 @pytest.mark.parametrize("name", sparse_methods.MASKED)

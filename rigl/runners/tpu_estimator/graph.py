@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
-from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.training.base_programs import Batch, Task
 from rigl.training.loop import ITERATION
 from rigl.training.train_state import OptimizerWrapper, TrainState, identity
@@ -81,6 +80,7 @@ class TrainingGraph:
           **own,
         },
         self.keep,
+        learner.optimizer.mask_state(),
       )
     # Inside a function operations on variables keep the order of the program,
     # and the averages of batch normalisation are moved without being named.
@@ -196,10 +196,8 @@ def _state(learner: TrainState, is_due: Tensor) -> dict[str, Tensor]:
   found = {
     "regularization_loss": optimizer.regularization_loss(variables),
     "learning_rate": tf.cast(learner.learning_rate.at(step, tf), tf.float32),
-    "drop_fraction": tf.constant(0.0),
+    "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
-  if isinstance(optimizer, DropGrowOptimizer):
-    found["drop_fraction"] = optimizer.schedule.drop_fraction_at(step, tf)
   if masks:
     counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
     counts = tf.nest.flatten(counts)  # Of one layer it is not a list.

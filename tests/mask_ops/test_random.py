@@ -32,7 +32,7 @@ KEYS = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (17, 0xDEADBEEF, 25_000)]
 RANDOM = (
   mask_ops.random_bits,
   mask_ops.random_uniform,
-  mask_ops.random_bell,
+  mask_ops.approximate_normal,
 )
 
 
@@ -211,7 +211,7 @@ def test_random_uniform_is_uniform_in_the_unit_interval(key):
 
 def test_random_uniform_is_below_one_for_the_highest_bits(monkeypatch):
   monkeypatch.setattr(
-    mask_ops,
+    mask_ops.random,
     "random_bits",
     lambda size, key: tf.constant([0, 0xFF, 0x100, 0xFFFFFFFF], tf.uint32),
   )
@@ -220,8 +220,10 @@ def test_random_uniform_is_below_one_for_the_highest_bits(monkeypatch):
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
-def test_random_bell_is_nearly_normal(key):
-  numbers = mask_ops.random_bell(NUM_BITS, mask_ops.hash_key(*key)).numpy()
+def test_approximate_normal_is_nearly_normal(key):
+  numbers = mask_ops.approximate_normal(
+    NUM_BITS, mask_ops.hash_key(*key)
+  ).numpy()
   assert numbers.dtype == np.float32
   assert np.abs(numbers).max() <= 3.4642  # 2 * 65535 / 37837.2
   assert abs(numbers.mean(dtype=np.float64)) < 5 / math.sqrt(NUM_BITS)

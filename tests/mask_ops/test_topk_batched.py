@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl import layer_batch, mask_ops
+from rigl import mask_ops
 
 BFLOAT16 = tf.bfloat16.as_numpy_dtype
 # Around a row of 1024, and several rows.
@@ -66,10 +66,9 @@ def make_layers(drop_kind, grow_kind, density=0.4, sizes=SIZES):
   return layers
 
 
+BATCHED = mask_ops.MaskEngine("batched")
 batch_graph, batch_xla = (
-  tf.function(
-    layer_batch.drop_and_grow, jit_compile=jit_compile, autograph=False
-  )
+  tf.function(BATCHED.drop_and_grow, jit_compile=jit_compile, autograph=False)
   for jit_compile in (False, True)
 )
 
@@ -113,7 +112,7 @@ def test_xla_gives_the_same_masks(kinds):
 def test_eager_gives_the_same_masks():
   layers = make_layers("few", "special", sizes=(3, 1025, 2048))
   for fraction in (0.0, 0.3, 1.0):
-    check(layers, fraction, layer_batch.drop_and_grow)
+    check(layers, fraction, BATCHED.drop_and_grow)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.99, 1.0])
@@ -165,7 +164,7 @@ def test_fraction_is_multiplied_in_float32():
   # 0.7 * 90 is 62 in float64.
   mask = np.arange(216) < 90
   scores = generator("scores").normal(size=216).astype(np.float32)
-  (result,) = layer_batch.drop_and_grow(
+  (result,) = BATCHED.drop_and_grow(
     [scores], [tf.constant(mask)], [tf.constant(scores)], 0.7
   )
   assert np.count_nonzero(result.grown) == 63
