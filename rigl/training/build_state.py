@@ -48,8 +48,8 @@ def make_train_state(
     momentum: of `momentum`, in [0, 1).
     use_nesterov: whether `momentum` is Nesterov's.
     masks: initial masks by layer name. None: random ones.
-    weight_decay_filter: says which variables have weight decay. None: all of rank 2 and
-      more.
+    weight_decay_filter: says which variables have weight decay. None: all of
+      rank 2 and more.
     init_masks: whether to make initial masks. False where they will come from
       a checkpoint.
     optimizer_wrapper: wraps the optimizer that makes the steps.
