@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping
 
-from rigl.cifar_resnet.cifar_learner import make_learner, make_task
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state, make_task
 from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.data.array_source import ArraySource
 from rigl.runners.tpu_estimator.executor import EstimatorExecutor
@@ -43,9 +43,11 @@ def make_executor(
   """
   size = min(_EVAL_BATCH_SIZE, test.num_examples)
 
-  def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = flags.create_model()
-    return make_learner(flags, model, step, restored=True, wrap=wrap)
+    return make_state(
+      flags, model, step, init_masks=False, optimizer_wrapper=wrap
+    )
 
   def task() -> tuple[CifarTask, Mapping[str, Variable]]:
     model = flags.create_model()
@@ -56,7 +58,7 @@ def make_executor(
   spec = EvalSpec(task, lambda: test.whole_dataset(size), test.num_examples)
   return EstimatorExecutor(
     state,
-    TrainSpec(make_state, lambda: state.iteration, source.dataset),
+    TrainSpec(graph_state, lambda: state.iteration, source.dataset),
     EstimatorEvaluation(spec, state.variables, settings),
     settings,
     directory,

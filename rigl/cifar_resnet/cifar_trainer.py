@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from rigl.cifar_resnet import cifar_data, cifar_estimator
-from rigl.cifar_resnet.cifar_learner import make_learner
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state
 from rigl.cifar_resnet.cifar_task import with_precision_and_recall
 from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
@@ -49,7 +49,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
       warm_start.load_parameters(flags.initial_value_checkpoint, names)
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
-    state = make_learner(flags, model, new_global_step(), masks)
+    state = make_state(flags, model, new_global_step(), masks)
     source, test_source = _sources(flags, data)
     evaluate_every = 0 if flags.mode == "train" else flags.checkpoint_steps
     intervals = Intervals(

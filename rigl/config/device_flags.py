@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from rigl.config.settings import Settings, setting
-from rigl.distribution import strategies
-from rigl.distribution.replicas import Replicas
+from rigl.distribution import replicas, strategies
 
 LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
 
@@ -92,7 +91,7 @@ class DeviceFlags(Settings):
       )
 
   @contextlib.contextmanager
-  def scope(self, *batch_sizes: str) -> Iterator[Replicas]:
+  def scope(self, *batch_sizes: str) -> Iterator[replicas.Replicas]:
     """Enters the scope of the strategy of the flags.
 
     Args:
@@ -105,12 +104,12 @@ class DeviceFlags(Settings):
       ValueError: if the devices are not there, or if a batch cannot be shared.
     """
     if self.uses_estimator:
-      yield Replicas()  # An estimator chooses its devices itself.
+      yield replicas.Replicas()  # An estimator chooses its devices itself.
       return
     strategy, tpu = self.requested_devices()
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     with made.scope():
-      replicas = Replicas()
+      found = replicas.Replicas()
       for name in batch_sizes:
-        replicas.share(getattr(self, name), name)
-      yield replicas
+        found.share(getattr(self, name), name)
+      yield found

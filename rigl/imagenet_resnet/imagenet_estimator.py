@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from rigl.data.stream_source import Cursor, InputShard, StreamSource
-from rigl.imagenet_resnet.imagenet_learner import make_learner, make_task
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_state, make_task
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
@@ -45,9 +45,11 @@ def make_executor(
     intervals: those of the run.
   """
 
-  def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = make_model(flags, evaluates=True)
-    return make_learner(flags, model, step, restored=True, wrap=wrap)
+    return make_state(
+      flags, model, step, init_masks=False, optimizer_wrapper=wrap
+    )
 
   def batches(cursor: Cursor) -> tf.data.Dataset:
     def with_cursor(batch: Batch) -> Batch:
@@ -64,7 +66,7 @@ def make_executor(
 
   return EstimatorExecutor(
     state,
-    TrainSpec(make_state, source.host_cursor, batches),
+    TrainSpec(graph_state, source.host_cursor, batches),
     make_evaluation(flags, data, state.variables),
     make_settings(flags),
     directory,

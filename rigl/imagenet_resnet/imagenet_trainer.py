@@ -15,8 +15,8 @@ from rigl.data.stream_source import StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_estimator
 from rigl.imagenet_resnet.export_model import Exporter
-from rigl.imagenet_resnet.imagenet_learner import make_learner
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_state
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.models.image_model import ImageModel
@@ -135,7 +135,7 @@ def _make_state(
       )
     if flags.load_mask_dir:
       masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
-  state = make_learner(flags, model, new_global_step(), masks)
+  state = make_state(flags, model, new_global_step(), masks)
   source = data.train_source(replicas)
 
   def convert(tensors: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping
 
 from rigl.data.array_source import ArraySource
-from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_model import MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.tpu_estimator.executor import EstimatorExecutor
 from rigl.runners.tpu_estimator.specs import (
   EstimatorEvaluation,
@@ -62,14 +62,14 @@ def make_executor(
   size = min(_EVAL_BATCH_SIZE, test.num_examples)
   num_inputs = source.zeros()["images"].shape[1]
 
-  def make_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
-    return make_learner(
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
+    return make_state(
       flags,
       make_model(flags, num_inputs),
       source.batches_per_epoch,
       step,
-      restored=True,
-      wrap=wrap,
+      init_masks=False,
+      optimizer_wrapper=wrap,
     )
 
   def make_task() -> tuple[MnistTask, Mapping[str, Variable]]:
@@ -83,7 +83,7 @@ def make_executor(
   )
   return EstimatorExecutor(
     state,
-    TrainSpec(make_state, lambda: state.iteration, source.dataset),
+    TrainSpec(graph_state, lambda: state.iteration, source.dataset),
     EstimatorEvaluation(spec, state.variables, settings),
     settings,
     directory,

@@ -11,8 +11,8 @@ from rigl.mnist import mnist_data, mnist_estimator
 from rigl.mnist.epoch_report import EpochLines, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
-from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.sparse_optimizers import SparseOptimizer
@@ -49,7 +49,7 @@ def build_trainer(flags: MnistSettings) -> Trainer:
     test_source = ArraySource(test, 1, flags.seed)
     epoch = source.batches_per_epoch
     model = make_model(flags, data.train_images.shape[1])
-    state = make_learner(flags, model, epoch, new_global_step())
+    state = make_state(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
     directory = RunDirectory(path, identity, writes=replicas.is_chief)
     intervals = Intervals(

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rigl.training.executor import Executor, Progress
-from rigl.training.progress_bar import ProgressBar
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
@@ -172,8 +171,15 @@ class Loop:
     by_steps = self._intervals.unit == STEPS
     return self._state.step if by_steps else self._state.iteration
 
-  def run(self, total: int, bar: ProgressBar) -> None:
-    """Trains up to a position, or until it is stopped after a report."""
+  def run(
+    self, total: int, on_advance: Callable[[int], None] = lambda _: None
+  ) -> None:
+    """Trains up to a position, or until it is stopped after a report.
+
+    Args:
+      total: the position.
+      on_advance: gets the number of positions after each call of the executor.
+    """
     self._since, self._total = time.monotonic(), total
     position = self.position
     for event in self._events:
@@ -188,7 +194,7 @@ class Loop:
       self._check_finite(progress.sums, first, last)
       self._sums.add(progress)
       before, position = position, self.position
-      bar.advance(position - before)
+      on_advance(position - before)
       for event in self._events if position > before else ():
         if event.is_due(position, total):
           event.action(position)

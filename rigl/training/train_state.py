@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, files
 from rigl.training.task import Task
 from rigl.types import Variable
 
 Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
-# Puts an optimizer that makes steps into another one.
+# Wraps an optimizer that makes steps.
 OptimizerWrapper: TypeAlias = Callable[[Optimizer], Optimizer]
 
 ITERATION = "iteration"  # Its name in checkpoints.
 _STEP = "global_step"
-
-
-class LearningRate(Protocol):
-  """Schedule of the learning rate."""
-
-  def at(self, step: Any, ops: Any = np) -> Any:
-    """The learning rate at a step; `ops` is NumPy or TensorFlow."""
 
 
 def identity(optimizer: Optimizer) -> Optimizer:

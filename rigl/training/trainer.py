@@ -25,8 +25,7 @@ from rigl.training.loop import (
   TrainingDivergedError,
 )
 from rigl.training.preemption import Notice, PreemptedError
-from rigl.training.progress_bar import ProgressBar
-from rigl.training.reporting import Reporter
+from rigl.training.reporting import ProgressBar, Reporter
 from rigl.training.run_directory import RunDirectory
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
@@ -122,7 +121,7 @@ class Trainer:
       result = self._start()
     if result is None:
       with self._one_line_ends():
-        self.loop.run(self.intervals.total, self._open_bar())
+        self.loop.run(self.intervals.total, self._open_bar().advance)
         result = self.finish()
     name = self.state.task.headline_metrics[0]
     if self.replicas.is_chief and f"test_{name}" in result:
@@ -172,7 +171,7 @@ class Trainer:
       loop: runs instead of the trainer's own loop.
     """
     total = self.intervals.total if total is None else total
-    (loop or self.loop).run(total, self._open_bar(total))
+    (loop or self.loop).run(total, self._open_bar(total).advance)
 
   def _open_bar(self, total: int | None = None) -> ProgressBar:
     total = self.intervals.total if total is None else total

@@ -6,7 +6,6 @@ import tensorflow as tf
 from rigl.schedules import UpdateSchedule
 from rigl.training.executor import Progress, next_stretch
 from rigl.training.loop import Intervals, Loop
-from rigl.training.progress_bar import ProgressBar
 from rigl.training.train_state import TrainState
 
 EPOCH = 8  # Batches per epoch.
@@ -91,6 +90,4 @@ def fake_loop(
 
 
 def run(loop, total):
-  bar = ProgressBar(total, loop.position)
-  loop.run(total, bar)
-  bar.close()
+  loop.run(total)

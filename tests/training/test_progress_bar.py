@@ -11,8 +11,8 @@ import types
 
 import pytest
 
-from rigl.training import progress_bar
-from rigl.training.progress_bar import ProgressBar
+from rigl.training import reporting
+from rigl.training.reporting import ProgressBar
 
 END = "<end of the screen>"
 
@@ -21,7 +21,7 @@ END = "<end of the screen>"
 def clock(monkeypatch):
   now = types.SimpleNamespace(seconds=100.0)
   fake = types.SimpleNamespace(monotonic=lambda: now.seconds)
-  monkeypatch.setattr(progress_bar, "time", fake)
+  monkeypatch.setattr(reporting, "time", fake)
   return now
 
 

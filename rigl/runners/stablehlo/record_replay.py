@@ -20,7 +20,6 @@ from rigl.runners.train_step import note_update, state_metrics
 from rigl.training import checkpoints
 from rigl.training.executor import Progress, Stretch, next_stretch
 from rigl.training.loop import Loop, Report
-from rigl.training.progress_bar import ProgressBar
 from rigl.training.train_state import TrainState
 from rigl.training.trainer import Trainer
 from rigl.types import Metrics
@@ -175,8 +174,7 @@ def make_plan(trainer: Trainer, source: Source) -> list[Call]:
     on_save=lambda: recorder.calls.append([SAVE, loop.position]),
   )
   with _preserved(state):
-    bar = ProgressBar(intervals.total, loop.position, is_shown=False)
-    loop.run(intervals.total, bar)
+    loop.run(intervals.total)
   return recorder.calls
 
 
