@@ -19,8 +19,8 @@ import tensorflow as tf
 from absl import flags as absl_flags
 
 from rigl.cifar_resnet import cifar_data, cifar_estimator
-from rigl.cifar_resnet.cifar_learner import make_learner
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state
 from rigl.cifar_resnet.cifar_task import precision_and_recall
 from rigl.config import app, settings
 from rigl.data.array_source import ArraySource, fingerprint
@@ -58,14 +58,14 @@ class CifarRun(Run):
     kernels, masks = self.model.kernels, None
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    learner = make_learner(flags, self.model, new_global_step(), masks)
+    state = make_state(flags, self.model, new_global_step(), masks)
     super().__init__(
-      task=learner.task,
+      task=state.task,
       variables=self.model.variables,
-      optimizer=learner.optimizer,
+      optimizer=state.optimizer,
       sources=_sources(flags, data),
-      global_step=learner.global_step,
-      learning_rate=learner.learning_rate,
+      global_step=state.global_step,
+      learning_rate=state.learning_rate,
       directory=directory,
       total=flags.total_steps,
       report_every=flags.summaries_steps,
@@ -188,7 +188,8 @@ def make_run() -> CifarRun:
   chosen.check_runner()
   if chosen.mode == "eval":
     chosen.check_one_process(chosen.mode)
-  return chosen.in_scope(lambda: CifarRun(chosen), "batch_size")
+  with chosen.scope("batch_size"):
+    return CifarRun(chosen)
 
 
 def run() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from rigl import sparse_utils
 from rigl.imagenet_resnet import imagenet_run
 from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
-from rigl.imagenet_resnet.imagenet_learner import make_task
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_task
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.training import checkpoints, evaluation, warm_start

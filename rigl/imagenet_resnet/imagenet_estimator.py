@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from rigl.data.stream_source import Place, Share
-from rigl.imagenet_resnet.imagenet_learner import make_learner, make_task
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_state, make_task
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
@@ -21,7 +21,7 @@ from rigl.runners.tpu_estimator.specs import (
   Evaluated,
   Trained,
 )
-from rigl.training.train_state import Learner, Wrap
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.types import Tensor, Variable
 
 
@@ -39,9 +39,11 @@ def make_estimator_run(flags: ImagenetSettings) -> EstimatorRun:
   run = ImagenetRun(flags)
   source = run.train_source
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
+  def learner(global_step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = make_model(flags, evaluates=True)
-    return make_learner(flags, model, global_step, restored=True, wrap=wrap)
+    return make_state(
+      flags, model, global_step, init_masks=False, optimizer_wrapper=wrap
+    )
 
   def batches(place: Place) -> tf.data.Dataset:
     def used(batch: dict[str, Tensor]) -> dict[str, Tensor]:

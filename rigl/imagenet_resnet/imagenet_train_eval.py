@@ -16,7 +16,6 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 from rigl.config import app, settings
 from rigl.data.stream_source import DataError
-from rigl.distribution import replicas
 from rigl.imagenet_resnet import evaluate
 from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
@@ -48,19 +47,17 @@ def main(arguments: Sequence[str]) -> None:
     chosen.check_one_process(chosen.mode)
     evaluation = _EVALUATIONS[chosen.mode]
     try:
-      chosen.in_scope(lambda: evaluation(chosen))
+      with chosen.scope():
+        evaluation(chosen)
     except DataError as error:
       app.fail(str(error))
 
 
 def _make_run(chosen: ImagenetSettings) -> ImagenetRun:
-  def make() -> ImagenetRun:
-    found = replicas.Replicas()
+  with chosen.scope("train_batch_size") as found:
     if found.is_tpu and "num_cores" in chosen.explicit:
       found.check_count(chosen.num_cores, "num_cores")
     return ImagenetRun(chosen)
-
-  return chosen.in_scope(make, "train_batch_size")
 
 
 def run() -> None:

@@ -23,8 +23,8 @@ from rigl.mnist.epoch_report import epoch_line, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.mnist_estimator import by_estimator
-from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_state import make_model, make_state
 from rigl.training import script
 from rigl.training.loop import Report
 from rigl.training.run_directory import RunDirectory, directory_name
@@ -53,17 +53,17 @@ class MnistRun(Run):
     test = {"images": data.test_images, "labels": data.test_labels}
     source = ArraySource(train, flags.batch_size, flags.seed)
     self.model = make_model(flags, data.train_images.shape[1])
-    learner = make_learner(
+    state = make_state(
       flags, self.model, source.batches_per_epoch, new_global_step()
     )
     self.records = MaskRecords()
     super().__init__(
-      task=learner.task,
+      task=state.task,
       variables=self.model.variables,
-      optimizer=learner.optimizer,
+      optimizer=state.optimizer,
       sources=(source, ArraySource(test, 1, flags.seed)),
-      global_step=learner.global_step,
-      learning_rate=learner.learning_rate,
+      global_step=state.global_step,
+      learning_rate=state.learning_rate,
       directory=RunDirectory(_directory(flags, identity), identity),
       total=flags.num_epochs * source.batches_per_epoch,
       report_every=source.batches_per_epoch,
@@ -163,7 +163,8 @@ def make_run() -> MnistRun:
   """The run of the parsed flags."""
   flags = settings.read_flags(MnistSettings)
   flags.check_runner()
-  mnist_run = flags.in_scope(lambda: MnistRun(flags), "batch_size")
+  with flags.scope("batch_size"):
+    mnist_run = MnistRun(flags)
   _warn_of_idle_flags(flags, mnist_run.total)
   return mnist_run
 
