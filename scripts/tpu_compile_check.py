@@ -49,7 +49,7 @@ class CompileTarget(NamedTuple):
 
   Attributes:
     settings: dataclass of its flags.
-    run: makes its run of settings and the names of typed flags.
+    run: makes its run of settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -57,7 +57,7 @@ class CompileTarget(NamedTuple):
   """
 
   settings: Any
-  run: Callable[[Any, frozenset[str]], Run]
+  run: Callable[[Any], Run]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -187,8 +187,8 @@ def prepare(folder: pathlib.Path) -> Callable[[], Run]:
     values[name].present += 1
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
-  chosen, typed = settings.read_flags(task.settings)
-  return lambda: task.run(chosen, typed)
+  chosen = settings.read_flags(task.settings)
+  return lambda: task.run(chosen)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str]) -> None:
     run = make_run()
     run.directory.close()
   # As on a TPU, which is not there.
-  run.optimizer.batch_layers = True
+  run.optimizer.use_mask_engine("batched")
   updates = run.optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []

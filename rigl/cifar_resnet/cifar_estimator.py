@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rigl.cifar_resnet.cifar_learner import make_learner, make_task
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state, make_task
 from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.runners.tpu_estimator.executor import (
   EstimatorRun,
@@ -16,28 +16,25 @@ from rigl.runners.tpu_estimator.specs import (
   Evaluated,
   Trained,
 )
-from rigl.training.train_state import Learner, Wrap
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.training.trainer import Run
 from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(
-  run: Run, flags: CifarSettings, typed: frozenset[str]
-) -> EstimatorRun:
+def by_estimator(run: Run, flags: CifarSettings) -> EstimatorRun:
   """Makes what trains a run on CIFAR-10 through a TPUEstimator.
 
   Args:
     run: the run, not prepared.
     flags: the settings.
-    typed: names of the flags that the user typed.
   """
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
+  def learner(global_step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = flags.create_model()
-    return make_learner(
-      flags, typed, model, global_step, restored=True, wrap=wrap
+    return make_state(
+      flags, model, global_step, init_masks=False, optimizer_wrapper=wrap
     )
 
   source = run.train_source

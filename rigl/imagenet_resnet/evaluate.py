@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.config.runner_flag import TPU_ESTIMATOR, check_tensorflow
 from rigl.imagenet_resnet import imagenet_run
 from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
-from rigl.imagenet_resnet.imagenet_learner import make_task
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_task
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.training import checkpoints, evaluation, warm_start
@@ -43,24 +42,21 @@ class Evaluator:
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read.
   """
 
-  def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
+  def __init__(self, flags: ImagenetSettings) -> None:
     self.flags, jit_compile = flags, imagenet_run.use_jit(flags)
-    check_tensorflow(flags.runner)
+    flags.check_runner()
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
-    self.model = make_model(flags, typed, evaluates=True)
+    self.model = make_model(flags, evaluates=True)
     self._evaluate: Callable[[], dict[str, float]]
-    if flags.runner == TPU_ESTIMATOR:
-      self._evaluate = make_evaluation(
-        flags, typed, data, self.model.named_variables
-      )
+    if flags.uses_estimator:
+      self._evaluate = make_evaluation(flags, data, self.model.named_variables)
     else:
       self._evaluate = StreamEvaluation(
         make_task(flags, self.model),
@@ -127,9 +123,7 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(
-  flags: ImagenetSettings, typed: frozenset[str]
-) -> CheckpointMetrics:
+def evaluate_once(flags: ImagenetSettings) -> CheckpointMetrics:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:
@@ -137,7 +131,7 @@ def evaluate_once(
     OSError: if data cannot be read.
   """
   prefix = _prefix(flags)
-  found = Evaluator(flags, typed).evaluate(prefix)
+  found = Evaluator(flags).evaluate(prefix)
   for name, sparsity in found.sparsities.items():
     print(f"{name}: sparsity {sparsity:.4f}")
   print(f"Total sparsity: {found.sparsity:.4f}")
@@ -155,14 +149,14 @@ def evaluate_once(
   return found
 
 
-def evaluate_all(flags: ImagenetSettings, typed: frozenset[str]) -> None:
+def evaluate_all(flags: ImagenetSettings) -> None:
   """Evaluates the checkpoints of a run as they are written, to the last.
 
   Raises:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
-  evaluator = Evaluator(flags, typed)
+  evaluator = Evaluator(flags)
 
   def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
     found = evaluator.evaluate_present(prefix)

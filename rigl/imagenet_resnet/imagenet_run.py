@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from rigl.config import settings
 from rigl.imagenet_resnet.export_model import Exporter
-from rigl.imagenet_resnet.imagenet_learner import make_learner
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_state
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.published import published_checkpoints
@@ -31,20 +31,19 @@ class ImagenetRun(Run):
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
 
-  def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
+  def __init__(self, flags: ImagenetSettings) -> None:
     self.flags, self.data = flags, ImagenetData(flags)
     jit_compile = use_jit(flags)
-    flags.method(typed)  # Checks it before anything is made.
+    flags.method_arguments()  # Checks it before anything is made.
     identity = settings.run_identity(flags) | {"data": self.data.name}
     directory = RunDirectory(flags.directory, identity, adopts=True)
-    self.model = make_model(flags, typed)
+    self.model = make_model(flags)
     kernels, masks = self.model.kernels, None
     if not checkpoints.list_numbers(directory.path):
       if flags.initial_value_checkpoint:
@@ -53,16 +52,16 @@ class ImagenetRun(Run):
         )
       if flags.load_mask_dir:
         masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    learner = make_learner(flags, typed, self.model, new_global_step(), masks)
+    state = make_state(flags, self.model, new_global_step(), masks)
     train = self.data.train_source()
     evaluates = flags.mode == "train_and_eval"
     super().__init__(
-      task=learner.task,
-      variables=(*learner.variables.values(), train.position),
-      optimizer=learner.optimizer,
+      task=state.task,
+      variables=(*state.variables.values(), train.position),
+      optimizer=state.optimizer,
       sources=(train, self.data.evaluation_batches),
-      global_step=learner.global_step,
-      learning_rate=learner.learning_rate,
+      global_step=state.global_step,
+      learning_rate=state.learning_rate,
       directory=directory,
       total=flags.total_steps,
       report_every=flags.iterations_per_loop,

@@ -1,7 +1,6 @@
 """The settings of the ImageNet script, each of them a flag.
 
-Names and defaults are those of the published script; what is ours is marked
-at the end.
+Names and defaults are those of the published script; the last ones are ours.
 """
 
 from __future__ import annotations
@@ -9,77 +8,87 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-import gin
-
 from rigl import sparse_utils
-from rigl.config.runner_flag import runner_setting
-from rigl.config.settings import setting
-from rigl.distribution.strategies import StrategySettings
-from rigl.imagenet_resnet.model_flags import ModelFlags
-from rigl.methods import MethodSettings, method_settings
-
-_STEP_LIMIT = 2**31
-# Flags of the published script that say nothing to this one.
-IDLE_FLAGS = (
-  "block_height",
-  "block_width",
-  "is_warm_up",
-  "num_workers",
-  "ps_task",
-  "transpose_input",
+from rigl.config.device_flags import DeviceFlags
+from rigl.config.method_flags import MethodFlags
+from rigl.config.settings import (
+  STEP_LIMIT,
+  ignored_setting,
+  override,
+  setting,
 )
-# Those that only `--runner=tpu_estimator` listens to.
-ESTIMATOR_FLAGS = ("tpu_job_name",)
-# Those whose masks are all ones at first.
-DENSE_STARTS = ("baseline", "snip", "dnw")
-EVALUATIONS = ("eval", "eval_once")
+from rigl.config.training_length import LengthFlags
+from rigl.configurable import configurable
+from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.sparse_optimizers import registry
 
 
-def _idle(default: Any) -> Any:
-  text = "Has no effect; kept for the published command lines."
-  return setting(default, text, defines_run=False)
-
-
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings(ModelFlags, StrategySettings):
-  """All settings of a run on ImageNet; the help texts say what they mean."""
+class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
+  """All settings of a run on ImageNet; the help texts explain them."""
 
-  num_workers: int = _idle(1)
+  steps_flag = "train_steps"
+
+  num_workers: int = ignored_setting(1)
   base_learning_rate: float = setting(
-    0.1, "Learning rate for a batch of 256; it grows with the batch.", low=0.0
+    0.1,
+    "Learning rate for a batch of 256 images; it is scaled with the batch "
+    "size.",
+    group="schedule",
+    minimum=0.0,
   )
   momentum: float = setting(
-    0.9, "Momentum (Nesterov's) of the optimizer.", low=0.0, below=1.0
+    0.9,
+    "Nesterov momentum of the optimizer, in [0, 1).",
+    group="schedule",
+    minimum=0.0,
+    less_than=1.0,
   )
-  ps_task: int = _idle(0)
+  ps_task: int = ignored_setting(0)
   weight_decay: float = setting(
-    1e-4, "Weight decay of the kernels, but depthwise ones.", low=0.0
+    1e-4,
+    "Weight decay: adds this factor times each kernel, except depthwise "
+    "ones, to its gradient.",
+    group="schedule",
+    minimum=0.0,
+    argument="weight_decay",
   )
   master: str = setting(
     "",
-    "Address of a Cloud TPU, such as grpc://HOST:8470, as --tpu.",
+    "Address of a Cloud TPU, such as grpc://HOST:8470; same as --tpu.",
+    group="devices",
     defines_run=False,
   )
   tpu_job_name: str = setting(
     "",
-    "tpu_estimator: name of the job of the TPU worker. Empty: as TensorFlow "
-    "finds it.",
+    "tpu_estimator: job name of the TPU worker. Empty: TensorFlow finds it.",
+    group="devices",
     defines_run=False,
+    ignored=lambda flags: not flags.uses_estimator,
   )
   steps_per_checkpoint: int = setting(
-    1000, "Steps between checkpoints.", low=1, defines_run=False
+    1000,
+    "Steps between checkpoints.",
+    group="output",
+    minimum=1,
+    defines_run=False,
   )
   keep_checkpoint_max: int = setting(
-    0, "Checkpoints to keep; 0 keeps all.", low=0, defines_run=False
+    0,
+    "Number of checkpoints to keep; 0 keeps all.",
+    group="output",
+    minimum=0,
+    defines_run=False,
   )
-  seed: int = setting(0, "Seed of everything random.", low=0, below=_STEP_LIMIT)
   data_directory: str = setting(
     "",
     "Directory of ImageNet, local or gs://: TFRecords train-*-of-* and "
     "validation-*-of-*, or a TFDS directory.",
+    group="data",
     defines_run=False,
   )
   eval_once_ckpt_prefix: str = setting(
@@ -88,86 +97,126 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "newest model.ckpt-STEP.",
     defines_run=False,
   )
-  transpose_input: bool = _idle(False)
+  transpose_input: bool = ignored_setting(False)
   log_mask_imgs_each_iteration: bool = setting(
     False,
-    "Whether summaries show the masks as images.",
+    "Write the masks as images to the summaries.",
+    group="output",
     defines_run=False,
   )
-  mask_init_method: str = setting(
+  mask_init_method: str = override(
+    MethodFlags,
+    "mask_init_method",
     "",
-    "Distribution of the sparsity over layers. Empty: uniform for snip and "
-    "dnw; other sparse methods need --load_mask_dir then.",
+    help="Distribution of the sparsity over layers. Empty: random for snip and "
+    "dnw; other sparse methods then need --load_mask_dir.",
     choices=("", *sparse_utils.KNOWN_METHODS),
   )
   label_smoothing: float = setting(
-    0.1, "Share of the label spread over all classes.", low=0.0, below=1.0
+    0.1,
+    "Share of each label that is spread over all classes, in [0, 1).",
+    group="schedule",
+    minimum=0.0,
+    less_than=1.0,
   )
   erk_power_scale: float = setting(
-    1.0, "Exponent scale of erdos_renyi_kernel.", low=0.0
+    1.0,
+    "Exponent scale of erdos_renyi_kernel.",
+    group="method",
+    minimum=0.0,
+    argument="erk_power_scale",
   )
   train_steps: int = setting(
-    2, "Gradient steps to train.", low=1, below=_STEP_LIMIT
+    2,
+    "Gradient steps to train.",
+    group="schedule",
+    minimum=1,
+    less_than=STEP_LIMIT,
   )
-  train_batch_size: int = setting(1024, "Images a training step.", low=1)
+  train_batch_size: int = setting(
+    1024, "Training images per step.", group="data", minimum=1
+  )
   eval_batch_size: int = setting(
-    1000, "Images a batch of the evaluation.", low=1, defines_run=False
+    1000,
+    "Images per batch of the evaluation.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   num_train_images: int = setting(
-    1281167, "Images an epoch of the learning rate.", low=1
+    1281167,
+    "Training images per epoch, by which the learning rate counts epochs.",
+    group="schedule",
+    minimum=1,
   )
   num_eval_images: int = setting(
-    50000, "Most images to evaluate on.", low=1, defines_run=False
+    50000,
+    "Largest number of images to evaluate on.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   steps_per_eval: int = setting(
     1251,
     "train_and_eval: steps between evaluations.",
-    low=1,
+    group="output",
+    minimum=1,
     defines_run=False,
   )
   use_tpu: bool = setting(
     False,
-    "Whether to train on a Cloud TPU, as --strategy=tpu; without --tpu or "
-    "--master, on that of this machine.",
+    "Train on a Cloud TPU, same as --strategy=tpu; without --tpu and "
+    "--master, on the TPU of this machine.",
+    group="devices",
     defines_run=False,
   )
-  runner: str = runner_setting()
   iterations_per_loop: int = setting(
     1251,
-    "Most steps of one call of the compiled program; after so many steps "
-    "the training is summarised.",
-    low=1,
+    "Largest number of steps per call of the compiled program, and steps "
+    "between summaries of the training.",
+    group="devices",
+    minimum=1,
     defines_run=False,
   )
   num_parallel_calls: int = setting(
-    64, "Images decoded at a time.", low=1, defines_run=False
+    64,
+    "Number of images to decode in parallel.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   num_cores: int = setting(
     8,
-    "Cores of the TPU; if given, another number is refused. tpu_estimator: "
-    "among so many cores batches are shared out.",
-    low=1,
+    "Expected number of TPU cores; if it is given, the run fails if there "
+    "are others. tpu_estimator: number of shards of each batch.",
+    group="devices",
+    minimum=1,
     defines_run=False,
   )
   output_dir: str = setting(
     os.path.join(tempfile.gettempdir(), "imagenet"),
-    "Directory of the run, or, with --use_folder_stub, above it.",
+    "Directory of the run or, with --use_folder_stub, above it.",
+    group="output",
     defines_run=False,
   )
   use_folder_stub: bool = setting(
     True,
-    "Whether METHOD/END_SPARSITY/BEGIN_STEP/END_STEP/FREQUENCY/DROP_FRACTION/"
-    "LABEL_SMOOTHING/WEIGHT_DECAY follow --output_dir.",
+    "Append directories to --output_dir that are named after the method, "
+    "end_sparsity, begin, end and frequency of mask updates, drop_fraction, "
+    "label_smoothing and weight_decay.",
+    group="output",
     defines_run=False,
   )
   use_batch_statistics: bool = setting(
     False,
-    "Whether evaluations normalise by the statistics of their batches.",
+    "Normalise by the statistics of each batch in evaluations.",
+    group="model",
     defines_run=False,
   )
   eval_on_train: bool = setting(
     False,
-    "Whether evaluations use training images, the first --num_eval_images.",
+    "Evaluate on training images, the first --num_eval_images.",
+    group="data",
     defines_run=False,
   )
   mode: str = setting(
@@ -179,89 +228,80 @@ class ImagenetSettings(ModelFlags, StrategySettings):
   )
   export_model_freq: int = setting(
     2502,
-    "Steps between exports of a SavedModel to export/STEP, of which the newest "
-    "stays; 0: none.",
-    low=0,
+    "Steps between exports of a SavedModel to export/STEP, of which the "
+    "newest is kept. 0: none.",
+    group="output",
+    minimum=0,
     defines_run=False,
   )
   init_method: str = setting(
     "baseline",
-    "Initial weights: those of a dense network, or scaled for sparse layers.",
+    "Initial weights. baseline: those of a dense network; sparse: scaled "
+    "for sparse layers.",
+    group="model",
     choices=("baseline", "sparse"),
   )
-  is_warm_up: bool = _idle(True)
-  use_adam: bool = setting(False, "Adam with a constant learning rate.")
-  use_sgdr: bool = setting(False, "Cosine learning rate with restarts.")
+  is_warm_up: bool = ignored_setting(True)
+  use_adam: bool = setting(
+    False,
+    "Use Adam with a constant learning rate.",
+    group="schedule",
+  )
+  use_sgdr: bool = setting(
+    False,
+    "Use a cosine learning rate with restarts (SGDR).",
+    group="schedule",
+  )
   sgdr_decay_step: float = setting(
-    5.0, "SGDR: length of the first period in epochs.", low=1e-6
+    5.0,
+    "SGDR: length of the first period in epochs.",
+    group="schedule",
+    minimum=1e-6,
   )
   sgdr_t_mul: float = setting(
-    1.5, "SGDR: how many times longer a period is than the last.", low=1.0
+    1.5,
+    "SGDR: factor of the length from period to period, at least 1.",
+    group="schedule",
+    minimum=1.0,
   )
   sgdr_m_mul: float = setting(
-    0.5, "SGDR: what each period multiplies the rate by.", low=0.0
+    0.5,
+    "SGDR: factor of the rate from period to period.",
+    group="schedule",
+    minimum=0.0,
   )
-  end_sparsity: float = setting(
-    0.9, "Share of zeros of all sparse kernels.", low=0.0, below=1.0
-  )
-  drop_fraction: float = setting(
-    0.3, "Share of the connections to drop, at first.", low=0.0, high=1.0
-  )
-  drop_fraction_anneal: str = setting(
-    "constant",
-    "How the drop fraction declines: constant, cosine, exponential[_K].",
-  )
-  grow_init: str = setting(
-    "zeros",
-    "Initial value of grown connections: zeros, initial_dist, random_normal, "
-    "random_uniform, and for rigl grad_scale, grad_sign; all but zeros with "
-    "_K to divide by K.",
-  )
-  s_momentum: float = setting(
-    0.9,
-    "Decay of the averaged gradient that method `momentum` grows by.",
-    low=0.0,
-    high=1.0,
-  )
-  rigl_acc_scale: float = setting(
-    0.0, "rigl: momentum of grown connections as a multiple of the gradient."
-  )
-  maskupdate_begin_step: int = setting(
-    0, "First step of mask updates.", low=0, below=_STEP_LIMIT
-  )
-  maskupdate_end_step: int = setting(
-    25000, "Last step of mask updates; negative: no end.", below=_STEP_LIMIT
-  )
-  maskupdate_frequency: int = setting(
-    100, "Steps between mask updates.", low=1, below=_STEP_LIMIT
-  )
+  maskupdate_end_step: int = override(MethodFlags, "maskupdate_end_step", 25000)
   load_mask_dir: str = setting(
-    "", "Run directory or checkpoint whose masks this run starts with."
+    "",
+    "Run directory or checkpoint whose masks this run starts with.",
+    group="model",
   )
   initial_value_checkpoint: str = setting(
-    "", "Run directory or checkpoint whose parameters this run starts with."
+    "",
+    "Run directory or checkpoint whose parameters this run starts with.",
+    group="model",
   )
-  training_steps_multiplier: float = setting(
-    1.0,
-    "Multiplies the steps of training, of mask updates' begin and end and the "
-    "epochs of the learning rate's drops (not of SGDR).",
-    low=0.0,
-    high=1000.0,
-  )
-  block_width: int = _idle(1)
-  block_height: int = _idle(1)
+  block_width: int = ignored_setting(1)
+  block_height: int = ignored_setting(1)
   # What the published script does not have.
-  image_size: int = setting(224, "Height and width of the images.", low=32)
+  image_size: int = setting(
+    224, "Height and width of the images in pixels.", group="data", minimum=32
+  )
   use_synthetic_data: bool = setting(
-    False, "Random images instead of ImageNet."
+    False,
+    "Train on random images instead of ImageNet.",
+    group="data",
   )
   skip_corrupt_records: bool = setting(
-    False, "Whether damaged images are left out instead of ending the run."
+    False,
+    "Leave out damaged images instead of ending the run.",
+    group="data",
   )
   jit_compile: str = setting(
     "auto",
     "Whether XLA compiles the steps: auto (where it is faster, not on a CPU, "
     "or needed, for channels_first on a CPU), true, false.",
+    group="devices",
     choices=("auto", "true", "false"),
   )
 
@@ -271,28 +311,12 @@ class ImagenetSettings(ModelFlags, StrategySettings):
       raise ValueError(
         f"`use_tpu` needs `strategy`=auto or tpu, got {self.strategy!r}."
       )
-    if self.total_steps < 1:
-      raise ValueError(
-        "`training_steps_multiplier` * `train_steps` must be at least 1, got "
-        f"{self.training_steps_multiplier} * {self.train_steps}."
-      )
 
-  def devices(self) -> StrategySettings:
-    """See the base class; published flags ask for a TPU, too."""
-    uses_tpu = self.use_tpu or self.strategy == "tpu" or self.tpu
-    if not uses_tpu:
-      return self
-    tpu = self.tpu or self.master or "local"
-    return dataclasses.replace(self, strategy="tpu", tpu=tpu)
-
-  @property
-  def total_steps(self) -> int:
-    """Gradient steps to train, with the multiplier."""
-    return self.multiplied(self.train_steps)
-
-  def multiplied(self, step: int) -> int:
-    """A step times `training_steps_multiplier`; a negative one stays."""
-    return step if step < 0 else int(step * self.training_steps_multiplier)
+  def requested_devices(self) -> tuple[str, str]:
+    """`strategy` and `tpu`; the published flags may ask for a TPU, too."""
+    if self.use_tpu or self.strategy == "tpu" or self.tpu:
+      return "tpu", self.tpu or self.master or "local"
+    return self.strategy, self.tpu
 
   @property
   def directory(self) -> str:
@@ -320,7 +344,8 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     """
     if self.mask_init_method:
       return self.mask_init_method
-    if self.training_method in DENSE_STARTS or self.load_mask_dir:
+    dense = self.training_method not in registry.SPARSE_START
+    if dense or self.load_mask_dir:
       return "random"
     raise ValueError(
       f"`mask_init_method` or `load_mask_dir` must be given for method "
@@ -328,27 +353,17 @@ class ImagenetSettings(ModelFlags, StrategySettings):
       f"{[*sparse_utils.KNOWN_METHODS]}."
     )
 
-  def method(self, typed: frozenset[str]) -> MethodSettings:
-    """The part that the training method needs.
+  def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
+    """The arguments that several flags decide.
 
     Args:
-      typed: names of the flags that the user typed.
+      layers: names of the layers with a sparse kernel, in order.
 
     Raises:
-      ValueError: see `distribution`.
+      ValueError: if the method needs a distribution and is given none.
     """
-    if "training_steps_multiplier" in typed:
-      typed |= {"maskupdate_begin_step", "maskupdate_end_step"}
-    return method_settings(
-      self,
-      typed,
-      {},
-      mask_init_method=self.distribution,
-      custom_sparsity_map=self.end_layers().custom_sparsity_map,
-      maskupdate_begin_step=self.multiplied(self.maskupdate_begin_step),
-      maskupdate_end_step=self.multiplied(self.maskupdate_end_step),
-      # Of a method that is not among those here.
-      prune_begin_step=0,
-      prune_end_step=0,
-      pruning_frequency=1,
-    )
+    return {
+      **super().computed_arguments(layers),
+      "mask_init_method": self.distribution,
+      "custom_sparsity_map": self.end_layers().custom_sparsity_map,
+    }

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rigl.mnist.mnist_learner import make_learner, make_model
 from rigl.mnist.mnist_model import MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.tpu_estimator.executor import EstimatorRun
 from rigl.runners.tpu_estimator.specs import (
   EstimatorSettings,
   Evaluated,
   Trained,
 )
-from rigl.training.train_state import Learner, Wrap
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.training.trainer import Run
 from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(
-  run: Run, flags: MnistSettings, typed: frozenset[str]
-) -> EstimatorRun:
+def by_estimator(run: Run, flags: MnistSettings) -> EstimatorRun:
   """Makes what trains a run on MNIST through a TPUEstimator.
 
   It evaluates where it writes a checkpoint, every `--checkpoint_epochs`.
@@ -30,7 +28,6 @@ def by_estimator(
   Args:
     run: the run, not prepared.
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting is one that it cannot follow.
@@ -49,15 +46,14 @@ def by_estimator(
   size = min(_EVAL_BATCH_SIZE, test.num_examples)
   num_inputs = source.arrays["images"].shape[1]
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
-    return make_learner(
+  def learner(global_step: Variable, wrap: OptimizerWrapper) -> TrainState:
+    return make_state(
       flags,
-      typed,
       make_model(flags, num_inputs),
       source.batches_per_epoch,
       global_step,
-      restored=True,
-      wrap=wrap,
+      init_masks=False,
+      optimizer_wrapper=wrap,
     )
 
   def task() -> tuple[MnistTask, Mapping[str, Variable]]:

@@ -1,56 +1,71 @@
-"""What every sparse optimizer shares: masks, the masked step, replicas.
+"""The common part of all sparse optimizers: masked steps and mask updates.
 
-Which connections a method drops and grows, and when, is said by the classes
-of the other files of this package.
+A method derives from one of the classes of this package and says which
+connections it drops and grows, and when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
 
-from rigl import sparse_utils
+from rigl import mask_ops
 from rigl.distribution.replicas import num_replicas
-from rigl.sparse_optimizers import wrapper
-from rigl.sparse_optimizers.sparse_layer import (
-  SparseLayer,
-  check_masks,
-  name_layers,
-)
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.masks import MaskOwner
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
-class SparseOptimizer(wrapper.WrappingOptimizer):
+class SparseOptimizer(MaskOwner):
   """Wraps an optimizer and keeps the weights of a network sparse.
 
-  The optimizer owns one mask a sparse kernel and holds, after every call,
-  `kernel == kernel * mask`; the slots (momentum, Adam moments) of dropped
-  connections go back to their initial value. The network itself is an
-  ordinary one; its gradients are the dense gradients.
+  The optimizer owns one mask per sparse kernel and guarantees, after every
+  call,
+
+      kernel == kernel * mask;
+
+  the slots (momentum, Adam moments) of dropped connections have their initial
+  value. The network itself is an ordinary one; its gradients are the dense
+  gradients.
 
   `apply_gradients` is one training iteration, as in the published code. It
-  is made of `apply_masked_gradients` and `update_masks`, which loops that
-  choose the kind of an iteration on the host call directly, with
-  `steps_to_update` to plan by.
+  consists of `apply_masked_gradients` and `update_masks`, which loops that
+  choose the kind of an iteration on the host call directly, planning with
+  `steps_to_update`.
 
-  This class alone keeps the masks as they are; see `SparseFixedMaskOptimizer`.
+  This class never changes the masks. A method overrides `_update`, and says
+  with `_is_due` and `steps_to_update` when it is due.
+
+  Attributes:
+    update_is_iteration: whether a mask update replaces a gradient step and
+      needs gradients. If not, it follows a gradient step.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    use_locking: kept for the interface; the wrapped optimizer has its own.
-    name: name of the optimizer. None: that of the class.
-    weight_decay: factor of the weights in their own gradient, g + decay * w,
-      the gradient of decay * sum(w^2) / 2. It is added here rather than to
-      the loss, so that connections grow by the gradient of the loss alone.
-    decays: says which variables decay. None: all of rank 2 and more.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      It is added here rather than to the loss, so that connections grow by the
+      gradient of the loss alone.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
     seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
 
-  # Whether an update takes all layers at once, where a method knows how.
-  batch_layers = False
-  # Whether an update takes the place of a gradient step and needs gradients.
   update_is_iteration = False
 
   def __init__(
@@ -60,122 +75,15 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     name: str | None = None,
     *,
     weight_decay: float = 0.0,
-    decays: Callable[[Variable], bool] | None = None,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
-    super().__init__(optimizer, use_locking, name)
+    super().__init__(optimizer, use_locking, name, seed, mask_engine)
     if not 0 <= weight_decay < np.inf:
       raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
     self._weight_decay = float(weight_decay)
-    self._decays = decays or (lambda variable: variable.shape.rank >= 2)
-    self._seed = seed
-    self._layers: list[SparseLayer] = []
-    self._layer_of: dict[int, SparseLayer] = {}
-    self._own_step: Variable | None = None
-
-  # Masks.
-
-  def sparsify(
-    self,
-    kernels: Mapping[str, Variable] | Sequence[Variable],
-    method: str = "erdos_renyi_kernel",
-    default_sparsity: float = 0.9,
-    custom_sparsity_map: Mapping[str, float] | None = None,
-    erk_power_scale: float = 1.0,
-  ) -> dict[str, float]:
-    """Gives every kernel a random mask and zeroes its pruned weights.
-
-    Args:
-      kernels: the kernels to sparsify, by layer name or as a sequence, whose
-        layer names are then the variables' names without the last component.
-      method: distribution of the sparsity over layers, see
-        `sparse_utils.get_sparsities`.
-      default_sparsity: share of zeros, in [0, 1).
-      custom_sparsity_map: {layer name: sparsity} for layers that differ.
-      erk_power_scale: exponent scale of `erdos_renyi_kernel`.
-
-    Returns:
-      {layer name: sparsity}.
-
-    Raises:
-      ValueError: if an argument is not as described or names are not unique.
-    """
-    named = name_layers(kernels)
-    arguments = (method, default_sparsity, custom_sparsity_map or {})
-    sparsities = sparse_utils.get_sparsities(named, *arguments, erk_power_scale)
-    masks = sparse_utils.get_mask_init_fn(
-      {name: kernel.shape for name, kernel in named.items()},
-      *arguments,
-      erk_power_scale=erk_power_scale,
-      seed=self._seed,
-    )()
-    self.create_masks(named, masks)
-    return sparsities
-
-  def create_masks(
-    self,
-    kernels: Mapping[str, Variable] | Sequence[Variable],
-    masks: Mapping[str, Tensor] | None = None,
-  ) -> None:
-    """Creates the masks of these kernels and zeroes the pruned weights.
-
-    Call it once, inside the scope of the `tf.distribute` strategy if there is
-    one, and before the first step.
-
-    Args:
-      kernels: as in `sparsify`.
-      masks: {layer name: array or tensor of the kernel's shape}, nonzero for
-        active. None: everything is active.
-
-    Raises:
-      ValueError: if a mask is missing, unknown or of another shape.
-      RuntimeError: if there are masks already.
-    """
-    if self._layers:
-      raise RuntimeError("This optimizer has masks already.")
-    named = name_layers(kernels)
-    if masks is None:
-      masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
-    check_masks(named, masks)
-    _check_dtypes(named)
-    for name, kernel in named.items():
-      self._add_layer(name, kernel, tf.cast(masks[name], tf.bool))
-    self._create_state()
-    # Now, because a compiled update resets only the slots that it finds.
-    self.create_slots(list(named.values()))
-
-  def _add_layer(self, name: str, kernel: Variable, mask: Tensor) -> None:
-    layer = SparseLayer(name, kernel, self._new_state(mask, f"{name}/mask"))
-    self._layers.append(layer)
-    self._layer_of[id(kernel)] = layer
-    self._prepare_layer(layer)
-    kernel.assign(tf.where(mask, kernel, tf.zeros_like(kernel)))
-
-  def _prepare_layer(self, layer: SparseLayer) -> None:
-    """Hook: sees a layer before its pruned weights become zero."""
-
-  def _create_state(self) -> None:
-    """Hook: creates the variables that do not belong to one layer."""
-
-  @property
-  def layers(self) -> tuple[SparseLayer, ...]:
-    """The sparse layers, in the order of creation."""
-    return tuple(self._layers)
-
-  @property
-  def seed(self) -> int:
-    """The seed of the random numbers."""
-    return self._seed
-
-  @property
-  def global_step(self) -> Variable:
-    """The step counter used where no `global_step` is given; int64."""
-    if self._own_step is None:
-      with tf.init_scope():
-        self._own_step = self._new_state(np.int64(0), "global_step")
-    return self._own_step
-
-  # One training iteration and its halves.
+    self._has_decay = weight_decay_filter or _is_matrix
 
   def apply_gradients(
     self,
@@ -187,11 +95,11 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
 
     Args:
       grads_and_vars: pairs of dense gradients of the loss and variables. In a
-        replica context of `tf.distribute`, each replica's own gradients, of
-        which the sum counts.
+        replica context of `tf.distribute`, each replica's own gradients, whose
+        sum is used.
       global_step: int64 variable that gradient steps advance. None: the
         optimizer's own.
-      name: unused; kept for the interface.
+      name: unused; part of the interface of `tf.compat.v1.train`.
 
     Returns:
       In a graph, the operation that does it.
@@ -203,7 +111,18 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     """One iteration with gradients that are already summed over replicas."""
-    return self.apply_masked_gradients(gradients, step, reduced=True)
+    if self.update_is_iteration:
+      return graph_control.branch(
+        self._is_due(step),
+        lambda: self.update_masks(gradients, step, reduced=True),
+        lambda: self.apply_masked_gradients(gradients, step, reduced=True),
+      )
+    stepped = self.apply_masked_gradients(gradients, step, reduced=True)
+    with graph_control.after(stepped):
+      due = self._is_due(step)
+      if due is None:
+        return stepped
+      return graph_control.branch(due, lambda: self.update_masks(None, step))
 
   def apply_masked_gradients(
     self,
@@ -214,7 +133,8 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     """Makes a gradient step that leaves inactive connections at zero.
 
     Args:
-      grads_and_vars: as in `apply_gradients`.
+      grads_and_vars: pairs of dense gradients of the loss and variables; in a
+        replica context, unless `reduced`, each replica's own.
       global_step: int64 variable to advance. None: the optimizer's own.
       reduced: whether the gradients are summed over replicas already.
 
@@ -234,12 +154,12 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
-    """Updates all masks now; when that is due, `steps_to_update` says.
+    """Updates all masks now; `steps_to_update` says when that is due.
 
     Args:
-      grads_and_vars: as in `apply_gradients`; needed by methods whose
-        `update_is_iteration` is true, unused by others.
-      global_step: int64 variable, read only.
+      grads_and_vars: pairs of dense gradients of the loss and variables.
+        Needed where `update_is_iteration` is true, else unused.
+      global_step: int64 variable, read only. None: the optimizer's own.
       reduced: whether the gradients are summed over replicas already.
 
     Returns:
@@ -247,41 +167,88 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
 
     Raises:
       RuntimeError: if this method never updates masks.
+      ValueError: if gradients are needed and missing.
+    """
+    step = self.global_step if global_step is None else global_step
+    gradients = None
+    if self.update_is_iteration:
+      if grads_and_vars is None:
+        raise ValueError(
+          f"`grads_and_vars` is needed: {type(self).__name__} updates its "
+          "masks by gradients."
+        )
+      gradients = list(grads_and_vars)
+      if not reduced:
+        gradients = self.reduce_gradients(gradients)
+    if not tf.executing_eagerly():
+      self._changed = None
+      return graph_control.group(self._update(gradients, step))
+    before = [layer.mask.read_value() for layer in self._layers]
+    self._update(gradients, step)
+    self._changed = [
+      mask_ops.count_ones(tf.not_equal(old, layer.mask))
+      for old, layer in zip(before, self._layers, strict=True)
+    ]
+    return None
+
+  def _update(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    """Hook: the mask update; returns its operations.
+
+    Args:
+      gradients: those summed over replicas, if `update_is_iteration`.
+      step: int64 variable or tensor, the value of `global_step`.
     """
     raise RuntimeError(f"{type(self).__name__} never updates its masks.")
+
+  def _is_due(self, step: Variable) -> Tensor | None:
+    """Hook: bool scalar, whether the masks are updated now; None for never."""
+    del step
+    return None
 
   def steps_to_update(self, step: int) -> int | None:
     """The number of gradient steps from `step` until `update_masks` is due.
 
-    It answers on the host, between iterations: 0 means now, before the next
-    gradient step; None means never.
+    It answers on the host, between iterations.
 
     Args:
       step: the current value of `global_step`.
+
+    Returns:
+      0 for now, before the next gradient step; None for never.
     """
     del step
     return None
 
-  def update_on_host(self, threads: int) -> bool:
-    """Makes eager updates start fast, outside of `tf.distribute`.
-
-    They choose connections on the host, several layers at a time, and nothing
-    is compiled. Everything is as in a graph but for rounding: of the noise on
-    scores, and of the statistics that new weights may be drawn by.
+  def num_updates_before(self, step: int) -> int:
+    """The number of mask updates that are scheduled at steps below `step`.
 
     Args:
-      threads: how many layers at a time.
+      step: a step of a run that starts at step 0.
+    """
+    del step
+    return 0
+
+  def drop_fraction_at(
+    self, step: Tensor | int, ops: ModuleType = np
+  ) -> Tensor:
+    """The share of active connections that an update at `step` drops.
+
+    Args:
+      step: numbers, or tensors together with `ops=tf`.
+      ops: `numpy` or `tensorflow`.
 
     Returns:
-      Whether the method knows how; if not, updates belong into a graph.
+      float32 in [0, 1]; 0 where nothing is dropped and grown.
     """
-    del threads
-    return False
+    del step
+    return ops.zeros((), "float32")
 
   def mark_updated(self, step: Tensor) -> list[tf.Operation]:
     """Notes that the masks were updated, without updating them.
 
-    Who plans a run ahead calls it instead of `update_masks`.
+    A loop that plans a run ahead calls it in place of `update_masks`.
 
     Args:
       step: int64, the value of `global_step` at the update.
@@ -292,17 +259,12 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     del step
     return []
 
-  def drop_fraction(self, step: int) -> float:
-    """The share of active connections that an update at `step` drops."""
-    del step
-    return 0.0
-
   def regularization_loss(self, variables: Iterable[Variable]) -> Tensor:
-    """The loss whose gradient the weight decay is: decay * sum(w^2) / 2."""
+    """The loss whose gradient is the weight decay: decay * sum(w^2) / 2."""
     terms = [
       tf.nn.l2_loss(tf.cast(v, tf.float32))
       for v in variables
-      if self._decays(v)
+      if self._has_decay(v)
     ]
     return self._weight_decay * tf.add_n(terms) if terms else tf.constant(0.0)
 
@@ -322,7 +284,7 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     return self._decayed(gradient, variable)
 
   def _decayed(self, gradient: Tensor, variable: Variable) -> Tensor:
-    if self._weight_decay and self._decays(variable):
+    if self._weight_decay and self._has_decay(variable):
       gradient += tf.cast(self._weight_decay, gradient.dtype) * variable
     return gradient
 
@@ -332,10 +294,11 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     """Sums gradients over replicas or shards and leaves out missing ones.
 
     Everything that masks are derived from passes through here, or replicas
-    would drift apart. Of a TPU computation's shards it is the only sum.
+    would drift apart. Across the shards of a TPU computation it is the only
+    sum.
 
     Args:
-      grads_and_vars: as in `apply_gradients`.
+      grads_and_vars: pairs of gradients, or None, and variables.
 
     Returns:
       Pairs of dense tensors and variables.
@@ -371,10 +334,5 @@ class SparseOptimizer(wrapper.WrappingOptimizer):
     raise ValueError(f"No gradient is given for the sparse layer {layer.name}.")
 
 
-def _check_dtypes(kernels: Mapping[str, Variable]) -> None:
-  for name, kernel in kernels.items():
-    if kernel.dtype not in (tf.float32, tf.bfloat16, tf.float16):
-      raise ValueError(
-        f"The kernel of {name!r} must be float32, bfloat16 or float16, got "
-        f"{kernel.dtype.name}."
-      )
+def _is_matrix(variable: Variable) -> bool:
+  return variable.shape.rank >= 2

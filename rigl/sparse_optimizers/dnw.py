@@ -1,58 +1,149 @@
-"""DNW: discovering neural wirings, the top magnitudes after every step.
-
-The one method whose inactive weights live on.
-"""
+"""DNW: discovering neural wirings, the largest weights after every step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from rigl import mask_ops
-from rigl.sparse_optimizers import (
-  base,
-  graph_control,
-  sparse_layer,
-  target_sparsity,
+from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
+from rigl.types import GradsAndVars, Tensor, Variable
+
+
+@configurable(
+  unrecorded=[
+    "custom_sparsity_map",
+    "use_locking",
+    "name",
+    "erk_power_scale",
+    "weight_decay",
+    "weight_decay_filter",
+    "seed",
+    "mask_engine",
+  ]
 )
-from rigl.types import Tensor, Variable
+class SparseDNWOptimizer(TargetSparsityOptimizer):
+  """DNW (discovering neural wirings): the largest weights after every step.
 
+  Every weight, active or not, gets the dense gradient. Each step is, in every
+  layer,
 
-@gin.configurable(module="rigl")
-class SparseDNWOptimizer(target_sparsity.TargetSparsityOptimizer):
-  """DNW (Wortsman et al., 2019, https://arxiv.org/abs/1906.00586).
+      dense  = step(dense, gradient)
+      mask   = the n_ones connections of largest |dense|
+      kernel = mask * dense,
 
-  Every weight, active or not, gets the dense gradient; after every step the
-  active connections of a layer are those of the largest |weight|. The dense
-  weights are kept beside the kernel, which is their product with the mask.
-  As in the published code, sparse kernels have no weight decay. The arguments
-  are those of `TargetSparsityOptimizer`.
+  where step is that of the wrapped optimizer and n_ones what the distribution
+  of `default_sparsity` gives the layer. It is the one method whose inactive
+  weights live on: they are kept in a variable beside the kernel. As in the
+  published code, sparse kernels have no weight decay.
+
+  Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
+
+  Create the masks with `create_masks(kernels)`: all connections are active.
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    default_sparsity: share of zeros over all layers, in [0, 1).
+    mask_init_method: how it is distributed over layers: `random` (the same in
+      all), `erdos_renyi`, `erdos_renyi_kernel` or `str`; the formulas are those
+      of `sparse_utils.get_sparsities`.
+    custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
+      sparsity of their own. None: there are none.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
+      least 0; 0 gives all layers the same density.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
+
+  Raises:
+    ValueError: if an argument is not as described; `create_masks` raises it
+      where the sparsity cannot be distributed over the layers.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparseDNWOptimizer(inner, 0.5, "random")
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.create_masks([kernel])
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
-  def __init__(self, *args: Any, **options: Any) -> None:
-    super().__init__(*args, **options)
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    default_sparsity: float,
+    mask_init_method: str,
+    custom_sparsity_map: Mapping[str, float] | None = None,
+    use_locking: bool = False,
+    name: str | None = None,
+    *,
+    erk_power_scale: float = 1.0,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
+  ) -> None:
+    super().__init__(
+      optimizer,
+      default_sparsity,
+      mask_init_method,
+      custom_sparsity_map,
+      use_locking,
+      name,
+      erk_power_scale=erk_power_scale,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
+    )
     self._dense: dict[str, Variable] = {}
 
-  def dense_weights(self, layer: sparse_layer.SparseLayer) -> Variable:
-    """The weights of a layer with those of inactive connections."""
+  def dense_weights(self, layer: SparseLayer) -> Variable:
+    """The weights of a layer, with those of its inactive connections.
+
+    Args:
+      layer: one of `layers`.
+    """
     return self._dense[layer.name]
 
-  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
+  def _prepare_layer(self, layer: SparseLayer) -> None:
     self._dense[layer.name] = self._new_state(
       layer.kernel.read_value(), f"{layer.kernel_name}/dense"
     )
 
   def apply_masked_gradients(
     self,
-    grads_and_vars: base.GradsAndVars,
+    grads_and_vars: GradsAndVars,
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
     """Steps the dense weights, then sets mask and kernel by their magnitude.
 
-    See the base class.
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss and variables; in a
+        replica context, unless `reduced`, each replica's own.
+      global_step: int64 variable to advance. None: the optimizer's own.
+      reduced: whether the gradients are summed over replicas already.
+
+    Returns:
+      In a graph, the operation that does it.
+
+    Raises:
+      RuntimeError: if the masks are not created yet.
     """
     self._check_created()
     pairs = list(grads_and_vars)
@@ -73,19 +164,26 @@ class SparseDNWOptimizer(target_sparsity.TargetSparsityOptimizer):
     with graph_control.after(stepped):
       return graph_control.group(self._select())
 
-  def _select(self) -> list[Any]:
+  def _select(self) -> list[tf.Operation]:
+    """Sets the masks and kernels of all layers by their dense weights."""
+    weights = [layer.kernel.read_value() for layer in self.layers]
+    inputs = [
+      dict(weights=tf.reshape(each, [-1]), num_ones=self._num_ones(layer))
+      for layer, each in zip(self.layers, weights, strict=True)
+    ]
+    masks = self._engine.map(self._largest, inputs)
     operations = []
-    for layer in self.layers:
-      weights = layer.kernel.read_value()
-      flat = tf.reshape(weights, [-1])
-      mask = self._compiled_mask(flat, self._num_ones(layer))
-      mask = tf.reshape(mask, weights.shape)
-      kept = self._dense[layer.name].assign(weights)
+    for layer, each, flat in zip(self.layers, weights, masks, strict=True):
+      mask = tf.reshape(flat, each.shape)
+      kept = self._dense[layer.name].assign(each)
+      zero = tf.zeros([], each.dtype)
       with graph_control.after(kept):
-        zero = tf.zeros([], weights.dtype)
-        kernel = layer.kernel.assign(tf.where(mask, weights, zero))
+        kernel = layer.kernel.assign(tf.where(mask, each, zero))
         operations += [kernel, layer.mask.assign(mask)]
     return operations
 
-  def _mask_flat(self, weights: Tensor, num_ones: Tensor) -> Tensor:
-    return mask_ops.top_k_mask(tf.abs(weights), num_ones)
+  def _largest(self, layers: list[dict[str, Any]]) -> list[Tensor]:
+    return self._engine.top_k(
+      [tf.abs(each["weights"]) for each in layers],
+      [each["num_ones"] for each in layers],
+    )

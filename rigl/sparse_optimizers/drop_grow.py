@@ -1,63 +1,85 @@
 """Drop and grow by a schedule: the base of SET, static, SNFS and RigL.
 
-All four drop by magnitude; what each grows by stands in its own file.
+All four drop by magnitude; each says what it grows by in its own file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent import futures
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl import host_masks, layer_batch, mask_ops
+from rigl import mask_ops
+from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import base, graph_control, sparse_layer
+from rigl.sparse_optimizers import sparse_layer
 from rigl.sparse_optimizers.grow_init import (
   WEIGHT_METHODS,
   grown_values,
   parse_grow_init,
 )
+from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import Tensor, Variable
 
 # Streams of random numbers within one update of one layer.
 _DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
 
 
-class DropGrowOptimizer(base.SparseOptimizer):
+class DropGrowOptimizer(ScheduledOptimizer):
   """Drops and grows connections by a schedule; the base of four methods.
 
-  An update drops, in every layer, a share of the active connections, those of
-  smallest |weight|, and grows as many others, the highest of
-  `_grow_scores`. Grown connections that were inactive start at `grow_init`,
-  with fresh slots; the others keep their weights and slots.
+  An update is, in every layer of n active connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of highest growth score among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. Grown connections that were inactive
+  start at `grow_init`, with fresh slots; the others keep weights and slots.
+
+  A method overrides `_grow_scores`, and may override `_signal` (what they are
+  derived from), `_new` (which connections start anew) and
+  `update_is_iteration`.
 
   Attributes:
-    batch_layers: whether an update takes all layers at once, which changes no
-      bit but is faster on GPUs and TPUs, where it is the default.
-
-  A method says `_grow_scores`, which connections count as new (`_new`) and
-  whether an update is an iteration of its own (`update_is_iteration`).
+    grow_inits: the values of `grow_init` that the method knows.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    begin_step: first step that may update, at least 0.
-    end_step: last step that may update; negative for no end.
-    frequency: least number of steps between two updates.
-    drop_fraction: initial share of the active connections to drop, in [0, 1].
-    drop_fraction_anneal: `constant`, `cosine`, `exponential[_K]`, see
-      `schedules.UpdateSchedule`.
-    use_locking: as in `tf.compat.v1.train.Optimizer`.
-    grow_init: `zeros`, or one of `initial_dist`, `random_normal`,
-      `random_uniform`, with `_K` to divide by K; see `growth`.
-    name: name of the optimizer. None: that of the class.
-    noise_std: standard deviation of the noise that breaks ties between
-      weights of equal magnitude when dropping; 0 breaks them by position.
-    weight_decay: see `SparseOptimizer`.
-    decays: see `SparseOptimizer`.
-    seed: see `SparseOptimizer`.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    begin_step: first value of `global_step` that may update, at least 0.
+    end_step: last value of `global_step` that may update; negative for no end.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    drop_fraction_anneal: how f falls from `begin_step` to `end_step`, with
+      p in [0, 1] the share of that window that has passed: `constant`;
+      `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
+      f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
+      constant.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
+      from the initial weights of the layer; `random_normal`, with the standard
+      deviation of the active weights; or `random_uniform`, in plus or minus
+      their mean magnitude. All but `zeros` may be followed by `_K`, K > 0, to
+      divide by K, such as `random_normal_10`.
+    name: name of this optimizer. None: the name of the class.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -79,134 +101,77 @@ class DropGrowOptimizer(base.SparseOptimizer):
     *,
     noise_std: float = 1e-5,
     weight_decay: float = 0.0,
-    decays: Callable[[Variable], bool] | None = None,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
     super().__init__(
       optimizer,
       use_locking,
       name,
       weight_decay=weight_decay,
-      decays=decays,
+      weight_decay_filter=weight_decay_filter,
       seed=seed,
+      mask_engine=mask_engine,
     )
-    self._schedule = UpdateSchedule(
+    self._schedule: UpdateSchedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
     )
     self._grow_init = parse_grow_init(grow_init, self.grow_inits)
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
     self._noise_std = float(noise_std)
-    self._last_update_step: Variable | None = None
     self._initial_weights: dict[str, Variable] = {}
-    # One program a layer size, whatever the layer.
-    self._compiled_update = mask_ops.compiled_by_shape(self._update_layer)
-    self._compiled_batch = mask_ops.compiled_by_shape(self._update_batch)
-    self._pool: futures.ThreadPoolExecutor | None = None
-    self.batch_layers = bool(
-      tf.config.list_physical_devices("GPU")
-      or tf.config.list_logical_devices("TPU")
-    )
 
   @property
   def schedule(self) -> UpdateSchedule:
-    """When updates are due and what share they drop."""
+    """When updates are due and what share of connections they drop."""
     return self._schedule
 
-  @property
-  def last_update_step(self) -> Variable:
-    """int64 variable: the step of the last update, -frequency before any."""
-    if self._last_update_step is None:
-      raise RuntimeError("Create the masks first, with sparsify().")
-    return self._last_update_step
+  def drop_fraction_at(
+    self, step: Tensor | int, ops: ModuleType = np
+  ) -> Tensor:
+    """The share of active connections that an update at `step` drops.
 
-  def _create_state(self) -> None:
-    self._last_update_step = self._new_state(
-      np.int64(self._schedule.initial_last_update_step),
-      "last_mask_update_step",
-    )
+    Args:
+      step: numbers, or tensors together with `ops=tf`.
+      ops: `numpy` or `tensorflow`.
 
-  def steps_to_update(self, step: int) -> int | None:
-    """See the base class."""
-    last = int(self.last_update_step.numpy())
-    # An update that follows a gradient step is never due before one.
-    first = step if self.update_is_iteration else step + 1
-    due = self._schedule.next_update_step(first, last)
-    return None if due is None else due - step
+    Returns:
+      float32 in [0, 1], of the shape of `step`; 0 outside of the window.
+    """
+    return self._schedule.drop_fraction_at(step, ops)
 
-  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
-    """See the base class."""
-    return [self.last_update_step.assign(step)]
+  def _settings(self) -> dict[str, object]:
+    schedule = self._schedule
+    return {
+      "begin_step": schedule.begin_step,
+      "end_step": schedule.end_step,
+      "frequency": schedule.frequency,
+      "drop_fraction": schedule.drop_fraction,
+      "drop_fraction_anneal": schedule.drop_fraction_anneal,
+    }
 
-  def drop_fraction(self, step: int) -> float:
-    """See the base class."""
-    return float(self._schedule.drop_fraction_at(step))
-
-  def _iterate(
-    self, gradients: list[tuple[Tensor, Variable]], step: Variable
-  ) -> tf.Operation | None:
-    stepped = self.apply_masked_gradients(gradients, step, reduced=True)
-    with graph_control.after(stepped):
-      return graph_control.branch(
-        self._is_due(step), lambda: self.update_masks(None, step)
-      )
-
-  def _is_due(self, step: Variable) -> Tensor:
-    last = tf.convert_to_tensor(self.last_update_step)
-    return self._schedule.is_update_step(tf.cast(step, tf.int64), last)
-
-  def update_masks(
-    self,
-    grads_and_vars: base.GradsAndVars | None = None,
-    global_step: Variable | None = None,
-    reduced: bool = False,
-  ) -> tf.Operation | None:
-    """Drops and grows in every layer; see the base class."""
-    step = self.global_step if global_step is None else global_step
-    gradients = None
-    if self.update_is_iteration:
-      if grads_and_vars is None:
-        raise ValueError("`grads_and_vars` is needed to update these masks.")
-      gradients = (
-        list(grads_and_vars)
-        if reduced
-        else self.reduce_gradients(grads_and_vars)
-      )
+  def _update(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
     step = tf.cast(step, tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
     operations = self.mark_updated(step)
+    keys = sparse_layer.layer_keys(self._layers, self._seed, step)
     inputs = [
       self._inputs(layer, self._signal(layer, gradients), key)
-      for layer, key in zip(
-        self._layers,
-        sparse_layer.layer_keys(self._layers, self._seed, step),
-        strict=True,
-      )
+      for layer, key in zip(self._layers, keys, strict=True)
     ]
-    if self.batch_layers:
-      results = self._compiled_batch(inputs, fraction)
-      for layer, result in zip(self._layers, results, strict=True):
-        operations += self._assign(layer, *result)
-      return graph_control.group(operations)
-
-    if self._pool is not None and tf.executing_eagerly():
-      fractions = [float(fraction)] * len(inputs)
-      results = self._pool.map(self._update_on_host, inputs, fractions)
-    else:
-      results = (self._compiled_update(each, fraction) for each in inputs)
-    for layer, result in zip(self._layers, list(results), strict=True):
+    results = self._engine.map(self._update_layers, inputs, fraction)
+    for layer, result in zip(self._layers, results, strict=True):
       operations += self._assign(layer, *result)
-    return graph_control.group(operations)
-
-  def update_on_host(self, threads: int) -> bool:
-    """See the base class."""
-    self._pool = futures.ThreadPoolExecutor(threads)
-    return True
+    return operations
 
   def _inputs(
-    self, layer: sparse_layer.SparseLayer, signal: Tensor | None, key: Tensor
+    self, layer: SparseLayer, signal: Tensor | None, key: Tensor
   ) -> dict[str, Any]:
-    """What the update of a layer needs, as flat tensors."""
+    """The inputs of the update of a layer, as flat tensors."""
     slots = self._slots_of(layer.kernel)
     inputs = dict(
       weights=layer.kernel,
@@ -222,10 +187,10 @@ class DropGrowOptimizer(base.SparseOptimizer):
 
   def _assign(
     self,
-    layer: sparse_layer.SparseLayer,
+    layer: SparseLayer,
     weights: Tensor,
     mask: Tensor,
-    slots: list,
+    slots: list[Tensor],
   ) -> list[tf.Operation]:
     own = [slot for slot, _ in self._slots_of(layer.kernel)]
     return [
@@ -235,43 +200,20 @@ class DropGrowOptimizer(base.SparseOptimizer):
       )
     ]
 
-  def _update_layer(
-    self, inputs: dict[str, Any], fraction: Tensor
-  ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """One drop and grow of flat tensors; returns weights, mask and slots."""
-    drop_scores, grow_scores = self._scores(**inputs)
-    result = mask_ops.drop_and_grow(
-      drop_scores, inputs["mask"], grow_scores, fraction
-    )
-    return self._updated(result, **inputs)
-
-  def _update_on_host(
-    self, inputs: dict[str, Any], fraction: float
-  ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The same, eagerly: nothing has to be compiled."""
-    drop_keys, grow_keys = (
-      mask_ops.order_keys(scores).numpy() for scores in self._scores(**inputs)
-    )
-    new, grown = host_masks.drop_and_grow(
-      drop_keys, inputs["mask"].numpy(), grow_keys, fraction
-    )
-    result = mask_ops.DropGrow(tf.constant(new), tf.constant(grown))
-    return self._updated(result, **inputs)
-
-  def _update_batch(
-    self, inputs: list[dict[str, Any]], fraction: Tensor
+  def _update_layers(
+    self, layers: list[dict[str, Any]], fraction: Tensor
   ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """The same for all layers at once."""
-    scores = [self._scores(**each) for each in inputs]
-    results = layer_batch.drop_and_grow(
+    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
+    scores = [self._scores(**each) for each in layers]
+    results = self._engine.drop_and_grow(
       [drop for drop, _ in scores],
-      [each["mask"] for each in inputs],
+      [each["mask"] for each in layers],
       [grow for _, grow in scores],
       fraction,
     )
     return [
       self._updated(result, **each)
-      for result, each in zip(results, inputs, strict=True)
+      for result, each in zip(results, layers, strict=True)
     ]
 
   def _scores(
@@ -282,10 +224,12 @@ class DropGrowOptimizer(base.SparseOptimizer):
     key: Tensor,
     **_: Any,
   ) -> tuple[Tensor, Tensor]:
-    """What a layer's connections are dropped and grown by."""
+    """The scores by which a layer's connections are dropped and grown."""
     drop_scores = tf.abs(tf.cast(weights, tf.float32))
     if self._noise_std:
-      noise = mask_ops.random_bell(weights.shape[0], _stream(key, _DROP_STREAM))
+      noise = mask_ops.approximate_normal(
+        weights.shape[0], _stream(key, _DROP_STREAM)
+      )
       drop_scores += self._noise_std * noise
     grow_key = _stream(key, _GROW_STREAM)
     return drop_scores, self._grow_scores(mask, signal, grow_key)
@@ -330,41 +274,46 @@ class DropGrowOptimizer(base.SparseOptimizer):
     )
 
   def _reset_slot(
-    self, slot: Tensor, start: Tensor, new: Tensor, mask: Tensor, signal: Tensor
+    self,
+    slot: Tensor,
+    start: Tensor,
+    new: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
   ) -> Tensor:
-    """New and inactive connections have slots as before the first step."""
+    """Gives new and inactive connections the slots of the first step."""
     del signal
     return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
 
-  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
+  def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
         layer.kernel.read_value(), f"{layer.kernel_name}/initial"
       )
 
-  # What a method says.
-
   def _signal(
-    self, layer: sparse_layer.SparseLayer, gradients: list | None
+    self,
+    layer: SparseLayer,
+    gradients: list[tuple[Tensor, Variable]] | None,
   ) -> Tensor | None:
-    """What the growth is derived from, with the kernel's shape; or None."""
+    """Hook: what growth scores are derived from, in the kernel's shape."""
     del layer, gradients
     return None
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor
   ) -> Tensor:
-    """Float [n]: the highest that are not kept grow."""
+    """Hook: float [n]; the highest that are not kept grow."""
     raise NotImplementedError
 
   def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
-    """Bool [n]: the connections that start anew."""
+    """Hook: bool [n], the connections that start anew."""
     return result.grown & ~old_mask
 
   # Random numbers, apart so that tests can replace them.
 
   def _random_normal(self, size: int, key: Tensor) -> Tensor:
-    # Box and Muller's, because the library's differ with and without XLA.
+    # Box-Muller, because TensorFlow's numbers differ with and without XLA.
     radius = 1.0 - mask_ops.random_uniform(size, key)
     angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
     return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)

@@ -1,52 +1,93 @@
-"""Gradual magnitude pruning: from dense to sparse by a cubic schedule.
-
-Nothing grows; how fast the sparsity rises is said by `PruningSchedule`.
-"""
+"""Gradual magnitude pruning: from dense to sparse by a cubic schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import gin
-import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
+from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
-from rigl.sparse_optimizers import base, graph_control, target_sparsity
+from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
+from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
-class SparsePruningOptimizer(target_sparsity.TargetSparsityOptimizer):
-  """Gradual pruning (Zhu & Gupta, 2017, https://arxiv.org/abs/1710.01878).
+@configurable(
+  unrecorded=[
+    "erk_power_scale",
+    "weight_decay",
+    "weight_decay_filter",
+    "seed",
+    "mask_engine",
+  ]
+)
+class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
+  """Gradual pruning: removes the smallest weights, ever more of them.
 
-  After the gradient step of an update step (the value of `global_step` before
-  it), each layer keeps its round(size * (1 - sparsity)) active connections of
-  the largest |weight|.
+  Training starts dense. After the gradient step of an update step t, the value
+  of `global_step` before that step, every layer gets
 
-  Note:
-    The number of connections is exact; in the published code, all weights
-    that equal the threshold stay.
+      p        = (t - begin_step) / (end_step - begin_step), in [0, 1]
+      sparsity = target * (1 - (1 - p) ** 3)
+      mask     = the round(size * (1 - sparsity)) active connections of largest
+                 |weight|,
+
+  where target is what the distribution of `target_sparsity` gives the layer.
+  Nothing grows.
+
+  Zhu & Gupta, 2017, https://arxiv.org/abs/1710.01878, section 3. The number of
+  connections is exact; in the published code, all weights that equal the
+  threshold stay.
+
+  Create the masks with `create_masks(kernels)`: all connections are active.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    begin_step: first step that may prune.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    begin_step: first step that may prune, at least 0.
     end_step: the step at which the target is reached; above `begin_step`.
-    frequency: least number of steps between two updates.
-    target_sparsity: final share of zeros of each layer, in [0, 1).
-    mask_init_method: distribution of it, see `sparse_utils.get_sparsities`.
-    custom_sparsity_map: {layer name: target} for layers that differ.
-    use_locking: as in `tf.compat.v1.train.Optimizer`.
-    name: name of the optimizer. None: that of the class.
-    **options: `erk_power_scale`, `weight_decay`, `decays`, `seed` of
-      `TargetSparsityOptimizer`.
+    frequency: least number of steps between two updates, at least 1.
+    target_sparsity: final share of zeros over all layers, in [0, 1).
+    mask_init_method: how it is distributed over layers: `random` (the same in
+      all), `erdos_renyi`, `erdos_renyi_kernel` or `str`; the formulas are those
+      of `sparse_utils.get_sparsities`.
+    custom_sparsity_map: {layer name: final sparsity in [0, 1)} of layers with a
+      target of their own. None: there are none.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
+      least 0; 0 gives all layers the same density.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
 
   Raises:
-    ValueError: if an argument is not as described; of the distribution, when
-      the masks are created.
+    ValueError: if an argument is not as described; `create_masks` raises it
+      where the sparsity cannot be distributed over the layers.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparsePruningOptimizer(
+    ...   inner, begin_step=0, end_step=20000, frequency=100,
+    ...   target_sparsity=0.9,
+    ... )
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.create_masks([kernel])
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
+
+  # An update that follows the step t finds `global_step` at t + 1.
+  update_lag = 1
 
   def __init__(
     self,
@@ -59,89 +100,71 @@ class SparsePruningOptimizer(target_sparsity.TargetSparsityOptimizer):
     custom_sparsity_map: Mapping[str, float] | None = None,
     use_locking: bool = False,
     name: str | None = None,
-    **options: Any,
+    *,
+    erk_power_scale: float = 1.0,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
-    super().__init__(
+    TargetSparsityOptimizer.__init__(
+      self,
       optimizer,
       target_sparsity,
       mask_init_method,
       custom_sparsity_map,
       use_locking,
       name,
-      **options,
+      erk_power_scale=erk_power_scale,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
     )
-    self._schedule = PruningSchedule(
+    self._schedule: PruningSchedule = PruningSchedule(
       begin_step, end_step, frequency, target_sparsity
     )
-    self._last_update_step: Variable | None = None
 
   @property
   def schedule(self) -> PruningSchedule:
-    """When updates are due and how sparse they make."""
+    """When the masks are updated, and how sparse they become."""
     return self._schedule
 
-  @property
-  def last_update_step(self) -> Variable:
-    """int64 variable: the step of the last update, -frequency before any."""
-    if self._last_update_step is None:
-      raise RuntimeError("Create the masks first, with create_masks().")
-    return self._last_update_step
+  def _update(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    step = tf.cast(tf.convert_to_tensor(step), tf.int64)
+    noted = self.mark_updated(step)
+    before = tf.cast(step - self.update_lag, tf.float32)
+    inputs = [
+      dict(
+        weights=tf.reshape(layer.kernel, [-1]),
+        mask=tf.reshape(layer.mask, [-1]),
+        sparsity=self._schedule.sparsity_at(
+          before, tf, self._targets[layer.name]
+        ),
+      )
+      for layer in self.layers
+    ]
+    return noted + self._assign_masks(self._engine.map(self._largest, inputs))
 
-  def _create_state(self) -> None:
-    self._last_update_step = self._new_state(
-      np.int64(self._schedule.initial_last_update_step),
-      "last_mask_update_step",
+  def _largest(self, layers: list[dict[str, Any]]) -> list[Tensor]:
+    return self._engine.top_k(
+      [tf.abs(each["weights"]) for each in layers],
+      [_num_ones(each["mask"].shape[0], each["sparsity"]) for each in layers],
+      [each["mask"] for each in layers],
     )
 
-  def steps_to_update(self, step: int) -> int | None:
-    """See the base class."""
-    last = int(self.last_update_step.numpy())
-    due = self._schedule.next_update_step(step, last)
-    return None if due is None else due + 1 - step
+  def _settings(self) -> dict[str, object]:
+    schedule = self._schedule
+    return {
+      "begin_step": schedule.begin_step,
+      "end_step": schedule.end_step,
+      "frequency": schedule.frequency,
+      "target_sparsity": schedule.target_sparsity,
+    }
 
-  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
-    """See the base class; what counts is the step before the last one."""
-    return [self.last_update_step.assign(step - 1)]
 
-  def _iterate(
-    self, gradients: list[tuple[Tensor, Variable]], step: Variable
-  ) -> tf.Operation | None:
-    stepped = self.apply_masked_gradients(gradients, step, reduced=True)
-    with graph_control.after(stepped):
-      last = tf.convert_to_tensor(self.last_update_step)
-      before = tf.cast(step, tf.int64) - 1
-      return graph_control.branch(
-        self._schedule.is_update_step(before, last),
-        lambda: self.update_masks(None, step),
-      )
-
-  def update_masks(
-    self,
-    grads_and_vars: base.GradsAndVars | None = None,
-    global_step: Variable | None = None,
-    reduced: bool = False,
-  ) -> tf.Operation | None:
-    """Prunes to the sparsity of the step before the last gradient step.
-
-    See the base class.
-    """
-    del grads_and_vars, reduced
-    step = self.global_step if global_step is None else global_step
-    step = tf.cast(tf.convert_to_tensor(step), tf.int64)
-    operations = self.mark_updated(step)
-    step = step - 1
-    for layer in self.layers:
-      sparsity = self._schedule.sparsity_at(
-        tf.cast(step, tf.float32), tf, self._targets[layer.name]
-      )
-      weights, mask = (tf.reshape(v, [-1]) for v in (layer.kernel, layer.mask))
-      kept = self._compiled_mask(weights, mask, sparsity)
-      operations += self._assign_mask(layer, kept)
-    return graph_control.group(operations)
-
-  def _mask_flat(
-    self, weights: Tensor, mask: Tensor, sparsity: Tensor
-  ) -> Tensor:
-    size = tf.cast(weights.shape[0], tf.float32)
-    num_ones = tf.cast(tf.round(size * (1.0 - sparsity)), tf.int32)
-    return mask_ops.top_k_mask(tf.abs(weights), num_ones, candidates=mask)
+def _num_ones(size: int, sparsity: Tensor) -> Tensor:
+  """round(size * (1 - sparsity)), computed in float32, as int32."""
+  return tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)

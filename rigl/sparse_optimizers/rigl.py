@@ -2,48 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-import gin
 import numpy as np
 import tensorflow as tf
 
-from rigl.sparse_optimizers import graph_control, grow_init, sparse_layer
+from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import grow_init as inits
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable(
+  unrecorded=[
+    "noise_std",
+    "weight_decay",
+    "weight_decay_filter",
+    "seed",
+    "mask_engine",
+  ]
+)
 class SparseRigLOptimizer(DropGrowOptimizer):
-  """RigL: grows by the magnitude of the dense gradient of one batch.
+  """RigL: grows connections by the magnitude of the dense gradient.
 
-  Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1. An update takes
-  the place of a gradient step: its batch serves for the gradient alone, and
-  `global_step` does not advance.
+  An update replaces a gradient step: its batch gives the gradient only, and
+  `global_step` does not advance. In every layer of n active connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of largest |gradient| among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. A connection can be dropped and grown
+  back at once; it then keeps its weight. Others start at `grow_init`.
+
+  Evci et al., 2020, https://arxiv.org/abs/1911.11134, Algorithm 1.
 
   Args:
-    optimizer: this and the arguments up to `grow_init` are those of
-      `DropGrowOptimizer`.
-    begin_step: see there.
-    end_step: see there.
-    frequency: see there.
-    drop_fraction: see there.
-    drop_fraction_anneal: see there.
-    use_locking: see there.
-    grow_init: see there; also `grad_scale[_K]`, the gradient, and
-      `grad_sign[_K]`, its sign.
-    initial_acc_scale: the slots of new connections start with this times
-      their gradient. (For every slot, as in the published code: leave it at 0
-      where a slot must not be negative, as with Adam.)
-    name: name of the optimizer. None: that of the class.
-    **options: `noise_std`, `weight_decay`, `decays`, `seed`; see there.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    begin_step: first value of `global_step` that may update, at least 0.
+    end_step: last value of `global_step` that may update; negative for no end.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    drop_fraction_anneal: how f falls from `begin_step` to `end_step`, with
+      p in [0, 1] the share of that window that has passed: `constant`;
+      `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
+      f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
+      constant.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
+      from the initial weights of the layer; `random_normal`, with the standard
+      deviation of the active weights; `random_uniform`, in plus or minus their
+      mean magnitude; `grad_scale`, the gradient; or `grad_sign`, its sign. All
+      but `zeros` may be followed by `_K`, K > 0, to divide by K, such as
+      `grad_scale_10`.
+    initial_acc_scale: the slots of grown connections start at this times their
+      gradient. It applies to every slot, as in the published code: leave it at
+      0 where a slot must not be negative, as with Adam.
+    name: name of this optimizer. None: the name of the class.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
 
   Raises:
     ValueError: if an argument is not as described.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparseRigLOptimizer(
+    ...   inner, begin_step=0, end_step=25000, frequency=100, drop_fraction=0.3
+    ... )
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.sparsify([kernel], "random", default_sparsity=0.5)
+    {'layer1': 0.5}
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
   update_is_iteration = True
-  grow_inits = grow_init.WEIGHT_METHODS + grow_init.GRADIENT_METHODS
+  grow_inits = inits.WEIGHT_METHODS + inits.GRADIENT_METHODS
 
   def __init__(
     self,
@@ -57,7 +105,12 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     grow_init: str = "zeros",
     initial_acc_scale: float = 0.0,
     name: str | None = None,
-    **options: Any,
+    *,
+    noise_std: float = 1e-5,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
     super().__init__(
       optimizer,
@@ -69,7 +122,11 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       use_locking,
       grow_init,
       name,
-      **options,
+      noise_std=noise_std,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
     )
     if not np.isfinite(initial_acc_scale):
       raise ValueError(
@@ -77,17 +134,10 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       )
     self._initial_acc_scale = float(initial_acc_scale)
 
-  def _iterate(
-    self, gradients: list[tuple[Tensor, Variable]], step: Variable
-  ) -> tf.Operation | None:
-    return graph_control.branch(
-      self._is_due(step),
-      lambda: self.update_masks(gradients, step, reduced=True),
-      lambda: self.apply_masked_gradients(gradients, step, reduced=True),
-    )
-
   def _signal(
-    self, layer: sparse_layer.SparseLayer, gradients: list | None
+    self,
+    layer: SparseLayer,
+    gradients: list[tuple[Tensor, Variable]] | None,
   ) -> Tensor | None:
     return self._gradient_of(gradients or [], layer)
 
@@ -97,9 +147,14 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     return tf.abs(signal)
 
   def _reset_slot(
-    self, slot: Tensor, start: Tensor, new: Tensor, mask: Tensor, signal: Tensor
+    self,
+    slot: Tensor,
+    start: Tensor,
+    new: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
   ) -> Tensor:
     slot = super()._reset_slot(slot, start, new, mask, signal)
-    if not self._initial_acc_scale:
+    if not self._initial_acc_scale or signal is None:
       return slot
     return tf.where(new, slot + signal * self._initial_acc_scale, slot)

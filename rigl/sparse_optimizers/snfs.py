@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-import gin
 import tensorflow as tf
 
-from rigl.sparse_optimizers import base, graph_control, sparse_layer
+from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-from rigl.types import Tensor, Variable
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.types import GradsAndVars, Tensor, Variable
 
 
-@gin.configurable(module="rigl")
+@configurable(
+  unrecorded=[
+    "noise_std",
+    "weight_decay",
+    "weight_decay_filter",
+    "seed",
+    "mask_engine",
+  ]
+)
 class SparseMomentumOptimizer(DropGrowOptimizer):
-  """SNFS: grows by the moving average of the dense gradient.
+  """SNFS: grows connections by the moving average of the dense gradient.
 
-  Dettmers & Zettlemoyer, 2019, https://arxiv.org/abs/1907.04840, as in the
-  published code: the growth score is |ema|, where every gradient step first
-  makes ema = momentum * ema + (1 - momentum) * gradient, from 0, without
-  debiasing.
+  Every gradient step first updates the average, which starts at 0 and is not
+  debiased:
+
+      average = momentum * average + (1 - momentum) * gradient.
+
+  After the gradient step of an update, in every layer of n active connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of largest |average| among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. A connection can be dropped and grown
+  back at once; it then keeps its weight. Others start at `grow_init`.
+
+  Dettmers & Zettlemoyer, 2019, https://arxiv.org/abs/1907.04840, section 3, as
+  in the code of Evci et al.: sparsity is not redistributed between layers.
 
   Args:
-    optimizer: this and the arguments up to `grow_init` are those of
-      `DropGrowOptimizer`.
-    begin_step: see there.
-    end_step: see there.
-    frequency: see there.
-    drop_fraction: see there.
-    drop_fraction_anneal: see there.
-    use_locking: see there.
-    grow_init: see there.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    begin_step: first value of `global_step` that may update, at least 0.
+    end_step: last value of `global_step` that may update; negative for no end.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    drop_fraction_anneal: how f falls from `begin_step` to `end_step`, with
+      p in [0, 1] the share of that window that has passed: `constant`;
+      `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
+      f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
+      constant.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
+      from the initial weights of the layer; `random_normal`, with the standard
+      deviation of the active weights; or `random_uniform`, in plus or minus
+      their mean magnitude. All but `zeros` may be followed by `_K`, K > 0, to
+      divide by K, such as `random_normal_10`.
     momentum: decay of the moving average, in [0, 1].
-    name: name of the optimizer. None: that of the class.
-    **options: `noise_std`, `weight_decay`, `decays`, `seed`; see there.
+    name: name of this optimizer. None: the name of the class.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
 
   Raises:
     ValueError: if an argument is not as described.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparseMomentumOptimizer(
+    ...   inner, begin_step=0, end_step=25000, frequency=100, drop_fraction=0.3
+    ... )
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.sparsify([kernel], "random", default_sparsity=0.5)
+    {'layer1': 0.5}
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
   def __init__(
@@ -51,7 +103,12 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     grow_init: str = "zeros",
     momentum: float = 0.9,
     name: str | None = None,
-    **options: Any,
+    *,
+    noise_std: float = 1e-5,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
     super().__init__(
       optimizer,
@@ -63,14 +120,18 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       use_locking,
       grow_init,
       name,
-      **options,
+      noise_std=noise_std,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
     )
     if not 0 <= momentum <= 1:
       raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")
     self._ema_decay = momentum
     self._averages: dict[str, Variable] = {}
 
-  def _prepare_layer(self, layer: sparse_layer.SparseLayer) -> None:
+  def _prepare_layer(self, layer: SparseLayer) -> None:
     super()._prepare_layer(layer)
     self._averages[layer.name] = self._new_state(
       tf.zeros(layer.kernel.shape, layer.kernel.dtype),
@@ -79,11 +140,21 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
 
   def apply_masked_gradients(
     self,
-    grads_and_vars: base.GradsAndVars,
+    grads_and_vars: GradsAndVars,
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
-    """Updates the averages, then makes the step; see the base class."""
+    """Updates the averages, then makes a masked gradient step.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss and variables; in a
+        replica context, unless `reduced`, each replica's own.
+      global_step: int64 variable to advance. None: the optimizer's own.
+      reduced: whether the gradients are summed over replicas already.
+
+    Returns:
+      In a graph, the operation that does it.
+    """
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
@@ -98,7 +169,9 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       return super().apply_masked_gradients(pairs, global_step, reduced=True)
 
   def _signal(
-    self, layer: sparse_layer.SparseLayer, gradients: list | None
+    self,
+    layer: SparseLayer,
+    gradients: list[tuple[Tensor, Variable]] | None,
   ) -> Tensor | None:
     return self._averages[layer.name]
 

@@ -1,26 +1,67 @@
-"""SNIP: one-shot pruning at initialisation by connection sensitivity.
-
-The masks are set once, by the first batch, and stay.
-"""
+"""SNIP: one-shot pruning at initialisation by connection sensitivity."""
 
 from __future__ import annotations
 
-import gin
+from typing import Any
+
 import tensorflow as tf
 
-from rigl import mask_ops
-from rigl.sparse_optimizers import base, graph_control, target_sparsity
+from rigl.configurable import configurable
+from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl")
-class SparseSnipOptimizer(target_sparsity.TargetSparsityOptimizer):
-  """SNIP (Lee et al., 2019, https://arxiv.org/abs/1810.02340).
+@configurable(unrecorded=["mask_engine"])
+class SparseSnipOptimizer(TargetSparsityOptimizer):
+  """SNIP: prunes once, before training, by connection sensitivity.
 
-  The first iteration, at `global_step` 0, keeps in every layer the
-  connections of highest |gradient * weight|, as many as the distribution
-  gives the layer, and makes no gradient step. All others are gradient steps.
-  The arguments are those of `TargetSparsityOptimizer`.
+  The first iteration, at `global_step` 0, makes no gradient step. In every
+  layer,
+
+      mask = the n_ones connections of largest |gradient * weight|,
+
+  where n_ones is what the distribution of `default_sparsity` gives the layer.
+  All later iterations are gradient steps with this mask.
+
+  Lee et al., 2019, https://arxiv.org/abs/1810.02340, Algorithm 1; the numbers
+  of connections per layer are fixed as in Evci et al., 2020.
+
+  Create the masks with `create_masks(kernels)`: all connections are active.
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    default_sparsity: share of zeros over all layers, in [0, 1).
+    mask_init_method: how it is distributed over layers: `random` (the same in
+      all), `erdos_renyi`, `erdos_renyi_kernel` or `str`; the formulas are those
+      of `sparse_utils.get_sparsities`.
+    custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
+      sparsity of their own. None: there are none.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
+      least 0; 0 gives all layers the same density.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
+
+  Raises:
+    ValueError: if an argument is not as described; `create_masks` raises it
+      where the sparsity cannot be distributed over the layers.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparseSnipOptimizer(inner, 0.5, "random")
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.create_masks([kernel])
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
   update_is_iteration = True
@@ -29,53 +70,66 @@ class SparseSnipOptimizer(target_sparsity.TargetSparsityOptimizer):
 
   @property
   def is_snipped(self) -> Variable:
-    """Bool variable: whether the masks are set."""
+    """Bool variable: whether the masks are set.
+
+    Raises:
+      RuntimeError: if the masks are not created yet.
+    """
     self._check_created()
     return self._is_snipped
+
+  def steps_to_update(self, step: int) -> int | None:
+    """0 before the first iteration, None after it.
+
+    Args:
+      step: the current value of `global_step`.
+    """
+    return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
+
+  def num_updates_before(self, step: int) -> int:
+    """1 after step 0, where the masks are set; else 0.
+
+    Args:
+      step: a step of a run that starts at step 0.
+    """
+    return int(step > 0)
+
+  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
+    """Notes that the masks are set, without setting them.
+
+    Args:
+      step: unused.
+
+    Returns:
+      The assignments.
+    """
+    del step
+    return [self.is_snipped.assign(True)]
 
   def _create_state(self) -> None:
     self._is_snipped = self._new_state(False, "is_snipped")
 
-  def steps_to_update(self, step: int) -> int | None:
-    """See the base class."""
-    return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
-
-  def mark_updated(self, step: Tensor) -> list[tf.Operation]:
-    """See the base class."""
-    del step
-    return [self.is_snipped.assign(True)]
-
-  def _iterate(
-    self, gradients: list[tuple[Tensor, Variable]], step: Variable
-  ) -> tf.Operation | None:
+  def _is_due(self, step: Variable) -> Tensor:
     is_first = tf.equal(tf.cast(step, tf.int64), 0)
-    return graph_control.branch(
-      is_first & ~tf.convert_to_tensor(self.is_snipped),
-      lambda: self.update_masks(gradients, step, reduced=True),
-      lambda: self.apply_masked_gradients(gradients, step, reduced=True),
+    return is_first & ~tf.convert_to_tensor(self.is_snipped)
+
+  def _update(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    noted = self.mark_updated(step)
+    inputs = [
+      dict(
+        weights=tf.reshape(layer.kernel, [-1]),
+        gradient=tf.reshape(self._gradient_of(gradients or [], layer), [-1]),
+        num_ones=self._num_ones(layer),
+      )
+      for layer in self.layers
+    ]
+    masks = self._engine.map(self._most_sensitive, inputs)
+    return noted + self._assign_masks(masks)
+
+  def _most_sensitive(self, layers: list[dict[str, Any]]) -> list[Tensor]:
+    return self._engine.top_k(
+      [tf.abs(each["weights"] * each["gradient"]) for each in layers],
+      [each["num_ones"] for each in layers],
     )
-
-  def update_masks(
-    self,
-    grads_and_vars: base.GradsAndVars | None = None,
-    global_step: Variable | None = None,
-    reduced: bool = False,
-  ) -> tf.Operation | None:
-    """Keeps the most sensitive connections; see the base class."""
-    if grads_and_vars is None:
-      raise ValueError("`grads_and_vars` is needed to set SNIP's masks.")
-    pairs = list(grads_and_vars)
-    if not reduced:
-      pairs = self.reduce_gradients(pairs)
-    operations = self.mark_updated(global_step)
-    for layer in self.layers:
-      gradient = tf.reshape(self._gradient_of(pairs, layer), [-1])
-      weights = tf.reshape(layer.kernel, [-1])
-      mask = self._compiled_mask(weights, gradient, self._num_ones(layer))
-      operations += self._assign_mask(layer, mask)
-    return graph_control.group(operations)
-
-  def _mask_flat(
-    self, weights: Tensor, gradient: Tensor, num_ones: Tensor
-  ) -> Tensor:
-    return mask_ops.top_k_mask(tf.abs(weights * gradient), num_ones)

@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.configurable import configurable
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@gin.configurable(module="rigl")
+@configurable(unrecorded=["mask_engine"])
 class SparseStaticOptimizer(DropGrowOptimizer):
-  """Keeps the masks and re-initialises the smallest weights by the schedule.
+  """Static sparse training: keeps the masks, re-initialises small weights.
 
-  The control experiment of dynamic sparse training: what is dropped grows
-  back in place. The arguments are those of `DropGrowOptimizer`.
+  After the gradient step of an update, in every layer of n active connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = the same connections
+      weight  = grow_init of the grown ones, with fresh slots.
+
+  It is the control experiment of dynamic sparse training in Evci et al., 2020,
+  https://arxiv.org/abs/1911.11134, section 4.
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    begin_step: first value of `global_step` that may update, at least 0.
+    end_step: last value of `global_step` that may update; negative for no end.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    drop_fraction_anneal: how f falls from `begin_step` to `end_step`, with
+      p in [0, 1] the share of that window that has passed: `constant`;
+      `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
+      f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
+      constant.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
+      from the initial weights of the layer; `random_normal`, with the standard
+      deviation of the active weights; or `random_uniform`, in plus or minus
+      their mean magnitude. All but `zeros` may be followed by `_K`, K > 0, to
+      divide by K, such as `random_normal_10`.
+    name: name of this optimizer. None: the name of the class.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
+
+  Raises:
+    ValueError: if an argument is not as described.
+
+  Example:
+    >>> inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+    >>> optimizer = SparseStaticOptimizer(
+    ...   inner, begin_step=0, end_step=25000, frequency=100, drop_fraction=0.3
+    ... )
+    >>> kernel = tf.Variable(tf.ones([4, 5]), name="layer1/weights")
+    >>> optimizer.sparsify([kernel], "random", default_sparsity=0.5)
+    {'layer1': 0.5}
+    >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
   def _grow_scores(

@@ -1,40 +1,51 @@
-"""Optimizers that have a target sparsity for every layer.
-
-The common part of SNIP, DNW and gradual pruning, which start dense.
-"""
+"""Optimizers with a target sparsity per layer: SNIP, DNW, gradual pruning."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from rigl import mask_ops, sparse_utils
-from rigl.sparse_optimizers import base, sparse_layer
+from rigl import sparse_utils
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers.base import SparseOptimizer
+from rigl.sparse_optimizers.sparse_layer import SparseLayer, name_layers
 from rigl.types import Tensor, Variable
 
 
-class TargetSparsityOptimizer(base.SparseOptimizer):
-  """Brings every layer to a sparsity that a distribution gives it.
+class TargetSparsityOptimizer(SparseOptimizer):
+  """Starts dense and brings every layer to a target sparsity.
 
-  Create the masks with `create_masks(kernels)`: everything active.
+  Create the masks with `create_masks(kernels)`: all connections are active.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps.
-    default_sparsity: share of zeros, in [0, 1).
-    mask_init_method: distribution of it, see `sparse_utils.get_sparsities`.
-    custom_sparsity_map: {layer name: sparsity} for layers that differ.
-    use_locking: as in `tf.compat.v1.train.Optimizer`.
-    name: name of the optimizer. None: that of the class.
-    erk_power_scale: exponent scale of `erdos_renyi_kernel`.
-    weight_decay: see `SparseOptimizer`.
-    decays: see `SparseOptimizer`.
-    seed: see `SparseOptimizer`.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`.
+    default_sparsity: share of zeros over all layers, in [0, 1).
+    mask_init_method: how it is distributed over layers: `random` (the same in
+      all), `erdos_renyi`, `erdos_renyi_kernel` or `str`; the formulas are those
+      of `sparse_utils.get_sparsities`.
+    custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
+      sparsity of their own. None: there are none.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
+      least 0; 0 gives all layers the same density.
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      Masks are never derived from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
 
   Raises:
-    ValueError: if an argument is not as described; of the distribution, when
-      the masks are created.
+    ValueError: if an argument is not as described; `create_masks` raises it
+      where the sparsity cannot be distributed over the layers.
   """
 
   def __init__(
@@ -48,16 +59,18 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
     *,
     erk_power_scale: float = 1.0,
     weight_decay: float = 0.0,
-    decays: Callable[[Variable], bool] | None = None,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
+    mask_engine: EngineName = "auto",
   ) -> None:
     super().__init__(
       optimizer,
       use_locking,
       name,
       weight_decay=weight_decay,
-      decays=decays,
+      weight_decay_filter=weight_decay_filter,
       seed=seed,
+      mask_engine=mask_engine,
     )
     self._distribution = (
       mask_init_method,
@@ -66,17 +79,35 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
       erk_power_scale,
     )
     self._targets: dict[str, float] = {}
-    self._compiled_mask = mask_ops.compiled_by_shape(self._mask_flat)
 
-  def create_masks(self, kernels: Any, masks: Any = None) -> None:
-    """Creates the masks and the targets; see the base class."""
-    named = sparse_layer.name_layers(kernels)
+  def create_masks(
+    self,
+    kernels: Mapping[str, Variable] | Sequence[Variable],
+    masks: Mapping[str, Tensor] | None = None,
+  ) -> None:
+    """Creates the masks of these kernels, and the targets of the layers.
+
+    Call it once, inside the scope of the `tf.distribute` strategy if there is
+    one, and before the first step.
+
+    Args:
+      kernels: the sparse kernels, by layer name or as a sequence, whose layer
+        names are then the variables' names without the last component.
+      masks: {layer name: array or tensor of the kernel's shape}, nonzero for
+        active. None: everything is active.
+
+    Raises:
+      ValueError: if a mask is missing, unknown or of another shape, or if the
+        sparsity cannot be distributed over the layers.
+      RuntimeError: if there are masks already.
+    """
+    named = name_layers(kernels)
     targets = sparse_utils.get_sparsities(named, *self._distribution)
     super().create_masks(named, masks)
     self._targets = targets
 
   def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
-    """Refuses: these methods start dense.
+    """Refuses, because these methods start dense.
 
     Raises:
       RuntimeError: always.
@@ -93,29 +124,29 @@ class TargetSparsityOptimizer(base.SparseOptimizer):
 
   @property
   def target_sparsities(self) -> dict[str, float]:
-    """{layer name: the sparsity that the layer comes to}."""
+    """{layer name: the layer's target sparsity}."""
     return dict(self._targets)
 
-  def _num_ones(self, layer: sparse_layer.SparseLayer) -> Tensor:
+  def _num_ones(self, layer: SparseLayer) -> Tensor:
     """The connections that the target leaves a layer, int32 scalar."""
     size = layer.kernel.shape.num_elements()
     zeros = sparse_utils.get_n_zeros(size, self._targets[layer.name])
     return tf.constant(size - zeros)
 
-  def _mask_flat(self, *tensors: Tensor) -> Tensor:
-    """The mask of one layer from flat tensors; compiled once a size."""
-    raise NotImplementedError
+  def _assign_masks(self, masks: Sequence[Tensor]) -> list[tf.Operation]:
+    """Sets flat masks and clears weights and slots of inactive connections."""
+    operations = []
+    for layer, flat in zip(self.layers, masks, strict=True):
+      mask = tf.reshape(flat, layer.mask.shape)
+      for variable, start in (
+        (layer.kernel, 0.0),
+        *self._slots_of(layer.kernel),
+      ):
+        cleared = tf.where(mask, variable, tf.constant(start, variable.dtype))
+        operations.append(variable.assign(cleared))
+      operations.append(layer.mask.assign(mask))
+    return operations
 
-  def _assign_mask(
-    self, layer: sparse_layer.SparseLayer, mask: Tensor
-  ) -> list[Any]:
-    """Sets the mask and clears weights and slots of inactive connections."""
-    mask = tf.reshape(mask, layer.mask.shape)
-    pairs = [(layer.kernel, 0.0), *self._slots_of(layer.kernel)]
-    cleared = [
-      variable.assign(
-        tf.where(mask, variable, tf.constant(value, variable.dtype))
-      )
-      for variable, value in pairs
-    ]
-    return [*cleared, layer.mask.assign(mask)]
+  def _settings(self) -> dict[str, object]:
+    method, sparsity, *_ = self._distribution
+    return {"default_sparsity": sparsity, "mask_init_method": method}

@@ -56,8 +56,8 @@ class HostPrograms(StreamPrograms):
       self._own_gradients_graph, autograph=False
     )
     self._apply_own = Program(self._apply_own_graph, False)
-    # In a graph, XLA would compile for half a minute before the first step.
-    self._updates_on_host = optimizer.update_on_host(os.cpu_count() or 1)
+    # XLA would compile for half a minute before the first step.
+    optimizer.use_mask_engine("numpy", os.cpu_count())
 
   def train_steps(self, iteration: int, count: int) -> dict[str, float]:
     """See the base class.
@@ -78,8 +78,6 @@ class HostPrograms(StreamPrograms):
     Raises:
       DataError: if the data is damaged.
     """
-    if not self._updates_on_host:
-      return super().update_masks(iteration)
     optimizer, gradients = self._optimizer, None
     if optimizer.update_is_iteration:
       with self._train.batches() as batches:

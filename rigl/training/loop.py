@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from rigl.distribution import replicas
 from rigl.sparse_optimizers import SparseOptimizer
@@ -190,11 +189,7 @@ class Loop:
     Returns:
       The prefix of the checkpoint.
     """
-    tensors = {
-      # The published checkpoints have their masks as float32.
-      name: tf.cast(v, tf.float32) if name.endswith("/mask") else v
-      for name, v in self._variables.items()
-    }
+    tensors = {**self._variables, **self._optimizer.checkpoint_state()}
     tensors[ITERATION] = np.int64(self.iteration)
     # Every host reads the variables, which may need all of them.
     return checkpoints.save(
@@ -292,7 +287,7 @@ class Loop:
     seconds = time.monotonic() - self._since
     steps = max(self._steps, 1)
     means = {name: value / steps for name, value in self._sums.items()}
-    means["drop_fraction"] = self._optimizer.drop_fraction(step)
+    means["drop_fraction"] = float(self._optimizer.drop_fraction_at(step))
     means["mask_changed"] = self._changed
     means.update(self._programs.inspect())
     timing = {}

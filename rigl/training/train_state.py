@@ -1,16 +1,17 @@
-"""What learns: the variables of a task and how they are trained.
+"""Train state: model variables, sparse optimizer, step counter, learning rate.
 
-A task's script makes it, eagerly for the loop or in a graph for TPUEstimator.
+A task makes it eagerly for the loop, or in the graph of a TPUEstimator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import tensorflow as tf
 
+from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import Task
 from rigl.types import Variable
@@ -19,7 +20,7 @@ Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainState:
   """A task and what trains it.
 
   Attributes:
@@ -27,20 +28,20 @@ class Learner:
     variables: all variables of the model by name.
     optimizer: the sparse optimizer, with its masks.
     global_step: int64 variable that gradient steps advance.
-    learning_rate: has `at(step)`, the learning rate.
+    learning_rate: schedule of the learning rate.
   """
 
   task: Task
   variables: Mapping[str, Variable]
   optimizer: SparseOptimizer
   global_step: Variable
-  learning_rate: Any
+  learning_rate: LearningRate
 
 
-# Puts an optimizer that makes steps into another one.
-Wrap = Callable[[Optimizer], Optimizer]
+# Wraps an optimizer that makes steps.
+OptimizerWrapper: TypeAlias = Callable[[Optimizer], Optimizer]
 
 
-def unwrapped(optimizer: Optimizer) -> Optimizer:
-  """The `Wrap` that leaves it as it is."""
+def identity(optimizer: Optimizer) -> Optimizer:
+  """The wrapper that returns the optimizer itself."""
   return optimizer

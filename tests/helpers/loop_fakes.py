@@ -20,7 +20,10 @@ class FakeOptimizer:
   def state(self):
     return {}
 
-  def drop_fraction(self, step):
+  def checkpoint_state(self):
+    return self.state()
+
+  def drop_fraction_at(self, step):
     return step / 1000
 
   def steps_to_update(self, step):

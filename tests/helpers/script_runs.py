@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -14,8 +13,8 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from rigl import host_masks, mask_ops
 from rigl.config import app
+from rigl.config.settings import flag_names
 from rigl.training import checkpoints
 from rigl.training.base_programs import Program
 from rigl.training.run_directory import RunDirectory
@@ -105,8 +104,7 @@ class Shell:
 
   def _forget_flags(self) -> None:
     """Removes the script's flags, so that they can be defined again."""
-    names = [field.name for field in dataclasses.fields(self._settings)]
-    for name in (*names, *self._own_flags, "gin_config", "gin_bindings"):
+    for name in (*flag_names(self._settings), *self._own_flags):
       if name in flags.FLAGS:
         delattr(flags.FLAGS, name)
     gin.clear_config()
@@ -120,33 +118,18 @@ def without_xla(monkeypatch):
 
 @pytest.fixture
 def eagerly(monkeypatch):
-  """Nothing is traced or compiled, which costs seconds for each program."""
+  """Nothing is traced or compiled, which costs seconds for each program.
+
+  Optimizers made meanwhile choose connections by NumPy.
+  """
 
   def call(program: Program, *arguments: Any) -> Any:
     return program.function.python_function(*arguments)
 
   monkeypatch.setattr(Program, "__call__", call)
-  monkeypatch.setattr(mask_ops, "_top_k_flat", _top_k_by_numpy)
-  monkeypatch.setattr(mask_ops, "_drop_and_grow_flat", _drop_and_grow_by_numpy)
   tf.config.run_functions_eagerly(True)
   yield
   tf.config.run_functions_eagerly(False)
-
-
-def _top_k_by_numpy(scores: Any, allowed: Any, k: Any) -> Any:
-  keys = mask_ops.order_keys(scores).numpy()
-  keys = np.where(np.asarray(allowed), keys, host_masks.LOWEST_KEY)
-  return tf.constant(host_masks.top_k(keys, int(k)))
-
-
-def _drop_and_grow_by_numpy(
-  drop_scores: Any, mask: Any, grow_scores: Any, fraction: Any
-) -> tuple[Any, Any]:
-  drop, grow = (mask_ops.order_keys(s) for s in (drop_scores, grow_scores))
-  new, grown = host_masks.drop_and_grow(
-    drop.numpy(), np.asarray(mask), grow.numpy(), float(fraction)
-  )
-  return tf.constant(new), tf.constant(grown)
 
 
 def _plain_function(function: Any, jit_compile: Any = None, **options: Any):

@@ -41,6 +41,8 @@ class Method:
     start: the masks at the start: `sparse`, `dense`, or `none` at all.
     conserved: whether the number of connections never changes.
     random: whether the seed matters once the masks are given.
+    state: names of the variables of the method itself, beside masks and slots;
+      `LAYER` stands for each kernel.
   """
 
   make: Callable[..., sparse_optimizers.SparseOptimizer]
@@ -48,29 +50,47 @@ class Method:
   start: str
   conserved: bool = True
   random: bool = False
+  state: tuple[str, ...] = ()
 
 
-def _drop_grow(make: Any, **arguments: Any) -> Method:
+_SCHEDULE_STATE = ("last_mask_update_step",)
+
+
+def _drop_grow(
+  make: Any, state: tuple[str, ...] = (), **arguments: Any
+) -> Method:
   schedule = dict(
     begin_step=0, end_step=100, frequency=FREQUENCY, drop_fraction=0.4
   )
   arguments = {**schedule, "grow_init": "random_normal", **arguments}
-  return Method(make, arguments, "sparse", random=True)
+  state = (*_SCHEDULE_STATE, *state)
+  return Method(make, arguments, "sparse", random=True, state=state)
 
 
 _TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
 METHODS = {
   "set": _drop_grow(sparse_optimizers.SparseSETOptimizer),
   "static": _drop_grow(sparse_optimizers.SparseStaticOptimizer),
-  "momentum": _drop_grow(sparse_optimizers.SparseMomentumOptimizer),
+  "momentum": _drop_grow(
+    sparse_optimizers.SparseMomentumOptimizer,
+    state=("LAYER/ExponentialMovingAverage",),
+  ),
   "rigl": _drop_grow(
     sparse_optimizers.SparseRigLOptimizer, initial_acc_scale=0.1
   ),
   "snip": Method(
-    sparse_optimizers.SparseSnipOptimizer, _TARGET, "dense", conserved=False
+    sparse_optimizers.SparseSnipOptimizer,
+    _TARGET,
+    "dense",
+    conserved=False,
+    state=("is_snipped",),
   ),
   "dnw": Method(
-    sparse_optimizers.SparseDNWOptimizer, _TARGET, "dense", conserved=False
+    sparse_optimizers.SparseDNWOptimizer,
+    _TARGET,
+    "dense",
+    conserved=False,
+    state=("LAYER/dense",),
   ),
   "prune": Method(
     sparse_optimizers.SparsePruningOptimizer,
@@ -82,34 +102,29 @@ METHODS = {
     ),
     "dense",
     conserved=False,
+    state=_SCHEDULE_STATE,
   ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
 MASKED = [name for name in METHODS if name != "baseline"]
-DROP_GROW = ["set", "static", "momentum", "rigl"]
+DROP_GROW = [
+  name
+  for name, method in METHODS.items()
+  if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
+]
 SCHEDULED = [*DROP_GROW, "prune"]
 
 
-def share_programs(optimizer: Any) -> Any:
-  """Leaves only the top-k compiled, once a size for the whole test session.
-
-  An optimizer compiles its update for itself, about a second each; what it
-  computes is the same. `test_eager_graph_and_xla_agree` compiles it.
-  """
-  for compiled, plain in (
-    ("_compiled_update", "_update_layer"),
-    ("_compiled_mask", "_mask_flat"),
-  ):
-    if hasattr(optimizer, compiled):
-      setattr(optimizer, compiled, getattr(optimizer, plain))
-  return optimizer
-
-
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
-  """The optimizer of a row, without masks."""
+  """The optimizer of a row, without masks.
+
+  It chooses connections by NumPy unless `mask_engine` says otherwise: XLA would
+  compile each optimizer's update, about a second each.
+  """
   method = METHODS[name]
-  return method.make(INNER[inner](), **{**method.arguments, **options})
+  arguments = {"mask_engine": "numpy", **method.arguments, **options}
+  return method.make(INNER[inner](), **arguments)
 
 
 class Model(tf.Module):
@@ -164,7 +179,6 @@ class Run:
   Args:
     name: row of the table.
     inner: the wrapped optimizer.
-    share: whether to share the compiled programs of the session.
     model_seed: seed of the initial weights.
     given_masks: whether to take masks that do not depend on `seed`.
     n_sparse: how many of the two kernels are sparse, from the first on.
@@ -176,7 +190,6 @@ class Run:
     self,
     name: str,
     inner: str = "momentum",
-    share: bool = True,
     model_seed: int = 0,
     given_masks: bool = False,
     n_sparse: int = 2,
@@ -192,8 +205,6 @@ class Run:
       aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
     self.optimizer = make(name, inner, **options)
-    if share:
-      share_programs(self.optimizer)
     start, kernels = METHODS[name].start, self.model.kernels[:n_sparse]
     if start == "dense":
       self.optimizer.create_masks(kernels)

@@ -29,7 +29,7 @@ class Run:
       drop_fraction_anneal="cosine",
       noise_std=0.0,
       weight_decay=1e-4,
-      decays=self.model.decays,
+      weight_decay_filter=self.model.decays,
     )
     self.optimizer.create_masks(self.model.kernels, masks)
     self.masks_before = self.masks()

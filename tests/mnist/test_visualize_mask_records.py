@@ -238,4 +238,4 @@ def test_published_flags_keep_their_defaults():
   result = run_script("--help")
   text = " ".join(result.stdout.split())
   for default in ("mask_records.npz", "28,28", "100", "0", "10", "50"):
-    assert f"(default: '{default}')" in text
+    assert f"={default} " in text

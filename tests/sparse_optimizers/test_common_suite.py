@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -138,7 +139,9 @@ def _digests():
 
 
 def test_same_bits_in_another_process():
-  environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+  helpers = pathlib.Path(sparse_methods.__file__).parent
+  path = os.pathsep.join([*sys.path, str(helpers)])
+  environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": path}
   process = subprocess.run(
     [sys.executable, __file__],
     env=environment,
@@ -192,7 +195,7 @@ COMPILED = [
 @functools.cache
 def _compiled(name, xla):
   """A run as one program that is called again and again."""
-  run = Run(name, share=xla, n_sparse=1)
+  run = Run(name, n_sparse=1, mask_engine="xla")
   run.optimizer.create_slots(run.model.all_variables)
   iterate = tf.function(run.iterate, jit_compile=xla, autograph=False)
   for i in range(FREQUENCY + 2):
@@ -264,20 +267,25 @@ def test_halves_in_compiled_loops_equal_apply_gradients(name):
 )
 def test_layers_at_once_give_the_same_bits_as_one_by_one(name, inner):
   options = {"initial_acc_scale": 0.0} if name == "rigl" else {}
-  runs = [Run(name, inner, share=False, **options) for _ in range(2)]
-  assert not runs[0].optimizer.batch_layers  # On a CPU.
-  runs[1].optimizer.batch_layers = True
-  calls = []
-  compiled = runs[1].optimizer._compiled_batch
-
-  def noting(*arguments):
-    calls.append(len(arguments[0]))
-    return compiled(*arguments)
-
-  runs[1].optimizer._compiled_batch = noting
+  runs = [
+    Run(name, inner, mask_engine=engine, **options)
+    for engine in ("xla", "batched")
+  ]
   one_by_one, at_once = (run.train(2 * FREQUENCY + 2).state() for run in runs)
-  assert calls == [2] * len(calls) and len(calls) >= 2
   sparse_methods.assert_same_bits(one_by_one, at_once)
+
+
+@pytest.mark.parametrize("engine", ["xla", "batched"])
+@pytest.mark.parametrize("name", ["snip", "dnw", "prune"])
+def test_methods_with_a_target_use_every_engine(name, engine):
+  """Their scores round alike everywhere, so all bits are the same."""
+  compiled = Run(name, mask_engine=engine).train(FREQUENCY + 3)
+  run = Run(name).train(FREQUENCY + 3)
+  assert (run.optimizer.mask_engine.name, engine) == (
+    "numpy",
+    compiled.optimizer.mask_engine.name,
+  )
+  sparse_methods.assert_same_bits(run.state(), compiled.state())
 
 
 @pytest.mark.parametrize("name", sparse_methods.MASKED)
@@ -334,21 +342,6 @@ def test_nothing_is_updated_outside_of_the_window(name):
   assert moved == expected.get(name, updates)
 
 
-OWN_STATE = {
-  "set": {"last_mask_update_step"},
-  "static": {"last_mask_update_step"},
-  "rigl": {"last_mask_update_step"},
-  "prune": {"last_mask_update_step"},
-  "momentum": {
-    "last_mask_update_step",
-    "layer1/weights/ExponentialMovingAverage",
-    "layer2/weights/ExponentialMovingAverage",
-  },
-  "snip": {"is_snipped"},
-  "dnw": {"layer1/weights/dense", "layer2/weights/dense"},
-}
-
-
 @every_method
 @pytest.mark.parametrize("inner", ["momentum", "adam"])
 def test_state_has_the_published_names(name, inner):
@@ -362,7 +355,12 @@ def test_state_has_the_published_names(name, inner):
   run = Run(name, inner, **({"grow_init": "zeros"} if name in RANDOM else {}))
   run.train(2)
   state = run.optimizer.state()
-  assert set(state) == expected | OWN_STATE.get(name, set())
+  expected |= {
+    variable.replace("LAYER", f"layer{i}/weights")
+    for variable in METHODS[name].state
+    for i in (1, 2)
+  }
+  assert set(state) == expected
   assert len(state) == len(run.optimizer.variables())
   for suffix, slot in zip(
     suffixes, run.optimizer.get_slot_names(), strict=True

@@ -13,7 +13,6 @@ def _equal_weights(**options):
   optimizer = sparse_methods.make(
     "rigl", "sgd", **{"drop_fraction": 0.25, "grow_init": "zeros", **options}
   )
-  sparse_methods.share_programs(optimizer)
   signs = np.where(np.arange(96) % 3 == 0, 0.5, -0.5).reshape(12, 8)
   kernel = tf.Variable(signs.astype(np.float32), name="layer1/weights")
   optimizer.create_masks([kernel], {"layer1": ACTIVE})
@@ -60,7 +59,7 @@ def test_drop_fraction_is_that_of_the_schedule(name):
   optimizer = sparse_methods.make(name, drop_fraction_anneal="cosine")
   steps = (0, 20, 50, 100, 101)
   expected = [0.2 * (1 + np.cos(np.pi * step / 100)) for step in steps[:4]]
-  fractions = [optimizer.drop_fraction(step) for step in steps]
+  fractions = [optimizer.drop_fraction_at(step) for step in steps]
   np.testing.assert_allclose(fractions, [*expected, 0.0], atol=1e-7)
 
 

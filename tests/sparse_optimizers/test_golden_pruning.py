@@ -6,7 +6,6 @@ import pathlib
 
 import numpy as np
 import pytest
-import sparse_methods
 import tensorflow as tf
 
 from rigl import sparse_optimizers
@@ -28,10 +27,13 @@ def _golden():
 def _pruned(weights):
   """Masks by step: a frozen layer that is pruned in steps 0 to 100."""
   kernel = tf.Variable(_golden()[1][weights], name="layer/weights")
-  optimizer = sparse_methods.share_programs(
-    sparse_optimizers.SparsePruningOptimizer(
-      tf.compat.v1.train.GradientDescentOptimizer(0.0), 0, 100, 1, _TARGET
-    )
+  optimizer = sparse_optimizers.SparsePruningOptimizer(
+    tf.compat.v1.train.GradientDescentOptimizer(0.0),
+    begin_step=0,
+    end_step=100,
+    frequency=1,
+    target_sparsity=_TARGET,
+    mask_engine="numpy",
   )
   optimizer.create_masks([kernel])
   masks = []

@@ -59,7 +59,9 @@ def test_regularization_loss_is_that_of_the_decay():
 
 
 def test_decays_says_which_variables_decay():
-  options = dict(weight_decay=DECAY, decays=lambda v: "biases" in v.name)
+  options = dict(
+    weight_decay=DECAY, weight_decay_filter=lambda v: "biases" in v.name
+  )
   ours, plain = _run("scratch", **options), _run("scratch")
   before = plain.model.biases[0].numpy()
   ours.iterate(0)
@@ -147,9 +149,7 @@ def test_indexed_slices_count_as_the_dense_gradients_they_are(name):
 
 
 def _bfloat16_run(name, **options):
-  optimizer = sparse_methods.share_programs(
-    sparse_methods.make(name, **options)
-  )
+  optimizer = sparse_methods.make(name, **options)
   rng = np.random.default_rng(0)
   kernel = tf.Variable(
     tf.cast(rng.normal(size=(12, 8)), tf.bfloat16), name="layer1/weights"

@@ -157,6 +157,6 @@ def test_a_schedule_needs_masks_first(name):
 def test_fixed_masks_are_never_updated():
   run = sparse_methods.Run("scratch")
   assert run.optimizer.steps_to_update(0) is None
-  assert run.optimizer.drop_fraction(0) == 0
+  assert run.optimizer.drop_fraction_at(0) == 0
   with pytest.raises(RuntimeError, match="never updates"):
     run.optimizer.update_masks()

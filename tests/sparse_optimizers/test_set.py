@@ -9,7 +9,6 @@ N_UPDATES = 150
 
 def test_growth_is_uniform_over_all_that_is_not_kept():
   optimizer = sparse_methods.make("set", "sgd", end_step=-1, drop_fraction=0.5)
-  sparse_methods.share_programs(optimizer)
   active = (np.arange(96) < 48).reshape(12, 8)
   # The second half of the active ones is dropped by its magnitude.
   weights = np.where(np.arange(96) < 24, 1.0, 0.1).reshape(12, 8)

@@ -11,8 +11,8 @@ from script_runs import Shell
 
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.methods import METHODS
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.sparse_optimizers.registry import METHODS
 from rigl.tpu_check import chips, compiler
 from rigl.tpu_check.compiler import CompiledProgram
 

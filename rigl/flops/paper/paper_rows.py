@@ -192,7 +192,7 @@ def _reason(
     return _size_reason(row, ours, setting)
   if column == "training" and row.training == row.inference:
     return (
-      "Training: the published is the inference fraction, "
+      "Training: the published value is the inference fraction, "
       f"{ours.inference:.4f}; with RigL's mask updates it is "
       f"{ours.training:.4f}."
     )
@@ -201,10 +201,11 @@ def _reason(
     "rigl", 1.0, float(row.inference), multiplier=1.0
   ).fraction
   return (
-    "FLOPs: the published do not follow from the published notebook, whose "
-    f"rules give an inference fraction of {ours.inference:.4f}. Nor does one "
-    f"follow from the other: at {row.inference} RigL costs {implied:.3f} for "
-    f"1x, and published is {row.training} / {row.length} = {per_length:.3f}."
+    "FLOPs: the published values do not follow from the published notebook, "
+    f"whose rules give an inference fraction of {ours.inference:.4f}. They do "
+    f"not fit each other either: at {row.inference} RigL costs {implied:.3f} "
+    f"for 1x, but the published value is {row.training} / {row.length} = "
+    f"{per_length:.3f}."
   )
 
 
@@ -212,8 +213,8 @@ def _size_reason(row: PublishedRow, ours: Cost, setting: Setting) -> str:
   rounded_up = size_if_rounded_up(setting, ours.size)
   if agrees(row.size, rounded_up):
     return (
-      f"Size: {rounded_up:.5f} with numbers of zeros rounded up, as a version "
-      f"before the published one did; rounded down {ours.size:.5f}."
+      f"Size: {rounded_up:.5f} if numbers of zeros are rounded up, as in a "
+      f"version before the published one; {ours.size:.5f} if rounded down."
     )
   for what, other in _alternatives(setting):
     size = cost_of(other, 1, published_rules=True).size
@@ -223,8 +224,8 @@ def _size_reason(row: PublishedRow, ours: Cost, setting: Setting) -> str:
     ):
       if agrees(row.size, value):
         return (
-          f"Size: the published is that of {what}{how}, {value:.5f}; this row "
-          f"has {ours.size:.5f}."
+          f"Size: the published value is that of {what}{how}, {value:.5f}; "
+          f"this row has {ours.size:.5f}."
         )
   return f"Size: not explained, the rules give {ours.size:.5f}."
 

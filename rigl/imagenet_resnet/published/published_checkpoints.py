@@ -96,8 +96,5 @@ def _num_updates(
     return 0
   if "is_snipped" in tensors:
     return int(tensors["is_snipped"])
-  schedule = getattr(optimizer, "schedule", None)
   last = int(tensors.get("last_mask_update_step", -1))
-  if schedule is None or last < schedule.begin_step:
-    return 0
-  return (last - schedule.begin_step) // schedule.frequency + 1
+  return optimizer.num_updates_before(last + 1)

@@ -185,7 +185,7 @@ class EstimatorRun:
     state = {
       **run.programs.inspect(),
       "learning_rate": float(run.learning_rate.at(step)),
-      "drop_fraction": run.optimizer.drop_fraction(step),
+      "drop_fraction": float(run.optimizer.drop_fraction_at(step)),
     }
     run.metrics.write(
       iteration, {"iteration": iteration, "step": step}, state, test

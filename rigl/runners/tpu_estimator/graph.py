@@ -16,10 +16,9 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
-from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.training.base_programs import Batch, Task
 from rigl.training.loop import ITERATION
-from rigl.training.train_state import Learner, Wrap, unwrapped
+from rigl.training.train_state import OptimizerWrapper, TrainState, identity
 from rigl.types import Tensor, Variable
 
 # A feature of training batches: the position in the data behind the whole
@@ -52,7 +51,7 @@ class TrainingGraph:
       the saver. Not on TPUs, where the tensors cannot be had.
   """
 
-  make_learner: Callable[[Variable, Wrap], Learner]
+  make_learner: Callable[[Variable, OptimizerWrapper], TrainState]
   summaries: str
   by_steps: bool
   report_every: int
@@ -63,7 +62,7 @@ class TrainingGraph:
   def __call__(self, features: Batch, mode: str, params: Any) -> Any:
     """Builds the graph."""
     del params
-    wrap: Wrap = unwrapped
+    wrap: OptimizerWrapper = identity
     if self.use_tpu:
       wrap = tf.compat.v1.tpu.CrossShardOptimizer
     with _outside():
@@ -81,6 +80,7 @@ class TrainingGraph:
           **own,
         },
         self.keep,
+        learner.optimizer.mask_state(),
       )
     # Inside a function operations on variables keep the order of the program,
     # and the averages of batch normalisation are moved without being named.
@@ -103,7 +103,7 @@ class TrainingGraph:
     )
 
   def _iterate(
-    self, learner: Learner, own: Mapping[str, Variable], batch: Batch
+    self, learner: TrainState, own: Mapping[str, Variable], batch: Batch
   ) -> dict[str, Tensor]:
     """One iteration; returns what is reported of it, scalars."""
     optimizer, step = learner.optimizer, learner.global_step
@@ -183,7 +183,7 @@ def _means(valid: Tensor, **found: Tensor) -> dict[str, Any]:
   }
 
 
-def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
+def _state(learner: TrainState, is_due: Tensor) -> dict[str, Tensor]:
   """What the state of the training says; most of it only when it is due."""
   optimizer, variables = learner.optimizer, learner.task.trainable_variables
   step = tf.cast(learner.global_step.read_value(), tf.float32)
@@ -196,10 +196,8 @@ def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
   found = {
     "regularization_loss": optimizer.regularization_loss(variables),
     "learning_rate": tf.cast(learner.learning_rate.at(step, tf), tf.float32),
-    "drop_fraction": tf.constant(0.0),
+    "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
-  if isinstance(optimizer, DropGrowOptimizer):
-    found["drop_fraction"] = optimizer.schedule.drop_fraction_at(step, tf)
   if masks:
     counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
     counts = tf.nest.flatten(counts)  # Of one layer it is not a list.

@@ -5,7 +5,7 @@ Names and types are those of `Loop.save`: masks are float32 there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -16,8 +16,6 @@ from tensorflow.python.training.saving import saveable_object
 
 from rigl.types import Tensor, Variable
 
-_MASK = "/mask"
-
 
 class EstimatorSaver(tf.compat.v1.train.Saver):
   """Saves and restores variables under names that are not always theirs.
@@ -25,13 +23,19 @@ class EstimatorSaver(tf.compat.v1.train.Saver):
   Args:
     variables: the variables by name.
     keep: how many checkpoints to keep; 0 keeps all.
+    masks: those of `variables` that are masks: bool, stored as float32.
   """
 
-  def __init__(self, variables: Mapping[str, Variable], keep: int) -> None:
+  def __init__(
+    self,
+    variables: Mapping[str, Variable],
+    keep: int,
+    masks: Collection[str] = (),
+  ) -> None:
     self._restored = ""
     super().__init__(
       {
-        name: _MaskSaveable(name, v) if name.endswith(_MASK) else v
+        name: _MaskSaveable(name, v) if name in masks else v
         for name, v in variables.items()
       },
       max_to_keep=keep,

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
 from rigl.training import checkpoints
-from rigl.training.train_state import Learner, Wrap
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.types import Tensor, Variable
 
 
@@ -123,7 +123,7 @@ class Trained:
     batches: makes the batches of `train_batch_size` examples that follow.
   """
 
-  make_learner: Callable[[Variable, Wrap], Learner]
+  make_learner: Callable[[Variable, OptimizerWrapper], TrainState]
   start: Callable[[], Any]
   batches: Callable[[Any], tf.data.Dataset]
 

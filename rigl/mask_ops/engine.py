@@ -1,0 +1,224 @@
+"""The mask engine: top-k and drop and grow for the layers of a network.
+
+Three ways to find the highest scores, which give the same masks bit for bit,
+under one interface; `selection` says what is selected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any, Literal, TypeAlias, get_args
+
+import tensorflow as tf
+
+from rigl.mask_ops import selection
+from rigl.mask_ops.keys import compiled_by_shape
+from rigl.mask_ops.selection import DropGrow
+from rigl.mask_ops.topk_batched import BatchRows
+from rigl.mask_ops.topk_numpy import HostRows
+from rigl.mask_ops.topk_xla import LayerRows
+from rigl.types import Tensor
+
+EngineName: TypeAlias = Literal["auto", "xla", "batched", "numpy"]
+ENGINES: tuple[str, ...] = get_args(EngineName)
+
+
+class MaskEngine:
+  """Chooses connections in all layers of a network, in one of three ways.
+
+  * `xla` compiles a program per layer size and runs it layer by layer: the
+    fastest on a CPU once compiled.
+  * `batched` compiles one program for all layers together: the fastest on GPUs
+    and TPUs.
+  * `numpy` compiles nothing and works on several layers at a time, on the
+    host: the fastest to start. It works eagerly and in graphs, but not inside
+    a function that XLA compiles.
+
+  All choose the same connections, bit for bit: exactly as many as asked for,
+  ties broken by the lower flat index. (What the scores are computed with may
+  round differently with and without XLA.)
+
+  Args:
+    name: `xla`, `batched`, `numpy`, or `auto`: `batched` if TensorFlow has a
+      GPU or a TPU, `numpy` if `tf.config.run_functions_eagerly` is on, where
+      nothing is compiled, and else `xla`.
+    threads: layers at a time of `numpy`, at least 1. None: one per processor.
+
+  Raises:
+    ValueError: if an argument is not as described.
+
+  Example:
+    >>> engine = MaskEngine("numpy")
+    >>> scores = [tf.constant([1.0, 3.0, 2.0])]
+    >>> engine.top_k(scores, [2])[0].numpy().tolist()
+    [False, True, True]
+  """
+
+  def __init__(
+    self, name: EngineName = "auto", threads: int | None = None
+  ) -> None:
+    if name not in ENGINES:
+      raise ValueError(
+        f"`mask_engine` must be one of {list(ENGINES)}, got {name!r}."
+      )
+    if threads is not None and threads < 1:
+      raise ValueError(f"`threads` must be at least 1, got {threads}.")
+    self._name = _best() if name == "auto" else name
+    self._threads = threads or os.cpu_count() or 1
+    self._compiled: dict[Callable[..., Any], Any] = {}
+
+  @property
+  def name(self) -> str:
+    """`xla`, `batched` or `numpy`."""
+    return self._name
+
+  def __repr__(self) -> str:
+    return f"MaskEngine({self._name!r})"
+
+  def top_k(
+    self,
+    scores: Sequence[Tensor],
+    k: Sequence[Tensor | int],
+    candidates: Sequence[Tensor] | None = None,
+  ) -> list[Tensor]:
+    """The masks of the highest scores of every layer.
+
+    The order of scores is that of the real numbers, with +0 equal to -0 and
+    NaN below -inf.
+
+    Args:
+      scores: [n] of each layer, n of at least 1; float32, bfloat16, float16 or
+        int32.
+      k: int32 scalar of each layer, the number of ones; it is clipped to the
+        number of candidates.
+      candidates: bool [n] of each layer; only these can be chosen. None: all.
+
+    Returns:
+      bool [n] of each layer.
+    """
+    scores = [tf.convert_to_tensor(each) for each in scores]
+    counts = [tf.cast(each, tf.int32) for each in k]
+    allowed = candidates or [None] * len(scores)
+    if self._name == "batched":
+      rows = BatchRows([each.shape[0] for each in scores])
+      return selection.top_k(rows, scores, counts, allowed)
+    of_layer = top_k_of_layer if self._name == "xla" else _host_top_k
+    return [
+      of_layer(*layer) for layer in zip(scores, counts, allowed, strict=True)
+    ]
+
+  def drop_and_grow(
+    self,
+    drop_scores: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    grow_scores: Sequence[Tensor],
+    drop_fraction: Tensor | float,
+  ) -> list[DropGrow]:
+    """Drops the lowest active connections and grows as many of the highest.
+
+    Of n_ones active connections of a layer, those of the lowest drop scores
+    are dropped, int(float32(n_ones) * drop_fraction) of them; as many grow
+    among all that are not kept, so that a connection can be dropped and grown
+    back at once (Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1).
+
+    Args:
+      drop_scores: float [n] of each layer, n of at least 1; high values stay.
+      masks: bool [n] of each layer.
+      grow_scores: float or int32 [n] of each layer; high values grow.
+      drop_fraction: float32 scalar in [0, 1], of all layers.
+
+    Returns:
+      The result of each layer, bool [n].
+    """
+    fraction = tf.cast(drop_fraction, tf.float32)
+    drop, active, grow = (
+      [tf.convert_to_tensor(each) for each in column]
+      for column in (drop_scores, masks, grow_scores)
+    )
+    if self._name == "batched":
+      rows = BatchRows([each.shape[0] for each in active])
+      return selection.drop_and_grow(rows, drop, active, grow, fraction)
+    of_layer = (
+      drop_and_grow_of_layer if self._name == "xla" else _host_drop_and_grow
+    )
+    return [
+      of_layer(*layer, fraction)
+      for layer in zip(drop, active, grow, strict=True)
+    ]
+
+  def map(
+    self,
+    function: Callable[..., list[Any]],
+    layers: Sequence[Any],
+    *shared: Tensor,
+  ) -> list[Any]:
+    """Runs what an update computes, with the layers together or one by one.
+
+    Args:
+      function: pure function of a list of layers and `shared`, which returns
+        the results of these layers; it may call this engine's `top_k` and
+        `drop_and_grow`. It is compiled once per function and shapes.
+      layers: of each layer, nested tensors of static shapes, or None.
+      *shared: tensors that all layers use.
+
+    Returns:
+      The result of each layer.
+    """
+    if self._name == "numpy":
+
+      def run(layer: Any) -> Any:
+        return function([layer], *shared)[0]
+
+      if not tf.executing_eagerly() or self._threads == 1 or len(layers) == 1:
+        return [run(layer) for layer in layers]
+      with futures.ThreadPoolExecutor(self._threads) as pool:
+        return list(pool.map(run, layers))
+    if function not in self._compiled:
+      self._compiled[function] = compiled_by_shape(function)
+    compiled = self._compiled[function]
+    if self._name == "batched":
+      return compiled(list(layers), *shared)
+    return [compiled([layer], *shared)[0] for layer in layers]
+
+
+@compiled_by_shape
+def top_k_of_layer(
+  scores: Tensor, k: Tensor, candidates: Tensor | None
+) -> Tensor:
+  """`selection.top_k` of one layer, compiled by XLA once per size."""
+  rows = LayerRows(scores.shape[0])
+  return selection.top_k(rows, [scores], [k], [candidates])[0]
+
+
+@compiled_by_shape
+def drop_and_grow_of_layer(
+  drop_scores: Tensor, mask: Tensor, grow_scores: Tensor, fraction: Tensor
+) -> DropGrow:
+  """`selection.drop_and_grow` of one layer, compiled by XLA once per size."""
+  rows = LayerRows(mask.shape[0])
+  return selection.drop_and_grow(
+    rows, [drop_scores], [mask], [grow_scores], fraction
+  )[0]
+
+
+def _host_top_k(scores: Tensor, k: Tensor, candidates: Tensor | None) -> Tensor:
+  return selection.top_k(HostRows(), [scores], [k], [candidates])[0]
+
+
+def _host_drop_and_grow(
+  drop_scores: Tensor, mask: Tensor, grow_scores: Tensor, fraction: Tensor
+) -> DropGrow:
+  return selection.drop_and_grow(
+    HostRows(), [drop_scores], [mask], [grow_scores], fraction
+  )[0]
+
+
+def _best() -> EngineName:
+  """The engine that suits the devices."""
+  if tf.config.list_physical_devices("GPU"):
+    return "batched"
+  if tf.config.list_logical_devices("TPU"):
+    return "batched"
+  return "numpy" if tf.config.functions_run_eagerly() else "xla"

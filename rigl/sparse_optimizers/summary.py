@@ -1,0 +1,59 @@
+"""A table of the sparse layers of an optimizer, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
+
+_HEADER = ("Layer", "Shape", "Active", "Sparsity", "Changed")
+_NOTE = (
+  "Changed: share of the connections that the last mask update turned on or "
+  "off."
+)
+_UNKNOWN = "Changed: no mask update was seen yet."
+
+
+def summary(
+  layers: Sequence[SparseLayer], changed: Mapping[str, int] | None
+) -> str:
+  """The table: layer, shape, active connections, sparsity, share changed.
+
+  Args:
+    layers: the sparse layers.
+    changed: {layer name: connections that the last mask update turned on or
+      off}. None: unknown.
+
+  Returns:
+    Several lines, with the totals last.
+  """
+  rows: list[tuple[str, ...]] = [_HEADER]
+  sizes, actives = [], []
+  for layer in layers:
+    mask = layer.mask.numpy()
+    sizes.append(mask.size)
+    actives.append(int(np.count_nonzero(mask)))
+    shape = "x".join(map(str, mask.shape))
+    moved = None if changed is None else changed[layer.name]
+    rows.append((layer.name, shape, *_numbers(sizes[-1], actives[-1], moved)))
+  total = None if changed is None else sum(changed.values())
+  rows.append(("Total", "", *_numbers(sum(sizes), sum(actives), total)))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = [
+    "  ".join(
+      cell.ljust(width) if i < 2 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    for row in rows
+  ]
+  return "\n".join([*lines, _UNKNOWN if changed is None else _NOTE])
+
+
+def _numbers(
+  size: int, active: int, changed: int | None
+) -> tuple[str, str, str]:
+  sparsity = 1 - active / size if size else 0.0
+  share = "-" if changed is None else f"{changed / max(size, 1):.2%}"
+  return f"{active:,}", f"{sparsity:.2%}", share
