@@ -6,6 +6,7 @@ give the same masks bit for bit; `top_k_mask` and `drop_and_grow` are the same
 for one layer. The number of ones is always exact.
 """
 
+from rigl import needs_tensorflow  # noqa: F401
 from rigl.mask_ops.engine import ENGINES, EngineName, MaskEngine
 from rigl.mask_ops.keys import LOWEST_KEY, count_ones, order_keys
 from rigl.mask_ops.one_layer import drop_and_grow, random_mask, top_k_mask

@@ -28,7 +28,6 @@ class MobileNet(ImageModel):
       channels,
       2,
       prunable=bool(self.settings.prune_first_layer),
-      padded=True,
       path="initial_conv",
       kernel_name="kernel",
     )
