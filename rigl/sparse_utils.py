@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rigl import counting
 
-KNOWN_METHODS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
+DISTRIBUTIONS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
 
 # A requested overall sparsity may be this far from the one of an STR table.
 _STR_TOLERANCE = 1e-6
@@ -97,7 +97,7 @@ def get_sparsities(
   Args:
     layers: kernel shapes (or objects with a `shape`) by layer name; positive
       dimensions, the last two being inputs and outputs.
-    method: one of `KNOWN_METHODS`.
+    method: one of `DISTRIBUTIONS`.
     default_sparsity: overall share of zeros, in [0, 1); for `str` within 1e-6
       of one that has a table.
     custom_sparsity_map: layer names with a sparsity in [0, 1) of their own.
@@ -123,8 +123,8 @@ def get_sparsities(
     return {name: custom.get(name, default_sparsity) for name in shapes}
   if method == "str":
     return _str_sparsities(shapes, default_sparsity)
-  if method not in KNOWN_METHODS:
-    raise ValueError(f"`method` must be in {KNOWN_METHODS}, got {method!r}.")
+  if method not in DISTRIBUTIONS:
+    raise ValueError(f"`method` must be in {DISTRIBUTIONS}, got {method!r}.")
   others = {name: s for name, s in shapes.items() if name not in custom}
   if not others:
     raise ValueError(
@@ -190,7 +190,7 @@ def get_mask_init_fn(
   Args:
     layers: kernel shapes, or objects with a `shape`, by layer name. Those
       with an `assign` method (mask variables) are assigned their mask.
-    method: one of `KNOWN_METHODS`.
+    method: one of `DISTRIBUTIONS`.
     default_sparsity: overall share of zeros, in [0, 1).
     custom_sparsity_map: sparsities by layer name, or None.
     mask_fn: makes one mask, called as `mask_fn(shape, sparsity, seed, name)`.
@@ -261,7 +261,7 @@ def get_stats(
     layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or
       a model with a method `layer_specs`; see `counting.find_layers`.
     default_sparsity: overall share of zeros, in [0, 1).
-    method: one of `KNOWN_METHODS`.
+    method: one of `DISTRIBUTIONS`.
     custom_sparsities: {name of a layer or its kernel: sparsity in [0, 1)}, of
       layers that differ.
     is_debug: whether to print a table of all layers.

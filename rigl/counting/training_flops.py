@@ -28,7 +28,13 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
-KNOWN_METHODS = ("baseline", *_SPARSE, *_DENSE_WEIGHT_GRADIENT, "rigl", "prune")
+TRAINING_METHODS = (
+  "baseline",
+  *_SPARSE,
+  *_DENSE_WEIGHT_GRADIENT,
+  "rigl",
+  "prune",
+)
 
 # The published runs: 32,000 steps of 4096 images are 1x.
 PUBLISHED_STEPS = 32_000
@@ -65,7 +71,7 @@ def step_flops(
   308.91089108910893
 
   Args:
-    method: one of `KNOWN_METHODS`.
+    method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: those of the trained network, in [0, dense].
     period: steps between two mask updates, for `rigl`; at least 1.
@@ -75,8 +81,8 @@ def step_flops(
   Raises:
     ValueError: if an argument is not as described.
   """
-  if method not in KNOWN_METHODS:
-    raise ValueError(f"`method` must be in {KNOWN_METHODS}, got {method!r}.")
+  if method not in TRAINING_METHODS:
+    raise ValueError(f"`method` must be in {TRAINING_METHODS}, got {method!r}.")
   if not 0 < dense < math.inf:
     raise ValueError(f"`dense` must be positive and finite, got {dense}.")
   if not 0 <= sparse <= dense:
@@ -115,7 +121,7 @@ def training_cost(
   (1.0, 0.2)
 
   Args:
-    method: one of `KNOWN_METHODS`.
+    method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: those of the trained network, in [0, dense].
     steps: training steps of a run of length 1x, at least 1.
