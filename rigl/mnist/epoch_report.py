@@ -1,7 +1,4 @@
-"""What the MNIST script prints of an epoch.
-
-Training and evaluation happen elsewhere.
-"""
+"""Report line of an epoch of the MNIST script."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def epoch_line(
   test: Mapping[str, float],
   masks: Mapping[str, np.ndarray],
 ) -> str:
-  """One line a human reads: loss, accuracy, sparsities, what is left.
+  """One line with loss, accuracy, sparsities and compressed size.
 
   Args:
     epoch: epochs that are over.

@@ -1,7 +1,4 @@
-"""The MNIST network, 784-300-100-10 by default, as a plain `tf.Module`.
-
-What it is trained by and on lives elsewhere.
-"""
+"""The MNIST network, 784-300-100-10 by default, as a plain `tf.Module`."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ class MnistFc(tf.Module):
   Args:
     num_inputs: number of pixels.
     seed: decides the initial weights.
-    masked: whether the variables have the names of the published masked
-      layers, `layer1/weights`, or those of its dense ones, `layer1/kernel`.
+    masked: whether variables have the names of the published masked layers,
+      `layer1/weights`, or of the published dense ones, `layer1/kernel`.
     units: outputs of each layer; of the last one for the 10 classes.
 
   Raises:
