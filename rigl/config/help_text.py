@@ -72,6 +72,8 @@ def help_text(docstring: str, names: Iterable[str]) -> str:
 
 def _example(command: str) -> str:
   """The example command, over several lines if it is long."""
+  if not command.startswith(" "):
+    return textwrap.fill(" ".join(command.split()), _WIDTH)
   words = command.replace("\\\n", " ").split()
   lines = textwrap.wrap(
     " ".join(words),
@@ -113,4 +115,6 @@ def _shown(flag: Any) -> str:
     return f"{flag.name}={str(bool(flag.default)).lower()}"
   if flag.default is None or flag.default == [] or flag.default == "":
     return f"{flag.name}="
+  if isinstance(flag.default, list):
+    return f"{flag.name}={','.join(flag.default)}"
   return f"{flag.name}={flag.default}"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rigl.config.method_flags import MethodFlags, create_optimizer
 from rigl.schedules import LearningRate
-from rigl.training.base_programs import Task
+from rigl.training.task import Task
 from rigl.training.train_state import (
   Optimizer,
   OptimizerWrapper,
