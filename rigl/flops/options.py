@@ -1,4 +1,4 @@
-"""The flags of `rigl-flops`, and what they may be."""
+"""Flags of `rigl-flops` and their checks."""
 
 from __future__ import annotations
 
