@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Sets up the virtual environment env/ and then
+# Creates the virtual environment env/ if it is missing, and then
 #   bash run.sh               runs the fast tests,
 #   bash run.sh COMMAND ...   runs COMMAND in it, for example
 #   bash run.sh python rigl/mnist/mnist_train_eval.py --training_method=rigl
-# PYTHON names the interpreter that makes the environment (3.10 to 3.13).
+# PYTHON names the interpreter that creates the environment (3.10 to 3.13).
 set -euo pipefail
 call_dir=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -15,7 +15,7 @@ if [[ $env_dir != /* ]]; then
 fi
 requirements=${RIGL_REQUIREMENTS:-requirements.txt}
 
-# PYTHON is taken at its word; without it the first one that fits.
+# The interpreter in PYTHON; without it, the first one of a supported version.
 find_python() {
   local candidates=(python3 python3.13 python3.12 python3.11 python3.10)
   if [ -n "${PYTHON:-}" ]; then
@@ -33,8 +33,8 @@ sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
   exit 1
 }
 
-# The stamp holds what was installed, so that a changed requirement is noticed
-# and an interrupted installation is taken up again.
+# The stamp holds the installed requirements, so that changed ones are installed
+# and an interrupted installation is repeated.
 stamp=$env_dir/.installed
 wanted=$(cat "$requirements" pyproject.toml)
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then

@@ -72,6 +72,37 @@ def configurable(
   return decorate
 
 
+def call_configured(
+  function: Callable[..., Any], explicit: Collection[str], **arguments: Any
+) -> Any:
+  """Calls a gin-configurable, whose bindings win over some arguments.
+
+  Args:
+    function: the gin-configurable function or class.
+    explicit: names of the arguments that win over gin, because the user chose
+      their values on the command line.
+    **arguments: the arguments. One that gin binds and that is not in
+      `explicit` is left to gin.
+
+  Returns:
+    What the function returns.
+  """
+  passed = {
+    name: value
+    for name, value in arguments.items()
+    if name in explicit or not _binds(function.__name__, name)
+  }
+  return function(**passed)
+
+
+def _binds(function: str, argument: str) -> bool:
+  try:
+    gin.query_parameter(f"{function}.{argument}")
+  except ValueError:
+    return False
+  return True
+
+
 def _inside_gin(
   function: Callable[..., Any], selector: str, unrecorded: Collection[str]
 ) -> Callable[..., Any]:

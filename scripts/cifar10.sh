@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Trains the CIFAR-10 study, WRN-22-2, one run after the other, and prints a
-# table of the test accuracies. Run it again to go on after an interruption.
+# table of the test accuracies. Run it again to resume.
 #   bash scripts/cifar10.sh
 #   METHODS="rigl_erk_0.9 set_erk_0.9" SEEDS="0 1" DATA=cifar OUT=my_runs \
 #     bash scripts/cifar10.sh
-#   SEEDS        seeds, each a run of every method ("0")
-#   METHODS      gin files in configs/cifar10/ (those of the README's table)
-#   DATA         directory of CIFAR-10 (TFDS's own, into which it downloads)
+#   SEEDS        seeds; every method runs once per seed ("0")
+#   METHODS      gin files in configs/cifar10/ (the rows of docs/cifar10.md)
+#   DATA         directory of CIFAR-10 (default: TFDS downloads it)
 #   OUT          directory of the runs, their logs and table.md
 #                (rigl_runs/cifar10_table)
 #   EXTRA_FLAGS  further flags of the training script, for every run
-# Train on a GPU: by this script where TensorFlow sees one, else by
+# It trains on a GPU if TensorFlow sees one. Otherwise use
 # scripts/train_on_gpu.py.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -8,7 +8,8 @@
 #   NAME   name of a published archive (--list prints them), or an archive
 #          (.tar, .tar.gz, .tgz), or a folder with a checkpoint
 #   DATA   as --data_directory of the ImageNet script; "synthetic" needs none
-#   FLAG   further flags of that script; they win over those found
+#   FLAG   further flags of that script; they win over those of the
+#          checkpoint
 #   OUT    (environment) where archives are kept and unpacked
 #          (rigl_runs/checkpoints)
 set -euo pipefail
@@ -36,7 +37,7 @@ name=$1 data=$2
 shift 2
 out=${OUT:-rigl_runs/checkpoints}
 
-# The archive of a published name, fetched if it is not there.
+# The archive of a published name, fetched if it is missing.
 fetch() {
   archive=$out/$1.tar.gz
   [ ! -f "$archive" ] || return 0

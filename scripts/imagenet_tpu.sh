@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Trains a row of the published tables on a Cloud TPU, with evaluations. Run it
-# again to go on after an interruption.
+# again to resume.
 #   bash scripts/imagenet_tpu.sh ROW DATA OUT [FLAG ...]
 #   TPU=my-tpu bash scripts/imagenet_tpu.sh resnet50_rigl_erk_0.9_1x \
 #     gs://bucket/imagenet runs
 #   ROW       a file of configs/imagenet without .gin (--list prints them)
 #   DATA      as --data_directory of the ImageNet script; "synthetic" needs none
-#   OUT       directory of the runs, on a disk; this one's is OUT/ROW
+#   OUT       directory of the runs, on a disk; this run is in OUT/ROW
 #   FLAG      further flags of that script
 #   TPU       (environment) as --tpu: name of the TPU, or local on a TPU VM
 #             (local)
-#   STRATEGY  (environment) as --strategy; another one than tpu trains without
-#             TPU, to try it (tpu)
-# On a TPU VM: pip install '.[tpu]' into an environment and name it in RIGL_ENV,
-# or let this script make one.
+#   STRATEGY  (environment) as --strategy; all others train without a TPU,
+#             to try it (tpu)
+# On a TPU VM, RIGL_ENV may name an environment with '.[tpu]' installed.
+# Otherwise this script creates one.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 configs=$root/configs/imagenet

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Trains every method on MNIST, one after the other, and prints a table of the
-# test accuracies. Run it again to go on after an interruption.
+# test accuracies. Run it again to resume.
 #   bash scripts/mnist.sh
 #   EPOCHS=20 SEEDS="0 1 2" METHODS="rigl set" OUT=my_runs bash scripts/mnist.sh
-#   EPOCHS       epochs a run (200: about 3 minutes on two cores)
-#   SEEDS        seeds, each a run of every method ("0")
+#   EPOCHS       epochs per run (200: about 3 minutes on two cores)
+#   SEEDS        seeds; every method runs once per seed ("0")
 #   METHODS      methods: files in configs/mnist/ (all)
 #   OUT          directory of the runs, their logs and table.md
 #                (rigl_runs/mnist_table)

@@ -1,7 +1,7 @@
 """Prints the published tables with our FLOPs, sizes and training costs.
 
   python scripts/paper_tables.py
-  python scripts/paper_tables.py --readme README.md
+  python scripts/paper_tables.py --output=docs/flops_tables.md
 
 Every cell has the published number, ours by the published rules, and the
 correct count. Nothing is trained here: top-1 accuracies are the published ones.
@@ -18,25 +18,22 @@ from rigl.flops.paper import tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Prints the tables, or writes them into a file between its markers."""
+  """Prints the tables, or writes the page of the documentation."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument(
-    "--readme",
+    "--output",
     type=pathlib.Path,
-    help="file to write the tables into, between its markers",
+    help="Markdown file to write instead of printing",
   )
-  readme = parser.parse_args(arguments).readme
-  text = tables.render()
-  total, agreeing = tables.counts()
-  if readme is None:
-    print(text)
-  else:
-    try:
-      tables.replace_in(readme, text)
-    except (OSError, ValueError) as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 1
-  print(f"\n{agreeing} of {total} cells agree in the printed digits.")
+  output = parser.parse_args(arguments).output
+  if output is None:
+    print(tables.page())
+    return 0
+  try:
+    output.write_text(tables.page(), encoding="utf-8")
+  except OSError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
   return 0
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests --runner=tpu_estimator: makes env-tf215/ with TensorFlow 2.15 (the first
-# time, 2 GB), runs the runner's tests there, trains a tiny ResNet by it and
-# evaluates that by the loop, too.
+# Tests --runner=tpu_estimator: creates env-tf215/ with TensorFlow 2.15 (the
+# first time, 2 GB), runs the runner's tests there, trains a tiny ResNet with it
+# and evaluates that with the loop as well.
 #   bash scripts/test_tpu_estimator.sh
 # PYTHON names the interpreter of env-tf215/ (3.10 or 3.11), RIGL_ENV another
 # place for it, TESTS other tests.

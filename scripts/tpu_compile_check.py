@@ -44,12 +44,12 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
 
 
-class Task(NamedTuple):
+class CompileTarget(NamedTuple):
   """A script whose programs can be compiled.
 
   Attributes:
     settings: dataclass of its flags.
-    run: makes its run of settings and the names of typed flags.
+    run: makes its run of settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -57,7 +57,7 @@ class Task(NamedTuple):
   """
 
   settings: Any
-  run: Callable[[Any, frozenset[str]], Run]
+  run: Callable[[Any], Run]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -72,7 +72,7 @@ def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
   return {"train_dir": f"{folder}/run", "data_directory": str(folder)}
 
 
-IMAGENET = Task(
+IMAGENET = CompileTarget(
   ImagenetSettings,
   ImagenetRun,
   ("train_batch_size", "eval_batch_size"),
@@ -85,7 +85,7 @@ IMAGENET = Task(
     "jit_compile": "true",
   },
 )
-CIFAR = Task(
+CIFAR = CompileTarget(
   CifarSettings,
   CifarRun,
   ("batch_size",),
@@ -93,7 +93,7 @@ CIFAR = Task(
   "cifar10/rigl_erk_0.9.gin",
   _cifar_place,
 )
-MNIST = Task(
+MNIST = CompileTarget(
   MnistSettings,
   MnistRun,
   ("batch_size",),
@@ -101,7 +101,7 @@ MNIST = Task(
   "mnist/rigl.gin",
   lambda folder: {"save_path": str(folder)},
 )
-_NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
+_NAMED: dict[str, tuple[CompileTarget, dict[str, Any]]] = {
   **{
     f"resnet{depth}": (
       IMAGENET,
@@ -117,7 +117,7 @@ _NAMED: dict[str, tuple[Task, dict[str, Any]]] = {
 }
 
 
-def find_model(name: str) -> tuple[Task, dict[str, Any]]:
+def find_model(name: str) -> tuple[CompileTarget, dict[str, Any]]:
   """The task of a model and the flags that its name stands for.
 
   Raises:
@@ -187,8 +187,8 @@ def prepare(folder: pathlib.Path) -> Callable[[], Run]:
     values[name].present += 1
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
-  chosen, typed = settings.read_flags(task.settings)
-  return lambda: task.run(chosen, typed)
+  chosen = settings.read_flags(task.settings)
+  return lambda: task.run(chosen)
 
 
 def main(arguments: Sequence[str]) -> None:

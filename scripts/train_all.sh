@@ -1,10 +1,10 @@
 # Trains gin files of a task, one after the other, and prints a table of the
-# test accuracies; mnist.sh and cifar10.sh source it and say:
+# test accuracies; mnist.sh and cifar10.sh source it and set:
 #   root          the repository
 #   task_script   training script, below the root
 #   config_dir    folder of the gin files, below the root
 #   path_flag     flag of the directory of a run
-#   methods, seeds, out, flags   what to train, where to, and further flags
+#   methods, seeds, out, flags   what to train, where to, further flags
 set -euo pipefail
 
 name=$(basename "$0")
@@ -29,7 +29,7 @@ for seed in "${seeds[@]}"; do
   for method in "${methods[@]}"; do
     run=$out/${method}_seed$seed
     printf '%s, seed %s ... ' "$method" "$seed"
-    # A finished run only says its result again.
+    # A finished run only prints its result again.
     if ! run_python "$root/$task_script" \
       --gin_config="$root/$config_dir/$method.gin" --seed="$seed" \
       --"$path_flag"="$run" ${flags[@]+"${flags[@]}"} >> "$run.log" 2>&1; then

@@ -11,9 +11,10 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from rigl import methods
 from rigl.config import settings
+from rigl.config.method_flags import create_optimizer
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.sparse_optimizers.registry import METHODS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MNIST = ROOT / "configs" / "mnist"
@@ -29,7 +30,7 @@ def fresh_flags_and_gin():
 
 
 def read(*arguments):
-  """The settings and the typed flags of a command line."""
+  """The settings of a command line."""
   flags.FLAGS.unparse_flags()
   flags.FLAGS(["mnist_train_eval.py", *arguments])
   return settings.read_flags(MnistSettings)
@@ -40,37 +41,36 @@ def config(method):
 
 
 def make_optimizer(*arguments):
-  flags_read, typed = read(*arguments)
+  flags_read = read(*arguments)
   kernels = {
     f"layer{i + 1}": tf.Variable(np.ones(shape, np.float32))
     for i, shape in enumerate([(20, 30), (30, 10), (10, 5)])
   }
   inner = tf.compat.v1.train.GradientDescentOptimizer(0.1)
-  method = flags_read.method(typed, list(kernels))
-  return methods.create_optimizer(inner, kernels, method)
+  return create_optimizer(flags_read, inner, kernels)
 
 
 def test_every_method_has_a_file():
   names = {path.stem for path in MNIST.glob("*.gin")} - {"base"}
-  assert names == set(methods.METHODS)
+  assert names == set(METHODS)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_file_says_what_the_command_line_says(method):
-  from_file, typed = read(config(method))
-  assert typed == frozenset()
-  from_flags, _ = read(f"--training_method={method}")
+  from_file = read(config(method))
+  assert from_file.explicit == frozenset()
+  from_flags = read(f"--training_method={method}")
   assert from_file == from_flags
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_file_gives_the_run_the_name_of_the_command_line(method):
-  by_file = settings.run_identity(read(config(method))[0])
-  by_flags = settings.run_identity(read(f"--training_method={method}")[0])
+  by_file = settings.run_identity(read(config(method)))
+  by_flags = settings.run_identity(read(f"--training_method={method}"))
   assert by_file == by_flags
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_file_opens_with_what_it_reproduces_and_how(method):
   text = (MNIST / f"{method}.gin").read_text()
   opening = text[: text.index("\n\n")].splitlines()
@@ -90,26 +90,26 @@ def test_file_fits_the_page(path):
 
 
 def test_a_typed_flag_wins_over_the_file():
-  found, typed = read(
+  found = read(
     config("rigl"), "--end_sparsity=0.5", "--batch_size=32", "--momentum=0.9"
   )
-  assert typed == {"end_sparsity", "batch_size", "momentum"}
+  assert found.explicit == {"end_sparsity", "batch_size", "momentum"}
   assert (found.end_sparsity, found.batch_size) == (0.5, 32)
-  expected, _ = read(config("rigl"))
+  expected = read(config("rigl"))
   assert found == dataclasses.replace(expected, end_sparsity=0.5, batch_size=32)
 
 
 def test_a_binding_wins_over_the_file_and_a_flag_over_the_binding():
   binding = "--gin_bindings=MnistSettings.end_sparsity = 0.5"
-  assert read(config("rigl"), binding)[0].end_sparsity == 0.5
+  assert read(config("rigl"), binding).end_sparsity == 0.5
   both = read(config("rigl"), binding, "--end_sparsity=0.25")
-  assert both[0].end_sparsity == 0.25
+  assert both.end_sparsity == 0.25
 
 
 def test_of_two_files_the_later_wins(tmp_path):
   mine = tmp_path / "mine.gin"
   mine.write_text("MnistSettings.num_epochs = 3\n")
-  found, _ = read(config("set"), f"--gin_config={mine}")
+  found = read(config("set"), f"--gin_config={mine}")
   assert (found.training_method, found.num_epochs) == ("set", 3)
 
 
@@ -166,7 +166,7 @@ def test_includes_are_found_from_another_working_directory(
   monkeypatch.chdir(here)
   relative = os.path.join("..", "there", "mine.gin")
   for path in (there / "mine.gin", relative):
-    found, _ = read(f"--gin_config={path}")
+    found = read(f"--gin_config={path}")
     assert (found.training_method, found.num_epochs) == ("set", 7)
 
 

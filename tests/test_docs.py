@@ -1,54 +1,83 @@
-"""Commands in docs/ have flags and files that exist."""
+"""Commands in README.md and docs/ have flags, scripts and files that exist."""
 
 import dataclasses
-import pathlib
+import functools
 import re
 import shlex
 
+import pages
 import pytest
+from pages import PAGES, ROOT
 
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.mnist.mnist_settings import MnistSettings
 
-ROOT = pathlib.Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "cloud_tpu.md").read_text()
+_SETTINGS = {
+  "imagenet_train_eval.py": ImagenetSettings,
+  "resnet_train_eval.py": CifarSettings,
+  "mnist_train_eval.py": MnistSettings,
+}
+# Flags of every script that no settings hold.
+_COMMON = {"gin_config", "gin_bindings"}
 
 
-def commands(script):
+@functools.cache
+def _commands():
+  return [
+    (page, command)
+    for page in PAGES
+    for language in ("bash", "sh")
+    for command in pages.commands(page, language)
+  ]
+
+
+def _training_commands(script, page=None):
   """The flags of each command that runs a script, with their values."""
-  shell = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
-  for line in shell.replace("\\\n", " ").splitlines():
-    if script in line:
-      words = shlex.split(line.split(script)[1], comments=True)
+  for name, command in _commands():
+    if script in command and page in (None, name):
+      words = shlex.split(re.split(script, command)[1])
       flags = [word[2:] for word in words if word.startswith("--")]
-      yield dict(flag.split("=", 1) for flag in flags)
+      yield {f.partition("=")[0]: f.partition("=")[2] for f in flags}
 
 
-def test_training_commands_have_settings_that_are_right():
-  fields = {f.name: f for f in dataclasses.fields(ImagenetSettings)}
-  found = list(commands("imagenet_train_eval.py"))
-  assert len(found) >= 3
+def _value(default, text):
+  if isinstance(default, bool):
+    return text in ("", "True", "true")
+  return type(default)(text)
+
+
+@pytest.mark.parametrize("script", _SETTINGS)
+def test_training_commands_have_settings_that_are_right(script):
+  fields = {f.name: f for f in dataclasses.fields(_SETTINGS[script])}
+  found = list(_training_commands(script))
+  assert found
   for flags in found:
-    config = flags.pop("gin_config", None)
+    config = flags.get("gin_config")
     assert config is None or (ROOT / config).is_file()
     values = {
-      name: value == "True"
-      if isinstance(fields[name].default, bool)
-      else type(fields[name].default)(value)
-      for name, value in flags.items()
+      name: _value(fields[name].default, text)
+      for name, text in flags.items()
+      if name not in _COMMON
     }
-    ImagenetSettings(**values)
+    _SETTINGS[script](**values)
 
 
-def test_steps_are_those_of_the_published_batch():
-  flags = next(f for f in commands("train_eval.py") if "train_steps" in f)
+def test_steps_on_a_cloud_tpu_are_those_of_the_published_batch():
+  commands = _training_commands("imagenet_train_eval.py", "docs/cloud_tpu.md")
+  flags = next(f for f in commands if "train_steps" in f)
   ratio = 4096 / int(flags["train_batch_size"])
   assert int(flags["train_steps"]) == 32000 * ratio
   assert int(flags["maskupdate_end_step"]) == 25000 * ratio
   assert int(flags["maskupdate_frequency"]) == 100 * ratio
 
 
-@pytest.mark.parametrize(
-  "name", re.findall(r"`((?:rigl|configs|scripts)/[^`* ]*)`", TEXT)
-)
-def test_files_that_the_page_names_exist(name):
-  assert (ROOT / name).exists()
+def test_scripts_of_commands_exist():
+  scripts = [
+    word
+    for _, command in _commands()
+    for word in command.split()
+    if re.fullmatch(r"(rigl|scripts|benchmarks)/\S+\.(py|sh)|\S+\.sh", word)
+  ]
+  assert len(scripts) > 20
+  assert [s for s in scripts if not (ROOT / s).is_file()] == []

@@ -141,7 +141,7 @@ def test_counting_needs_no_tensorflow():
     "import sys, rigl.counting.training_flops\n"
     "from rigl import sparse_utils\n"
     "from rigl.counting import architectures\n"
-    "sparse_utils.get_stats(architectures.resnet(18).layers)\n"
+    "sparse_utils.get_stats(architectures.resnet(18))\n"
     "import rigl.flops.paper.paper_rows, rigl.flops.flops_report\n"
     "assert not {'tensorflow', 'keras'} & set(sys.modules)"
   )

@@ -137,7 +137,7 @@ def test_is_update_step_answers_for_arrays_and_tensors_as_for_ints():
 
 
 def is_well_defined(record, step):
-  """Whether the published fraction is one to reproduce (see the README)."""
+  """Whether the published fraction is one to reproduce."""
   moving = record["anneal"] != "constant"
   if record["end"] < 0 or record["begin"] == record["end"] == step:
     return not moving

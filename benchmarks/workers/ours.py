@@ -205,7 +205,7 @@ def mnist_run(
     num_epochs=10**6,
     maskupdate_end_step=-1,
   )
-  run = MnistRun(flags, frozenset())
+  run = MnistRun(flags)
   run.prepare()
   epoch = run.train_source.batches_per_epoch
   count = settings["num_epochs"] * epoch

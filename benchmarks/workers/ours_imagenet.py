@@ -84,7 +84,6 @@ def _run(settings: protocol.Settings) -> ImagenetRun:
       output_dir=directory.name,
       seed=settings["seed"],
     ),
-    frozenset(),
   )
   run.prepare()
   return run

@@ -23,22 +23,17 @@ from rigl.types import Variable
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(
-  run: Run, flags: CifarSettings, typed: frozenset[str]
-) -> EstimatorRun:
+def by_estimator(run: Run, flags: CifarSettings) -> EstimatorRun:
   """Makes what trains a run on CIFAR-10 through a TPUEstimator.
 
   Args:
     run: the run, not prepared.
     flags: the settings.
-    typed: names of the flags that the user typed.
   """
 
   def learner(global_step: Variable, wrap: Wrap) -> Learner:
     model = flags.create_model()
-    return make_learner(
-      flags, typed, model, global_step, restored=True, wrap=wrap
-    )
+    return make_learner(flags, model, global_step, restored=True, wrap=wrap)
 
   source = run.train_source
   return EstimatorRun(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import gin
 import numpy as np
 import tensorflow as tf
 
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.cifar_resnet.wide_resnet import WideResNet
-from rigl.methods import create_optimizer
+from rigl.config.method_flags import create_optimizer
+from rigl.configurable import configurable
 from rigl.schedules import PiecewiseConstant
 from rigl.training.train_state import Learner, Wrap, unwrapped
 from rigl.types import Variable
@@ -20,7 +20,7 @@ _LR_BOUNDARIES = (30000, 60000, 90000)
 _LR_FACTOR = 5
 
 
-@gin.configurable(module="rigl", denylist=["multiplier"])
+@configurable(denylist=["multiplier"])
 def cifar_learning_rate(
   base: float = 0.1,
   boundaries: Sequence[int] = _LR_BOUNDARIES,
@@ -50,7 +50,6 @@ def make_task(flags: CifarSettings, model: WideResNet) -> CifarTask:
 
 def make_learner(
   flags: CifarSettings,
-  typed: frozenset[str],
   model: WideResNet,
   global_step: Variable,
   masks: Mapping[str, np.ndarray] | None = None,
@@ -61,7 +60,6 @@ def make_learner(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     model: the network.
     global_step: int64 variable that gradient steps advance.
     masks: initial masks. None: random ones.
@@ -78,7 +76,7 @@ def make_learner(
     use_nesterov=True,
   )
   optimizer = create_optimizer(
-    wrap(inner), model.kernels, flags.method(typed), masks, restored=restored
+    flags, wrap(inner), model.kernels, masks, init_masks=not restored
   )
   variables = {v.name.split(":")[0]: v for v in model.variables}
   task = make_task(flags, model)

@@ -17,15 +17,13 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 import tensorflow as tf
 from absl import flags as absl_flags
-from absl import logging
 
 from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_learner import make_learner
-from rigl.cifar_resnet.cifar_settings import IDLE_FLAGS, CifarSettings
+from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_task import precision_and_recall
-from rigl.config import app, runner_flag, settings
+from rigl.config import app, settings
 from rigl.data.array_source import ArraySource, fingerprint
-from rigl.distribution import strategies
 from rigl.training import checkpoints, script, warm_start
 from rigl.training.loop import Report
 from rigl.training.run_directory import RunDirectory, directory_name
@@ -39,15 +37,14 @@ class CifarRun(Run):
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
 
-  def __init__(self, flags: CifarSettings, typed: frozenset[str]) -> None:
-    self.flags, self.typed = flags, typed
+  def __init__(self, flags: CifarSettings) -> None:
+    self.flags = flags
     data = _load_data(flags)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     directory = RunDirectory(
@@ -61,7 +58,7 @@ class CifarRun(Run):
     kernels, masks = self.model.kernels, None
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    learner = make_learner(flags, typed, self.model, new_global_step(), masks)
+    learner = make_learner(flags, self.model, new_global_step(), masks)
     super().__init__(
       task=learner.task,
       variables=self.model.variables,
@@ -157,12 +154,6 @@ def _use_jit(jit_compile: str) -> bool:
   return jit_compile == "true"
 
 
-def _warn_of_idle_flags(typed: frozenset[str]) -> None:
-  for name in IDLE_FLAGS:
-    if name in typed:
-      logging.warning("--%s has no effect.", name)
-
-
 def define_flags() -> None:
   """Defines the flags of this script."""
   settings.define_flags(CifarSettings)
@@ -179,28 +170,25 @@ def main(arguments: Sequence[str]) -> None:
 
 def _make_trainable() -> script.Trainable:
   run = make_run()
-  if run.flags.runner == runner_flag.TPU_ESTIMATOR:
-    return cifar_estimator.by_estimator(run, run.flags, run.typed)
+  if run.flags.uses_estimator:
+    return cifar_estimator.by_estimator(run, run.flags)
   return run
 
 
 def _make_evaluated() -> CifarRun:
   run = make_run()
-  if run.flags.runner == runner_flag.TPU_ESTIMATOR:
+  if run.flags.uses_estimator:
     cifar_estimator.evaluate(run, run.flags)
   return run
 
 
 def make_run() -> CifarRun:
   """The run of the parsed flags."""
-  chosen, typed = settings.read_flags(CifarSettings)
-  runner_flag.check_tensorflow(chosen.runner)
+  chosen = settings.read_flags(CifarSettings)
+  chosen.check_runner()
   if chosen.mode == "eval":
-    strategies.refuse_workers(chosen, chosen.mode)
-  _warn_of_idle_flags(typed)
-  return strategies.in_scope(
-    chosen, lambda: CifarRun(chosen, typed), "batch_size"
-  )
+    chosen.check_one_process(chosen.mode)
+  return chosen.in_scope(lambda: CifarRun(chosen), "batch_size")
 
 
 def run() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import gin
 import tensorflow as tf
 
+from rigl.configurable import configurable
 from rigl.counting import LayerSpec
 from rigl.counting.architectures import tables
 from rigl.layers import BatchNorm, Conv2D, Dense
@@ -23,9 +23,7 @@ _FIRST, _LAST = "conv_1", "logits"
 _COLOURS = 3
 
 
-@gin.configurable(
-  module="rigl", denylist=["depth", "width", "num_classes", "seed", "masked"]
-)
+@configurable(denylist=["depth", "width", "num_classes", "seed", "masked"])
 class WideResNet(tf.Module):
   """WRN-depth-width: 3 groups of (depth - 4) / 6 residual blocks.
 

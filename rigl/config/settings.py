@@ -1,20 +1,23 @@
 """Settings of a script: one dataclass gives its flags, defaults and checks.
 
-A flag that the user typed wins over gin, and gin wins over the default. What
-the settings mean is said by the scripts.
+A flag that the user typed wins over gin, and gin wins over the default.
 """
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import dataclasses
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import gin
-from absl import flags
+from absl import flags, logging
+
+from rigl import configurable
+from rigl.config.gin_files import parse_gin
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
 
 # What defines a flag of a type.
 DEFINERS = {
@@ -23,17 +26,24 @@ DEFINERS = {
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
 }
+# Bound of steps and seeds.
+STEP_LIMIT = 2**31
 
 
 def setting(
   default: Any,
   help: str,
   *,
+  group: str = "run",
   choices: Sequence[str] | None = None,
-  low: float = -math.inf,
-  high: float = math.inf,
-  below: float = math.inf,
+  minimum: float = -math.inf,
+  maximum: float = math.inf,
+  less_than: float = math.inf,
   defines_run: bool = True,
+  ignored: bool | Callable[[Any], bool] = False,
+  alias: str | None = None,
+  argument: str | Sequence[str] = (),
+  methods: Sequence[str] | None = None,
 ) -> Any:
   """A field of a settings dataclass that is also a flag.
 
@@ -41,49 +51,163 @@ def setting(
     default: the default, whose type is that of the setting: bool, int, float
       or str.
     help: text for `--help`, with the unit.
-    choices: the allowed values; None for any.
-    low: the least allowed number.
-    high: the greatest allowed number.
-    below: a bound that a number must stay under.
+    group: heading of `--help` under which the flag is listed.
+    choices: the allowed values. None: any value.
+    minimum: the least allowed number.
+    maximum: the greatest allowed number.
+    less_than: a bound that a number must stay under.
     defines_run: whether runs that differ in it are different runs. False for
       paths and for what changes no result.
+    ignored: whether the flag has no effect, so that typing it is warned of; or
+      a function of the settings that says so.
+    alias: another name of the flag.
+    argument: the argument of the method's optimizer that this flag decides;
+      several, if optimizers name it differently or the flag decides more than
+      one.
+    methods: the training methods whose optimizers get the argument. None: all
+      that take an argument of this name.
 
   Returns:
     A dataclass field.
   """
-  limits = dict(choices=choices, low=low, high=high, below=below)
-  metadata = dict(help=help, defines_run=defines_run, **limits)
+  metadata = dict(
+    help=help,
+    group=group,
+    choices=choices,
+    minimum=minimum,
+    maximum=maximum,
+    less_than=less_than,
+    defines_run=defines_run,
+    ignored=ignored,
+    alias=alias,
+    argument=(argument,) if isinstance(argument, str) else tuple(argument),
+    methods=methods,
+  )
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def ignored_setting(default: Any) -> Any:
+  """A setting without effect, for the published command lines.
+
+  Args:
+    default: the published default.
+  """
+  return setting(
+    default,
+    "Has no effect; kept for the published command lines.",
+    group="ignored",
+    defines_run=False,
+    ignored=True,
+  )
+
+
+def override(base: Any, name: str, default: Any, **changes: Any) -> Any:
+  """A setting of a base class with another default.
+
+  Args:
+    base: the dataclass that declares it.
+    name: its name.
+    default: the new default.
+    **changes: other arguments of `setting` that differ.
+
+  Returns:
+    A dataclass field.
+  """
+  field = {field.name: field for field in dataclasses.fields(base)}[name]
+  return setting(default, **{**field.metadata, **changes})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Base of the settings of a script.
+
+  Raises:
+    ValueError: if a setting has a wrong type or is outside its range.
+  """
+
+  def __post_init__(self) -> None:
+    check(self)
+
+  @property
+  def explicit(self) -> frozenset[str]:
+    """Names of the settings that the user typed, which win over gin."""
+    return getattr(self, "_explicit", frozenset())
+
+  def with_explicit(self: SettingsT, names: Iterable[str]) -> SettingsT:
+    """A copy whose settings of these names count as typed."""
+    found = copy.copy(self)
+    object.__setattr__(found, "_explicit", frozenset(names))
+    return found
+
+  def configure(
+    self,
+    function: Callable[..., Any],
+    flag_names: Mapping[str, str],
+    **arguments: Any,
+  ) -> Any:
+    """Calls a gin-configurable with arguments that come from the settings.
+
+    An argument that gin binds is left to gin, unless the user typed its flag.
+
+    Args:
+      function: the gin-configurable class or function.
+      flag_names: the flag of an argument, where it has another name.
+      **arguments: arguments by name.
+
+    Returns:
+      What the function returns.
+    """
+    explicit = {
+      name for name in arguments if flag_names.get(name, name) in self.explicit
+    }
+    return configurable.call_configured(function, explicit, **arguments)
+
+
 def define_flags(settings_class: Any) -> None:
-  """Defines a flag for every setting, and the two gin flags."""
+  """Defines a flag for every setting, its alias, and the two gin flags."""
   for field in dataclasses.fields(settings_class):
-    choices = field.metadata["choices"]
-    text = field.metadata["help"]
+    choices, text = field.metadata["choices"], field.metadata["help"]
     if choices:
       flags.DEFINE_enum(field.name, field.default, list(choices), text)
     else:
       DEFINERS[type(field.default)](field.name, field.default, text)
+    if field.metadata["alias"]:
+      flags.DEFINE_alias(field.metadata["alias"], field.name)
   define_gin_flags()
 
 
 def define_gin_flags() -> None:
   """Defines the flags `gin_config` and `gin_bindings`, for `parse_gin`."""
-  flags.DEFINE_multi_string("gin_config", [], "Paths of gin files to read.")
   flags.DEFINE_multi_string(
-    "gin_bindings", [], "Gin bindings, which override those of the files."
+    "gin_config",
+    [],
+    "Gin file to read: a path, or one of the package such as mnist/rigl.gin.",
+  )
+  flags.DEFINE_multi_string(
+    "gin_bindings", [], "Gin binding, which wins over those of the files."
   )
 
 
-def read_flags(settings_class: Any) -> tuple[Any, frozenset[str]]:
+def flag_names(settings_class: Any) -> list[str]:
+  """The names of all flags that `define_flags` defines."""
+  fields = dataclasses.fields(settings_class)
+  aliases = [field.metadata["alias"] for field in fields]
+  return [
+    *(field.name for field in fields),
+    *filter(None, aliases),
+    "gin_config",
+    "gin_bindings",
+  ]
+
+
+def read_flags(settings_class: type[SettingsT]) -> SettingsT:
   """Makes the settings from the parsed flags and gin.
 
   Args:
     settings_class: a gin-configurable dataclass made of `setting`s.
 
   Returns:
-    The checked settings and the names of the flags that the user typed.
+    The checked settings, which know in `explicit` what the user typed.
 
   Raises:
     ValueError: if a gin file or binding is wrong, or a setting is outside its
@@ -91,63 +215,21 @@ def read_flags(settings_class: Any) -> tuple[Any, frozenset[str]]:
   """
   values = flags.FLAGS
   parse_gin(values.gin_config, values.gin_bindings)
-  names = [field.name for field in dataclasses.fields(settings_class)]
-  typed = frozenset(name for name in names if values[name].present)
+  fields = dataclasses.fields(settings_class)
+  explicit = {field.name for field in fields if values[field.name].present}
   with gin.unlock_config():
-    for name in typed:
+    for name in explicit:
       gin.bind_parameter(
         f"{settings_class.__name__}.{name}", values[name].value
       )
   settings = settings_class()
-  check(settings)
-  return settings, typed
-
-
-def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
-  """Reads gin files, whose includes are relative to them, and bindings.
-
-  Args:
-    files: paths.
-    bindings: lines such as `SparseRigLOptimizer.noise_std = 0`.
-
-  Raises:
-    ValueError: if a file is missing or says something that is not known.
-  """
-  gin.clear_config()
-  for path in files:
-    if not os.path.exists(path):
-      raise ValueError(f"`--gin_config`: there is no file {path!r}.")
-    with _one_line_gin_errors(f"`--gin_config`: {path!r}"), _inside(path):
-      gin.parse_config_file(os.path.basename(path))
-  for binding in bindings:
-    with _one_line_gin_errors(f"`--gin_bindings`: {binding!r}"):
-      gin.parse_config(binding)
-  with _one_line_gin_errors("`--gin_config`/`--gin_bindings`"):
-    gin.finalize()  # Finds macros without a value.
-
-
-@contextlib.contextmanager
-def _inside(path: str) -> Iterator[None]:
-  """Works in the directory of a file, where its includes are looked for."""
-  before = os.getcwd()
-  os.chdir(os.path.dirname(path) or ".")
-  try:
-    yield
-  finally:
-    os.chdir(before)
-
-
-@contextlib.contextmanager
-def _one_line_gin_errors(where: str) -> Iterator[None]:
-  """Turns gin's errors into a ValueError of one line that names the place."""
-  try:
-    yield
-  except (ValueError, SyntaxError, OSError, ImportError) as error:
-    text = " ".join(str(error).split())
-    line = (getattr(error, "text", None) or "").strip()
-    raise ValueError(
-      f"{where}: {text}" + (f" in {line!r}" if line else "")
-    ) from error
+  for field in fields:
+    ignored = field.metadata["ignored"]
+    if field.name in explicit and (
+      ignored(settings) if callable(ignored) else ignored
+    ):
+      logging.warning("--%s has no effect.", field.name)
+  return settings.with_explicit(explicit)
 
 
 def check(settings: Any) -> None:
@@ -177,10 +259,15 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
     )
   if isinstance(value, str | bool):
     return
-  low, high, below = (limits[name] for name in ("low", "high", "below"))
-  if not (low <= value <= high and value < below and abs(value) < math.inf):
-    end = f"{high}]" if high < math.inf else f"{below})"
-    raise ValueError(f"`{field.name}` must be in [{low}, {end}, got {value}.")
+  minimum, maximum = limits["minimum"], limits["maximum"]
+  less_than = limits["less_than"]
+  if not (
+    minimum <= value <= maximum and value < less_than and abs(value) < math.inf
+  ):
+    end = f"{maximum}]" if maximum < math.inf else f"{less_than})"
+    raise ValueError(
+      f"`{field.name}` must be in [{minimum}, {end}, got {value}."
+    )
 
 
 def run_identity(settings: Any) -> dict[str, Any]:
@@ -205,39 +292,3 @@ def run_identity(settings: Any) -> dict[str, Any]:
     if line and not line.startswith(("#", own))
   ]
   return {**identity, "gin_bindings": bindings}
-
-
-def configured(
-  function: Any,
-  typed: frozenset[str],
-  flag_names: dict[str, str],
-  **arguments: Any,
-) -> Any:
-  """Calls a gin-configurable with arguments that come from flags.
-
-  An argument that gin binds on the function is left to gin, unless the user
-  typed its flag.
-
-  Args:
-    function: the gin-configurable class or function.
-    typed: names of the typed flags.
-    flag_names: the flag of an argument, where it has another name.
-    **arguments: arguments by name.
-
-  Returns:
-    What the function returns.
-  """
-  passed = {
-    name: value
-    for name, value in arguments.items()
-    if flag_names.get(name, name) in typed or not _is_bound(function, name)
-  }
-  return function(**passed)
-
-
-def _is_bound(function: Any, name: str) -> bool:
-  try:
-    gin.query_parameter(f"{function.__name__}.{name}")
-  except ValueError:
-    return False
-  return True

@@ -7,21 +7,11 @@ training costs. `rigl.sparse_utils.get_stats` distributes a sparsity and counts.
 
 from rigl.counting.costs import Count, total
 from rigl.counting.module_layers import find_layers
-from rigl.counting.operations import (
-  Activation,
-  Add,
-  Conv2D,
-  DepthWiseConv2D,
-  FullyConnected,
-  GlobalAvg,
-  Scale,
-)
 from rigl.counting.rules import (
   LayerCount,
   count_layer,
   count_layer_as_published,
   count_layers,
-  operation_of,
   scale_widths,
 )
 from rigl.counting.specs import KNOWN_KINDS, LayerSpec, by_layer, layer_name
@@ -37,16 +27,9 @@ from rigl.counting.summary import (
 
 __all__ = [
   "KNOWN_KINDS",
-  "Activation",
-  "Add",
-  "Conv2D",
   "Count",
-  "DepthWiseConv2D",
-  "FullyConnected",
-  "GlobalAvg",
   "LayerCount",
   "LayerSpec",
-  "Scale",
   "align",
   "by_layer",
   "count_layer",
@@ -54,7 +37,6 @@ __all__ = [
   "count_layers",
   "find_layers",
   "layer_name",
-  "operation_of",
   "real_sparsity",
   "rows",
   "scale_widths",

@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rigl.counting.costs import Count, check_param_bits, kernel_cost
-from rigl.counting.operations import Conv2D, DepthWiseConv2D, FullyConnected
 from rigl.counting.specs import LayerSpec
 
 
@@ -138,35 +136,6 @@ def _check_sparsity(sparsity: float, spec: LayerSpec) -> None:
     raise ValueError(
       f"`sparsity` must be in [0, 1], got {sparsity} for {spec.name!r}."
     )
-
-
-def operation_of(spec: LayerSpec) -> Conv2D | DepthWiseConv2D | FullyConnected:
-  """The operation of a layer, which `count_layer` agrees with.
-
-  Raises:
-    ValueError: if the layer's `output_size` does not follow from its image.
-  """
-  if spec.kind == "dense":
-    return FullyConnected(
-      spec.kernel_shape, spec.use_bias, spec.activation, spec.positions
-    )
-  make = Conv2D if spec.kind == "conv2d" else DepthWiseConv2D
-  image: Any = spec.input_size
-  strides: Any = spec.strides
-  operation = make(
-    image,
-    spec.kernel_shape,
-    strides,
-    spec.padding,
-    spec.use_bias,
-    spec.activation,
-  )
-  if operation.positions != spec.positions:
-    raise ValueError(
-      "`output_size` must be what strides and padding give, got "
-      f"{spec.output_size} for {spec.name!r}."
-    )
-  return operation
 
 
 def scale_widths(

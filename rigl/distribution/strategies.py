@@ -1,24 +1,13 @@
-"""Which devices train together: the `tf.distribute` strategy of the flags.
-
-What replicas compute is said by `rigl.distribution.replicas` and the programs.
-"""
+"""Strategies of `tf.distribute`: which devices train together."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import tensorflow as tf
-
-from rigl.config.runner_flag import LOOP
-from rigl.config.settings import setting
-from rigl.distribution import replicas
-
-Made = TypeVar("Made")
 
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
 _CLUSTER = "TF_CONFIG"
@@ -27,98 +16,38 @@ _GRPC = "grpc://"
 _SECONDS = 10.0
 
 
-@dataclasses.dataclass(frozen=True)
-class StrategySettings:
-  """The flags that say on what a run trains; scripts' settings extend it."""
-
-  strategy: str = setting(
-    "auto",
-    "Devices that train together. auto: tpu with --tpu, multi_worker with "
-    "several workers in TF_CONFIG, mirrored with several GPUs, else default; "
-    "default: one device; mirrored: all GPUs, or CPU devices, of this machine; "
-    "multi_worker: those of all workers of TF_CONFIG; tpu: a Cloud TPU.",
-    choices=STRATEGIES,
-    defines_run=False,
-  )
-  tpu: str = setting(
-    "",
-    "Cloud TPU: its name, `local` on a TPU VM, or grpc://HOST:PORT.",
-    defines_run=False,
-  )
-  virtual_devices: int = setting(
-    0,
-    "CPU devices to make of this machine's CPU, to try --strategy=mirrored; "
-    "they show correctness, not speed. 0: as it is.",
-    low=0,
-    high=64,
-    defines_run=False,
-  )
-
-  def devices(self) -> StrategySettings:
-    """Hook: these flags, after others of the script had their say."""
-    return self
-
-
-def in_scope(
-  settings: StrategySettings, make: Callable[[], Made], *batch_sizes: str
-) -> Made:
-  """Makes something in the scope of the strategy of the flags.
+def create_strategy(
+  strategy: str = "auto", tpu: str = "", virtual_devices: int = 0
+) -> tf.distribute.Strategy:
+  """Makes a strategy; call it before TensorFlow does anything.
 
   Args:
-    settings: the flags of the script.
-    make: makes it.
-    *batch_sizes: names of the settings that the replicas share equally.
-
-  Raises:
-    ValueError: as `create_strategy`, or if a batch cannot be shared.
-  """
-  if getattr(settings, "runner", LOOP) != LOOP:
-    return make()  # Which has devices of its own.
-  with create_strategy(settings.devices()).scope():
-    for name in batch_sizes:
-      replicas.Replicas().share(getattr(settings, name), name)
-    return make()
-
-
-def create_strategy(settings: StrategySettings) -> tf.distribute.Strategy:
-  """Makes the strategy of the flags; call it before TensorFlow does anything.
-
-  Args:
-    settings: the flags.
+    strategy: one of `STRATEGIES`.
+    tpu: a Cloud TPU: its name, `local` on a TPU VM, or grpc://HOST:PORT; empty
+      for none.
+    virtual_devices: number of devices to split this machine's CPU into; 0
+      leaves it whole.
 
   Returns:
     A strategy, in whose `scope()` a run is made; TensorFlow's default one for
     a single device.
 
   Raises:
-    ValueError: if the flags or TF_CONFIG do not fit the devices.
+    ValueError: if the arguments or TF_CONFIG do not fit the devices.
   """
   tf.get_logger().setLevel("WARNING")  # It notes every reduction.
-  if settings.virtual_devices:
-    _make_virtual_devices(settings.virtual_devices)
-  kind = _kind(settings)
+  if virtual_devices:
+    _make_virtual_devices(virtual_devices)
+  kind = resolve(strategy, tpu)
   if kind == "tpu":
-    return _tpu(settings.tpu)
-  if settings.tpu:
-    raise ValueError(f"`tpu` needs `strategy`=tpu, got {settings.strategy!r}.")
+    return _tpu(tpu)
+  if tpu:
+    raise ValueError(f"`tpu` needs `strategy`=tpu, got {strategy!r}.")
   if kind == "multi_worker":
     return _multi_worker()
   if kind == "mirrored":
     return _mirrored()
   return tf.distribute.get_strategy()
-
-
-def refuse_workers(settings: StrategySettings, mode: str) -> None:
-  """Refuses several workers where one process does all.
-
-  Raises:
-    ValueError: if the flags ask for them.
-  """
-  if _kind(settings.devices()) == "multi_worker":
-    raise ValueError(
-      f"`mode`={mode} runs in one process, got `strategy`="
-      f"{settings.strategy!r} with workers in {_CLUSTER}."
-    )
 
 
 def workers() -> list[str]:
@@ -130,10 +59,16 @@ def workers() -> list[str]:
   return [address for _, address in _cluster()]
 
 
-def _kind(settings: StrategySettings) -> str:
-  if settings.strategy != "auto":
-    return settings.strategy
-  if settings.tpu:
+def resolve(strategy: str, tpu: str) -> str:
+  """The kind of strategy that `auto` stands for; others as they are.
+
+  Args:
+    strategy: one of `STRATEGIES`.
+    tpu: a Cloud TPU as in `create_strategy`; empty for none.
+  """
+  if strategy != "auto":
+    return strategy
+  if tpu:
     return "tpu"
   if len(workers()) > 1:
     return "multi_worker"

@@ -17,7 +17,7 @@ from rigl import counting, sparse_utils
 from rigl.config import app
 from rigl.counting import training_flops
 from rigl.flops import flops_models, options, plots
-from rigl.flops.flops_report import Report, render
+from rigl.flops.flops_report import FlopsReport, render
 from rigl.schedules import PruningSchedule
 from rigl.training import files
 
@@ -46,7 +46,7 @@ _SETTINGS = (
 )
 
 
-def make_report(values: Any) -> Report:
+def make_report(values: Any) -> FlopsReport:
   """Counts what the flags ask for.
 
   Args:
@@ -76,7 +76,7 @@ def make_report(values: Any) -> Report:
       layers, sparsities, values.param_size, published
     )
 
-  return Report(
+  return FlopsReport(
     values.model,
     count(1.0, rules),
     count(0.0, rules),

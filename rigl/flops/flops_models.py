@@ -31,7 +31,7 @@ def load_layers(
   """
   suffix = pathlib.Path(name).suffix
   if suffix not in (".json", ".keras", ".h5"):
-    return architectures.network(name, width, image_size).layers
+    return architectures.network(name, width, image_size)
   if image_size is not None:
     raise ValueError(
       f"`image_size` must not be given for a file, got {image_size} for "
@@ -42,15 +42,6 @@ def load_layers(
     raise ValueError(f"`model` must be an existing file, got {name!r}.")
   layers = _from_json(path) if suffix == ".json" else _from_keras(path)
   return counting.scale_widths(layers, width)
-
-
-def save_layers(
-  layers: list[counting.LayerSpec], path: str | pathlib.Path
-) -> None:
-  """Writes layers to a `.json` file, in a form that `load_layers` reads."""
-  rows = [{name: getattr(layer, name) for name in _FIELDS} for layer in layers]
-  text = ",\n".join(json.dumps(row) for row in rows)
-  pathlib.Path(path).write_text(f"[\n{text}\n]\n", encoding="utf-8")
 
 
 def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:

@@ -16,7 +16,7 @@ KNOWN_FORMATS = ("text", "csv", "json")
 
 
 @dataclass(frozen=True)
-class Report:
+class FlopsReport:
   """What is known of a network.
 
   Args:
@@ -38,7 +38,7 @@ class Report:
   settings: dict[str, Any] = field(default_factory=dict)
 
 
-def render(report: Report, format: str) -> str:
+def render(report: FlopsReport, format: str) -> str:
   """The report as `text`, `csv` or `json`.
 
   Raises:
@@ -50,7 +50,7 @@ def render(report: Report, format: str) -> str:
   return renderers[format](report)
 
 
-def as_text(report: Report) -> str:
+def as_text(report: FlopsReport) -> str:
   """The table of layers and, below it, totals beside those of the dense."""
   count = counting.total_count(report.layers)
   dense = counting.total_count(report.dense)
@@ -75,7 +75,7 @@ def as_text(report: Report) -> str:
   return f"{table}\n\n{counting.align(lines, left=1)}"
 
 
-def as_csv(report: Report) -> str:
+def as_csv(report: FlopsReport) -> str:
   """One line a layer, and the total."""
   file = io.StringIO()
   writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -89,7 +89,7 @@ def as_csv(report: Report) -> str:
   return file.getvalue().rstrip("\n")
 
 
-def as_json(report: Report) -> str:
+def as_json(report: FlopsReport) -> str:
   """Everything, with settings, for other programs."""
   totals = {
     "total": report.layers,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.config.runner_flag import TPU_ESTIMATOR, check_tensorflow
 from rigl.imagenet_resnet import imagenet_run
 from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
 from rigl.imagenet_resnet.imagenet_learner import make_task
@@ -22,7 +21,7 @@ from rigl.training.stream_programs import StreamEvaluation
 _MASK = "/mask"
 
 
-class Found(NamedTuple):
+class CheckpointMetrics(NamedTuple):
   """What a checkpoint turned out to be.
 
   Attributes:
@@ -43,24 +42,21 @@ class Evaluator:
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read.
   """
 
-  def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
+  def __init__(self, flags: ImagenetSettings) -> None:
     self.flags, jit_compile = flags, imagenet_run.use_jit(flags)
-    check_tensorflow(flags.runner)
+    flags.check_runner()
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
-    self.model = make_model(flags, typed, evaluates=True)
+    self.model = make_model(flags, evaluates=True)
     self._evaluate: Callable[[], dict[str, float]]
-    if flags.runner == TPU_ESTIMATOR:
-      self._evaluate = make_evaluation(
-        flags, typed, data, self.model.named_variables
-      )
+    if flags.uses_estimator:
+      self._evaluate = make_evaluation(flags, data, self.model.named_variables)
     else:
       self._evaluate = StreamEvaluation(
         make_task(flags, self.model),
@@ -70,7 +66,7 @@ class Evaluator:
         data.explain_evaluation,
       )
 
-  def evaluate(self, prefix: str) -> Found:
+  def evaluate(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint.
 
     Args:
@@ -81,7 +77,7 @@ class Evaluator:
     """
     return self._evaluate_tensors(checkpoints.load(prefix), prefix)
 
-  def evaluate_present(self, prefix: str) -> Found:
+  def evaluate_present(self, prefix: str) -> CheckpointMetrics:
     """Evaluates a checkpoint that another process may remove meanwhile.
 
     Raises:
@@ -92,7 +88,7 @@ class Evaluator:
 
   def _evaluate_tensors(
     self, tensors: dict[str, np.ndarray], prefix: str
-  ) -> Found:
+  ) -> CheckpointMetrics:
     variables, kernels = self.model.named_variables, self._masked(tensors)
     weights = warm_start.model_weights(
       f"`{prefix}`", tensors, variables, kernels
@@ -104,7 +100,7 @@ class Evaluator:
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
     metrics["loss"] += penalty
-    return Found(
+    return CheckpointMetrics(
       int(tensors.get("global_step", 0)),
       metrics,
       {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
@@ -127,7 +123,7 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(flags: ImagenetSettings, typed: frozenset[str]) -> Found:
+def evaluate_once(flags: ImagenetSettings) -> CheckpointMetrics:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:
@@ -135,7 +131,7 @@ def evaluate_once(flags: ImagenetSettings, typed: frozenset[str]) -> Found:
     OSError: if data cannot be read.
   """
   prefix = _prefix(flags)
-  found = Evaluator(flags, typed).evaluate(prefix)
+  found = Evaluator(flags).evaluate(prefix)
   for name, sparsity in found.sparsities.items():
     print(f"{name}: sparsity {sparsity:.4f}")
   print(f"Total sparsity: {found.sparsity:.4f}")
@@ -153,14 +149,14 @@ def evaluate_once(flags: ImagenetSettings, typed: frozenset[str]) -> Found:
   return found
 
 
-def evaluate_all(flags: ImagenetSettings, typed: frozenset[str]) -> None:
+def evaluate_all(flags: ImagenetSettings) -> None:
   """Evaluates the checkpoints of a run as they are written, to the last.
 
   Raises:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
-  evaluator = Evaluator(flags, typed)
+  evaluator = Evaluator(flags)
 
   def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
     found = evaluator.evaluate_present(prefix)

@@ -25,28 +25,23 @@ from rigl.training.train_state import Learner, Wrap
 from rigl.types import Tensor, Variable
 
 
-def make_estimator_run(
-  flags: ImagenetSettings, typed: frozenset[str]
-) -> EstimatorRun:
+def make_estimator_run(flags: ImagenetSettings) -> EstimatorRun:
   """Makes what trains through a TPUEstimator.
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
   settings = _settings(flags)
-  run = ImagenetRun(flags, typed)
+  run = ImagenetRun(flags)
   source = run.train_source
 
   def learner(global_step: Variable, wrap: Wrap) -> Learner:
-    model = make_model(flags, typed, evaluates=True)
-    return make_learner(
-      flags, typed, model, global_step, restored=True, wrap=wrap
-    )
+    model = make_model(flags, evaluates=True)
+    return make_learner(flags, model, global_step, restored=True, wrap=wrap)
 
   def batches(place: Place) -> tf.data.Dataset:
     def used(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +64,7 @@ def make_estimator_run(
   return EstimatorRun(
     run,
     Trained(learner, source.place, batches),
-    _evaluated(flags, typed, run.data),
+    _evaluated(flags, run.data),
     settings,
     by_steps=True,
     evaluate_every=flags.steps_per_eval if evaluates else 0,
@@ -81,7 +76,6 @@ def make_estimator_run(
 
 def make_evaluation(
   flags: ImagenetSettings,
-  typed: frozenset[str],
   data: ImagenetData,
   variables: Mapping[str, Variable],
 ) -> EstimatorEvaluation:
@@ -89,19 +83,16 @@ def make_evaluation(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     data: the images.
     variables: the variables of the network by name.
   """
-  evaluated = _evaluated(flags, typed, data)
+  evaluated = _evaluated(flags, data)
   return EstimatorEvaluation(evaluated, variables, _settings(flags))
 
 
-def _evaluated(
-  flags: ImagenetSettings, typed: frozenset[str], data: ImagenetData
-) -> Evaluated:
+def _evaluated(flags: ImagenetSettings, data: ImagenetData) -> Evaluated:
   def task() -> tuple[ImagenetTask, Mapping[str, Variable]]:
-    model = make_model(flags, typed, evaluates=True)
+    model = make_model(flags, evaluates=True)
     return make_task(flags, model), model.named_variables
 
   return Evaluated(task, data.evaluation_batches, flags.num_eval_images)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl.config.method_flags import create_optimizer
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.learning_rate import create_learning_rate
 from rigl.imagenet_resnet.models.image_model import ImageModel
-from rigl.methods import create_optimizer
 from rigl.training.train_state import Learner, Wrap, unwrapped
 from rigl.types import Variable
 
@@ -23,7 +23,6 @@ def make_task(flags: ImagenetSettings, model: ImageModel) -> ImagenetTask:
 
 def make_learner(
   flags: ImagenetSettings,
-  typed: frozenset[str],
   model: ImageModel,
   global_step: Variable,
   masks: dict[str, np.ndarray] | None = None,
@@ -34,7 +33,6 @@ def make_learner(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     model: the network.
     global_step: int64 variable that gradient steps advance.
     masks: initial masks. None: random ones.
@@ -44,7 +42,7 @@ def make_learner(
   Raises:
     ValueError: if a setting is not as described.
   """
-  rate = create_learning_rate(flags, typed)
+  rate = create_learning_rate(flags)
   inner: tf.compat.v1.train.Optimizer
 
   def present_rate() -> Any:
@@ -57,12 +55,12 @@ def make_learner(
       present_rate, flags.momentum, use_nesterov=True
     )
   optimizer = create_optimizer(
+    flags,
     wrap(inner),
     model.kernels,
-    flags.method(typed),
     masks,
     model.decays,
-    restored,
+    init_masks=not restored,
   )
   return Learner(
     make_task(flags, model),

@@ -31,20 +31,19 @@ class ImagenetRun(Run):
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
 
-  def __init__(self, flags: ImagenetSettings, typed: frozenset[str]) -> None:
+  def __init__(self, flags: ImagenetSettings) -> None:
     self.flags, self.data = flags, ImagenetData(flags)
     jit_compile = use_jit(flags)
-    flags.method(typed)  # Checks it before anything is made.
+    flags.method_arguments()  # Checks it before anything is made.
     identity = settings.run_identity(flags) | {"data": self.data.name}
     directory = RunDirectory(flags.directory, identity, adopts=True)
-    self.model = make_model(flags, typed)
+    self.model = make_model(flags)
     kernels, masks = self.model.kernels, None
     if not checkpoints.list_numbers(directory.path):
       if flags.initial_value_checkpoint:
@@ -53,7 +52,7 @@ class ImagenetRun(Run):
         )
       if flags.load_mask_dir:
         masks = warm_start.load_masks(flags.load_mask_dir, kernels)
-    learner = make_learner(flags, typed, self.model, new_global_step(), masks)
+    learner = make_learner(flags, self.model, new_global_step(), masks)
     train = self.data.train_source()
     evaluates = flags.mode == "train_and_eval"
     super().__init__(

@@ -9,54 +9,46 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-import gin
-
 from rigl import sparse_utils
-from rigl.config.runner_flag import runner_setting
-from rigl.config.settings import setting
-from rigl.distribution.strategies import StrategySettings
-from rigl.imagenet_resnet.model_flags import ModelFlags
-from rigl.methods import MethodSettings, method_settings
-
-_STEP_LIMIT = 2**31
-# Flags of the published script that say nothing to this one.
-IDLE_FLAGS = (
-  "block_height",
-  "block_width",
-  "is_warm_up",
-  "num_workers",
-  "ps_task",
-  "transpose_input",
+from rigl.config.device_flags import DeviceFlags
+from rigl.config.method_flags import MethodFlags
+from rigl.config.settings import (
+  STEP_LIMIT,
+  ignored_setting,
+  override,
+  setting,
 )
-# Those that only `--runner=tpu_estimator` listens to.
-ESTIMATOR_FLAGS = ("tpu_job_name",)
-# Those whose masks are all ones at first.
-DENSE_STARTS = ("baseline", "snip", "dnw")
-EVALUATIONS = ("eval", "eval_once")
+from rigl.config.training_length import LengthFlags
+from rigl.configurable import configurable
+from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.sparse_optimizers import registry
 
 
-def _idle(default: Any) -> Any:
-  text = "Has no effect; kept for the published command lines."
-  return setting(default, text, defines_run=False)
-
-
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings(ModelFlags, StrategySettings):
-  """All settings of a run on ImageNet; the help texts say what they mean."""
+class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
+  """All settings of a run on ImageNet; the help texts explain them."""
 
-  num_workers: int = _idle(1)
+  steps_flag = "train_steps"
+
+  num_workers: int = ignored_setting(1)
   base_learning_rate: float = setting(
-    0.1, "Learning rate for a batch of 256; it grows with the batch.", low=0.0
+    0.1,
+    "Learning rate for a batch of 256; it grows with the batch.",
+    minimum=0.0,
   )
   momentum: float = setting(
-    0.9, "Momentum (Nesterov's) of the optimizer.", low=0.0, below=1.0
+    0.9, "Momentum (Nesterov's) of the optimizer.", minimum=0.0, less_than=1.0
   )
-  ps_task: int = _idle(0)
+  ps_task: int = ignored_setting(0)
   weight_decay: float = setting(
-    1e-4, "Weight decay of the kernels, but depthwise ones.", low=0.0
+    1e-4,
+    "Weight decay of the kernels, except depthwise ones.",
+    minimum=0.0,
+    argument="weight_decay",
   )
   master: str = setting(
     "",
@@ -68,14 +60,14 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "tpu_estimator: name of the job of the TPU worker. Empty: as TensorFlow "
     "finds it.",
     defines_run=False,
+    ignored=lambda flags: not flags.uses_estimator,
   )
   steps_per_checkpoint: int = setting(
-    1000, "Steps between checkpoints.", low=1, defines_run=False
+    1000, "Steps between checkpoints.", minimum=1, defines_run=False
   )
   keep_checkpoint_max: int = setting(
-    0, "Checkpoints to keep; 0 keeps all.", low=0, defines_run=False
+    0, "Checkpoints to keep; 0 keeps all.", minimum=0, defines_run=False
   )
-  seed: int = setting(0, "Seed of everything random.", low=0, below=_STEP_LIMIT)
   data_directory: str = setting(
     "",
     "Directory of ImageNet, local or gs://: TFRecords train-*-of-* and "
@@ -88,41 +80,50 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "newest model.ckpt-STEP.",
     defines_run=False,
   )
-  transpose_input: bool = _idle(False)
+  transpose_input: bool = ignored_setting(False)
   log_mask_imgs_each_iteration: bool = setting(
     False,
     "Whether summaries show the masks as images.",
     defines_run=False,
   )
-  mask_init_method: str = setting(
+  mask_init_method: str = override(
+    MethodFlags,
+    "mask_init_method",
     "",
-    "Distribution of the sparsity over layers. Empty: uniform for snip and "
-    "dnw; other sparse methods need --load_mask_dir then.",
+    help="Distribution of the sparsity over layers. Empty: random for snip and "
+    "dnw; other sparse methods then need --load_mask_dir.",
     choices=("", *sparse_utils.KNOWN_METHODS),
   )
   label_smoothing: float = setting(
-    0.1, "Share of the label spread over all classes.", low=0.0, below=1.0
+    0.1,
+    "Share of the label spread over all classes.",
+    minimum=0.0,
+    less_than=1.0,
   )
   erk_power_scale: float = setting(
-    1.0, "Exponent scale of erdos_renyi_kernel.", low=0.0
+    1.0,
+    "Exponent scale of erdos_renyi_kernel.",
+    group="method",
+    minimum=0.0,
+    argument="erk_power_scale",
   )
   train_steps: int = setting(
-    2, "Gradient steps to train.", low=1, below=_STEP_LIMIT
+    2, "Gradient steps to train.", minimum=1, less_than=STEP_LIMIT
   )
-  train_batch_size: int = setting(1024, "Images a training step.", low=1)
+  train_batch_size: int = setting(1024, "Images a training step.", minimum=1)
   eval_batch_size: int = setting(
-    1000, "Images a batch of the evaluation.", low=1, defines_run=False
+    1000, "Images a batch of the evaluation.", minimum=1, defines_run=False
   )
   num_train_images: int = setting(
-    1281167, "Images an epoch of the learning rate.", low=1
+    1281167, "Images an epoch of the learning rate.", minimum=1
   )
   num_eval_images: int = setting(
-    50000, "Most images to evaluate on.", low=1, defines_run=False
+    50000, "Most images to evaluate on.", minimum=1, defines_run=False
   )
   steps_per_eval: int = setting(
     1251,
     "train_and_eval: steps between evaluations.",
-    low=1,
+    minimum=1,
     defines_run=False,
   )
   use_tpu: bool = setting(
@@ -131,22 +132,21 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "--master, on that of this machine.",
     defines_run=False,
   )
-  runner: str = runner_setting()
   iterations_per_loop: int = setting(
     1251,
     "Most steps of one call of the compiled program; after so many steps "
     "the training is summarised.",
-    low=1,
+    minimum=1,
     defines_run=False,
   )
   num_parallel_calls: int = setting(
-    64, "Images decoded at a time.", low=1, defines_run=False
+    64, "Images decoded at a time.", minimum=1, defines_run=False
   )
   num_cores: int = setting(
     8,
     "Cores of the TPU; if given, another number is refused. tpu_estimator: "
     "among so many cores batches are shared out.",
-    low=1,
+    minimum=1,
     defines_run=False,
   )
   output_dir: str = setting(
@@ -181,7 +181,7 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     2502,
     "Steps between exports of a SavedModel to export/STEP, of which the newest "
     "stays; 0: none.",
-    low=0,
+    minimum=0,
     defines_run=False,
   )
   init_method: str = setting(
@@ -189,69 +189,29 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     "Initial weights: those of a dense network, or scaled for sparse layers.",
     choices=("baseline", "sparse"),
   )
-  is_warm_up: bool = _idle(True)
+  is_warm_up: bool = ignored_setting(True)
   use_adam: bool = setting(False, "Adam with a constant learning rate.")
   use_sgdr: bool = setting(False, "Cosine learning rate with restarts.")
   sgdr_decay_step: float = setting(
-    5.0, "SGDR: length of the first period in epochs.", low=1e-6
+    5.0, "SGDR: length of the first period in epochs.", minimum=1e-6
   )
   sgdr_t_mul: float = setting(
-    1.5, "SGDR: how many times longer a period is than the last.", low=1.0
+    1.5, "SGDR: how many times longer a period is than the last.", minimum=1.0
   )
   sgdr_m_mul: float = setting(
-    0.5, "SGDR: what each period multiplies the rate by.", low=0.0
+    0.5, "SGDR: what each period multiplies the rate by.", minimum=0.0
   )
-  end_sparsity: float = setting(
-    0.9, "Share of zeros of all sparse kernels.", low=0.0, below=1.0
-  )
-  drop_fraction: float = setting(
-    0.3, "Share of the connections to drop, at first.", low=0.0, high=1.0
-  )
-  drop_fraction_anneal: str = setting(
-    "constant",
-    "How the drop fraction declines: constant, cosine, exponential[_K].",
-  )
-  grow_init: str = setting(
-    "zeros",
-    "Initial value of grown connections: zeros, initial_dist, random_normal, "
-    "random_uniform, and for rigl grad_scale, grad_sign; all but zeros with "
-    "_K to divide by K.",
-  )
-  s_momentum: float = setting(
-    0.9,
-    "Decay of the averaged gradient that method `momentum` grows by.",
-    low=0.0,
-    high=1.0,
-  )
-  rigl_acc_scale: float = setting(
-    0.0, "rigl: momentum of grown connections as a multiple of the gradient."
-  )
-  maskupdate_begin_step: int = setting(
-    0, "First step of mask updates.", low=0, below=_STEP_LIMIT
-  )
-  maskupdate_end_step: int = setting(
-    25000, "Last step of mask updates; negative: no end.", below=_STEP_LIMIT
-  )
-  maskupdate_frequency: int = setting(
-    100, "Steps between mask updates.", low=1, below=_STEP_LIMIT
-  )
+  maskupdate_end_step: int = override(MethodFlags, "maskupdate_end_step", 25000)
   load_mask_dir: str = setting(
     "", "Run directory or checkpoint whose masks this run starts with."
   )
   initial_value_checkpoint: str = setting(
     "", "Run directory or checkpoint whose parameters this run starts with."
   )
-  training_steps_multiplier: float = setting(
-    1.0,
-    "Multiplies the steps of training, of mask updates' begin and end and the "
-    "epochs of the learning rate's drops (not of SGDR).",
-    low=0.0,
-    high=1000.0,
-  )
-  block_width: int = _idle(1)
-  block_height: int = _idle(1)
+  block_width: int = ignored_setting(1)
+  block_height: int = ignored_setting(1)
   # What the published script does not have.
-  image_size: int = setting(224, "Height and width of the images.", low=32)
+  image_size: int = setting(224, "Height and width of the images.", minimum=32)
   use_synthetic_data: bool = setting(
     False, "Random images instead of ImageNet."
   )
@@ -271,28 +231,12 @@ class ImagenetSettings(ModelFlags, StrategySettings):
       raise ValueError(
         f"`use_tpu` needs `strategy`=auto or tpu, got {self.strategy!r}."
       )
-    if self.total_steps < 1:
-      raise ValueError(
-        "`training_steps_multiplier` * `train_steps` must be at least 1, got "
-        f"{self.training_steps_multiplier} * {self.train_steps}."
-      )
 
-  def devices(self) -> StrategySettings:
-    """See the base class; published flags ask for a TPU, too."""
-    uses_tpu = self.use_tpu or self.strategy == "tpu" or self.tpu
-    if not uses_tpu:
-      return self
-    tpu = self.tpu or self.master or "local"
-    return dataclasses.replace(self, strategy="tpu", tpu=tpu)
-
-  @property
-  def total_steps(self) -> int:
-    """Gradient steps to train, with the multiplier."""
-    return self.multiplied(self.train_steps)
-
-  def multiplied(self, step: int) -> int:
-    """A step times `training_steps_multiplier`; a negative one stays."""
-    return step if step < 0 else int(step * self.training_steps_multiplier)
+  def requested_devices(self) -> tuple[str, str]:
+    """`strategy` and `tpu`; the published flags may ask for a TPU, too."""
+    if self.use_tpu or self.strategy == "tpu" or self.tpu:
+      return "tpu", self.tpu or self.master or "local"
+    return self.strategy, self.tpu
 
   @property
   def directory(self) -> str:
@@ -320,7 +264,8 @@ class ImagenetSettings(ModelFlags, StrategySettings):
     """
     if self.mask_init_method:
       return self.mask_init_method
-    if self.training_method in DENSE_STARTS or self.load_mask_dir:
+    dense = self.training_method not in registry.SPARSE_START
+    if dense or self.load_mask_dir:
       return "random"
     raise ValueError(
       f"`mask_init_method` or `load_mask_dir` must be given for method "
@@ -328,27 +273,17 @@ class ImagenetSettings(ModelFlags, StrategySettings):
       f"{[*sparse_utils.KNOWN_METHODS]}."
     )
 
-  def method(self, typed: frozenset[str]) -> MethodSettings:
-    """The part that the training method needs.
+  def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
+    """The arguments that several flags decide.
 
     Args:
-      typed: names of the flags that the user typed.
+      layers: names of the layers with a sparse kernel, in order.
 
     Raises:
-      ValueError: see `distribution`.
+      ValueError: if the method needs a distribution and is given none.
     """
-    if "training_steps_multiplier" in typed:
-      typed |= {"maskupdate_begin_step", "maskupdate_end_step"}
-    return method_settings(
-      self,
-      typed,
-      {},
-      mask_init_method=self.distribution,
-      custom_sparsity_map=self.end_layers().custom_sparsity_map,
-      maskupdate_begin_step=self.multiplied(self.maskupdate_begin_step),
-      maskupdate_end_step=self.multiplied(self.maskupdate_end_step),
-      # Of a method that is not among those here.
-      prune_begin_step=0,
-      prune_end_step=0,
-      pruning_frequency=1,
-    )
+    return {
+      **super().computed_arguments(layers),
+      "mask_init_method": self.distribution,
+      "custom_sparsity_map": self.end_layers().custom_sparsity_map,
+    }

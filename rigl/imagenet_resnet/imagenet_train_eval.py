@@ -14,19 +14,13 @@ from collections.abc import Sequence
 from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
-from absl import logging
-
-from rigl.config import app, runner_flag, settings
+from rigl.config import app, settings
 from rigl.data.stream_source import DataError
-from rigl.distribution import replicas, strategies
+from rigl.distribution import replicas
 from rigl.imagenet_resnet import evaluate
 from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
-from rigl.imagenet_resnet.imagenet_settings import (
-  ESTIMATOR_FLAGS,
-  IDLE_FLAGS,
-  ImagenetSettings,
-)
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.training import script
 
 _EVALUATIONS = {
@@ -44,33 +38,29 @@ def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
   with app.one_line_errors():
-    chosen, typed = settings.read_flags(ImagenetSettings)
-    runner_flag.check_tensorflow(chosen.runner)
-  by_estimator = chosen.runner == runner_flag.TPU_ESTIMATOR
-  for name in IDLE_FLAGS + (() if by_estimator else ESTIMATOR_FLAGS):
-    if name in typed:
-      logging.warning("--%s has no effect.", name)
+    chosen = settings.read_flags(ImagenetSettings)
+    chosen.check_runner()
   if chosen.mode not in _EVALUATIONS:
-    make_run = make_estimator_run if by_estimator else _make_run
-    script.train(lambda: make_run(chosen, typed))
+    make_run = make_estimator_run if chosen.uses_estimator else _make_run
+    script.train(lambda: make_run(chosen))
     return
   with app.one_line_errors():
-    strategies.refuse_workers(chosen, chosen.mode)
+    chosen.check_one_process(chosen.mode)
     evaluation = _EVALUATIONS[chosen.mode]
     try:
-      strategies.in_scope(chosen, lambda: evaluation(chosen, typed))
+      chosen.in_scope(lambda: evaluation(chosen))
     except DataError as error:
       app.fail(str(error))
 
 
-def _make_run(chosen: ImagenetSettings, typed: frozenset[str]) -> ImagenetRun:
+def _make_run(chosen: ImagenetSettings) -> ImagenetRun:
   def make() -> ImagenetRun:
     found = replicas.Replicas()
-    if found.is_tpu and "num_cores" in typed:
+    if found.is_tpu and "num_cores" in chosen.explicit:
       found.check_count(chosen.num_cores, "num_cores")
-    return ImagenetRun(chosen, typed)
+    return ImagenetRun(chosen)
 
-  return strategies.in_scope(chosen, make, "train_batch_size")
+  return chosen.in_scope(make, "train_batch_size")
 
 
 def run() -> None:

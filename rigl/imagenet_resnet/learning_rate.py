@@ -11,10 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import gin
 import numpy as np
 
-from rigl.config.settings import configured
+from rigl.configurable import configurable
 
 # (multipliers, epochs they start at). A first epoch above 0 ends a warm-up.
 _DROPS = (1.0, 0.1, 0.01, 0.001, 0.0001), (0, 30, 70, 90, 120)
@@ -51,7 +50,7 @@ class _ByEpoch:
     raise NotImplementedError
 
 
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
 class DropsByEpoch(_ByEpoch):
   """Falls at some epochs, after a linear warm-up if the first is not 0.
@@ -92,7 +91,7 @@ class DropsByEpoch(_ByEpoch):
     return found
 
 
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
 class CosineRestarts(_ByEpoch):
   """SGDR (Loshchilov & Hutter, 2017, https://arxiv.org/abs/1608.03983).
@@ -130,7 +129,7 @@ class CosineRestarts(_ByEpoch):
     return np.float32(self.rate) * (np.float32(0.5) * m_mul**period * wave)
 
 
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
 class ConstantRate:
   """The same rate at every step.
@@ -146,23 +145,21 @@ class ConstantRate:
     return np.float32(self.rate) + np.float32(0) * _float32(step, ops)
 
 
-def create_learning_rate(flags: Any, typed: frozenset[str]) -> LearningRate:
+def create_learning_rate(flags: Any) -> LearningRate:
   """Makes the schedule that flags say.
 
   Args:
     flags: `ImagenetSettings`.
-    typed: names of the flags that the user typed, which win over gin.
   """
   rate = flags.base_learning_rate * (
     flags.train_batch_size / _REFERENCE_BATCH_SIZE
   )
   if flags.use_adam:
-    return configured(ConstantRate, typed, _RATE_FLAG, rate=rate)
+    return flags.configure(ConstantRate, _RATE_FLAG, rate=rate)
   steps = flags.num_train_images / flags.train_batch_size
   if flags.use_sgdr:
-    return configured(
+    return flags.configure(
       CosineRestarts,
-      typed,
       {
         **_RATE_FLAG,
         "first_epochs": "sgdr_decay_step",
@@ -177,9 +174,8 @@ def create_learning_rate(flags: Any, typed: frozenset[str]) -> LearningRate:
     )
   mobile = flags.model_architecture.startswith("mobilenet")
   multipliers, epochs = _MOBILENET_DROPS if mobile else _DROPS
-  return configured(
+  return flags.configure(
     DropsByEpoch,
-    typed,
     {**_RATE_FLAG, "stretch": "training_steps_multiplier"},
     rate=rate,
     steps_per_epoch=steps,

@@ -7,44 +7,36 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.imagenet_resnet.imagenet_settings import (
-  DENSE_STARTS,
-  ImagenetSettings,
-)
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.models.image_model import ImageModel
+from rigl.sparse_optimizers import registry
 
 
-def make_model(
-  flags: ImagenetSettings, typed: frozenset[str], evaluates: bool = False
-) -> ImageModel:
+def make_model(flags: ImagenetSettings, evaluates: bool = False) -> ImageModel:
   """Makes the network with its initial weights.
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed, which win over gin.
     evaluates: whether the weights will come from a checkpoint.
 
   Raises:
     ValueError: if a setting is not as described.
   """
   sparsity: float | Mapping[str, float] = 0.0
-  sparse_start = flags.training_method not in DENSE_STARTS
+  sparse_start = flags.training_method in registry.SPARSE_START
   if flags.init_method == "sparse" and sparse_start and not evaluates:
-    sparsity = _sparsities(flags, typed)
+    sparsity = _sparsities(flags)
   return flags.create_model(
-    typed,
     seed=flags.seed,
     init_method="baseline" if evaluates else flags.init_method,
     init_sparsity=sparsity,
   )
 
 
-def _sparsities(
-  flags: ImagenetSettings, typed: frozenset[str]
-) -> dict[str, float]:
+def _sparsities(flags: ImagenetSettings) -> dict[str, float]:
   """The sparsity of every layer, which its shapes decide."""
   with tf.Graph().as_default():  # Nothing is computed.
-    kernels = flags.create_model(typed).kernels
+    kernels = flags.create_model().kernels
     shapes = {name: tuple(kernel.shape) for name, kernel in kernels.items()}
   return sparse_utils.get_sparsities(
     shapes,

@@ -1,4 +1,4 @@
-"""The flags of the ImageNet script that say which model it is.
+"""The flags of the ImageNet script that select the model.
 
 Names and defaults are those of the published script.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rigl.config.settings import check, configured, setting
+from rigl.config.method_flags import MethodFlags
+from rigl.config.settings import Settings, override, setting
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models import factory, model_settings
 from rigl.imagenet_resnet.models.image_model import ImageModel
 
-METHODS = (
+# The training methods of the published script.
+IMAGENET_METHODS = (
   "scratch",
   "baseline",
   "snip",
@@ -23,7 +25,7 @@ METHODS = (
   "rigl",
   "static",
 )
-# The flags of arguments of `create_model` that have other names.
+# Flags of `create_model`'s arguments that have other names.
 _FLAG_NAMES = {
   "architecture": "model_architecture",
   "depth": "resnet_depth",
@@ -32,8 +34,8 @@ _FLAG_NAMES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelFlags:
-  """What a checkpoint's model is; the help texts say what they mean.
+class ModelFlags(Settings):
+  """Flags that select the model of a checkpoint; the help texts explain them.
 
   Raises:
     ValueError: if a value is not one of its flag's.
@@ -49,7 +51,7 @@ class ModelFlags:
     -1.0, "Factor of the number of channels; not positive: 1."
   )
   expansion_factor: float = setting(
-    6.0, "MobileNet-v2: expansion of its blocks.", low=1e-6
+    6.0, "MobileNet-v2: expansion of its blocks.", minimum=1e-6
   )
   first_layer_sparsity: float = setting(
     0.0,
@@ -59,12 +61,14 @@ class ModelFlags:
     -1.0,
     "Sparsity of the last layer; 0: dense, without a mask; -1: as the others.",
   )
-  num_label_classes: int = setting(1000, "Number of classes.", low=1)
-  training_method: str = setting(
+  num_label_classes: int = setting(1000, "Number of classes.", minimum=1)
+  training_method: str = override(
+    MethodFlags,
+    "training_method",
     "scratch",
-    "Sparse training method; baseline is dense, and its checkpoints may be "
-    "without masks.",
-    choices=METHODS,
+    help="Sparse training method; baseline is dense, and its checkpoints may "
+    "be without masks.",
+    choices=IMAGENET_METHODS,
   )
   data_format: str = setting(
     "channels_last",
@@ -78,7 +82,7 @@ class ModelFlags:
   )
 
   def __post_init__(self) -> None:
-    check(self)
+    super().__post_init__()
     if (
       self.model_architecture == "resnet"
       and self.resnet_depth not in tables.RESNETS
@@ -97,22 +101,18 @@ class ModelFlags:
       self.last_layer_sparsity,
     )
 
-  def create_model(
-    self, typed: frozenset[str] = frozenset(), **more: Any
-  ) -> ImageModel:
+  def create_model(self, **more: Any) -> ImageModel:
     """Makes the model.
 
     Args:
-      typed: names of the flags that the user typed, which win over gin.
-      **more: other arguments of `models.create_model`.
+      **more: other arguments of `factory.create_model`.
 
     Raises:
-      ValueError: if an argument is not as described there.
+      ValueError: if an argument is outside its range.
     """
     ends = self.end_layers()
-    return configured(
+    return self.configure(
       factory.create_model,
-      typed,
       _FLAG_NAMES,
       architecture=self.model_architecture,
       depth=self.resnet_depth,

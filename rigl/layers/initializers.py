@@ -95,31 +95,6 @@ def sparse(initializer: Initializer, sparsity: float) -> Initializer:
   return initialize
 
 
-def random_zeros(initializer: Initializer, sparsity: float) -> Initializer:
-  """Sets each weight to zero with probability `sparsity`, without a mask.
-
-  Args:
-    initializer: of the dense kernel.
-    sparsity: expected share of zeros, in [0, 1).
-
-  Returns:
-    The initializer; the zeros are free to be trained.
-
-  Raises:
-    ValueError: if `sparsity` is not as described.
-  """
-  _checked(sparsity)
-
-  def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
-    chance = tf.random.stateless_uniform(
-      shape, _key(f"{name}/zeros", seed), alg="philox"
-    )
-    values = initializer(shape, name, seed)
-    return tf.where(chance < sparsity, tf.zeros_like(values), values)
-
-  return initialize
-
-
 def _truncated_normal(
   shape: Sequence[int], name: str, seed: int, stddev: float
 ) -> Tensor:

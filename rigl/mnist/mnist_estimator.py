@@ -20,9 +20,7 @@ from rigl.types import Variable
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(
-  run: Run, flags: MnistSettings, typed: frozenset[str]
-) -> EstimatorRun:
+def by_estimator(run: Run, flags: MnistSettings) -> EstimatorRun:
   """Makes what trains a run on MNIST through a TPUEstimator.
 
   It evaluates where it writes a checkpoint, every `--checkpoint_epochs`.
@@ -30,7 +28,6 @@ def by_estimator(
   Args:
     run: the run, not prepared.
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting is one that it cannot follow.
@@ -52,7 +49,6 @@ def by_estimator(
   def learner(global_step: Variable, wrap: Wrap) -> Learner:
     return make_learner(
       flags,
-      typed,
       make_model(flags, num_inputs),
       source.batches_per_epoch,
       global_step,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from rigl.config import settings
-from rigl.methods import create_optimizer
+from rigl.config.method_flags import create_optimizer
+from rigl.configurable import configurable
 from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.schedules import PiecewiseConstant
@@ -20,7 +19,7 @@ _BASELINE_DROPS = (60, 70, 80)
 _LR_FACTOR = 3
 
 
-@gin.configurable(module="rigl")
+@configurable()
 def mnist_learning_rate(
   base: float, drop_epochs: Sequence[int], steps_per_epoch: int
 ) -> PiecewiseConstant:
@@ -45,7 +44,6 @@ def make_model(flags: MnistSettings, num_inputs: int) -> MnistFc:
 
 def make_learner(
   flags: MnistSettings,
-  typed: frozenset[str],
   model: MnistFc,
   steps_per_epoch: int,
   global_step: Variable,
@@ -56,7 +54,6 @@ def make_learner(
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
     model: the network.
     steps_per_epoch: training steps an epoch.
     global_step: int64 variable that gradient steps advance.
@@ -66,25 +63,24 @@ def make_learner(
   Raises:
     ValueError: if a setting is not as described.
   """
-  rate = _learning_rate(flags, typed, steps_per_epoch)
+  rate = _learning_rate(flags, steps_per_epoch)
   optimizer = create_optimizer(
+    flags,
     wrap(_inner_optimizer(flags, rate, global_step)),
     model.kernels,
-    flags.method(typed, list(model.kernels)),
-    restored=restored,
+    init_masks=not restored,
   )
   variables = {v.name.split(":")[0]: v for v in model.variables}
   return Learner(MnistTask(model), variables, optimizer, global_step, rate)
 
 
 def _learning_rate(
-  flags: MnistSettings, typed: frozenset[str], steps_per_epoch: int
+  flags: MnistSettings, steps_per_epoch: int
 ) -> PiecewiseConstant:
   first = flags.lr_drop_epoch
   sparse = flags.training_method != "baseline"
-  return settings.configured(
+  return flags.configure(
     mnist_learning_rate,
-    typed,
     {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
     base=flags.learning_rate,
     drop_epochs=(first, first + 20) if sparse else _BASELINE_DROPS,

@@ -5,16 +5,16 @@ What it is trained by and on lives elsewhere.
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
+from rigl.configurable import configurable
 from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
 from rigl.types import Tensor, Variable
 
 
-@gin.configurable(module="rigl", denylist=["num_inputs", "seed", "masked"])
+@configurable(denylist=["num_inputs", "seed", "masked"])
 class MnistFc(tf.Module):
   """Fully connected layers with ReLU between them.
 

@@ -1,148 +1,170 @@
 """The settings of the MNIST script, each of them a flag.
 
-Names and defaults are those of the published script; what is ours is marked
-at the end.
+Names and defaults are those of the published script; the last ones are ours.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-import gin
-
-from rigl import sparse_utils
-from rigl.config.runner_flag import runner_setting
-from rigl.config.settings import check, setting
-from rigl.distribution.strategies import StrategySettings
-from rigl.methods import METHODS, MethodSettings, method_settings
-
-_STEP_LIMIT = 2**31
+from rigl.config.device_flags import DeviceFlags
+from rigl.config.method_flags import MethodFlags
+from rigl.config.settings import STEP_LIMIT, override, setting
+from rigl.configurable import configurable
+from rigl.sparse_optimizers import registry
 
 
-@gin.configurable(module="rigl")
+@configurable()
 @dataclasses.dataclass(frozen=True)
-class MnistSettings(StrategySettings):
-  """All settings of a run on MNIST; the help texts say what they mean."""
+class MnistSettings(MethodFlags, DeviceFlags):
+  """All settings of a run on MNIST; the help texts explain them."""
 
   mnist: str = setting(
     "",
-    "Directory with the four IDX files of MNIST; empty: those of the package.",
+    "Directory with the four IDX files of MNIST. Empty: the files that the "
+    "package carries.",
+    group="data",
     defines_run=False,
+    alias="data_directory",
   )
-  batch_size: int = setting(100, "Examples a training step.", low=1)
-  learning_rate: float = setting(0.2, "Initial learning rate.", low=0.0)
+  batch_size: int = setting(
+    100, "Training examples per step.", group="data", minimum=1
+  )
+  learning_rate: float = setting(
+    0.2, "Initial learning rate.", group="schedule", minimum=0.0
+  )
   momentum: float = setting(
-    0.9, "Momentum of the optimizer.", low=0.0, below=1.0
+    0.9,
+    "Momentum of the optimizer, in [0, 1).",
+    group="schedule",
+    minimum=0.0,
+    less_than=1.0,
   )
-  use_nesterov: bool = setting(True, "Whether the momentum is Nesterov's.")
-  num_epochs: int = setting(200, "Epochs to train.", low=1, high=10**6)
+  use_nesterov: bool = setting(True, "Use Nesterov momentum.", group="schedule")
+  num_epochs: int = setting(
+    200, "Epochs to train.", group="schedule", minimum=1, maximum=10**6
+  )
   lr_drop_epoch: int = setting(
     75,
     "Epoch after which the learning rate is divided by 3, and again 20 epochs "
     "later. The dense baseline divides after epochs 60, 70 and 80 instead.",
-    low=0,
+    group="schedule",
+    minimum=0,
   )
   optimizer: str = setting(
     "momentum",
-    "Optimizer that makes the steps.",
+    "Optimizer that the sparse method wraps.",
+    group="schedule",
     choices=("adam", "momentum", "sgd"),
   )
   l2_scale: float = setting(
     1e-4,
-    "Weight decay of the kernels: adds this times w to gradients.",
-    low=0.0,
+    "Weight decay: adds this factor times each kernel to its gradient.",
+    group="schedule",
+    minimum=0.0,
+    argument="weight_decay",
   )
-  network_type: str = setting("fc", "Type of the network.", choices=("fc",))
-  training_method: str = setting(
-    "baseline", "Sparse training method; baseline is dense.", choices=METHODS
+  network_type: str = setting(
+    "fc", "Type of the network.", group="model", choices=("fc",)
   )
-  drop_fraction: float = setting(
-    0.3, "Share of the connections to drop, at first.", low=0.0, high=1.0
-  )
-  drop_fraction_anneal: str = setting(
-    "cosine",
-    "How the drop fraction declines: constant, cosine, exponential[_K].",
-  )
-  grow_init: str = setting(
-    "zeros",
-    "Initial value of grown connections: zeros, initial_dist, random_normal, "
-    "random_uniform, and for rigl grad_scale, grad_sign; all but zeros with "
-    "_K to divide by K.",
-  )
-  s_momentum: float = setting(
-    0.9,
-    "Decay of the averaged gradient that method `momentum` grows by.",
-    low=0.0,
-    high=1.0,
+  drop_fraction_anneal: str = override(
+    MethodFlags, "drop_fraction_anneal", "cosine"
   )
   input_mask_path: str = setting(
     "",
-    "Run directory or checkpoint whose layer1/mask says which pixels to use: "
-    "those without a connection there are left out.",
+    "Run directory or checkpoint whose layer1/mask selects input pixels: "
+    "pixels without an active connection there are left out.",
+    group="model",
   )
   sparsity_scale: float = setting(
-    0.9, "Sparsity of the second layer as a multiple of end_sparsity.", low=0.0
+    0.9,
+    "Sparsity of the second layer as a multiple of end_sparsity.",
+    group="method",
+    minimum=0.0,
+    argument="custom_sparsity_map",
   )
-  rigl_acc_scale: float = setting(
-    0.0, "rigl: momentum of grown connections as a multiple of the gradient."
-  )
-  maskupdate_begin_step: int = setting(
-    0, "First step of mask updates.", low=0, below=_STEP_LIMIT
-  )
-  maskupdate_end_step: int = setting(
-    50000, "Last step of mask updates; negative: no end.", below=_STEP_LIMIT
-  )
-  maskupdate_frequency: int = setting(
-    100, "Steps between mask updates.", low=1, below=_STEP_LIMIT
-  )
+  maskupdate_end_step: int = override(MethodFlags, "maskupdate_end_step", 50000)
   mask_record_frequency: int = setting(
-    0, "Iterations between records of the masks; 0: no records.", low=0
+    0,
+    "Iterations between records of the masks. 0: no records.",
+    group="output",
+    minimum=0,
   )
-  mask_init_method: str = setting(
+  mask_init_method: str = override(
+    MethodFlags,
+    "mask_init_method",
     "random",
-    "Distribution of the sparsity over layers (here of layer1 alone).",
-    choices=sparse_utils.KNOWN_METHODS,
+    help="Distribution of the sparsity over layers (here of layer1 alone).",
   )
   prune_begin_step: int = setting(
-    2000, "prune: first step of pruning.", low=0, below=_STEP_LIMIT
+    2000,
+    "prune: first step of pruning.",
+    group="method",
+    minimum=0,
+    less_than=STEP_LIMIT,
+    argument="begin_step",
+    methods=(registry.PRUNE,),
   )
   prune_end_step: int = setting(
-    30000, "prune: step at which the sparsity is reached.", below=_STEP_LIMIT
+    30000,
+    "prune: step at which the final sparsity is reached.",
+    group="method",
+    less_than=STEP_LIMIT,
+    argument="end_step",
+    methods=(registry.PRUNE,),
   )
-  end_sparsity: float = setting(
-    0.98, "Share of zeros of the first layer at the end.", low=0.0, below=1.0
+  end_sparsity: float = override(
+    MethodFlags,
+    "end_sparsity",
+    0.98,
+    help="Share of zeros of the first layer at the end, in [0, 1).",
+    argument=("target_sparsity", "default_sparsity", "custom_sparsity_map"),
   )
   pruning_frequency: int = setting(
-    500, "prune: steps between mask updates.", low=1, below=_STEP_LIMIT
+    500,
+    "prune: steps between mask updates.",
+    group="method",
+    minimum=1,
+    less_than=STEP_LIMIT,
+    argument="frequency",
+    methods=(registry.PRUNE,),
   )
   threshold_decay: float = setting(
-    0.0, "Has no effect; kept for the published command lines."
+    0.0,
+    "Has no effect; kept for the published command lines.",
+    group="ignored",
+    ignored=True,
   )
   save_path: str = setting(
     "",
-    "Directory of the run. Empty: a directory under rigl_runs/mnist that the "
-    "settings name.",
+    "Directory of the run. Empty: a directory under rigl_runs/mnist that is "
+    "named after the settings.",
+    group="output",
     defines_run=False,
+    alias="output_dir",
   )
   save_model: bool = setting(
     True,
-    "Whether to write checkpoints, which a run resumes from.",
+    "Write checkpoints, from which a run resumes.",
+    group="output",
     defines_run=False,
   )
-  seed: int = setting(0, "Seed of everything random.", low=0, below=_STEP_LIMIT)
   # What the published script does not have.
   use_synthetic_data: bool = setting(
-    False, "Train on a few generated digits instead of MNIST."
+    False, "Train on a few generated digits instead of MNIST.", group="data"
   )
   checkpoint_epochs: int = setting(
-    5, "Epochs between checkpoints.", low=1, defines_run=False
+    5,
+    "Epochs between checkpoints.",
+    group="output",
+    minimum=1,
+    defines_run=False,
   )
 
-  runner: str = runner_setting()
-
   def __post_init__(self) -> None:
-    check(self)
+    super().__post_init__()
     layer2 = self.end_sparsity * self.sparsity_scale
     if not 0 <= layer2 < 1:
       raise ValueError(
@@ -150,24 +172,13 @@ class MnistSettings(StrategySettings):
         f"{self.sparsity_scale} * {self.end_sparsity}."
       )
 
-  def method(
-    self, typed: frozenset[str], layers: Sequence[str]
-  ) -> MethodSettings:
-    """The part that the training method needs.
+  def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
+    """The sparsities of the second layer and of the last, which is dense.
 
     Args:
-      typed: names of the flags that the user typed.
-      layers: the names of the network's layers. The second has a sparsity of
-        its own and the last is dense.
+      layers: names of the layers with a sparse kernel, in order.
     """
-    custom = {layers[-1]: 0.0}
+    custom = dict.fromkeys(layers[-1:], 0.0)
     if len(layers) > 2:
       custom[layers[1]] = self.end_sparsity * self.sparsity_scale
-    if typed & {"sparsity_scale", "end_sparsity"}:
-      typed |= {"custom_sparsity_map"}
-    return method_settings(
-      self,
-      typed,
-      {"weight_decay": "l2_scale"},
-      custom_sparsity_map=custom,
-    )
+    return {"custom_sparsity_map": custom}

@@ -16,9 +16,8 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 from absl import logging
 
-from rigl.config import app, runner_flag, settings
+from rigl.config import app, settings
 from rigl.data.array_source import ArraySource, fingerprint
-from rigl.distribution import strategies
 from rigl.mnist import mnist_data
 from rigl.mnist.epoch_report import epoch_line, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
@@ -40,15 +39,14 @@ class MnistRun(Run):
 
   Args:
     flags: the settings.
-    typed: names of the flags that the user typed.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
 
-  def __init__(self, flags: MnistSettings, typed: frozenset[str]) -> None:
-    self.flags, self.typed = flags, typed
+  def __init__(self, flags: MnistSettings) -> None:
+    self.flags = flags
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     train = {"images": data.train_images, "labels": data.train_labels}
@@ -56,7 +54,7 @@ class MnistRun(Run):
     source = ArraySource(train, flags.batch_size, flags.seed)
     self.model = make_model(flags, data.train_images.shape[1])
     learner = make_learner(
-      flags, typed, self.model, source.batches_per_epoch, new_global_step()
+      flags, self.model, source.batches_per_epoch, new_global_step()
     )
     self.records = MaskRecords()
     super().__init__(
@@ -132,8 +130,6 @@ def _load_data(flags: MnistSettings) -> mnist_data.MnistData:
 
 def _warn_of_idle_flags(flags: MnistSettings, total: int) -> None:
   """Warns of settings that this run will not see anything of."""
-  if flags.threshold_decay:
-    logging.warning("--threshold_decay has no effect.")
   if flags.training_method == "baseline" and flags.mask_record_frequency:
     logging.warning("--mask_record_frequency: a dense network has no masks.")
   if flags.training_method == "prune" and flags.prune_end_step > total:
@@ -158,18 +154,16 @@ def main(arguments: Sequence[str]) -> None:
 
 def _make_trainable() -> script.Trainable:
   mnist_run = make_run()
-  if mnist_run.flags.runner == runner_flag.TPU_ESTIMATOR:
-    return by_estimator(mnist_run, mnist_run.flags, mnist_run.typed)
+  if mnist_run.flags.uses_estimator:
+    return by_estimator(mnist_run, mnist_run.flags)
   return mnist_run
 
 
 def make_run() -> MnistRun:
   """The run of the parsed flags."""
-  flags, typed = settings.read_flags(MnistSettings)
-  runner_flag.check_tensorflow(flags.runner)
-  mnist_run = strategies.in_scope(
-    flags, lambda: MnistRun(flags, typed), "batch_size"
-  )
+  flags = settings.read_flags(MnistSettings)
+  flags.check_runner()
+  mnist_run = flags.in_scope(lambda: MnistRun(flags), "batch_size")
   _warn_of_idle_flags(flags, mnist_run.total)
   return mnist_run
 

@@ -22,7 +22,8 @@ from rigl.config import tensorflow_environment  # noqa: F401
 from absl import flags
 
 from rigl.config import app
-from rigl.config.settings import DEFINERS, define_gin_flags, parse_gin
+from rigl.config.gin_files import parse_gin
+from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
-from rigl.predict.tasks import Task
+from rigl.predict.tasks import PredictTask
 from rigl.types import Tensor
 
 KEY = "images"
@@ -27,7 +27,7 @@ _BROKEN = (
 )
 
 
-def load_array(path: pathlib.Path, task: Task) -> np.ndarray:
+def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
   """Reads the images of an .npz file.
 
   Args:
@@ -56,7 +56,7 @@ def load_array(path: pathlib.Path, task: Task) -> np.ndarray:
   return images
 
 
-def load_files(paths: Sequence[pathlib.Path], task: Task) -> np.ndarray:
+def load_files(paths: Sequence[pathlib.Path], task: PredictTask) -> np.ndarray:
   """Reads JPEG and PNG files, and brings them to the size of the task.
 
   Of ImageNet's images the central crop is taken, as in evaluations; of others
@@ -75,7 +75,7 @@ def load_files(paths: Sequence[pathlib.Path], task: Task) -> np.ndarray:
   return np.stack([_load_file(path, task) for path in paths])
 
 
-def _check(images: np.ndarray, task: Task) -> None:
+def _check(images: np.ndarray, task: PredictTask) -> None:
   expected = ("N", *(size or "any" for size in task.image_shape))
   fits = images.ndim == len(expected) and all(
     size is None or size == found
@@ -99,7 +99,7 @@ def _check(images: np.ndarray, task: Task) -> None:
   raise ValueError(f"`images` must be {kinds}, got {images.dtype}.")
 
 
-def _load_file(path: pathlib.Path, task: Task) -> np.ndarray:
+def _load_file(path: pathlib.Path, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be existing files, got {str(path)!r}.")
   content = path.read_bytes()

@@ -43,7 +43,7 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class PredictTask:
   """A data set that there are networks for.
 
   Attributes:
@@ -116,13 +116,13 @@ def _by_name(model: tf.Module) -> dict[str, Variable]:
 
 
 TASKS = {
-  "imagenet": Task(
+  "imagenet": PredictTask(
     ModelFlags,
     tuple(field.name for field in dataclasses.fields(ModelFlags)),
     _imagenet,
     (None, None, 3),
   ),
-  "cifar10": Task(
+  "cifar10": PredictTask(
     CifarSettings,
     (
       "resnet_depth",
@@ -135,7 +135,7 @@ TASKS = {
     _cifar10,
     IMAGE_SHAPE,
   ),
-  "mnist": Task(
+  "mnist": PredictTask(
     MnistSettings,
     ("training_method", "input_mask_path"),
     _mnist,

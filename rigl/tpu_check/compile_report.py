@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rigl.runners.stablehlo import lowering
 from rigl.tpu_check import chips
-from rigl.tpu_check.compiler import Compiled, CompileError
+from rigl.tpu_check.compiler import CompiledProgram, CompileError
 from rigl.training.base_programs import Program
 
 _NAMES = {
@@ -27,11 +27,11 @@ class Compiler(Protocol):
   def chip(self) -> chips.Chip:
     """The kind of TPU."""
 
-  def compile(self, text: str) -> Compiled:
+  def compile(self, text: str) -> CompiledProgram:
     """Compiles StableHLO."""
 
 
-class Row(NamedTuple):
+class ProgramRow(NamedTuple):
   """A program and what came of it.
 
   Attributes:
@@ -40,14 +40,14 @@ class Row(NamedTuple):
   """
 
   name: str
-  found: Compiled | str
+  found: CompiledProgram | str
 
 
 def compile_all(
   compiler: Compiler,
   programs: Mapping[str, tuple[Program, dict[str, Any]]],
   updates: bool,
-) -> Iterable[Row]:
+) -> Iterable[ProgramRow]:
   """Compiles the programs of a training, one after the other.
 
   Args:
@@ -61,9 +61,9 @@ def compile_all(
     program, arguments = programs[kind]
     try:
       text = lowering.lower(program, arguments).text
-      yield Row(name, compiler.compile(text))
+      yield ProgramRow(name, compiler.compile(text))
     except (ValueError, CompileError) as error:
-      yield Row(name, " ".join(str(error).split()))
+      yield ProgramRow(name, " ".join(str(error).split()))
 
 
 def header(chip: chips.Chip) -> str:
@@ -78,7 +78,7 @@ def header(chip: chips.Chip) -> str:
   return f"{_line(cells)}\n{_line(['---', *4 * ['---:']])}"
 
 
-def line(row: Row, chip: chips.Chip) -> str:
+def line(row: ProgramRow, chip: chips.Chip) -> str:
   """A line of the table."""
   if isinstance(row.found, str):
     return _line([row.name, "failed", "", "", ""])
@@ -95,7 +95,7 @@ def line(row: Row, chip: chips.Chip) -> str:
   )
 
 
-def failures(rows: Iterable[Row]) -> str:
+def failures(rows: Iterable[ProgramRow]) -> str:
   """Which programs failed and why, in a line; empty if none did."""
   found = [f"{r.name}: {r.found}" for r in rows if isinstance(r.found, str)]
   return "; ".join(found)

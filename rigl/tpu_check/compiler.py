@@ -24,7 +24,7 @@ _ENVIRONMENT = {
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
-class Compiled(NamedTuple):
+class CompiledProgram(NamedTuple):
   """What the compiler says of a program.
 
   Attributes:
@@ -78,7 +78,7 @@ class TpuCompiler:
       ) from error
     self._device: Any = found.devices[0]
 
-  def compile(self, text: str) -> Compiled:
+  def compile(self, text: str) -> CompiledProgram:
     """Compiles a program.
 
     Args:
@@ -104,7 +104,9 @@ class TpuCompiler:
     return measured(executable, seconds, self.chip)
 
 
-def measured(executable: Any, seconds: float, chip: chips.Chip) -> Compiled:
+def measured(
+  executable: Any, seconds: float, chip: chips.Chip
+) -> CompiledProgram:
   """What a compiled program says of itself.
 
   Raises:
@@ -124,7 +126,7 @@ def measured(executable: Any, seconds: float, chip: chips.Chip) -> Compiled:
       f"does not fit: it needs {peak / chips.GIB:.2f} GiB of the "
       f"{chip.hbm_gib:.2f} GiB of memory"
     )
-  return Compiled(seconds, costs["flops"], costs["bytes accessed"], peak)
+  return CompiledProgram(seconds, costs["flops"], costs["bytes accessed"], peak)
 
 
 def check_installed() -> None:

@@ -11,7 +11,7 @@ from script_runs import (
   without_timing,
 )
 
-from rigl.methods import METHODS
+from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
 from rigl.training.loop import Loop
 

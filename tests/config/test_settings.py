@@ -5,16 +5,16 @@ import gin
 import pytest
 from absl import flags
 
-from rigl.config import settings
+from rigl.config import gin_files, settings
 from rigl.config.settings import setting
 
 
 @gin.configurable(module="test_settings")
 @dataclasses.dataclass(frozen=True)
-class ToySettings:
-  toy_rate: float = setting(0.5, "A rate.", low=0.0)
-  toy_count: int = setting(3, "A count.", low=1, high=10)
-  toy_share: float = setting(0.1, "A share.", low=0.0, below=1.0)
+class ToySettings(settings.Settings):
+  toy_rate: float = setting(0.5, "A rate.", minimum=0.0)
+  toy_count: int = setting(3, "A count.", minimum=1, maximum=10)
+  toy_share: float = setting(0.1, "A share.", minimum=0.0, less_than=1.0)
   toy_kind: str = setting("a", "A kind.", choices=("a", "b"))
   toy_fast: bool = setting(False, "Whether it is fast.")
   toy_path: str = setting("", "A path.", defines_run=False)
@@ -41,7 +41,7 @@ def read(*arguments):
 
 
 def identity(*arguments):
-  return settings.run_identity(read(*arguments)[0])
+  return settings.run_identity(read(*arguments))
 
 
 def binding(text):
@@ -49,26 +49,26 @@ def binding(text):
 
 
 def test_without_flags_and_gin_all_are_defaults():
-  assert read() == (ToySettings(), frozenset())
+  found = read()
+  assert found == ToySettings()
+  assert found.explicit == frozenset()
 
 
 def test_gin_wins_over_the_default():
-  found, typed = read(binding("ToySettings.toy_count = 5"))
+  found = read(binding("ToySettings.toy_count = 5"))
   assert found == ToySettings(toy_count=5)
-  assert typed == frozenset()
+  assert found.explicit == frozenset()
 
 
 @pytest.mark.parametrize("count", [3, 7])
 def test_typed_flag_wins_over_gin_even_if_it_is_the_default(count):
-  found, typed = read(
-    f"--toy_count={count}", binding("ToySettings.toy_count = 5")
-  )
+  found = read(f"--toy_count={count}", binding("ToySettings.toy_count = 5"))
   assert found.toy_count == count
-  assert typed == {"toy_count"}
+  assert found.explicit == {"toy_count"}
 
 
 def test_flags_of_every_type_are_read():
-  found, typed = read(
+  found = read(
     "--toy_rate=2",
     "--toy_count=4",
     "--toy_kind=b",
@@ -76,14 +76,14 @@ def test_flags_of_every_type_are_read():
     "--toy_path=/somewhere",
   )
   assert found == ToySettings(2.0, 4, 0.1, "b", True, "/somewhere")
-  assert len(typed) == 5
+  assert len(found.explicit) == 5
 
 
 def test_bindings_win_over_files_and_later_files_over_earlier(tmp_path):
   one, two = tmp_path / "one.gin", tmp_path / "two.gin"
   one.write_text("ToySettings.toy_count = 4\nToySettings.toy_rate = 4.0\n")
   two.write_text("ToySettings.toy_count = 5\nToySettings.toy_share = 0.5\n")
-  found, _ = read(
+  found = read(
     f"--gin_config={one}",
     f"--gin_config={two}",
     binding("ToySettings.toy_share = 0.6"),
@@ -97,14 +97,14 @@ def test_includes_are_relative_to_their_file(tmp_path, monkeypatch):
   (folder / "base.gin").write_text("ToySettings.toy_count = 4\n")
   (folder / "top.gin").write_text("include 'base.gin'\n")
   monkeypatch.chdir(tmp_path)
-  assert read("--gin_config=folder/top.gin")[0].toy_count == 4
+  assert read("--gin_config=folder/top.gin").toy_count == 4
 
 
 def test_earlier_gin_configuration_is_forgotten():
   read(binding("ToySettings.toy_count = 5"))
   flags.FLAGS.unparse_flags()
   flags.FLAGS["gin_bindings"].value = []
-  assert read()[0].toy_count == 3
+  assert read().toy_count == 3
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_numbers_that_are_not_finite_are_refused(value):
 
 @pytest.mark.parametrize("count", [1, 10])
 def test_ends_of_a_range_are_allowed(count):
-  assert read(f"--toy_count={count}")[0].toy_count == count
+  assert read(f"--toy_count={count}").toy_count == count
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_unknown_gin_is_refused_naming_it(text, expected):
 
 def test_missing_gin_file_and_include_are_named(tmp_path):
   with pytest.raises(ValueError, match="`--gin_config`.*'nowhere.gin'"):
-    settings.parse_gin(["nowhere.gin"], [])
+    gin_files.parse_gin(["nowhere.gin"], [])
   (tmp_path / "top.gin").write_text("include 'absent.gin'\n")
   with pytest.raises(ValueError, match=r"absent\.gin"):
-    settings.parse_gin([str(tmp_path / "top.gin")], [])
+    gin_files.parse_gin([str(tmp_path / "top.gin")], [])
 
 
 def test_identity_leaves_out_what_does_not_define_the_run():
@@ -197,7 +197,7 @@ def test_identity_does_not_depend_on_the_order_of_bindings():
   ]
   found = []
   for order in (lines, lines[::-1]):
-    settings.parse_gin([], order)
+    gin_files.parse_gin([], order)
     found.append(settings.run_identity(ToySettings()))
   assert found[0] == found[1]
   assert len(found[0]["gin_bindings"]) == 3
@@ -206,7 +206,7 @@ def test_identity_does_not_depend_on_the_order_of_bindings():
 def test_identity_tells_bindings_of_other_functions_apart():
   found = []
   for size in (4, 5):
-    settings.parse_gin([], [f"toy_function.size = {size}"])
+    gin_files.parse_gin([], [f"toy_function.size = {size}"])
     found.append(settings.run_identity(ToySettings()))
   assert found[0] != found[1]
   assert json.loads(json.dumps(found[0])) == found[0]
@@ -214,7 +214,7 @@ def test_identity_tells_bindings_of_other_functions_apart():
 
 def test_identity_keeps_long_bindings_in_one_line():
   values = list(range(200))
-  settings.parse_gin([], [f"toy_function.size = {values}"])
+  gin_files.parse_gin([], [f"toy_function.size = {values}"])
   found = settings.run_identity(ToySettings())["gin_bindings"]
   assert found == [f"toy_function.size = {values}"]
 
@@ -233,8 +233,10 @@ def test_identity_keeps_long_bindings_in_one_line():
 def test_configured_leaves_arguments_to_gin_unless_their_flag_is_typed(
   bindings, typed, expected
 ):
-  settings.parse_gin([], bindings)
-  found = settings.configured(
-    toy_function, frozenset(typed), {"size": "toy_size"}, size=7, rate=8.0
+  gin_files.parse_gin([], bindings)
+  found = (
+    ToySettings()
+    .with_explicit(typed)
+    .configure(toy_function, {"size": "toy_size"}, size=7, rate=8.0)
   )
   assert found == expected

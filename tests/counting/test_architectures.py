@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from rigl import counting, sparse_utils
+from rigl import sparse_utils
 from rigl.counting import architectures
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -35,7 +35,7 @@ def test_names_and_shapes_are_those_of_the_published_masks(masks, arch):
   expected = [
     (name.removesuffix("/mask:0"), tuple(shape)) for name, shape in masks[arch]
   ]
-  layers = architectures.network(arch.removesuffix("_first_pruned")).layers
+  layers = architectures.network(arch.removesuffix("_first_pruned"))
   # The published MobileNets never mask their first and depthwise kernels.
   unmasked = "mobilenet" in arch
   ours = [
@@ -59,14 +59,14 @@ def test_names_and_shapes_are_those_of_the_published_masks(masks, arch):
   ],
 )
 def test_numbers_of_weights(name, weights, biases):
-  layers = architectures.network(name).layers
+  layers = architectures.network(name)
   assert sum(layer.size for layer in layers) == weights
   stats = sparse_utils.get_stats(layers, 0.0, "random")
   assert stats.total_param_bits == 32 * (weights + biases)
 
 
 def multiplications(name):
-  layers = architectures.network(name).layers
+  layers = architectures.network(name)
   return sum(layer.size * layer.positions for layer in layers)
 
 
@@ -95,7 +95,7 @@ def test_multiplications_are_those_of_the_papers(name, billions, deviation):
 def test_layers_fit_into_each_other(name):
   main = [
     layer
-    for layer in architectures.network(name).layers
+    for layer in architectures.network(name)
     if not layer.name.startswith(
       ("resnet_model/residual_projection", "resnet_model/bottleneck_projection")
     )
@@ -108,8 +108,8 @@ def test_layers_fit_into_each_other(name):
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1", "vgg_16"])
 def test_width_changes_all_but_inputs_and_classes(name):
-  narrow = architectures.network(name, 0.5).layers
-  full = architectures.network(name).layers
+  narrow = architectures.network(name, 0.5)
+  full = architectures.network(name)
   assert narrow[0].kernel_shape[-2] == full[0].kernel_shape[-2]
   assert narrow[-1].outputs == full[-1].outputs
   assert narrow[0].outputs * 2 == full[0].outputs
@@ -118,8 +118,8 @@ def test_width_changes_all_but_inputs_and_classes(name):
 
 def test_mobilenet_channels_are_multiples_of_eight_and_not_much_less():
   for width in (0.25, 0.35, 0.6, 0.75, 1.3):
-    layers = architectures.mobilenet_v1(width).layers
-    full = architectures.mobilenet_v1().layers
+    layers = architectures.mobilenet_v1(width)
+    full = architectures.mobilenet_v1()
     for layer, reference in zip(layers[3:-1], full[3:-1], strict=True):
       assert layer.outputs % 8 == 0 or layer.kernel_shape[2] % 8
       assert layer.outputs >= 0.9 * width * reference.outputs
@@ -132,16 +132,7 @@ def test_images_of_any_size_are_halved_rounding_up(size):
     architectures.mobilenet_v1(image_size=size),
   ):
     halved = -(-size // 2)
-    assert network.layers[0].positions == halved**2
-
-
-def test_other_operations_are_sums_and_the_mean():
-  others = architectures.resnet(50).others
-  assert len(others) == 16 + 1
-  assert others[-1] == counting.GlobalAvg((7, 7), 2048)
-  assert others[0] == counting.Add((56, 56), 256)
-  residuals = architectures.mobilenet_v2().others
-  assert len(residuals) == 10 + 1
+    assert network[0].positions == halved**2
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_depthwise_layers_may_be_declared_as_the_published_code_does(golden):
 @pytest.mark.parametrize("model", NETWORKS)
 def test_our_architectures_cost_what_the_published_models_do(golden, model):
   # The order of layers differs, and so may the last bits.
-  layers = architectures.network(NETWORKS[model]).layers
+  layers = architectures.network(NETWORKS[model])
   if model == "keras_mobilenet_v1":
     # There it is a convolution, which ERK sees.
     shape = (1, 1, *layers[-1].kernel_shape)
@@ -108,7 +108,7 @@ def test_ratios_of_the_published_notebooks(golden):
 
 def test_mean_of_the_published_pruning_loop(golden):
   (loop,) = (d for d in golden["derived"] if d["average_flops"])
-  layers = architectures.resnet(50).layers
+  layers = architectures.resnet(50)
   custom = {layers[0].name: 0, layers[-1].name: 0.8}
   flops = [
     sparse_utils.get_stats(
@@ -122,7 +122,7 @@ def test_mean_of_the_published_pruning_loop(golden):
 
 
 def test_sparsities_of_str_are_the_published_ones(golden):
-  layers = architectures.resnet(50).layers
+  layers = architectures.resnet(50)
   rows = [r for r in golden["records"] if "row" in r]
   assert len(rows) >= 9
   for record in rows:

@@ -37,12 +37,12 @@ def assert_agree(model, layers):
 
 @pytest.mark.parametrize("name", [*SMALL, "resnet18", *OTHERS])
 def test_models_have_the_layers_of_the_lists(name):
-  assert_agree(model_of(name), architectures.network(name).layers)
+  assert_agree(model_of(name), architectures.network(name))
 
 
 @pytest.mark.parametrize("name", [*RESNETS, *OTHERS])
 def test_narrow_models_have_the_layers_of_narrow_lists(name):
-  layers = architectures.network(name, 0.37).layers
+  layers = architectures.network(name, 0.37)
   assert_agree(model_of(name, 0.37), layers)
 
 
@@ -51,12 +51,12 @@ def test_narrow_models_have_the_layers_of_narrow_lists(name):
 def test_sizes_of_images_agree(name, size):
   width = 1.0 if name.startswith("wrn") else 0.1
   specs = model_of(name, width).layer_specs(size)
-  assert specs == architectures.network(name, width, size).layers
+  assert specs == architectures.network(name, width, size)
 
 
 def test_expansion_agrees():
   model = create_model("mobilenet_v2", width=0.37, expansion_factor=2.5)
-  layers = architectures.mobilenet_v2(0.37, expansion=2.5).layers
+  layers = architectures.mobilenet_v2(0.37, expansion=2.5)
   assert_agree(model, layers)
 
 
@@ -64,7 +64,7 @@ def test_expansion_agrees():
 def test_what_is_sparsified_makes_no_difference(name):
   for first in (False, True):
     model = model_of(name, prune_first_layer=first, prune_last_layer=not first)
-    assert_agree(model, architectures.network(name).layers)
+    assert_agree(model, architectures.network(name))
     assert set(model.kernels) <= {spec.name for spec in model.layer_specs()}
 
 

@@ -1,4 +1,4 @@
-"""Which strategy the flags ask for, and what is refused."""
+"""Which strategy is made, and what is refused."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from rigl.distribution import strategies
-from rigl.distribution.strategies import StrategySettings, create_strategy
+from rigl.distribution.strategies import create_strategy
 
 
 def cluster(*addresses, kind="worker", task=("worker", 0)):
@@ -25,19 +25,19 @@ def no_cluster(monkeypatch):
 
 @pytest.mark.parametrize("name", ["auto", "default"])
 def test_one_device_has_no_strategy(name):
-  strategy = create_strategy(StrategySettings(strategy=name))
+  strategy = create_strategy(name)
   with strategy.scope():
     assert not tf.distribute.has_strategy()
 
 
 def test_auto_with_one_worker_has_no_strategy(monkeypatch):
   monkeypatch.setenv("TF_CONFIG", cluster("localhost:1"))
-  strategy = create_strategy(StrategySettings())
+  strategy = create_strategy()
   assert strategy is tf.distribute.get_strategy()
 
 
 def test_mirrored_takes_all_devices_of_the_machine():
-  strategy = create_strategy(StrategySettings(strategy="mirrored"))
+  strategy = create_strategy("mirrored")
   kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
   wanted = len(tf.config.list_logical_devices(kind))
   assert isinstance(strategy, tf.distribute.MirroredStrategy)
@@ -58,7 +58,7 @@ def test_mirrored_takes_all_devices_of_the_machine():
 def test_flags_that_do_not_fit_are_named(settings, message):
   tf.constant(0) + 1  # TensorFlow has started.
   with pytest.raises(ValueError, match=message):
-    create_strategy(StrategySettings(**settings))
+    create_strategy(**settings)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_flags_that_do_not_fit_are_named(settings, message):
 def test_a_wrong_cluster_is_named(monkeypatch, text):
   monkeypatch.setenv("TF_CONFIG", text)
   with pytest.raises(ValueError, match="TF_CONFIG must be JSON as"):
-    create_strategy(StrategySettings())
+    create_strategy()
 
 
 def test_the_workers_are_those_that_train(monkeypatch):
@@ -85,19 +85,3 @@ def test_the_workers_are_those_that_train(monkeypatch):
   }
   monkeypatch.setenv("TF_CONFIG", json.dumps(config))
   assert strategies.workers() == ["a:1", "b:1", "c:1"]
-
-
-def test_evaluations_refuse_workers(monkeypatch):
-  monkeypatch.setenv("TF_CONFIG", cluster("a:1", "b:1"))
-  with pytest.raises(ValueError, match="`mode`=eval runs in one process"):
-    strategies.refuse_workers(StrategySettings(), "eval")
-
-
-def test_a_batch_has_to_fit_the_replicas(monkeypatch):
-  monkeypatch.setattr(
-    strategies.replicas.Replicas,
-    "share",
-    lambda self, size, name: (_ for _ in ()).throw(ValueError(name)),
-  )
-  with pytest.raises(ValueError, match="virtual_devices"):
-    strategies.in_scope(StrategySettings(), lambda: None, "virtual_devices")

@@ -161,7 +161,7 @@ def read_settings(line: str) -> dict[str, Any]:
 
   def note(*_: Any, **options: Any) -> None:
     flags.FLAGS([command, *arguments])
-    read, _typed = settings.read_flags(SETTINGS[command])
+    read = settings.read_flags(SETTINGS[command])
     found["settings"] = json.loads(json.dumps(settings.run_identity(read)))
     found["gin"] = gin.operative_config_str()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import tensorflow as tf
 from absl import flags
 
 from rigl.config import app
+from rigl.config.settings import flag_names
 from rigl.training import checkpoints
 from rigl.training.base_programs import Program
 from rigl.training.run_directory import RunDirectory
@@ -104,8 +104,7 @@ class Shell:
 
   def _forget_flags(self) -> None:
     """Removes the script's flags, so that they can be defined again."""
-    names = [field.name for field in dataclasses.fields(self._settings)]
-    for name in (*names, *self._own_flags, "gin_config", "gin_bindings"):
+    for name in (*flag_names(self._settings), *self._own_flags):
       if name in flags.FLAGS:
         delattr(flags.FLAGS, name)
     gin.clear_config()

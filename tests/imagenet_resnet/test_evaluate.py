@@ -77,7 +77,7 @@ def flags_of(folder, **changes):
 
 
 def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
-  found = evaluate_once(flags_of(folder), frozenset())
+  found = evaluate_once(flags_of(folder))
   golden = imagenet_golden.arrays("resnet18")
   labels = imagenet_golden.labels()
   expected = np.mean(np.argmax(golden["logits"], 1) == labels)
@@ -118,30 +118,26 @@ def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
 )
 def test_a_checkpoint_that_does_not_fit_is_named(folder, changes, named):
   with pytest.raises(ValueError, match=named):
-    evaluate_once(flags_of(folder, **changes), frozenset())
+    evaluate_once(flags_of(folder, **changes))
 
 
 def test_the_newest_checkpoint_is_taken_without_a_prefix(folder):
   flags = flags_of(folder, eval_once_ckpt_prefix="", image_size=32)
-  assert (
-    evaluate_once(
-      dataclasses.replace(flags, num_eval_images=2), frozenset()
-    ).step
-    == STEP
-  )
+  found = evaluate_once(dataclasses.replace(flags, num_eval_images=2))
+  assert found.step == STEP
 
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
   flags = flags_of(tmp_path / "nowhere", eval_once_ckpt_prefix="")
   with pytest.raises(ValueError, match="nowhere.*holds no checkpoint"):
-    evaluate_once(flags, frozenset())
+    evaluate_once(flags)
 
 
 def test_statistics_of_batches_change_the_result_but_not_the_averages(
   folder, golden_images
 ):
   flags = flags_of(folder, use_batch_statistics=True)
-  evaluator = Evaluator(flags, frozenset())
+  evaluator = Evaluator(flags)
   prefix = str(folder / f"model.ckpt-{STEP}")
   found = evaluator.evaluate(prefix)
   assert found.metrics["cross_entropy"] != pytest.approx(

@@ -13,7 +13,7 @@ from script_runs import eagerly, final_tensors
 
 from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.imagenet_resnet.model_flags import METHODS
+from rigl.imagenet_resnet.model_flags import IMAGENET_METHODS
 
 __all__ = ["eagerly", "shell"]  # Fixtures.
 
@@ -26,7 +26,7 @@ NETWORKS = {
   "vgg_16": dict(model_architecture="vgg_16", width=0.05),
   "vgg_19": dict(model_architecture="vgg_19", width=0.05),
 }
-FAST = {(method, "vgg_a") for method in METHODS}
+FAST = {(method, "vgg_a") for method in IMAGENET_METHODS}
 
 
 def flags_of(network, method, path, **changes):
@@ -49,7 +49,7 @@ def flags_of(network, method, path, **changes):
 
 
 def trained(flags, capsys):
-  run = ImagenetRun(flags, frozenset())
+  run = ImagenetRun(flags)
   before = {name: v.numpy() for name, v in run.variables.items()}
   run.prepare()
   result = run.train_to_end()
@@ -73,7 +73,7 @@ def trained(flags, capsys):
       marks=[] if (method, network) in FAST else pytest.mark.slow,
     )
     for network in NETWORKS
-    for method in METHODS
+    for method in IMAGENET_METHODS
   ],
 )
 def test_every_method_and_every_network_train(

@@ -186,7 +186,7 @@ def states_of(path, monkeypatch, signs=None):
   checkpoints.save(path, STEP, published_checkpoint())
   gin.parse_config("SparseRigLOptimizer.noise_std = 0.0")
   try:
-    run = Recorded(ImagenetSettings(**FLAGS, output_dir=str(path)), frozenset())
+    run = Recorded(ImagenetSettings(**FLAGS, output_dir=str(path)))
     if signs:
       signs.run = run
     run.prepare()

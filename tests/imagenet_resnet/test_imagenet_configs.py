@@ -6,7 +6,7 @@ import re
 import gin
 import pytest
 
-from rigl.config.settings import parse_gin
+from rigl.config.gin_files import parse_gin
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.learning_rate import create_learning_rate
 
@@ -69,16 +69,16 @@ def test_file_trains_what_its_name_says(name):
   assert flags.last_layer_sparsity == -1
   assert flags.label_smoothing == (0.0 if hard else 0.1)
   assert flags.total_steps == 32000 * int(length)
-  method = flags.method(frozenset())
-  assert method.maskupdate_end_step == 25000 * int(length)
-  assert method.drop_fraction_anneal == "cosine"
+  arguments = flags.method_arguments()
+  assert arguments["end_step"] == 25000 * int(length)
+  assert arguments["drop_fraction_anneal"] == "cosine"
   assert flags.drop_fraction == 0.3
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_learning_rate_is_that_of_the_published_batch(name):
   flags = read(name)
-  rate = create_learning_rate(flags, frozenset())
+  rate = create_learning_rate(flags)
   warm = flags.model_architecture == "mobilenet_v1"
   assert rate.at(0) == pytest.approx(0.0 if warm else 1.6)
   assert rate.at(int(0.6 * flags.total_steps)) == pytest.approx(0.16)

@@ -95,7 +95,7 @@ def graph_logits(prefix, images, flags):
   from rigl.runners.tpu_estimator.saver import EstimatorSaver
 
   with tf.Graph().as_default():
-    model = make_model(flags, frozenset(), evaluates=True)
+    model = make_model(flags, evaluates=True)
     saver = EstimatorSaver(model.named_variables, 0)
     logits = model(tf.constant(images))
     with tf.compat.v1.Session() as session:
@@ -194,7 +194,7 @@ def test_logits_are_those_of_the_loop(data, by_estimator):
   prefix = f"{path}/model.ckpt-6"
   images = np.random.default_rng(0).normal(size=[4, 32, 32, 3])
   images = images.astype(np.float32)
-  evaluator = Evaluator(flags, frozenset())
+  evaluator = Evaluator(flags)
   evaluator.evaluate(prefix)
   ours = graph_logits(prefix, images, flags)
   assert np.ptp(ours) > 0.01

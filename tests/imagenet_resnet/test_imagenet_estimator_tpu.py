@@ -85,7 +85,7 @@ def run(request, tmp_path):
     use_tpu=True,
     num_cores=CORES,
   )
-  made = make_estimator_run(flags, frozenset())
+  made = make_estimator_run(flags)
   yield made
   made.directory.close()
 

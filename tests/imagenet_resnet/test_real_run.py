@@ -1,6 +1,6 @@
 """A run on real images: digits of MNIST as JPEGs in TFRecords.
 
-Killed and gone on with once; README has the same with CIFAR-10, longer.
+Killed and resumed once. docs/imagenet.md has the same with CIFAR-10, longer.
 """
 
 import importlib.util

@@ -12,7 +12,6 @@ INITIALIZERS = {
   "vgg_scaling": layers.vgg_scaling,
   "random_normal": layers.random_normal(0.01),
   "sparse": layers.sparse(layers.variance_scaling, 0.75),
-  "random_zeros": layers.random_zeros(layers.variance_scaling, 0.75),
 }
 
 
@@ -28,7 +27,6 @@ def values_of(name, shape=SHAPE):
     ("vgg_scaling", np.sqrt(2 / FAN_IN)),
     ("random_normal", 0.01),
     ("sparse", 2 / np.sqrt(FAN_IN)),
-    ("random_zeros", 0.5 / np.sqrt(FAN_IN)),
   ],
 )
 def test_mean_and_deviation_are_as_described(name, stddev):
@@ -55,15 +53,7 @@ def test_sparse_keeps_the_variance_of_outputs_of_active_inputs():
   assert outputs.var() == pytest.approx(1, rel=0.03)
 
 
-def test_random_zeros_leaves_the_other_weights_as_they_were():
-  values, dense = values_of("random_zeros"), values_of("variance_scaling")
-  kept = values != 0
-  assert np.mean(kept) == pytest.approx(0.25, abs=0.01)
-  np.testing.assert_array_equal(values[kept], dense[kept])
-
-
-@pytest.mark.parametrize("make", [layers.sparse, layers.random_zeros])
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0])
-def test_impossible_sparsities_are_refused(make, sparsity):
+def test_impossible_sparsities_are_refused(sparsity):
   with pytest.raises(ValueError, match=r"`sparsity` must be in \[0, 1\), got"):
-    make(layers.variance_scaling, sparsity)
+    layers.sparse(layers.variance_scaling, sparsity)

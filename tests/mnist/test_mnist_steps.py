@@ -75,7 +75,7 @@ def numpy_training(run, data, drops):
 def test_training_with_rate_drop_and_nesterov_momentum_is_that_of_numpy(
   tmp_path,
 ):
-  run = MnistRun(settings(tmp_path, lr_drop_epoch=1), frozenset())
+  run = MnistRun(settings(tmp_path, lr_drop_epoch=1))
   data = mnist_data.synthetic_mnist(seed=0)
   weights, biases = numpy_training(run, data, drops=[EPOCH])
   run.prepare()
@@ -100,7 +100,7 @@ def test_learning_rate_drops_after_the_published_epochs(
   tmp_path, method, expected
 ):
   changes = dict(training_method=method, learning_rate=0.2)
-  run = MnistRun(settings(tmp_path, **changes), frozenset())
+  run = MnistRun(settings(tmp_path, **changes))
   ends = [epoch for epoch, _ in expected[1:]] + [200]
   for (epoch, rate), end in zip(expected, ends, strict=True):
     for step in (epoch * EPOCH + 1, end * EPOCH):

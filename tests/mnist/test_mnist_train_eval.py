@@ -17,10 +17,10 @@ from mnist_runs import (
   without_xla,
 )
 
-from rigl.methods import METHODS
 from rigl.mnist import mnist_data
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
 from rigl.version import __version__
 
@@ -301,9 +301,7 @@ def test_records_are_the_masks_of_their_iterations(shell, tmp_path):
   shell.train(tmp_path, "--training_method=set", "--mask_record_frequency=1")
   found = records(tmp_path)
   assert list(found) == list(range(21))
-  fresh = MnistRun(
-    settings(tmp_path / "fresh", training_method="set"), frozenset()
-  )
+  fresh = MnistRun(settings(tmp_path / "fresh", training_method="set"))
   tensors = final_tensors(tmp_path)
   for layer in fresh.optimizer.layers:
     np.testing.assert_array_equal(found[0][layer.name], layer.mask.numpy())
@@ -362,7 +360,7 @@ def test_input_mask_of_a_published_checkpoint_keeps_its_pixels(shell, tmp_path):
     tensors=[mask],
   )
   changes = dict(training_method="baseline", input_mask_path=prefix)
-  run = MnistRun(settings(tmp_path / "run", **changes), frozenset())
+  run = MnistRun(settings(tmp_path / "run", **changes))
   data = mnist_data.synthetic_mnist(seed=0)
   batch = run.train_source.batch(np.arange(5))
   np.testing.assert_array_equal(

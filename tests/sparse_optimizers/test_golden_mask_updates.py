@@ -20,7 +20,7 @@ _FOLDER = pathlib.Path(__file__).parents[1] / "golden"
 _LAYERS = ("fc", "conv")
 _LEARNING_RATE, _MOMENTUM = 0.1, 0.9
 
-# Where we differ on purpose (README, "Differences from the published code"):
+# Where we differ on purpose (docs/differences.md):
 # case -> the share of connections that the first call drops here, and why.
 _OTHER_FRACTION = {
   "c051": (0.3, "endless schedules keep their share; published: 3.8e7"),

@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from rigl.tpu_check import chips, compile_report
-from rigl.tpu_check.compiler import Compiled, CompileError
+from rigl.tpu_check.compiler import CompiledProgram, CompileError
 from rigl.training.base_programs import Program
 
-GOOD = Compiled(12.4, 6.16e12, 8.275e10, int(9.01 * chips.GIB))
+GOOD = CompiledProgram(12.4, 6.16e12, 8.275e10, int(9.01 * chips.GIB))
 
 
 class FakeCompiler:
@@ -78,7 +78,9 @@ def test_what_tensorflow_refuses_is_named_too():
 
 def test_table_has_units_and_the_share_of_the_memory():
   chip = chips.CHIPS["v5e"]
-  row = compile_report.line(compile_report.Row("mask update", GOOD), chip)
+  row = compile_report.line(
+    compile_report.ProgramRow("mask update", GOOD), chip
+  )
   assert row == "| mask update | 12 s | 6.16e+12 | 8.28e+10 | 9.01 GiB (57%) |"
   head, rule = compile_report.header(chip).splitlines()
   assert "15.75 GiB" in head

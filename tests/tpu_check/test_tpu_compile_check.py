@@ -11,10 +11,10 @@ from script_runs import Shell
 
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.methods import METHODS
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.sparse_optimizers.registry import METHODS
 from rigl.tpu_check import chips, compiler
-from rigl.tpu_check.compiler import Compiled
+from rigl.tpu_check.compiler import CompiledProgram
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "tpu_compile_check.py"
@@ -45,7 +45,7 @@ class FakeCompiler:
   def compile(self, text):
     if self.refused and self.refused in text:
       raise compiler.CompileError("does not fit: too big")
-    return Compiled(1.0, 2.0, 3.0, 4)
+    return CompiledProgram(1.0, 2.0, 3.0, 4)
 
 
 @pytest.fixture

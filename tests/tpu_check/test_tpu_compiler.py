@@ -72,7 +72,7 @@ class Executable:
 
 def test_peak_counts_results_in_place_of_arguments_once():
   found = compiler.measured(Executable(3), 2.0, chips.CHIPS["v5e"])
-  assert found == compiler.Compiled(2.0, 3.0, 4.0, 1123)
+  assert found == compiler.CompiledProgram(2.0, 3.0, 4.0, 1123)
 
 
 def test_peak_above_the_memory_does_not_fit():

@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from rigl.counting.architectures.blocks import Network, check_sizes
+from rigl.counting.architectures.blocks import check_sizes
 from rigl.counting.architectures.feedforward import mnist_fc, vgg
 from rigl.counting.architectures.mobilenet import mobilenet_v1, mobilenet_v2
 from rigl.counting.architectures.resnet import resnet, wide_resnet
 from rigl.counting.architectures.tables import RESNETS, VGGS
+from rigl.counting.specs import LayerSpec
 
 __all__ = [
   "NETWORK_NAMES",
-  "Network",
   "mnist_fc",
   "mobilenet_v1",
   "mobilenet_v2",
@@ -40,10 +40,10 @@ NETWORK_NAMES = (
 
 def network(
   name: str, width: float = 1.0, image_size: int | None = None
-) -> Network:
-  """A network by its name.
+) -> list[LayerSpec]:
+  """The layers of a network by its name.
 
-  >>> len(network('wrn_22_2').layers)
+  >>> len(network('wrn_22_2'))
   23
 
   Args:
@@ -72,7 +72,7 @@ def network(
     return resnet(depths[name], width, **size)
   if name in VGGS:
     return vgg(name, width, **size)
-  makers: dict[str, Callable[..., Network]] = {
+  makers: dict[str, Callable[..., list[LayerSpec]]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
   }

@@ -6,27 +6,11 @@ The networks themselves are in the modules beside this one.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-from rigl.counting.operations import Add, GlobalAvg
 from rigl.counting.specs import LayerSpec
-
-Operation = Add | GlobalAvg
 
 # Scope of the variables of all published networks but VGG.
 SCOPE = "resnet_model"
-
-
-class Network(NamedTuple):
-  """Operations of a network.
-
-  Attributes:
-    layers: those with kernels.
-    others: those without. (Pooling by maxima costs nothing.)
-  """
-
-  layers: list[LayerSpec]
-  others: list[Operation]
 
 
 def convolution(

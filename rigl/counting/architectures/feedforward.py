@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rigl.counting.architectures import tables
-from rigl.counting.architectures.blocks import Network, check_sizes
-from rigl.counting.operations import GlobalAvg
+from rigl.counting.architectures.blocks import check_sizes
 from rigl.counting.specs import LayerSpec
 
 
@@ -15,7 +14,7 @@ def vgg(
   width: float = 1.0,
   image_size: int = 224,
   classes: int = 1000,
-) -> Network:
+) -> list[LayerSpec]:
   """The published VGG: no biases, no batch norm, one last 1x1 convolution.
 
   Args:
@@ -49,10 +48,10 @@ def vgg(
     activation=None,
     use_bias=False,
   )
-  return Network([*layers, last], [GlobalAvg((size, size), inputs)])
+  return [*layers, last]
 
 
-def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> Network:
+def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> list[LayerSpec]:
   """The fully connected network of MNIST.
 
   Args:
@@ -66,7 +65,7 @@ def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> Network:
       f"`units` must be at least two positive numbers, got {units}."
     )
   pairs = list(zip(units[:-1], units[1:], strict=True))
-  layers = [
+  return [
     LayerSpec(
       f"layer{i + 1}",
       "dense",
@@ -75,4 +74,3 @@ def mnist_fc(units: Sequence[int] = (784, 300, 100, 10)) -> Network:
     )
     for i, pair in enumerate(pairs)
   ]
-  return Network(layers, [])

@@ -7,8 +7,6 @@ import math
 from rigl.counting.architectures import tables
 from rigl.counting.architectures.blocks import (
   SCOPE,
-  Network,
-  Operation,
   check_sizes,
   convolution,
   dense,
@@ -16,15 +14,15 @@ from rigl.counting.architectures.blocks import (
   half,
   padded_convolution,
 )
-from rigl.counting.operations import Add, GlobalAvg
+from rigl.counting.specs import LayerSpec
 
 
 def mobilenet_v1(
   width: float = 1.0, image_size: int = 224, classes: int = 1000
-) -> Network:
+) -> list[LayerSpec]:
   """MobileNet-v1 (Howard et al., 2017, https://arxiv.org/abs/1704.04861).
 
-  >>> len(mobilenet_v1().layers)
+  >>> len(mobilenet_v1())
   28
 
   Args:
@@ -48,7 +46,7 @@ def mobilenet_v1(
     layers.append(convolution(name, 1, inputs, outputs, size))
     inputs = outputs
   layers.append(dense(f"{SCOPE}/final_dense", inputs, classes))
-  return Network(layers, [GlobalAvg((size, size), inputs)])
+  return layers
 
 
 def mobilenet_v2(
@@ -56,10 +54,10 @@ def mobilenet_v2(
   image_size: int = 224,
   classes: int = 1000,
   expansion: float = 6.0,
-) -> Network:
+) -> list[LayerSpec]:
   """MobileNet-v2 (Sandler et al., 2018, https://arxiv.org/abs/1801.04381).
 
-  >>> len(mobilenet_v2().layers)
+  >>> len(mobilenet_v2())
   53
 
   Args:
@@ -80,7 +78,6 @@ def mobilenet_v2(
   layers = [
     padded_convolution(f"{SCOPE}/initial_conv", 3, 3, inputs, image_size)
   ]
-  others: list[Operation] = []
   for block, (channels, stride) in enumerate(tables.MOBILENET_V2):
     outputs = tables.mobilenet_channels(block, channels, width)
     inner = tables.mobilenet_v2_inside(block, inputs, expansion)
@@ -91,11 +88,9 @@ def mobilenet_v2(
     size = math.ceil(size / stride)
     name = f"{SCOPE}/contraction_1x1_{block}"
     layers.append(convolution(name, 1, inner, outputs, size, 1, None))
-    if stride == 1 and inputs == outputs:
-      others.append(Add((size, size), outputs))
     inputs = outputs
   outputs = tables.mobilenet_v2_last(width)
   name = f"{SCOPE}/final_1x1_conv"
   layers.append(convolution(name, 1, inputs, outputs, size))
   layers.append(dense(f"{SCOPE}/final_dense", outputs, classes))
-  return Network(layers, [*others, GlobalAvg((size, size), outputs)])
+  return layers

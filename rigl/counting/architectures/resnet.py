@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from rigl.counting.architectures import tables
 from rigl.counting.architectures.blocks import (
   SCOPE,
-  Network,
-  Operation,
   check_sizes,
   convolution,
   dense,
@@ -17,7 +15,6 @@ from rigl.counting.architectures.blocks import (
   padded_convolution,
   projection,
 )
-from rigl.counting.operations import Add, GlobalAvg
 from rigl.counting.specs import LayerSpec
 
 
@@ -26,10 +23,10 @@ def resnet(
   width: float = 1.0,
   image_size: int = 224,
   classes: int = 1000,
-) -> Network:
+) -> list[LayerSpec]:
   """ResNet of ImageNet (He et al., 2015, https://arxiv.org/abs/1512.03385).
 
-  >>> sum(layer.size for layer in resnet(50).layers)
+  >>> sum(layer.size for layer in resnet(50))
   25502912
 
   Args:
@@ -47,7 +44,6 @@ def resnet(
   channels = max(int(64 * width), 1)
   name = f"{SCOPE}/initial_conv"
   layers = [padded_convolution(name, 7, 3, channels, image_size)]
-  others: list[Operation] = []
   size, inputs = half(half(image_size)), channels
   for group, blocks in enumerate(tables.RESNETS[depth]):
     filters = max(int(tables.RESNET_CHANNELS[group] * width), 1)
@@ -60,10 +56,8 @@ def resnet(
       new = list(make(end, inputs, filters, size, stride, not block))
       layers += new
       size, inputs = math.ceil(size / stride), new[-1].outputs
-      others.append(Add((size, size), inputs))
-  others.append(GlobalAvg((size, size), inputs))
   layers.append(dense(f"{SCOPE}/final_dense", inputs, classes))
-  return Network(layers, others)
+  return layers
 
 
 def _bottleneck(
@@ -92,7 +86,7 @@ def _residual(
 
 def wide_resnet(
   depth: int = 22, width: float = 2, image_size: int = 32, classes: int = 10
-) -> Network:
+) -> list[LayerSpec]:
   """WRN of CIFAR-10 (Zagoruyko & Komodakis, 2016, arXiv 1605.07146).
 
   Args:
@@ -111,7 +105,6 @@ def wide_resnet(
   check_sizes(width, image_size, classes)
   inputs, size = tables.WIDE_RESNET_FIRST, image_size
   layers = [convolution(f"{SCOPE}/conv_1", 3, 3, inputs, image_size)]
-  others: list[Operation] = []
   for group, (channels, stride) in enumerate(tables.WIDE_RESNET):
     outputs = max(int(channels * width), 1)
     for block in range((depth - 4) // 6):
@@ -123,7 +116,5 @@ def wide_resnet(
       layers.append(convolution(f"{name}_1", 3, inputs, outputs, size, stride))
       size, inputs, stride = math.ceil(size / stride), outputs, 1
       layers.append(convolution(f"{name}_2", 3, outputs, outputs, size))
-      others.append(Add((size, size), outputs))
-  others.append(GlobalAvg((size, size), inputs))
   layers.append(dense(f"{SCOPE}/logits", inputs, classes))
-  return Network(layers, others)
+  return layers

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rigl import counting, sparse_utils
 from rigl.counting import architectures, training_flops
-from rigl.flops.paper.published_values import ERK, UNIFORM, Row, Table
+from rigl.flops.paper.published_values import ERK, UNIFORM, PublishedRow, Table
 
 _METHODS = {ERK: "erdos_renyi_kernel", UNIFORM: "random"}
 # What the tables call 0.89 overall is 0.9 in the layers that are pruned.
@@ -48,7 +48,7 @@ class Cost(NamedTuple):
   size: float
 
 
-class Compared(NamedTuple):
+class ComparedRow(NamedTuple):
   """A row beside what we compute.
 
   Attributes:
@@ -59,14 +59,14 @@ class Compared(NamedTuple):
     reasons: why they do; empty where all agree.
   """
 
-  row: Row
+  row: PublishedRow
   ours: Cost
   correct: Cost
   disagreeing: tuple[str, ...]
   reasons: tuple[str, ...]
 
 
-def setting_of(row: Row, model: str) -> Setting:
+def setting_of(row: PublishedRow, model: str) -> Setting:
   """How a row is counted, as the published runs were made.
 
   ERK sparsifies all layers, but not the first one of ResNet-50 at 0.99;
@@ -76,7 +76,7 @@ def setting_of(row: Row, model: str) -> Setting:
     row: the row.
     model: name of the network.
   """
-  layers = architectures.network(model).layers
+  layers = architectures.network(model)
   custom = {n.name: 0.0 for n in layers if n.kind == "depthwise_conv2d"}
   if row.distribution == UNIFORM or row.sparsity >= _FIRST_DENSE_FROM:
     custom[layers[0].name] = 0.0
@@ -143,14 +143,14 @@ def as_printed(printed: str, value: float) -> str:
   return f"{value:.{digits}f}"
 
 
-def compare(table: Table) -> list[Compared]:
+def compare(table: Table) -> list[ComparedRow]:
   """All rows of a table beside what we compute."""
   return [_compare(row, table.model) for row in table.rows]
 
 
 def compare_dense(table: Table) -> tuple[Mapping[str, float], tuple[str, ...]]:
   """The dense network by the published rules, and the columns that differ."""
-  layers = architectures.network(table.model).layers
+  layers = architectures.network(table.model)
   stats = sparse_utils.get_stats(layers, 0.0, "random", published_rules=True)
   flops = stats.total_flops
   values = {
@@ -163,13 +163,13 @@ def compare_dense(table: Table) -> tuple[Mapping[str, float], tuple[str, ...]]:
   return values, _differing(table.dense, values)
 
 
-def _compare(row: Row, model: str) -> Compared:
+def _compare(row: PublishedRow, model: str) -> ComparedRow:
   setting = setting_of(row, model)
   ours = cost_of(setting, row.length, published_rules=True)
   correct = cost_of(setting, row.length, published_rules=False)
   disagreeing = _differing(row, ours._asdict())
   reasons = [_reason(column, row, ours, setting) for column in disagreeing]
-  return Compared(
+  return ComparedRow(
     row, ours, correct, disagreeing, tuple(dict.fromkeys(reasons))
   )
 
@@ -184,13 +184,15 @@ def _differing(
   )
 
 
-def _reason(column: str, row: Row, ours: Cost, setting: Setting) -> str:
+def _reason(
+  column: str, row: PublishedRow, ours: Cost, setting: Setting
+) -> str:
   """Why a cell differs. Reasons are computed; the last resort says so."""
   if column == "size":
     return _size_reason(row, ours, setting)
   if column == "training" and row.training == row.inference:
     return (
-      "Training: the published is the inference fraction, "
+      "Training: the published value is the inference fraction, "
       f"{ours.inference:.4f}; with RigL's mask updates it is "
       f"{ours.training:.4f}."
     )
@@ -199,19 +201,20 @@ def _reason(column: str, row: Row, ours: Cost, setting: Setting) -> str:
     "rigl", 1.0, float(row.inference), multiplier=1.0
   ).fraction
   return (
-    "FLOPs: the published do not follow from the published notebook, whose "
-    f"rules give an inference fraction of {ours.inference:.4f}. Nor does one "
-    f"follow from the other: at {row.inference} RigL costs {implied:.3f} for "
-    f"1x, and published is {row.training} / {row.length} = {per_length:.3f}."
+    "FLOPs: the published values do not follow from the published notebook, "
+    f"whose rules give an inference fraction of {ours.inference:.4f}. They do "
+    f"not fit each other either: at {row.inference} RigL costs {implied:.3f} "
+    f"for 1x, but the published value is {row.training} / {row.length} = "
+    f"{per_length:.3f}."
   )
 
 
-def _size_reason(row: Row, ours: Cost, setting: Setting) -> str:
+def _size_reason(row: PublishedRow, ours: Cost, setting: Setting) -> str:
   rounded_up = size_if_rounded_up(setting, ours.size)
   if agrees(row.size, rounded_up):
     return (
-      f"Size: {rounded_up:.5f} with numbers of zeros rounded up, as a version "
-      f"before the published one did; rounded down {ours.size:.5f}."
+      f"Size: {rounded_up:.5f} if numbers of zeros are rounded up, as in a "
+      f"version before the published one; {ours.size:.5f} if rounded down."
     )
   for what, other in _alternatives(setting):
     size = cost_of(other, 1, published_rules=True).size
@@ -221,8 +224,8 @@ def _size_reason(row: Row, ours: Cost, setting: Setting) -> str:
     ):
       if agrees(row.size, value):
         return (
-          f"Size: the published is that of {what}{how}, {value:.5f}; this row "
-          f"has {ours.size:.5f}."
+          f"Size: the published value is that of {what}{how}, {value:.5f}; "
+          f"this row has {ours.size:.5f}."
         )
   return f"Size: not explained, the rules give {ours.size:.5f}."
 

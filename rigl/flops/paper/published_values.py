@@ -12,7 +12,7 @@ ERK = "ERK"
 UNIFORM = "Uniform"
 
 
-class Dense(NamedTuple):
+class PublishedDense(NamedTuple):
   """The row of a dense network.
 
   Attributes:
@@ -28,7 +28,7 @@ class Dense(NamedTuple):
   top1: float
 
 
-class Row(NamedTuple):
+class PublishedRow(NamedTuple):
   """A row of a table.
 
   Attributes:
@@ -62,30 +62,30 @@ class Table(NamedTuple):
 
   title: str
   model: str
-  dense: Dense
-  rows: tuple[Row, ...]
+  dense: PublishedDense
+  rows: tuple[PublishedRow, ...]
 
 
-_RESNET = Dense("3.2e18", "8.2e9", "102.122", 76.8)
-_MOBILENET = Dense("4.5e17", "1.14e9", "16.864", 72.1)
+_RESNET = PublishedDense("3.2e18", "8.2e9", "102.122", 76.8)
+_MOBILENET = PublishedDense("4.5e17", "1.14e9", "16.864", 72.1)
 
 RESNET_50 = Table(
   "ResNet-50, extended training",
   "resnet50",
   _RESNET,
   (
-    Row(ERK, 0.8, 5, "2.09", "0.42", "23.683", 77.17),
-    Row(UNIFORM, 0.8, 5, "1.14", "0.23", "23.685", 76.71),
-    Row(ERK, 0.9, 5, "1.23", "0.24", "13.499", 76.42),
-    Row(UNIFORM, 0.9, 5, "0.66", "0.13", "13.532", 75.73),
-    Row(ERK, 0.95, 5, "0.63", "0.12", "8.399", 74.63),
-    Row(UNIFORM, 0.95, 5, "0.42", "0.08", "8.433", 73.22),
-    Row(ERK, 0.965, 5, "0.45", "0.09", "6.904", 72.77),
-    Row(UNIFORM, 0.965, 5, "0.34", "0.07", "6.904", 71.31),
-    Row(ERK, 0.99, 5, "0.29", "0.05", "4.354", 61.86),
-    Row(ERK, 0.99, 10, "0.58", "0.05", "4.354", 63.89),
-    Row(ERK, 0.99, 40, "2.32", "0.05", "4.354", 66.94),
-    Row(ERK, 0.99, 100, "5.8", "0.05", "4.354", 68.15),
+    PublishedRow(ERK, 0.8, 5, "2.09", "0.42", "23.683", 77.17),
+    PublishedRow(UNIFORM, 0.8, 5, "1.14", "0.23", "23.685", 76.71),
+    PublishedRow(ERK, 0.9, 5, "1.23", "0.24", "13.499", 76.42),
+    PublishedRow(UNIFORM, 0.9, 5, "0.66", "0.13", "13.532", 75.73),
+    PublishedRow(ERK, 0.95, 5, "0.63", "0.12", "8.399", 74.63),
+    PublishedRow(UNIFORM, 0.95, 5, "0.42", "0.08", "8.433", 73.22),
+    PublishedRow(ERK, 0.965, 5, "0.45", "0.09", "6.904", 72.77),
+    PublishedRow(UNIFORM, 0.965, 5, "0.34", "0.07", "6.904", 71.31),
+    PublishedRow(ERK, 0.99, 5, "0.29", "0.05", "4.354", 61.86),
+    PublishedRow(ERK, 0.99, 10, "0.58", "0.05", "4.354", 63.89),
+    PublishedRow(ERK, 0.99, 40, "2.32", "0.05", "4.354", 66.94),
+    PublishedRow(ERK, 0.99, 100, "5.8", "0.05", "4.354", 68.15),
   ),
 )
 RESNET_50_1X = Table(
@@ -93,10 +93,10 @@ RESNET_50_1X = Table(
   "resnet50",
   _RESNET,
   (
-    Row(ERK, 0.8, 1, "0.42", "0.42", "23.683", 75.12),
-    Row(UNIFORM, 0.8, 1, "0.23", "0.23", "23.685", 74.60),
-    Row(ERK, 0.9, 1, "0.24", "0.24", "13.499", 73.07),
-    Row(UNIFORM, 0.9, 1, "0.13", "0.13", "13.532", 72.02),
+    PublishedRow(ERK, 0.8, 1, "0.42", "0.42", "23.683", 75.12),
+    PublishedRow(UNIFORM, 0.8, 1, "0.23", "0.23", "23.685", 74.60),
+    PublishedRow(ERK, 0.9, 1, "0.24", "0.24", "13.499", 73.07),
+    PublishedRow(UNIFORM, 0.9, 1, "0.13", "0.13", "13.532", 72.02),
   ),
 )
 RESNET_50_NO_SMOOTHING = Table(
@@ -104,12 +104,12 @@ RESNET_50_NO_SMOOTHING = Table(
   "resnet50",
   _RESNET,
   (
-    Row(ERK, 0.8, 1, "0.42", "0.42", "23.683", 75.02),
-    Row(ERK, 0.8, 5, "2.09", "0.42", "23.683", 76.17),
-    Row(ERK, 0.9, 1, "0.24", "0.24", "13.499", 73.4),
-    Row(ERK, 0.9, 5, "1.23", "0.24", "13.499", 75.9),
-    Row(ERK, 0.95, 1, "0.13", "0.12", "8.399", 70.39),
-    Row(ERK, 0.95, 5, "0.63", "0.12", "8.399", 74.36),
+    PublishedRow(ERK, 0.8, 1, "0.42", "0.42", "23.683", 75.02),
+    PublishedRow(ERK, 0.8, 5, "2.09", "0.42", "23.683", 76.17),
+    PublishedRow(ERK, 0.9, 1, "0.24", "0.24", "13.499", 73.4),
+    PublishedRow(ERK, 0.9, 5, "1.23", "0.24", "13.499", 75.9),
+    PublishedRow(ERK, 0.95, 1, "0.13", "0.12", "8.399", 70.39),
+    PublishedRow(ERK, 0.95, 5, "0.63", "0.12", "8.399", 74.36),
   ),
 )
 # The sparsity of the pruned layers is 0.9, and overall 0.89 as published.
@@ -118,11 +118,11 @@ MOBILENET_V1 = Table(
   "mobilenet_v1",
   _MOBILENET,
   (
-    Row(ERK, 0.89, 10, "1.39", "0.21", "2.392", 69.31),
-    Row(ERK, 0.89, 50, "2.79", "0.21", "2.392", 70.63),
-    Row(UNIFORM, 0.89, 10, "1.25", "0.09", "2.392", 69.28),
-    Row(UNIFORM, 0.89, 50, "6.25", "0.09", "2.392", 70.25),
-    Row(UNIFORM, 0.89, 100, "12.5", "0.09", "2.392", 70.59),
+    PublishedRow(ERK, 0.89, 10, "1.39", "0.21", "2.392", 69.31),
+    PublishedRow(ERK, 0.89, 50, "2.79", "0.21", "2.392", 70.63),
+    PublishedRow(UNIFORM, 0.89, 10, "1.25", "0.09", "2.392", 69.28),
+    PublishedRow(UNIFORM, 0.89, 50, "6.25", "0.09", "2.392", 70.25),
+    PublishedRow(UNIFORM, 0.89, 100, "12.5", "0.09", "2.392", 70.59),
   ),
 )
 TABLES = (RESNET_50, RESNET_50_1X, RESNET_50_NO_SMOOTHING, MOBILENET_V1)

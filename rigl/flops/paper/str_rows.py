@@ -50,7 +50,7 @@ def learned_sparsities(overall: float) -> dict[str, float]:
   """
   if overall not in KNOWN:
     raise ValueError(f"`overall` must be in {KNOWN}, got {overall}.")
-  layers = architectures.resnet(50).layers
+  layers = architectures.resnet(50)
   own = _own_rows().get(f"{overall:g}", {})
   if len(own) == len(layers):
     return own
@@ -69,5 +69,5 @@ def _lookup(names: Iterable[str], overall: float) -> dict[str, float]:
 
 
 def _own_rows() -> dict[str, dict[str, float]]:
-  path = importlib.resources.files("rigl.flops") / "str_sparsities.json"
+  path = importlib.resources.files("rigl.flops.paper") / "str_sparsities.json"
   return json.loads(path.read_text(encoding="utf-8"))

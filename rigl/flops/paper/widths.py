@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rigl import sparse_utils
 
 
-class Match(NamedTuple):
+class WidthMatch(NamedTuple):
   """A width and what a network of it costs.
 
   Attributes:
@@ -32,7 +32,7 @@ def width_of_size(
   published_rules: bool = False,
   step: float = 0.001,
   largest: float = 8.0,
-) -> Match:
+) -> WidthMatch:
   """The width with which a network is of a given size.
 
   With `sparsity` 0 it is the small dense network that takes as many bits as a
@@ -87,4 +87,6 @@ def width_of_size(
       high = middle
   numbers = [number for number in (low - 1, low) if number]
   best = min(numbers, key=lambda n: abs(stats(n).total_param_bits - bits))
-  return Match(best * step, stats(best), stats(best).total_param_bits / bits)
+  return WidthMatch(
+    best * step, stats(best), stats(best).total_param_bits / bits
+  )

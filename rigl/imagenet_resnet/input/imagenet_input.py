@@ -8,7 +8,6 @@ same images.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -118,32 +117,6 @@ def training_dataset(
     tf.data.INFINITE_CARDINALITY
   )
   return batches.apply(endless).prefetch(2)
-
-
-def position_after(batch: Mapping[str, Tensor]) -> Position:
-  """The position behind a training batch, to be stored with a checkpoint."""
-  return Position(int(batch["epoch"][-1]), int(batch["record"][-1]) + 1)
-
-
-def skipped_before(
-  batch: Mapping[str, Tensor], start: Position | None = None
-) -> int:
-  """Records that `skip_corrupt_records` left out in or before a batch.
-
-  Args:
-    batch: a training batch.
-    start: the position behind the batch before it. None: the beginning.
-
-  Returns:
-    Their number, but for those at the end of an epoch.
-  """
-  skipped, previous = 0, start or Position()
-  places = zip(np.array(batch["epoch"]), np.array(batch["record"]), strict=True)
-  for place in itertools.starmap(Position, places):
-    begun = place.epoch == previous.epoch
-    skipped += int(place.record) - (previous.record if begun else 0)
-    previous = Position(place.epoch, place.record + 1)
-  return skipped
 
 
 def find_corrupt_record(

@@ -22,8 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import gin
-
+from rigl.configurable import configurable
 from rigl.imagenet_resnet.models import vgg
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.imagenet_resnet.models.mobilenet_v1 import MobileNetV1
@@ -41,7 +40,7 @@ _MODELS: dict[str, Callable[[int, float, ModelSettings], ImageModel]] = {
 ARCHITECTURES = (*_MODELS, *vgg.NAMES)
 
 
-@gin.configurable(module="rigl")
+@configurable()
 def create_model(
   architecture: str = "resnet",
   depth: int = 50,

@@ -11,7 +11,7 @@ from rigl import layers
 
 DATA_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
 PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
-INIT_METHODS = ("baseline", "sparse", "random_zeros")
+INIT_METHODS = ("baseline", "sparse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,9 @@ class ModelSettings:
     prune_first_layer: whether the first kernel is among those to sparsify.
       None: as in the published graphs, where only that of VGG is.
     prune_last_layer: whether the last kernel is among those to sparsify.
-    init_method: how these kernels start, `baseline`: as those of a dense
-      network; `sparse`: scaled for the inputs that stay active;
-      `random_zeros`: with zeros, but without masks.
-    init_sparsity: share of zeros that the last two reckon with, of all layers
+    init_method: how these kernels start. `baseline`: as in a dense network;
+      `sparse`: scaled for the inputs that stay active.
+    init_sparsity: share of zeros that `sparse` scales for, one for all layers
       or by layer name.
     data_format: `channels_last` or `channels_first`, how the model computes;
       it takes images with the channels last in any case.
@@ -95,5 +94,4 @@ class ModelSettings:
       if layer not in sparsity:
         raise ValueError(f"`init_sparsity` has no value for {layer!r}.")
       sparsity = sparsity[layer]
-    make = layers.sparse if self.init_method == "sparse" else None
-    return (make or layers.random_zeros)(base, sparsity)
+    return layers.sparse(base, sparsity)

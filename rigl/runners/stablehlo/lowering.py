@@ -28,7 +28,7 @@ _COUNTING = re.compile(
 )
 
 
-class Lowered(NamedTuple):
+class LoweredProgram(NamedTuple):
   """A program as XLA sees it.
 
   Its parameters are the flat arguments and then what it captures; it returns
@@ -47,7 +47,7 @@ class Lowered(NamedTuple):
   aliases: dict[int, int]
 
 
-def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
+def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
   """Lowers a program, whatever compiles it here.
 
   Args:
@@ -77,7 +77,7 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> Lowered:
   text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
   # The compilers of other machines do not know this operation of XLA's.
   text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
-  return Lowered(
+  return LoweredProgram(
     text,
     tuple(concrete.captured_inputs),
     tuple(sorted(concrete.structured_outputs)),

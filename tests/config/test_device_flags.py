@@ -1,5 +1,6 @@
-"""The choice of the runner, and what it says where TensorFlow is too new."""
+"""Flags of devices and runners, and their errors where something is missing."""
 
+import json
 import pathlib
 
 import pytest
@@ -8,7 +9,9 @@ from script_runs import Shell
 
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
-from rigl.config import runner_flag, settings
+from rigl.config import settings
+from rigl.config.device_flags import DeviceFlags
+from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.mnist import mnist_train_eval
@@ -22,7 +25,7 @@ SCRIPTS = {
 
 
 def test_the_loop_runs_everywhere():
-  runner_flag.check_tensorflow("loop")
+  DeviceFlags().check_runner()
 
 
 @pytest.mark.parametrize("version", ("2.14.1", "2.16.1", "2.21.0"))
@@ -33,12 +36,12 @@ def test_another_tensorflow_is_refused(monkeypatch, version):
     r" pip install -r requirements-tpu-estimator\.txt$"
   )
   with pytest.raises(ValueError, match=message):
-    runner_flag.check_tensorflow("tpu_estimator")
+    DeviceFlags(runner="tpu_estimator").check_runner()
 
 
 def test_tensorflow_2_15_is_taken(monkeypatch):
   monkeypatch.setattr(tf, "__version__", "2.15.1")
-  runner_flag.check_tensorflow("tpu_estimator")
+  DeviceFlags(runner="tpu_estimator").check_runner()
 
 
 def test_the_advised_requirements_are_there():
@@ -75,3 +78,30 @@ def test_the_runner_does_not_define_a_run(name):
     for runner in ("loop", "tpu_estimator")
   ]
   assert identities[0] == identities[1]
+
+
+def test_evaluations_refuse_workers(monkeypatch):
+  config = {
+    "cluster": {"worker": ["a:1", "b:1"]},
+    "task": {"type": "worker", "index": 0},
+  }
+  monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+  with pytest.raises(ValueError, match="`mode`=eval runs in one process"):
+    DeviceFlags().check_one_process("eval")
+  DeviceFlags(strategy="default").check_one_process("eval")
+
+
+def test_a_batch_has_to_fit_the_replicas(monkeypatch):
+  def refuse(self, size, name):
+    raise ValueError(name)
+
+  monkeypatch.delenv("TF_CONFIG", raising=False)
+  monkeypatch.setattr(Replicas, "share", refuse)
+  with pytest.raises(ValueError, match="virtual_devices"):
+    DeviceFlags().in_scope(lambda: None, "virtual_devices")
+
+
+def test_an_estimator_is_made_in_no_scope():
+  flags = DeviceFlags(runner="tpu_estimator", strategy="mirrored")
+  flags.in_scope(lambda: None)
+  assert not flags.in_scope(tf.distribute.has_strategy)

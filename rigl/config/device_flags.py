@@ -1,0 +1,112 @@
+"""The flags that say on what a run trains, and with which runner."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+import tensorflow as tf
+
+from rigl.config.settings import Settings, setting
+from rigl.distribution import replicas, strategies
+
+Made = TypeVar("Made")
+
+LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceFlags(Settings):
+  """Flags of devices and runners; the settings of every script extend it."""
+
+  strategy: str = setting(
+    "auto",
+    "Devices that train together. auto: tpu with --tpu, multi_worker with "
+    "several workers in TF_CONFIG, mirrored with several GPUs, else default; "
+    "default: one device; mirrored: all GPUs, or CPU devices, of this machine; "
+    "multi_worker: those of all workers of TF_CONFIG; tpu: a Cloud TPU.",
+    group="devices",
+    choices=strategies.STRATEGIES,
+    defines_run=False,
+  )
+  tpu: str = setting(
+    "",
+    "Cloud TPU: its name, `local` on a TPU VM, or grpc://HOST:PORT.",
+    group="devices",
+    defines_run=False,
+  )
+  virtual_devices: int = setting(
+    0,
+    "Number of devices to split this machine's CPU into, to try "
+    "--strategy=mirrored; they show correctness, not speed. 0: no split.",
+    group="devices",
+    minimum=0,
+    maximum=64,
+    defines_run=False,
+  )
+  runner: str = setting(
+    LOOP,
+    "What trains and evaluates: loop, or tpu_estimator, a TPUEstimator, which "
+    "needs TensorFlow 2.15. One resumes where the other stopped.",
+    group="devices",
+    choices=(LOOP, TPU_ESTIMATOR),
+    defines_run=False,
+  )
+
+  @property
+  def uses_estimator(self) -> bool:
+    """Whether a TPUEstimator trains and evaluates."""
+    return self.runner == TPU_ESTIMATOR
+
+  def requested_devices(self) -> tuple[str, str]:
+    """`strategy` and `tpu`; scripts with more flags of devices override it."""
+    return self.strategy, self.tpu
+
+  def check_runner(self) -> None:
+    """Checks that TensorFlow has what the runner needs.
+
+    Raises:
+      ValueError: if it has not.
+    """
+    version = tuple(tf.__version__.split(".")[:2])
+    if self.uses_estimator and version != ("2", "15"):
+      raise ValueError(
+        f"`runner`={TPU_ESTIMATOR} needs TensorFlow 2.15 (installed: "
+        f"{tf.__version__}): pip install -r requirements-tpu-estimator.txt"
+      )
+
+  def check_one_process(self, mode: str) -> None:
+    """Checks that the flags ask for one process.
+
+    Args:
+      mode: the mode of the script, which several workers cannot share.
+
+    Raises:
+      ValueError: if they ask for several workers.
+    """
+    strategy, tpu = self.requested_devices()
+    if strategies.resolve(strategy, tpu) == "multi_worker":
+      raise ValueError(
+        f"`mode`={mode} runs in one process, got `strategy`={strategy!r} with "
+        "workers in TF_CONFIG."
+      )
+
+  def in_scope(self, make: Callable[[], Made], *batch_sizes: str) -> Made:
+    """Makes something in the scope of the strategy of the flags.
+
+    Args:
+      make: makes it.
+      *batch_sizes: names of the settings that the replicas share equally.
+
+    Raises:
+      ValueError: if the devices are not there, or if a batch cannot be shared.
+    """
+    if self.uses_estimator:
+      return make()  # An estimator chooses its devices itself.
+    strategy, tpu = self.requested_devices()
+    made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
+    with made.scope():
+      for name in batch_sizes:
+        replicas.Replicas().share(getattr(self, name), name)
+      return make()

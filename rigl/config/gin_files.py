@@ -1,0 +1,79 @@
+"""Gin files and bindings of a command line, with one-line errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+import gin
+
+from rigl.config.packaged import packaged_config
+
+
+def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
+  """Reads gin files and bindings, and forgets those of before.
+
+  Includes are relative to the file that includes them.
+
+  Args:
+    files: paths as `find_config` takes them. Later files win over earlier.
+    bindings: lines such as `SparseRigLOptimizer.noise_std = 0`, which win over
+      the files.
+
+  Raises:
+    ValueError: if a file is missing, or a name or value is not known.
+  """
+  gin.clear_config()
+  for name in files:
+    path = find_config(name)
+    with _one_line_gin_errors(f"`--gin_config`: {name!r}"), _inside(path):
+      gin.parse_config_file(os.path.basename(path))
+  for binding in bindings:
+    with _one_line_gin_errors(f"`--gin_bindings`: {binding!r}"):
+      gin.parse_config(binding)
+  with _one_line_gin_errors("`--gin_config`/`--gin_bindings`"):
+    gin.finalize()  # Finds macros without a value.
+
+
+def find_config(name: str) -> str:
+  """The path of a gin file.
+
+  Args:
+    name: a path, or the name of a file of this package, such as
+      `mnist/rigl.gin`. A path that exists wins.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  path = name if os.path.isfile(name) else packaged_config(name)
+  if path is None:
+    raise ValueError(
+      f"`--gin_config`: there is no file {name!r}, neither here nor among the "
+      "configurations of the package."
+    )
+  return os.fspath(path)
+
+
+@contextlib.contextmanager
+def _inside(path: str) -> Iterator[None]:
+  """Works in the directory of a file, because gin resolves includes there."""
+  before = os.getcwd()
+  os.chdir(os.path.dirname(path) or ".")
+  try:
+    yield
+  finally:
+    os.chdir(before)
+
+
+@contextlib.contextmanager
+def _one_line_gin_errors(where: str) -> Iterator[None]:
+  """Turns gin's errors into a ValueError of one line that names the place."""
+  try:
+    yield
+  except (ValueError, SyntaxError, OSError, ImportError) as error:
+    text = " ".join(str(error).split())
+    line = (getattr(error, "text", None) or "").strip()
+    raise ValueError(
+      f"{where}: {text}" + (f" in {line!r}" if line else "")
+    ) from error

@@ -1,0 +1,260 @@
+"""The flags of the training methods, and the optimizer that they ask for.
+
+Every flag is declared once. Its metadata names the optimizer argument that it
+decides, so a new flag of a method is one more field here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import sparse_utils
+from rigl.config.settings import STEP_LIMIT, Settings, setting
+from rigl.configurable import call_configured, configurable
+from rigl.sparse_optimizers import SparseOptimizer, registry
+from rigl.types import Variable
+
+# Arguments of optimizers that not every script has a flag for.
+_WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodFlags(Settings):
+  """Flags of the training methods; the settings of every script extend it.
+
+  A script changes a default with `override`, and declares its own flags of
+  methods in the same way, with `argument`.
+  """
+
+  training_method: str = setting(
+    registry.BASELINE,
+    "Sparse training method; baseline is dense.",
+    group="method",
+    choices=tuple(registry.METHODS),
+  )
+  end_sparsity: float = setting(
+    0.9,
+    "Share of zeros of all sparse kernels.",
+    group="method",
+    minimum=0.0,
+    less_than=1.0,
+    argument=("target_sparsity", "default_sparsity"),
+  )
+  mask_init_method: str = setting(
+    "random",
+    "Distribution of the sparsity over layers.",
+    group="method",
+    choices=sparse_utils.KNOWN_METHODS,
+    argument="mask_init_method",
+  )
+  drop_fraction: float = setting(
+    0.3,
+    "Share of the connections to drop, at first.",
+    group="method",
+    minimum=0.0,
+    maximum=1.0,
+    argument="drop_fraction",
+  )
+  drop_fraction_anneal: str = setting(
+    "constant",
+    "How the drop fraction declines: constant, cosine, exponential[_K].",
+    group="method",
+    argument="drop_fraction_anneal",
+  )
+  grow_init: str = setting(
+    "zeros",
+    "Initial value of grown connections: zeros, initial_dist, random_normal, "
+    "random_uniform, and for rigl grad_scale, grad_sign; all but zeros with "
+    "_K to divide by K.",
+    group="method",
+    argument="grow_init",
+  )
+  s_momentum: float = setting(
+    0.9,
+    "Decay of the averaged gradient that method `momentum` grows by.",
+    group="method",
+    minimum=0.0,
+    maximum=1.0,
+    argument="momentum",
+  )
+  rigl_acc_scale: float = setting(
+    0.0,
+    "rigl: momentum of grown connections as a multiple of the gradient.",
+    group="method",
+    argument="initial_acc_scale",
+  )
+  maskupdate_begin_step: int = setting(
+    0,
+    "First step of mask updates.",
+    group="method",
+    minimum=0,
+    less_than=STEP_LIMIT,
+    argument="begin_step",
+    methods=registry.DROP_GROW,
+  )
+  maskupdate_end_step: int = setting(
+    75000,
+    "Last step of mask updates; negative: no end.",
+    group="method",
+    less_than=STEP_LIMIT,
+    argument="end_step",
+    methods=registry.DROP_GROW,
+  )
+  maskupdate_frequency: int = setting(
+    100,
+    "Steps between mask updates.",
+    group="method",
+    minimum=1,
+    less_than=STEP_LIMIT,
+    argument="frequency",
+    methods=registry.DROP_GROW,
+  )
+  seed: int = setting(
+    0,
+    "Seed of everything random.",
+    minimum=0,
+    less_than=STEP_LIMIT,
+    argument="seed",
+  )
+
+  def method_arguments(self, layers: Sequence[str] = ()) -> dict[str, Any]:
+    """The arguments that the flags decide for the optimizer of the method.
+
+    Args:
+      layers: names of the layers with a sparse kernel, in order.
+
+    Returns:
+      {argument: value}. Optimizers take those they know.
+
+    Raises:
+      ValueError: if a flag is missing that the method needs.
+    """
+    values = {
+      name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      for name in _arguments(field, self.training_method)
+    }
+    return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
+
+  def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
+    """Hook: arguments that are not the value of one flag, by name.
+
+    Args:
+      layers: names of the layers with a sparse kernel, in order.
+    """
+    del layers
+    return {}
+
+  @property
+  def explicit_arguments(self) -> frozenset[str]:
+    """The arguments of the method's optimizer that the user typed a flag of."""
+    return frozenset(
+      name
+      for field in dataclasses.fields(self)
+      if field.name in self.explicit
+      for name in _arguments(field, self.training_method)
+    )
+
+
+def _arguments(field: dataclasses.Field, method: str) -> Collection[str]:
+  """The arguments that a flag decides for the optimizer of a method."""
+  methods = field.metadata["methods"]
+  return field.metadata["argument"] if method in (methods or [method]) else ()
+
+
+def create_optimizer(
+  flags: MethodFlags,
+  inner: tf.compat.v1.train.Optimizer,
+  kernels: Mapping[str, Variable],
+  masks: Mapping[str, np.ndarray] | None = None,
+  weight_decay_filter: Callable[[Variable], bool] | None = None,
+  init_masks: bool = True,
+) -> SparseOptimizer:
+  """Makes the optimizer of the training method, with its masks.
+
+  Args:
+    flags: the flags.
+    inner: the optimizer that makes the steps.
+    kernels: the kernels to sparsify, by layer name.
+    masks: initial masks by layer name, for methods that start sparse. None:
+      random ones.
+    weight_decay_filter: says which variables have weight decay. None: all of
+      rank 2 and more.
+    init_masks: whether to make initial masks. False where they will come from
+      a checkpoint.
+
+  Returns:
+    The optimizer; the pruned weights of the kernels are zero.
+
+  Raises:
+    ValueError: if a flag is not as described.
+  """
+  method = flags.training_method
+  optimizer_class = registry.optimizer_class(method)
+  starts_sparse = method in registry.SPARSE_START
+  if masks is not None and not starts_sparse:
+    raise ValueError(
+      f"`load_mask_dir`: method {method!r} takes no initial masks, "
+      f"{[*registry.SPARSE_START]} do."
+    )
+  arguments = flags.method_arguments(list(kernels))
+  known = registry.argument_names(optimizer_class)
+  optimizer = call_configured(
+    optimizer_class,
+    flags.explicit_arguments,
+    optimizer=inner,
+    weight_decay_filter=weight_decay_filter,
+    **{name: value for name, value in arguments.items() if name in known},
+  )
+  if method == registry.BASELINE:
+    return optimizer
+  if not starts_sparse:
+    optimizer.create_masks(kernels)
+  elif not init_masks:
+    zeros = {n: tf.zeros(k.shape, tf.bool) for n, k in kernels.items()}
+    optimizer.create_masks(kernels, zeros)
+  elif masks is not None:
+    optimizer.create_masks(kernels, masks)
+  else:
+    call_configured(
+      initial_masks,
+      flags.explicit_arguments,
+      optimizer=optimizer,
+      kernels=kernels,
+      flags=flags,
+      erk_power_scale=arguments["erk_power_scale"],
+    )
+  return optimizer
+
+
+@configurable(denylist=["optimizer", "kernels", "flags"])
+def initial_masks(
+  optimizer: SparseOptimizer,
+  kernels: Mapping[str, Variable],
+  flags: MethodFlags,
+  erk_power_scale: float = 1.0,
+) -> dict[str, float]:
+  """Gives the kernels random masks of the sparsity that the flags say.
+
+  Args:
+    optimizer: the optimizer that gets the masks.
+    kernels: the kernels by layer name.
+    flags: the flags.
+    erk_power_scale: exponent scale of `erdos_renyi_kernel`.
+
+  Returns:
+    {layer name: sparsity}.
+  """
+  arguments = flags.method_arguments(list(kernels))
+  return optimizer.sparsify(
+    kernels,
+    arguments["mask_init_method"],
+    arguments["default_sparsity"],
+    arguments["custom_sparsity_map"],
+    erk_power_scale,
+  )

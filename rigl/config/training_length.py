@@ -1,0 +1,66 @@
+"""The flag that makes a training longer, and the steps that it multiplies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rigl.config.method_flags import MethodFlags
+from rigl.config.settings import setting
+from rigl.sparse_optimizers import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthFlags(MethodFlags):
+  """Method flags whose steps a multiplier stretches.
+
+  Attributes:
+    steps_flag: name of the setting with the gradient steps to train.
+
+  Raises:
+    ValueError: if no step remains, or if a setting is outside its range.
+  """
+
+  steps_flag: ClassVar[str]
+
+  training_steps_multiplier: float = setting(
+    1.0,
+    "Multiplies the steps of training, of mask updates' begin and end and of "
+    "the learning rate's drops (not of SGDR).",
+    group="schedule",
+    minimum=0.0,
+    maximum=1000.0,
+    argument=("begin_step", "end_step"),
+    methods=registry.DROP_GROW,
+  )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if self.total_steps < 1:
+      raise ValueError(
+        f"`training_steps_multiplier` * `{self.steps_flag}` must be at least "
+        f"1, got {self.training_steps_multiplier} * "
+        f"{getattr(self, self.steps_flag)}."
+      )
+
+  @property
+  def total_steps(self) -> int:
+    """Gradient steps to train, with the multiplier."""
+    return self.multiplied(getattr(self, self.steps_flag))
+
+  def multiplied(self, step: int) -> int:
+    """A step times the multiplier; a negative step stays as it is."""
+    return step if step < 0 else int(step * self.training_steps_multiplier)
+
+  def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
+    """The window of mask updates, multiplied.
+
+    Args:
+      layers: names of the layers with a sparse kernel, in order.
+    """
+    found = super().computed_arguments(layers)
+    if self.training_method in registry.DROP_GROW:
+      found["begin_step"] = self.multiplied(self.maskupdate_begin_step)
+      found["end_step"] = self.multiplied(self.maskupdate_end_step)
+    return found

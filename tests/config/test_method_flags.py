@@ -1,0 +1,129 @@
+"""The flags of the methods reach the arguments of the optimizers."""
+
+import dataclasses
+
+import gin
+import pytest
+import tensorflow as tf
+
+from rigl.config.method_flags import MethodFlags, create_optimizer
+from rigl.config.settings import override, setting
+from rigl.config.training_length import LengthFlags
+from rigl.sparse_optimizers import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyFlags(LengthFlags):
+  steps_flag = "steps"
+
+  steps: int = setting(10, "Steps.")
+  end_sparsity: float = override(MethodFlags, "end_sparsity", 0.5)
+  decay: float = setting(0.25, "A decay.", argument="weight_decay")
+  noise: float = setting(0.0, "Noise.", argument="noise_std")
+  first_prune: int = setting(
+    7, "Pruning.", argument="begin_step", methods=(registry.PRUNE,)
+  )
+  last_prune: int = setting(
+    90, "Pruning.", argument="end_step", methods=(registry.PRUNE,)
+  )
+  every: int = setting(
+    3, "Pruning.", argument="frequency", methods=(registry.PRUNE,)
+  )
+
+
+@pytest.fixture(autouse=True)
+def fresh_gin():
+  yield
+  gin.clear_config()
+
+
+def make(flags, **options):
+  kernels = {name: tf.Variable(tf.ones((8, 10))) for name in ("a", "b")}
+  inner = tf.compat.v1.train.GradientDescentOptimizer(0.1)
+  return create_optimizer(flags, inner, kernels, **options)
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_every_method_gets_its_class_and_common_arguments(method):
+  optimizer = make(ToyFlags(training_method=method, seed=4))
+  assert type(optimizer) is registry.METHODS[method]
+  assert optimizer._weight_decay == 0.25
+  assert optimizer._seed == 4
+
+
+@pytest.mark.parametrize("method", registry.SPARSE_START)
+def test_masks_start_random_or_empty_for_a_checkpoint(method):
+  flags = ToyFlags(training_method=method)
+  for init_masks, active in ((True, 40), (False, 0)):
+    for layer in make(flags, init_masks=init_masks).layers:
+      assert tf.reduce_sum(tf.cast(layer.mask, tf.int32)) == active
+
+
+def test_window_of_drop_and_grow_is_multiplied():
+  flags = ToyFlags(
+    training_method="set",
+    training_steps_multiplier=2.0,
+    maskupdate_begin_step=5,
+    maskupdate_end_step=50,
+    maskupdate_frequency=9,
+  )
+  schedule = make(flags).schedule
+  assert (schedule.begin_step, schedule.end_step) == (10, 100)
+  assert schedule.frequency == 9
+
+
+def test_pruning_has_flags_of_its_own_for_the_same_arguments():
+  flags = ToyFlags(training_method="prune", maskupdate_begin_step=5)
+  schedule = make(flags).schedule
+  found = (schedule.begin_step, schedule.end_step, schedule.frequency)
+  assert found == (7, 90, 3)
+  assert schedule.target_sparsity == 0.5
+
+
+def test_a_new_argument_needs_only_a_field():
+  assert make(ToyFlags(training_method="rigl", noise=0.5))._noise_std == 0.5
+
+
+@pytest.mark.parametrize(
+  "explicit, frequency, begin_step",
+  [
+    ([], 33, 44),
+    (["maskupdate_frequency"], 100, 44),
+    (["every"], 33, 44),
+    (["training_steps_multiplier"], 33, 0),
+  ],
+)
+def test_gin_wins_unless_a_flag_of_the_argument_is_typed(
+  explicit, frequency, begin_step
+):
+  gin.parse_config("SparseSETOptimizer.frequency = 33")
+  gin.parse_config("SparseSETOptimizer.begin_step = 44")
+  flags = ToyFlags(training_method="set").with_explicit(explicit)
+  schedule = make(flags).schedule
+  assert (schedule.frequency, schedule.begin_step) == (frequency, begin_step)
+
+
+@pytest.mark.parametrize("method", ["snip", "dnw", "prune", "baseline"])
+def test_initial_masks_are_refused_by_methods_that_start_dense(method):
+  with pytest.raises(ValueError, match="takes no initial masks"):
+    make(ToyFlags(training_method=method), masks={})
+
+
+def test_override_keeps_help_and_limits():
+  fields = {field.name: field for field in dataclasses.fields(ToyFlags)}
+  field, base = fields["end_sparsity"], dataclasses.fields(MethodFlags)[1]
+  assert base.name == "end_sparsity"
+  assert (field.default, base.default) == (0.5, 0.9)
+  assert field.metadata == base.metadata
+  with pytest.raises(ValueError, match=r"`end_sparsity` must be in \[0.0, 1"):
+    ToyFlags(end_sparsity=1.0)
+
+
+def test_no_steps_are_refused():
+  with pytest.raises(ValueError, match="`steps` must be at least 1, got 0.05"):
+    ToyFlags(training_steps_multiplier=0.05)
+
+
+def test_an_unknown_method_is_refused():
+  with pytest.raises(ValueError, match="`training_method` must be one of"):
+    registry.optimizer_class("rigle")
