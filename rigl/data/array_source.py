@@ -55,7 +55,7 @@ class ArraySource:
     self.batch_size = batch_size
     self.batches_per_epoch = self.num_examples // batch_size
     self.seed = seed
-    self.arrays = {name: replicas.on_all(a) for name, a in arrays.items()}
+    self.arrays = {name: replicas.replicate(a) for name, a in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
   def order(self, iteration: int) -> Tensor:

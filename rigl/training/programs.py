@@ -148,7 +148,7 @@ class Programs(BasePrograms):
     """The evaluation, of which each replica does its share."""
 
     def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      numbers = replicas.own_share(tf.gather(order, i))
+      numbers = replicas.local_shard(tf.gather(order, i))
       real = numbers != _PADDING
       batch = self._test.batch(tf.maximum(numbers, 0))
       return i + 1, add_real(sums, self._task.metrics(batch), real)
@@ -156,12 +156,12 @@ class Programs(BasePrograms):
     zeros = {name: tf.constant(0.0) for name in self._task.eval_metric_names}
     count = self._eval_order.shape[0]
     _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
-    sums = replicas.sum_of_all(sums)
+    sums = replicas.all_reduce_sum(sums)
     return {name: s / self._test.num_examples for name, s in sums.items()}
 
   def _batch(self, order: Tensor, iteration: Tensor) -> Batch:
     numbers = self._train.numbers(order, iteration)
-    return self._train.batch(replicas.own_share(numbers))
+    return self._train.batch(replicas.local_shard(numbers))
 
 
 def _padded_order(

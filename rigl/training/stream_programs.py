@@ -18,7 +18,7 @@ from rigl.data.stream_source import (
   pipelines,
   zeros_like_batch,
 )
-from rigl.distribution.replicas import Replicas, sum_of_all
+from rigl.distribution.replicas import Replicas, all_reduce_sum
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.base_programs import (
   CHANGED,
@@ -97,7 +97,7 @@ class StreamEvaluation:
     metrics = self._task.metrics(batch)
     metrics[_COUNT] = tf.ones_like(batch["valid"])
     zeros = {name: tf.constant(0.0) for name in metrics}
-    return sum_of_all(add_real(zeros, metrics, batch["valid"] > 0))
+    return all_reduce_sum(add_real(zeros, metrics, batch["valid"] > 0))
 
 
 class StreamPrograms(BasePrograms):

@@ -145,7 +145,7 @@ class Run:
       OSError: if a file cannot be read or written.
     """
     is_resumed = self.loop.restore(self.directory.path)
-    places = self.replicas.of_all_hosts(self.loop.iteration)
+    places = self.replicas.all_gather_scalar(self.loop.iteration)
     if len(set(places)) > 1:
       raise ValueError(
         f"`{self.directory.path}` must be the same directory for all workers, "
@@ -161,7 +161,7 @@ class Run:
 
   def _is_stopped(self) -> bool:
     """Whether somebody wants one of the hosts to stop."""
-    return any(self.replicas.of_all_hosts(int(self.notice.is_given)))
+    return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
 
   def check_exportable(self) -> None:
     """Hook: checks that nothing needs the weights or masks on the way.
