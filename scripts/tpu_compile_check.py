@@ -27,18 +27,19 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 from absl import flags
 
+from rigl.cifar_resnet import cifar_trainer
 from rigl.cifar_resnet.cifar_settings import CifarSettings
-from rigl.cifar_resnet.resnet_train_eval import CifarRun
 from rigl.config import app, settings
 from rigl.counting.architectures import tables
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.imagenet_resnet import imagenet_trainer
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.models import vgg
+from rigl.mnist import mnist_trainer
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.tpu_check import chips, compile_report
 from rigl.tpu_check.compiler import TpuCompiler
-from rigl.training.trainer import Run
+from rigl.training.trainer import Trainer
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
@@ -49,7 +50,7 @@ class CompileTarget(NamedTuple):
 
   Attributes:
     settings: dataclass of its flags.
-    run: makes its run of settings.
+    build: builds its trainer of settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -57,7 +58,7 @@ class CompileTarget(NamedTuple):
   """
 
   settings: Any
-  run: Callable[[Any], Run]
+  build: Callable[[Any], Trainer]
   batch_flags: tuple[str, ...]
   batch: int
   config: str
@@ -74,7 +75,7 @@ def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
 
 IMAGENET = CompileTarget(
   ImagenetSettings,
-  ImagenetRun,
+  imagenet_trainer.build_trainer,
   ("train_batch_size", "eval_batch_size"),
   256,
   "imagenet/resnet50_rigl_erk_0.9_1x.gin",
@@ -87,7 +88,7 @@ IMAGENET = CompileTarget(
 )
 CIFAR = CompileTarget(
   CifarSettings,
-  CifarRun,
+  cifar_trainer.build_trainer,
   ("batch_size",),
   128,
   "cifar10/rigl_erk_0.9.gin",
@@ -95,7 +96,7 @@ CIFAR = CompileTarget(
 )
 MNIST = CompileTarget(
   MnistSettings,
-  MnistRun,
+  mnist_trainer.build_trainer,
   ("batch_size",),
   100,
   "mnist/rigl.gin",
@@ -161,14 +162,14 @@ def _typed_model(arguments: Sequence[str]) -> str:
   return found[-1] if found else "resnet50"
 
 
-def prepare(folder: pathlib.Path) -> Callable[[], Run]:
+def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
   """Checks the parsed flags.
 
   Args:
     folder: where data and output go.
 
   Returns:
-    What makes their run.
+    A function that builds their trainer.
 
   Raises:
     ValueError: if a flag is wrong.
@@ -188,7 +189,7 @@ def prepare(folder: pathlib.Path) -> Callable[[], Run]:
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
   chosen = settings.read_flags(task.settings)
-  return lambda: task.run(chosen)
+  return lambda: task.build(chosen)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -198,16 +199,19 @@ def main(arguments: Sequence[str]) -> None:
     app.one_line_errors(),
     tempfile.TemporaryDirectory() as folder,
   ):
-    make_run = prepare(pathlib.Path(folder))
+    build = prepare(pathlib.Path(folder))
     compiler = TpuCompiler(flags.FLAGS.topology)
-    run = make_run()
-    run.directory.close()
+    trainer = build()
+    trainer.directory.close()
+  optimizer, executor = trainer.state.optimizer, trainer.executor
+  if not isinstance(executor, TensorFlowExecutor):
+    app.fail("`runner` must be loop: its programs are compiled.")
   # As on a TPU, which is not there.
-  run.optimizer.use_mask_engine("batched")
-  updates = run.optimizer.steps_to_update(0) is not None
+  optimizer.use_mask_engine("batched")
+  updates = optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []
-  programs = run.programs.on_device()
+  programs = executor.lowerable()
   for row in compile_report.compile_all(compiler, programs, updates):
     print(compile_report.line(row, compiler.chip), flush=True)
     rows.append(row)

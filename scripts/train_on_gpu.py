@@ -29,9 +29,9 @@ from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app
 from rigl.mnist import mnist_train_eval
 from rigl.runners.stablehlo import record_replay
-from rigl.runners.stablehlo.export import export
+from rigl.runners.stablehlo.export import export, in_memory_parts
 from rigl.training import files
-from rigl.training.trainer import Run
+from rigl.training.trainer import Trainer
 
 _TASKS: dict[str, Any] = {
   "cifar10": resnet_train_eval,
@@ -80,13 +80,13 @@ def main(arguments: Sequence[str]) -> None:
 def _export(folder: pathlib.Path) -> None:
   if (folder / _FLAGS_FILE).exists():
     raise ValueError(f"`--folder`: `{folder}` holds an exported run already.")
-  run = _make_run()
-  if run.directory.result() is not None:
-    raise ValueError(f"The run in `{run.directory.path}` is finished.")
-  run.loop.restore(run.directory.path)
-  export(run, folder)
+  trainer = _make_trainer()
+  if trainer.directory.result() is not None:
+    raise ValueError(f"The run in `{trainer.directory.path}` is finished.")
+  trainer.state.restore(trainer.directory.path)
+  export(trainer, folder)
   files.write_text(folder / _FLAGS_FILE, json.dumps(_task_flags()))
-  run.directory.close()
+  trainer.directory.close()
   print(f"Exported to {folder}; run: python {folder}/exported_run.py {folder}")
 
 
@@ -97,21 +97,22 @@ def _finish(folder: pathlib.Path) -> None:
     name, value = line
     flags.FLAGS[name].parse(value)
     flags.FLAGS[name].present += 1
-  run = _make_run()
-  if (result := run.directory.result()) is not None:
-    print(f"The run in {run.directory.path} is finished.")
+  trainer = _make_trainer()
+  if (result := trainer.directory.result()) is not None:
+    print(f"The run in {trainer.directory.path} is finished.")
     print(f"Test accuracy: {result['test_accuracy']:.4f}")
     return
   with (folder / "results.jsonl").open() as file:
     results = [json.loads(line) for line in file]
+  _, source, _ = in_memory_parts(trainer)
   with np.load(folder / "state-end.npz") as state:
-    result = record_replay.finish(run, results, dict(state))
-  print(f"Run directory: {run.directory.path}")
+    result = record_replay.finish(trainer, source, results, dict(state))
+  print(f"Run directory: {trainer.directory.path}")
   print(f"Test accuracy: {result['test_accuracy']:.4f}")
 
 
-def _make_run() -> Run:
-  made: Run = _TASKS[flags.FLAGS.task].make_run()
+def _make_trainer() -> Trainer:
+  made: Trainer = _TASKS[flags.FLAGS.task].make_trainer()
   return made
 
 

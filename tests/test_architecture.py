@@ -43,7 +43,7 @@ MAY_IMPORT = {
   "version": NOTHING,
   "configurable": NOTHING,
   "mask_ops": NOTHING,
-  "schedules": NOTHING,
+  "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting"}),
   "distribution": NOTHING,

@@ -1,4 +1,4 @@
-"""Commands in README.md and docs/ have flags, scripts and files that exist."""
+"""Commands in the documentation have flags, scripts and files that exist."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ _COMMON = {"gin_config", "gin_bindings"}
 def _commands():
   return [
     (page, command)
-    for page in PAGES
+    for page in [*PAGES, "CONTRIBUTING.md", "benchmarks/README.md"]
     for language in ("bash", "sh")
     for command in pages.commands(page, language)
   ]
@@ -77,7 +77,9 @@ def test_scripts_of_commands_exist():
     word
     for _, command in _commands()
     for word in command.split()
-    if re.fullmatch(r"(rigl|scripts|benchmarks)/\S+\.(py|sh)|\S+\.sh", word)
+    if re.fullmatch(
+      r"(rigl|scripts|benchmarks|tests)/\S+\.(py|sh)|\S+\.sh", word
+    )
   ]
   assert len(scripts) > 20
   assert [s for s in scripts if not (ROOT / s).is_file()] == []

@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_scripts import ROOT, environment
+from script_environment import ROOT, environment
 
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.training import checkpoints

@@ -189,3 +189,9 @@ def test_set_up_takes_a_fit_python(set_up, version):
   assert result.returncode == 1
   assert "installing into" in result.stderr
   assert "no installation in a test: -m venv" in result.stderr
+
+
+def test_the_extra_docs_is_what_builds_the_site():
+  lines = (ROOT / "requirements-docs.txt").read_text().splitlines()
+  requirements = [line for line in lines if not line.startswith("#")]
+  assert PROJECT["optional-dependencies"]["docs"] == requirements

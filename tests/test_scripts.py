@@ -1,33 +1,13 @@
 """The scripts in scripts/, run as a user runs them."""
 
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from script_environment import ROOT, environment
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def environment(tmp_path):
-  """Variables that make run.sh take this interpreter and install nothing."""
-  requirements = "requirements.txt"
-  place = tmp_path / "environment"
-  (place / "bin").mkdir(parents=True)
-  python = place / "bin" / "python"
-  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-  python.chmod(0o755)
-  (place / ".installed").write_text(
-    (ROOT / requirements).read_text() + (ROOT / "pyproject.toml").read_text()
-  )
-  return {
-    **os.environ,
-    "RIGL_ENV": str(place),
-    "RIGL_REQUIREMENTS": requirements,
-  }
+__all__ = ["environment"]  # A fixture.
 
 
 def run_mnist(environment, tmp_path, **variables):

@@ -1,74 +1,67 @@
-"""CIFAR-10 through a TPUEstimator, `--runner=tpu_estimator`."""
+"""TPUEstimator executor of the CIFAR-10 script, `--runner=tpu_estimator`."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 
-from rigl.cifar_resnet.cifar_learner import make_learner, make_task
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state, make_task
 from rigl.cifar_resnet.cifar_task import CifarTask
-from rigl.runners.tpu_estimator.executor import (
-  EstimatorRun,
-  evaluate_by_estimator,
-)
+from rigl.data.array_source import ArraySource
+from rigl.runners.tpu_estimator.executor import EstimatorExecutor
 from rigl.runners.tpu_estimator.specs import (
+  EstimatorEvaluation,
   EstimatorSettings,
-  Evaluated,
-  Trained,
+  EvalSpec,
+  TrainSpec,
 )
-from rigl.training.train_state import Learner, Wrap
-from rigl.training.trainer import Run
+from rigl.training.loop import Intervals
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(run: Run, flags: CifarSettings) -> EstimatorRun:
-  """Makes what trains a run on CIFAR-10 through a TPUEstimator.
+def make_executor(
+  flags: CifarSettings,
+  state: TrainState,
+  source: ArraySource,
+  test: ArraySource,
+  directory: pathlib.Path,
+  intervals: Intervals,
+) -> EstimatorExecutor:
+  """Makes the executor.
 
   Args:
-    run: the run, not prepared.
     flags: the settings.
+    state: what is trained.
+    source: the training examples.
+    test: the test examples.
+    directory: that of the run.
+    intervals: those of the run.
   """
+  size = min(_EVAL_BATCH_SIZE, test.num_examples)
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = flags.create_model()
-    return make_learner(flags, model, global_step, restored=True, wrap=wrap)
-
-  source = run.train_source
-  return EstimatorRun(
-    run,
-    Trained(learner, lambda: run.loop.iteration, source.dataset),
-    *_evaluated(run, flags),
-    by_steps=True,
-    evaluate_every=0 if flags.mode == "train" else flags.checkpoint_steps,
-    report_every=flags.summaries_steps,
-    keep=flags.keep_checkpoint_max,
-  )
-
-
-def evaluate(run: Run, flags: CifarSettings) -> None:
-  """Makes a run on CIFAR-10 evaluate through a TPUEstimator.
-
-  Args:
-    run: the run, not prepared.
-    flags: the settings.
-  """
-  evaluate_by_estimator(run, *_evaluated(run, flags))
-
-
-def _evaluated(
-  run: Run, flags: CifarSettings
-) -> tuple[Evaluated, EstimatorSettings]:
-  source = run.test_source
-  size = min(_EVAL_BATCH_SIZE, source.num_examples)
+    return make_state(
+      flags, model, step, init_masks=False, optimizer_wrapper=wrap
+    )
 
   def task() -> tuple[CifarTask, Mapping[str, Variable]]:
     model = flags.create_model()
     names = {v.name.split(":")[0]: v for v in model.variables}
     return make_task(flags, model), names
 
-  return (
-    Evaluated(task, lambda: source.whole_dataset(size), source.num_examples),
-    EstimatorSettings(flags.batch_size, size),
+  settings = EstimatorSettings(flags.batch_size, size)
+  spec = EvalSpec(task, lambda: test.whole_dataset(size), test.num_examples)
+  return EstimatorExecutor(
+    state,
+    TrainSpec(graph_state, lambda: state.iteration, source.dataset),
+    EstimatorEvaluation(spec, state.variables, settings),
+    settings,
+    directory,
+    intervals,
+    flags.keep_checkpoint_max,
   )

@@ -9,7 +9,7 @@ import tensorflow as tf
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.distribution import replicas
-from rigl.types import Tensor, Variable
+from rigl.types import Metrics, Tensor, Variable
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Random numbers that one iteration may draw: keys are that far apart.
@@ -21,6 +21,9 @@ _REPLICA_KEYS = 2**10
 class CifarTask:
   """Standardised images, in training cropped and flipped at random.
 
+  Attributes:
+    model: the argument.
+
   Args:
     model: maps images to logits.
     seed: seed of everything random.
@@ -31,11 +34,12 @@ class CifarTask:
   """
 
   metric_names = ("loss", "accuracy")
+  headline_metrics = ("accuracy",)
 
   def __init__(
     self, model: WideResNet, seed: int, num_classes: int, per_class: bool = True
   ) -> None:
-    self._model, self._seed = model, seed
+    self.model, self._seed = model, seed
     self._variables = model.trainable_variables
     self._classes = range(num_classes) if per_class else range(0)
 
@@ -72,7 +76,7 @@ class CifarTask:
         images, self._key(iteration, _AUGMENT_STREAM)
       )
       key = self._key(iteration, _DROPOUT_STREAM)
-    logits = self._model(images, key)
+    logits = self.model(images, key)
     predictions = tf.argmax(logits, 1, tf.int32)
     hits = tf.equal(predictions, labels)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -98,10 +102,8 @@ class CifarTask:
     return tf.stack([tf.constant(self._seed, tf.int64), number])
 
 
-def precision_and_recall(
-  found: Mapping[str, float],
-) -> tuple[dict[str, float], dict[str, float]]:
-  """What counts of classes say of an evaluation.
+def with_precision_and_recall(found: Mapping[str, float]) -> Metrics:
+  """Replaces the counts of classes in an evaluation.
 
   Args:
     found: means of the metrics of `CifarTask`, with counts or without.
@@ -110,11 +112,10 @@ def precision_and_recall(
     The metrics that are no counts, and `precision/K` (hits of all predictions
     of class K) and `recall/K` (hits of all labels K); 0 where there is none.
   """
-  plain = {name: value for name, value in found.items() if "/" not in name}
+  metrics = {name: value for name, value in found.items() if "/" not in name}
   classes = [name[5:] for name in found if name.startswith("hits/")]
-  rates = {}
   for rate, count in (("precision", "predictions"), ("recall", "labels")):
     for k in classes:
       among = found[f"{count}/{k}"]
-      rates[f"{rate}/{k}"] = found[f"hits/{k}"] / among if among else 0.0
-  return plain, rates
+      metrics[f"{rate}/{k}"] = found[f"hits/{k}"] / among if among else 0.0
+  return metrics

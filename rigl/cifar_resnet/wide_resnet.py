@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from rigl.configurable import configurable
-from rigl.counting import LayerSpec
+from rigl.counting import LayerSpec, graph_layers
 from rigl.counting.architectures import tables
 from rigl.layers import BatchNorm, Conv2D, Dense
 from rigl.layers.dropout import dropout
@@ -116,43 +116,28 @@ class WideResNet(tf.Module):
     }
 
   def layer_specs(self, image_size: int = 32) -> list[LayerSpec]:
-    """The layers with a kernel, for `rigl.sparse_utils.get_stats`.
+    """Finds the layers with a kernel, for `rigl.sparse_utils.get_stats`.
 
-    Each convolution but those of the shortcuts is counted with one of the
-    batch normalisations, each of which a ReLU follows.
+    A batch normalization with its ReLU counts with the convolution before it.
+    None follows the convolutions of the shortcuts directly.
 
     Args:
       image_size: height and width of the images in pixels.
 
     Returns:
-      One entry a layer, in the order of the published graph.
+      One spec per layer, in the order of the published graph.
 
     Raises:
       ValueError: if `image_size` is not positive.
     """
-    specs, size = [_spec(self.first, image_size)], image_size
-    for block in self.blocks:
-      if block.skip is not None:
-        specs.append(_spec(block.skip, size, is_skip=True))
-      specs.append(_spec(block.conv1, size))
-      size = -(-size // block.conv1.strides)
-      specs.append(_spec(block.conv2, size))
-    shape = tuple(self.last.kernel.shape)
-    name = f"{_SCOPE}/{_LAST}"
-    return [*specs, LayerSpec(name, "dense", shape, activation=None)]
-
-
-def _spec(layer: Conv2D, size: int, is_skip: bool = False) -> LayerSpec:
-  """A convolution that pads as much as its window needs (a 1x1 one: none)."""
-  return LayerSpec(
-    f"{_SCOPE}/{layer.name}",
-    "conv2d",
-    tuple(layer.kernel.shape),
-    size,
-    layer.strides,
-    activation=None if is_skip else "relu",
-    use_bias=not is_skip,
-  )
+    if image_size < 1:
+      raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
+    names = {
+      layer.kernel.name: f"{_SCOPE}/{layer.name}"
+      for layer in self.convolutions_and_last
+    }
+    shape = [image_size, image_size, _COLOURS]
+    return graph_layers.find_layers(self, shape, names=names)
 
 
 class _Pruned:

@@ -1,7 +1,4 @@
-"""Starting a script: flags are parsed and errors become one line.
-
-What the flags are and what the script does is said by the script.
-"""
+"""Start of a script: parses flags, prints help, turns errors into one line."""
 
 from __future__ import annotations
 
@@ -12,8 +9,11 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from rigl.config.help_text import help_text
+
 # What gin adds to the message of an error.
 _GIN_CALL = "\n  In call to configurable"
+_HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "--h", "-?"}
 
 
 def run(
@@ -22,32 +22,39 @@ def run(
   """Defines the flags, parses them and runs `main`.
 
   Args:
-    main: gets what is left of the command line.
-    define: defines the flags. (Not at import, so that two scripts with the
-      same flags can be imported by one program.) All of them are in `--help`.
+    main: function of the arguments, of which parsing leaves the first one. The
+      docstring of its module opens `--help`.
+    define: defines the flags. It is not done at import, because one program
+      may import two scripts with the same flags.
   """
   values = flags.FLAGS
   before = set(values)
   define()
-  for name in set(values) - before:
-    # absl takes those for the script's own that its file defines.
-    values.register_key_flag_for_module(sys.argv[0], values[name])
-  app.run(main, flags_parser=_parse)
+  names = [name for name in values if name not in before]
+  docstring = sys.modules[main.__module__].__doc__ or ""
+
+  def parse(arguments: Sequence[str]) -> list[str]:
+    if _HELP & set(arguments[1:]):
+      print(help_text(docstring, names), end="")
+      sys.exit(0)
+    return _parse(arguments)
+
+  app.run(main, flags_parser=parse)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
   """Turns errors of the user's input into one line and exit code 1.
 
-  Put it around what checks and prepares, not around training: an error there
-  is one of the program and should show where it comes from.
+  Use it around checks and preparation, and not around training: an error there
+  is a fault of the program, which should show where it happened.
   """
   try:
     yield
   except (ValueError, OSError) as error:
     fail(_text(error))
   except TypeError as error:
-    # What gin passes on may have the wrong name or type.
+    # Gin may supply an argument of a wrong name or type.
     if _GIN_CALL not in str(error) or not _gin_is_used():
       raise
     where = str(error).split(_GIN_CALL)[1].split("'")[1]
@@ -77,5 +84,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
   except flags.Error as error:
     fail(str(error))
   if len(rest) > 1:
-    fail(f"only flags are understood, got {' '.join(rest[1:])!r}.")
+    fail(
+      f"unexpected positional argument: {' '.join(rest[1:])!r} (only --flags "
+      "are accepted)."
+    )
   return rest

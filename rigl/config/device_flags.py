@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from rigl.config.settings import Settings, setting
 from rigl.distribution import replicas, strategies
-
-Made = TypeVar("Made")
 
 LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
 
@@ -92,21 +90,26 @@ class DeviceFlags(Settings):
         "workers in TF_CONFIG."
       )
 
-  def in_scope(self, make: Callable[[], Made], *batch_sizes: str) -> Made:
-    """Makes something in the scope of the strategy of the flags.
+  @contextlib.contextmanager
+  def scope(self, *batch_sizes: str) -> Iterator[replicas.Replicas]:
+    """Enters the scope of the strategy of the flags.
 
     Args:
-      make: makes it.
       *batch_sizes: names of the settings that the replicas share equally.
+
+    Yields:
+      The replicas of the strategy.
 
     Raises:
       ValueError: if the devices are not there, or if a batch cannot be shared.
     """
     if self.uses_estimator:
-      return make()  # An estimator chooses its devices itself.
+      yield replicas.Replicas()  # An estimator chooses its devices itself.
+      return
     strategy, tpu = self.requested_devices()
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     with made.scope():
+      found = replicas.Replicas()
       for name in batch_sizes:
-        replicas.Replicas().share(getattr(self, name), name)
-      return make()
+        found.share(getattr(self, name), name)
+      yield found

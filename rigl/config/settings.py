@@ -16,6 +16,7 @@ from absl import flags, logging
 
 from rigl import configurable
 from rigl.config.gin_files import parse_gin
+from rigl.config.help_text import set_group
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
@@ -171,8 +172,10 @@ def define_flags(settings_class: Any) -> None:
       flags.DEFINE_enum(field.name, field.default, list(choices), text)
     else:
       DEFINERS[type(field.default)](field.name, field.default, text)
-    if field.metadata["alias"]:
-      flags.DEFINE_alias(field.metadata["alias"], field.name)
+    alias = field.metadata["alias"]
+    if alias:
+      flags.DEFINE_alias(alias, field.name)
+    set_group(field.name, field.metadata["group"], alias)
   define_gin_flags()
 
 
@@ -186,6 +189,8 @@ def define_gin_flags() -> None:
   flags.DEFINE_multi_string(
     "gin_bindings", [], "Gin binding, which wins over those of the files."
   )
+  for name in ("gin_config", "gin_bindings"):
+    set_group(name, "gin")
 
 
 def flag_names(settings_class: Any) -> list[str]:

@@ -155,6 +155,18 @@ class LayerSpec:
       n_out = max(int(n_out * width), 1)
     return replace(self, kernel_shape=(*window, n_in, n_out))
 
+  def without_padding(self) -> LayerSpec:
+    """The layer with `same` padding, if its image has zeros for the window.
+
+    The image of a convolution with `valid` padding is taken to have been padded
+    for every one of its pixels before.
+    """
+    if self.kind == "dense" or self.padding == "same":
+      return self
+    sizes = zip(self._pair("input_size"), self.kernel_shape, strict=False)
+    image = tuple(size - window + 1 for size, window in sizes)
+    return replace(self, input_size=image, padding="same")
+
   def is_called(self, name: str) -> bool:
     """Whether the name is that of the layer or of its kernel."""
     return layer_name(name) == layer_name(self.name)

@@ -1,11 +1,12 @@
-"""Training data held in memory: shuffled orders and batches by position.
+"""Array source: training examples in memory, in shuffled batches.
 
-A position is the number of training iterations so far, which makes the order
-of the data a function of the seed and a resumed run go on where it was.
+The batch of an iteration is a function of the seed and the number of
+iterations before, so a resumed run needs no state of the data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,30 +16,32 @@ import tensorflow as tf
 
 from rigl.data.shuffling import epoch_order
 from rigl.distribution import replicas
-from rigl.types import Tensor
+from rigl.types import Batch, Tensor, Variable
 
 
 class ArraySource:
   """Examples in memory, in an order that is new every epoch.
 
-  An epoch has `num_examples // batch_size` batches; what is left over changes
-  from epoch to epoch.
+  An epoch has `num_examples // batch_size` batches; other examples are left out
+  in every epoch.
 
   Attributes:
     arrays: the examples on the device, or on every device, by name.
     num_examples: how many there are.
-    batch_size: examples a batch.
-    batches_per_epoch: batches an epoch.
+    batch_size: examples per batch.
+    batches_per_epoch: batches per epoch.
     seed: decides the orders.
 
   Args:
     arrays: arrays of one length by name; they are copied to the device.
-    batch_size: examples a batch, from 1 to the number of examples.
+    batch_size: examples per batch, from 1 to the number of examples.
     seed: decides the orders.
 
   Raises:
     ValueError: if the lengths differ or `batch_size` is out of range.
   """
+
+  in_memory = True
 
   def __init__(
     self, arrays: dict[str, np.ndarray], batch_size: int, seed: int
@@ -57,6 +60,37 @@ class ArraySource:
     self.seed = seed
     self.arrays = {name: replicas.replicate(a) for name, a in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
+
+  @property
+  def variables(self) -> dict[str, Variable]:
+    """None: the iteration decides the batch."""
+    return {}
+
+  @contextlib.contextmanager
+  def examples(self, iteration: int) -> Iterator[Tensor]:
+    """Gives the order of the epoch that holds an iteration.
+
+    Args:
+      iteration: number of iterations before, at least 0.
+    """
+    yield self.order(iteration)
+
+  def take(self, order: Tensor) -> Tensor:
+    """Returns the order, of which each replica reads its batch.
+
+    Args:
+      order: what `examples` gave.
+    """
+    return order
+
+  def batch_of(self, order: Tensor, iteration: Tensor) -> Batch:
+    """The batch of one replica, in a graph.
+
+    Args:
+      order: the order of the epoch.
+      iteration: int64 scalar, number of iterations before.
+    """
+    return self.batch(replicas.local_shard(self.numbers(order, iteration)))
 
   def order(self, iteration: int) -> Tensor:
     """The order of the epoch that holds an iteration.
@@ -79,7 +113,7 @@ class ArraySource:
     """The example numbers of an iteration, in a graph.
 
     Args:
-      order: that of its epoch.
+      order: the order of its epoch.
       iteration: int64 scalar, number of iterations before.
 
     Returns:
@@ -88,18 +122,31 @@ class ArraySource:
     return tf.gather(order, iteration % self.batches_per_epoch)
 
   def steps_left(self, iteration: int) -> int:
-    """Batches that are left of the epoch that holds an iteration."""
+    """Batches that are left of the epoch that holds an iteration.
+
+    Args:
+      iteration: number of iterations before.
+    """
     return self.batches_per_epoch - iteration % self.batches_per_epoch
 
-  def batch(self, numbers: Tensor) -> dict[str, Tensor]:
-    """The examples with these numbers (int32 [batch]), in a graph."""
+  def batch(self, numbers: Tensor) -> Batch:
+    """The examples with these numbers, in a graph.
+
+    Args:
+      numbers: int32 [batch].
+    """
     return {
       name: replicas.gather(array, numbers)
       for name, array in self.arrays.items()
     }
 
+  def zeros(self) -> Batch:
+    """A batch of zeros with the shapes and dtypes of those of one device."""
+    batch = self.batch(tf.zeros([self.batch_size], tf.int32))
+    return {name: tf.zeros_like(value) for name, value in batch.items()}
+
   def dataset(self, iteration: int) -> tf.data.Dataset:
-    """The batches from an iteration on, without end, outside of the device.
+    """The batches that follow an iteration, without end, on the host.
 
     Args:
       iteration: number of iterations before.
@@ -120,13 +167,13 @@ class ArraySource:
     )
 
   def whole_dataset(self, batch_size: int) -> tf.data.Dataset:
-    """All examples once; the last batch is filled up.
+    """All examples once; padding fills the last batch.
 
     Args:
-      batch_size: examples a batch.
+      batch_size: examples per batch.
 
     Returns:
-      Dataset of the arrays and `valid`, float32 [batch], 0 for what fills.
+      Dataset of the arrays and `valid`, float32 [batch], 0 for padding.
     """
     arrays = replicas.as_numpy(self.arrays)
     arrays["valid"] = np.ones(self.num_examples, np.float32)
@@ -154,7 +201,7 @@ class ArraySource:
 
 
 def fingerprint(arrays: Iterable[np.ndarray]) -> str:
-  """A number that tells one data set from another: CRC-32 of all of it."""
+  """CRC-32 of all examples, which identifies a data set."""
   total = 0
   for array in arrays:
     total = zlib.crc32(np.ascontiguousarray(array).data, total)

@@ -1,6 +1,6 @@
-"""The order of training examples: a function of the seed and the epoch.
+"""Shuffled order of training examples: a function of seed and epoch.
 
-NumPy alone, so that a machine without TensorFlow makes the same orders.
+It needs NumPy alone, because machines without TensorFlow use it too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def epoch_order(
 ) -> np.ndarray:
   """Returns the example numbers of an epoch's batches, in random order.
 
-  An epoch has `num_examples // batch_size` batches; what is left over changes
-  from epoch to epoch.
+  An epoch has `num_examples // batch_size` batches; other examples are left out
+  in every epoch.
 
   Args:
     seed: seed of the run, at least 0.

@@ -1,28 +1,32 @@
-"""Examples that come as a stream: a tf.data pipeline that starts anywhere.
+"""Stream source: training batches from a tf.data pipeline that can resume.
 
-What a pipeline reads is said by the tasks.
+The tasks decide what a pipeline reads.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.distribution.replicas import Replicas
-from rigl.types import Batch, Tensor
+from rigl.types import Batch, Tensor, Variable
 
-Place = tuple[int, ...]
+# How far a pipeline has read, such as (epoch, record).
+Cursor: TypeAlias = tuple[int, ...]
+
+# The name of the cursor in checkpoints.
+CURSOR = "data_position"
 
 
-class Share(NamedTuple):
-  """What one pipeline makes of the batches: those of the replicas of its host.
+class InputShard(NamedTuple):
+  """The part of every batch that one host reads.
 
   Attributes:
-    num_replicas: replicas of all hosts; each gets so small a part of a batch.
+    num_replicas: replicas of all hosts; a batch is divided among them.
     num_hosts: hosts that have a pipeline.
     host: the number of this one, from 0.
   """
@@ -33,9 +37,9 @@ class Share(NamedTuple):
 
 
 def pipelines(
-  replicas: Replicas, make: Callable[[Share], tf.data.Dataset]
+  replicas: Replicas, make: Callable[[InputShard], tf.data.Dataset]
 ) -> Any:
-  """The batches of all replicas.
+  """Returns the batches of all replicas.
 
   Args:
     replicas: the replicas.
@@ -45,10 +49,10 @@ def pipelines(
     A data set of batches, per replica if there is a strategy.
   """
   if not replicas.is_distributed:
-    return make(Share())
+    return make(InputShard())
   return replicas.strategy.distribute_datasets_from_function(
     lambda context: make(
-      Share(
+      InputShard(
         replicas.count,
         context.num_input_pipelines,
         context.input_pipeline_id,
@@ -62,98 +66,131 @@ class DataError(RuntimeError):
 
 
 class StreamSource:
-  """Training batches without end, as a function of a position in the data.
+  """Training batches without end, as a function of a cursor.
 
-  The position behind the last batch that was used is a variable. With it in a
-  checkpoint, a resumed run goes on with the batch that comes next.
+  The cursor behind the last batch that was used is a variable. With it in a
+  checkpoint, a resumed run continues with the next batch.
 
   Attributes:
-    make: see the argument.
-    after: see the argument.
-    position: int64 [n], what `make` takes; [hosts, n] if several hosts have
+    make: the argument.
+    after: the argument.
+    cursor: int64 [n], what `make` takes; [hosts, n] if several hosts have
       pipelines, which need not keep step.
-    batches_per_epoch: batches an epoch, for reports; need not be whole.
+    batches_per_epoch: batches per epoch, for reports; need not be whole.
 
   Args:
-    make: makes the batches that follow a position, dicts of tensors, of the
+    make: makes the batches that follow a cursor, dicts of tensors, of the
       replicas of one host.
-    after: the position behind a batch, int64 [n]; called in a graph.
-    start: the position of the first batch.
-    batches_per_epoch: see the attribute.
-    explain: says what is wrong with the data behind a position after
+    after: returns the cursor behind a batch, int64 [n]; called in a graph.
+    start: the cursor of the first batch.
+    batches_per_epoch: the attribute.
+    replicas: the devices that train.
+    diagnose: names what is wrong with the data behind a cursor after
       TensorFlow raised an error; None if nothing is.
   """
 
+  in_memory = False
+
   def __init__(
     self,
-    make: Callable[[Place, Share], tf.data.Dataset],
+    make: Callable[[Cursor, InputShard], tf.data.Dataset],
     after: Callable[[Batch], Tensor],
     start: Sequence[int],
     batches_per_epoch: float,
-    explain: Callable[[Place], str | None] = lambda _: None,
+    replicas: Replicas,
+    diagnose: Callable[[Cursor], str | None] = lambda _: None,
   ) -> None:
-    self._explain = explain
+    self._diagnose = diagnose
     self.make, self.after = make, after
-    self._replicas = Replicas()
+    self._replicas = replicas
     self.batches_per_epoch = batches_per_epoch
-    places = np.array(start, np.int64)
+    cursors = np.array(start, np.int64)
     if self._replicas.num_pipelines > 1:
-      places = np.tile(places, [self._replicas.num_pipelines, 1])
-    self.position = tf.Variable(places, trainable=False, name="data_position")
+      cursors = np.tile(cursors, [self._replicas.num_pipelines, 1])
+    self.cursor = tf.Variable(cursors, trainable=False, name=CURSOR)
     self._iterator: Any = None
-    self._place: list[Place] = []
+    self._iterator_at: list[Cursor] = []
+
+  @property
+  def variables(self) -> dict[str, Variable]:
+    """The cursor, by its name in checkpoints."""
+    return {CURSOR: self.cursor}
+
+  def steps_left(self, iteration: int) -> int | None:
+    """None: a stream gives any number of batches."""
+    del iteration
+    return None
 
   @contextlib.contextmanager
-  def batches(self) -> Iterator[Any]:
-    """Gives the iterator of the batches behind the position.
+  def examples(self, iteration: int) -> Iterator[Any]:
+    """Gives the iterator of the batches behind the cursor.
+
+    Args:
+      iteration: unused; iterations have to come in their order.
 
     Yields:
-      A `tf.data` iterator. Who takes a batch assigns `position`.
+      A `tf.data` iterator, for `take`.
 
     Raises:
       DataError: if the data is damaged.
     """
-    places = self._places()
-    if self._iterator is None or places != self._place:
+    del iteration
+    cursors = self._cursors()
+    if self._iterator is None or cursors != self._iterator_at:
       self._iterator = iter(
         pipelines(
-          self._replicas, lambda share: self.make(places[share.host], share)
+          self._replicas, lambda shard: self.make(cursors[shard.host], shard)
         )
       )
     own = self._replicas.host
-    with explained(lambda: self._explain(self._places()[own])):
+    with diagnosed(lambda: self._diagnose(self._cursors()[own])):
       yield self._iterator
-    self._place = self._places()
+    self._iterator_at = self._cursors()
 
-  def place(self) -> Place:
-    """The position, on the host, of the first host."""
-    return self._places()[0]
-
-  def zeros(self) -> Batch:
-    """A batch of zeros with the shapes and dtypes of those of one device."""
-    return zeros_like_batch(self.make(self.place(), Share()))
-
-  def note(self, batch: Any) -> None:
-    """Moves the position behind a batch, in a graph.
+  def take(self, examples: Any) -> Any:
+    """Takes the next batch and moves the cursor behind it, in a graph.
 
     Args:
-      batch: what the iterator gave, of all replicas.
+      examples: the iterator.
+
+    Returns:
+      The batch of all replicas.
     """
+    batch = next(examples)
     if self._replicas.num_pipelines == 1:
       last = tf.nest.map_structure(
         lambda value: self._replicas.local(value)[-1], batch
       )
-      self.position.assign(self.after(last))
+      self.cursor.assign(self.after(last))
     else:
-      self.position.assign(self._replicas.run(self._after_all, (batch,)))
+      self.cursor.assign(self._replicas.run(self._after_all, (batch,)))
+    return batch
+
+  def batch_of(self, taken: Batch, iteration: Tensor) -> Batch:
+    """Returns the batch of one replica as it was taken.
+
+    Args:
+      taken: the batch.
+      iteration: unused.
+    """
+    del iteration
+    return taken
+
+  def host_cursor(self) -> Cursor:
+    """The cursor of the first host, as Python numbers."""
+    return self._cursors()[0]
+
+  def zeros(self) -> Batch:
+    """A batch of zeros with the shapes and dtypes of those of one device."""
+    return zeros_like_batch(self.make(self.host_cursor(), InputShard()))
 
   def _after_all(self, batch: Batch) -> Tensor:
     """int64 [hosts, n], on every replica: behind the last of each host."""
     return self._replicas.gather_from_last_replica(self.after(batch))
 
-  def _places(self) -> list[Place]:
-    """The position of every host."""
-    rows = np.atleast_2d(self.position.numpy())
+  def _cursors(self) -> list[Cursor]:
+    """The cursor of every host."""
+    rows = np.atleast_2d(self.cursor.numpy())
     return [tuple(int(number) for number in row) for row in rows]
 
 
@@ -164,11 +201,11 @@ def zeros_like_batch(batches: tf.data.Dataset) -> Batch:
 
 
 @contextlib.contextmanager
-def explained(explain: Callable[[], str | None]) -> Iterator[None]:
-  """Turns TensorFlow's errors of damaged data into ones that name it.
+def diagnosed(diagnose: Callable[[], str | None]) -> Iterator[None]:
+  """Turns TensorFlow's errors about damaged data into ones that name it.
 
   Args:
-    explain: finds what is wrong; None if it is not the data.
+    diagnose: finds what is wrong; None if it is not the data.
 
   Raises:
     DataError: if it is the data.
@@ -176,7 +213,7 @@ def explained(explain: Callable[[], str | None]) -> Iterator[None]:
   try:
     yield
   except tf.errors.OpError as error:
-    found = explain()
+    found = diagnose()
     if found is None:
       raise
     raise DataError(found) from error

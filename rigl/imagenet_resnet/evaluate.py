@@ -1,4 +1,4 @@
-"""Evaluates checkpoints of ImageNet networks, the published ones and ours."""
+"""Evaluation of checkpoints of ImageNet networks, published ones and ours."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.imagenet_resnet import imagenet_run
-from rigl.imagenet_resnet.imagenet_estimator import make_evaluation
-from rigl.imagenet_resnet.imagenet_learner import make_task
+from rigl.distribution.replicas import Replicas
+from rigl.imagenet_resnet import imagenet_estimator
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_task
+from rigl.imagenet_resnet.imagenet_trainer import make_evaluation
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.training import checkpoints, evaluation, warm_start
-from rigl.training.stream_programs import StreamEvaluation
+from rigl.runners.program import resolve_jit
+from rigl.training import checkpoints, warm_start
+from rigl.training.evaluation import CheckpointMetrics, evaluate_as_written
 
 _MASK = "/mask"
 
 
-class CheckpointMetrics(NamedTuple):
-  """What a checkpoint turned out to be.
+class CheckpointResult(NamedTuple):
+  """Evaluation of a checkpoint.
 
   Attributes:
     step: its gradient steps.
@@ -49,24 +51,26 @@ class Evaluator:
   """
 
   def __init__(self, flags: ImagenetSettings) -> None:
-    self.flags, jit_compile = flags, imagenet_run.use_jit(flags)
+    self.flags = flags
+    jit_compile = resolve_jit(
+      flags.jit_compile, flags.data_format == "channels_first"
+    )
     flags.check_runner()
     data = ImagenetData(flags)
     data.evaluation_batches()  # To hear now if there are none.
     self.model = make_model(flags, evaluates=True)
     self._evaluate: Callable[[], dict[str, float]]
     if flags.uses_estimator:
-      self._evaluate = make_evaluation(flags, data, self.model.named_variables)
+      self._evaluate = imagenet_estimator.make_evaluation(
+        flags, data, self.model.named_variables
+      )
     else:
-      self._evaluate = StreamEvaluation(
-        make_task(flags, self.model),
-        data.evaluation_batches,
-        jit_compile,
-        imagenet_run.kept_variables(flags, self.model),
-        data.explain_evaluation,
+      task = make_task(flags, self.model)
+      self._evaluate = make_evaluation(
+        flags, task, self.model, data, Replicas(), jit_compile
       )
 
-  def evaluate(self, prefix: str) -> CheckpointMetrics:
+  def evaluate(self, prefix: str) -> CheckpointResult:
     """Evaluates a checkpoint.
 
     Args:
@@ -77,7 +81,7 @@ class Evaluator:
     """
     return self._evaluate_tensors(checkpoints.load(prefix), prefix)
 
-  def evaluate_present(self, prefix: str) -> CheckpointMetrics:
+  def evaluate_present(self, prefix: str) -> CheckpointResult:
     """Evaluates a checkpoint that another process may remove meanwhile.
 
     Raises:
@@ -88,7 +92,7 @@ class Evaluator:
 
   def _evaluate_tensors(
     self, tensors: dict[str, np.ndarray], prefix: str
-  ) -> CheckpointMetrics:
+  ) -> CheckpointResult:
     variables, kernels = self.model.named_variables, self._masked(tensors)
     weights = warm_start.model_weights(
       f"`{prefix}`", tensors, variables, kernels
@@ -100,7 +104,7 @@ class Evaluator:
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
     metrics["loss"] += penalty
-    return CheckpointMetrics(
+    return CheckpointResult(
       int(tensors.get("global_step", 0)),
       metrics,
       {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
@@ -123,7 +127,7 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(flags: ImagenetSettings) -> CheckpointMetrics:
+def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
   """Evaluates one checkpoint and prints what was found.
 
   Raises:
@@ -158,12 +162,14 @@ def evaluate_all(flags: ImagenetSettings) -> None:
   """
   evaluator = Evaluator(flags)
 
-  def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
+  def evaluate(prefix: str) -> CheckpointMetrics:
     found = evaluator.evaluate_present(prefix)
     metrics = {**found.metrics, "sparsity": found.sparsity}
-    return {"iteration": found.step, "step": found.step}, metrics
+    return CheckpointMetrics(found.step, found.step, metrics)
 
-  evaluation.evaluate_as_written(flags.directory, flags.total_steps, evaluate)
+  evaluate_as_written(
+    flags.directory, flags.total_steps, evaluate, ["accuracy"]
+  )
 
 
 def _prefix(flags: ImagenetSettings) -> str:

@@ -27,11 +27,18 @@ class Exporter:
   def __init__(
     self, model: ImageModel, directory: pathlib.Path, image_size: int
   ) -> None:
-    self._served = ServedModel(model, image_size)
+    self._model, self._image_size = model, image_size
     self._directory = directory
+    self._served: ServedModel | None = None
 
   def export(self, step: int) -> None:
-    """Writes the network as it is."""
+    """Writes the network as it is.
+
+    Args:
+      step: number of gradient steps, the name of the SavedModel.
+    """
+    if self._served is None:
+      self._served = ServedModel(self._model, self._image_size)
     self._directory.mkdir(parents=True, exist_ok=True)
     place = self._directory / str(step)
     temporary = place.with_name(f"{step}{_TEMPORARY}{os.getpid()}")

@@ -1,76 +1,78 @@
-"""ImageNet through a TPUEstimator, `--runner=tpu_estimator`."""
+"""TPUEstimator executor of the ImageNet script, `--runner=tpu_estimator`."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 
 import tensorflow as tf
 
-from rigl.data.stream_source import Place, Share
-from rigl.imagenet_resnet.imagenet_learner import make_learner, make_task
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
+from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_state import make_state, make_task
 from rigl.imagenet_resnet.imagenet_task import ImagenetTask
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
-from rigl.runners.tpu_estimator.executor import EstimatorRun
-from rigl.runners.tpu_estimator.graph import POSITION
+from rigl.runners.tpu_estimator.executor import EstimatorExecutor
+from rigl.runners.tpu_estimator.graph import CURSOR
 from rigl.runners.tpu_estimator.specs import (
   EstimatorEvaluation,
   EstimatorSettings,
-  Evaluated,
-  Trained,
+  EvalSpec,
+  TrainSpec,
 )
-from rigl.training.train_state import Learner, Wrap
-from rigl.types import Tensor, Variable
+from rigl.training.loop import Intervals
+from rigl.training.train_state import OptimizerWrapper, TrainState
+from rigl.types import Batch, Variable
 
 
-def make_estimator_run(flags: ImagenetSettings) -> EstimatorRun:
-  """Makes what trains through a TPUEstimator.
+def make_executor(
+  flags: ImagenetSettings,
+  state: TrainState,
+  source: StreamSource,
+  data: ImagenetData,
+  directory: pathlib.Path,
+  intervals: Intervals,
+) -> EstimatorExecutor:
+  """Makes the executor.
 
   Args:
     flags: the settings.
-
-  Raises:
-    ValueError: if a setting or the data is not as it should be.
-    OSError: if data cannot be read or the directory not be written.
+    state: what is trained.
+    source: the training batches.
+    data: the images.
+    directory: that of the run.
+    intervals: those of the run.
   """
-  settings = _settings(flags)
-  run = ImagenetRun(flags)
-  source = run.train_source
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
     model = make_model(flags, evaluates=True)
-    return make_learner(flags, model, global_step, restored=True, wrap=wrap)
+    return make_state(
+      flags, model, step, init_masks=False, optimizer_wrapper=wrap
+    )
 
-  def batches(place: Place) -> tf.data.Dataset:
-    def used(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-      # Of the whole batch, for every shard; int32, because TPUs are not fed
-      # with int64.
-      position = tf.cast(source.after(batch), tf.int32)
+  def batches(cursor: Cursor) -> tf.data.Dataset:
+    def with_cursor(batch: Batch) -> Batch:
+      # Behind the whole batch, for every shard; int32, because TPUs are not
+      # fed with int64.
+      behind = tf.cast(source.after(batch), tf.int32)
       return {
         "images": batch["images"],
         "labels": batch["labels"],
-        POSITION: tf.tile(position[None], [flags.train_batch_size, 1]),
+        CURSOR: tf.tile(behind[None], [flags.train_batch_size, 1]),
       }
 
-    return source.make(place, Share()).map(used)
+    return source.make(cursor, InputShard()).map(with_cursor)
 
-  def export() -> None:
-    if flags.export_model_freq:
-      run.export(run.loop.position)
-
-  evaluates = flags.mode == "train_and_eval"
-  return EstimatorRun(
-    run,
-    Trained(learner, source.place, batches),
-    _evaluated(flags, run.data),
-    settings,
-    by_steps=True,
-    evaluate_every=flags.steps_per_eval if evaluates else 0,
-    report_every=flags.iterations_per_loop,
-    keep=flags.keep_checkpoint_max,
-    at_end=export,
+  return EstimatorExecutor(
+    state,
+    TrainSpec(graph_state, source.host_cursor, batches),
+    make_evaluation(flags, data, state.variables),
+    make_settings(flags),
+    directory,
+    intervals,
+    flags.keep_checkpoint_max,
+    norms=True,
   )
 
 
@@ -86,19 +88,21 @@ def make_evaluation(
     data: the images.
     variables: the variables of the network by name.
   """
-  evaluated = _evaluated(flags, data)
-  return EstimatorEvaluation(evaluated, variables, _settings(flags))
 
-
-def _evaluated(flags: ImagenetSettings, data: ImagenetData) -> Evaluated:
   def task() -> tuple[ImagenetTask, Mapping[str, Variable]]:
     model = make_model(flags, evaluates=True)
     return make_task(flags, model), model.named_variables
 
-  return Evaluated(task, data.evaluation_batches, flags.num_eval_images)
+  spec = EvalSpec(task, data.evaluation_batches, flags.num_eval_images)
+  return EstimatorEvaluation(spec, variables, make_settings(flags))
 
 
-def _settings(flags: ImagenetSettings) -> EstimatorSettings:
+def make_settings(flags: ImagenetSettings) -> EstimatorSettings:
+  """Makes the settings of TPUEstimators.
+
+  Raises:
+    ValueError: if batches cannot be divided among the cores.
+  """
   return EstimatorSettings(
     flags.train_batch_size,
     min(flags.eval_batch_size, flags.num_eval_images),

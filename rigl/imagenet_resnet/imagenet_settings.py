@@ -1,7 +1,6 @@
 """The settings of the ImageNet script, each of them a flag.
 
-Names and defaults are those of the published script; what is ours is marked
-at the end.
+Names and defaults are those of the published script; the last ones are ours.
 """
 
 from __future__ import annotations
@@ -37,41 +36,59 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   num_workers: int = ignored_setting(1)
   base_learning_rate: float = setting(
     0.1,
-    "Learning rate for a batch of 256; it grows with the batch.",
+    "Learning rate for a batch of 256 images; it is scaled with the batch "
+    "size.",
+    group="schedule",
     minimum=0.0,
   )
   momentum: float = setting(
-    0.9, "Momentum (Nesterov's) of the optimizer.", minimum=0.0, less_than=1.0
+    0.9,
+    "Nesterov momentum of the optimizer, in [0, 1).",
+    group="schedule",
+    minimum=0.0,
+    less_than=1.0,
   )
   ps_task: int = ignored_setting(0)
   weight_decay: float = setting(
     1e-4,
-    "Weight decay of the kernels, except depthwise ones.",
+    "Weight decay: adds this factor times each kernel, except depthwise "
+    "ones, to its gradient.",
+    group="schedule",
     minimum=0.0,
     argument="weight_decay",
   )
   master: str = setting(
     "",
-    "Address of a Cloud TPU, such as grpc://HOST:8470, as --tpu.",
+    "Address of a Cloud TPU, such as grpc://HOST:8470; same as --tpu.",
+    group="devices",
     defines_run=False,
   )
   tpu_job_name: str = setting(
     "",
-    "tpu_estimator: name of the job of the TPU worker. Empty: as TensorFlow "
-    "finds it.",
+    "tpu_estimator: job name of the TPU worker. Empty: TensorFlow finds it.",
+    group="devices",
     defines_run=False,
     ignored=lambda flags: not flags.uses_estimator,
   )
   steps_per_checkpoint: int = setting(
-    1000, "Steps between checkpoints.", minimum=1, defines_run=False
+    1000,
+    "Steps between checkpoints.",
+    group="output",
+    minimum=1,
+    defines_run=False,
   )
   keep_checkpoint_max: int = setting(
-    0, "Checkpoints to keep; 0 keeps all.", minimum=0, defines_run=False
+    0,
+    "Number of checkpoints to keep; 0 keeps all.",
+    group="output",
+    minimum=0,
+    defines_run=False,
   )
   data_directory: str = setting(
     "",
     "Directory of ImageNet, local or gs://: TFRecords train-*-of-* and "
     "validation-*-of-*, or a TFDS directory.",
+    group="data",
     defines_run=False,
   )
   eval_once_ckpt_prefix: str = setting(
@@ -83,7 +100,8 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   transpose_input: bool = ignored_setting(False)
   log_mask_imgs_each_iteration: bool = setting(
     False,
-    "Whether summaries show the masks as images.",
+    "Write the masks as images to the summaries.",
+    group="output",
     defines_run=False,
   )
   mask_init_method: str = override(
@@ -96,7 +114,8 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   )
   label_smoothing: float = setting(
     0.1,
-    "Share of the label spread over all classes.",
+    "Share of each label that is spread over all classes, in [0, 1).",
+    group="schedule",
     minimum=0.0,
     less_than=1.0,
   )
@@ -108,66 +127,96 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     argument="erk_power_scale",
   )
   train_steps: int = setting(
-    2, "Gradient steps to train.", minimum=1, less_than=STEP_LIMIT
+    2,
+    "Gradient steps to train.",
+    group="schedule",
+    minimum=1,
+    less_than=STEP_LIMIT,
   )
-  train_batch_size: int = setting(1024, "Images a training step.", minimum=1)
+  train_batch_size: int = setting(
+    1024, "Training images per step.", group="data", minimum=1
+  )
   eval_batch_size: int = setting(
-    1000, "Images a batch of the evaluation.", minimum=1, defines_run=False
+    1000,
+    "Images per batch of the evaluation.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   num_train_images: int = setting(
-    1281167, "Images an epoch of the learning rate.", minimum=1
+    1281167,
+    "Training images per epoch, by which the learning rate counts epochs.",
+    group="schedule",
+    minimum=1,
   )
   num_eval_images: int = setting(
-    50000, "Most images to evaluate on.", minimum=1, defines_run=False
+    50000,
+    "Largest number of images to evaluate on.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   steps_per_eval: int = setting(
     1251,
     "train_and_eval: steps between evaluations.",
+    group="output",
     minimum=1,
     defines_run=False,
   )
   use_tpu: bool = setting(
     False,
-    "Whether to train on a Cloud TPU, as --strategy=tpu; without --tpu or "
-    "--master, on that of this machine.",
+    "Train on a Cloud TPU, same as --strategy=tpu; without --tpu and "
+    "--master, on the TPU of this machine.",
+    group="devices",
     defines_run=False,
   )
   iterations_per_loop: int = setting(
     1251,
-    "Most steps of one call of the compiled program; after so many steps "
-    "the training is summarised.",
+    "Largest number of steps per call of the compiled program, and steps "
+    "between summaries of the training.",
+    group="devices",
     minimum=1,
     defines_run=False,
   )
   num_parallel_calls: int = setting(
-    64, "Images decoded at a time.", minimum=1, defines_run=False
+    64,
+    "Number of images to decode in parallel.",
+    group="data",
+    minimum=1,
+    defines_run=False,
   )
   num_cores: int = setting(
     8,
-    "Cores of the TPU; if given, another number is refused. tpu_estimator: "
-    "among so many cores batches are shared out.",
+    "Expected number of TPU cores; if it is given, the run fails if there "
+    "are others. tpu_estimator: number of shards of each batch.",
+    group="devices",
     minimum=1,
     defines_run=False,
   )
   output_dir: str = setting(
     os.path.join(tempfile.gettempdir(), "imagenet"),
-    "Directory of the run, or, with --use_folder_stub, above it.",
+    "Directory of the run or, with --use_folder_stub, above it.",
+    group="output",
     defines_run=False,
   )
   use_folder_stub: bool = setting(
     True,
-    "Whether METHOD/END_SPARSITY/BEGIN_STEP/END_STEP/FREQUENCY/DROP_FRACTION/"
-    "LABEL_SMOOTHING/WEIGHT_DECAY follow --output_dir.",
+    "Append directories to --output_dir that are named after the method, "
+    "end_sparsity, begin, end and frequency of mask updates, drop_fraction, "
+    "label_smoothing and weight_decay.",
+    group="output",
     defines_run=False,
   )
   use_batch_statistics: bool = setting(
     False,
-    "Whether evaluations normalise by the statistics of their batches.",
+    "Normalise by the statistics of each batch in evaluations.",
+    group="model",
     defines_run=False,
   )
   eval_on_train: bool = setting(
     False,
-    "Whether evaluations use training images, the first --num_eval_images.",
+    "Evaluate on training images, the first --num_eval_images.",
+    group="data",
     defines_run=False,
   )
   mode: str = setting(
@@ -179,49 +228,80 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   )
   export_model_freq: int = setting(
     2502,
-    "Steps between exports of a SavedModel to export/STEP, of which the newest "
-    "stays; 0: none.",
+    "Steps between exports of a SavedModel to export/STEP, of which the "
+    "newest is kept. 0: none.",
+    group="output",
     minimum=0,
     defines_run=False,
   )
   init_method: str = setting(
     "baseline",
-    "Initial weights: those of a dense network, or scaled for sparse layers.",
+    "Initial weights. baseline: those of a dense network; sparse: scaled "
+    "for sparse layers.",
+    group="model",
     choices=("baseline", "sparse"),
   )
   is_warm_up: bool = ignored_setting(True)
-  use_adam: bool = setting(False, "Adam with a constant learning rate.")
-  use_sgdr: bool = setting(False, "Cosine learning rate with restarts.")
+  use_adam: bool = setting(
+    False,
+    "Use Adam with a constant learning rate.",
+    group="schedule",
+  )
+  use_sgdr: bool = setting(
+    False,
+    "Use a cosine learning rate with restarts (SGDR).",
+    group="schedule",
+  )
   sgdr_decay_step: float = setting(
-    5.0, "SGDR: length of the first period in epochs.", minimum=1e-6
+    5.0,
+    "SGDR: length of the first period in epochs.",
+    group="schedule",
+    minimum=1e-6,
   )
   sgdr_t_mul: float = setting(
-    1.5, "SGDR: how many times longer a period is than the last.", minimum=1.0
+    1.5,
+    "SGDR: factor of the length from period to period, at least 1.",
+    group="schedule",
+    minimum=1.0,
   )
   sgdr_m_mul: float = setting(
-    0.5, "SGDR: what each period multiplies the rate by.", minimum=0.0
+    0.5,
+    "SGDR: factor of the rate from period to period.",
+    group="schedule",
+    minimum=0.0,
   )
   maskupdate_end_step: int = override(MethodFlags, "maskupdate_end_step", 25000)
   load_mask_dir: str = setting(
-    "", "Run directory or checkpoint whose masks this run starts with."
+    "",
+    "Run directory or checkpoint whose masks this run starts with.",
+    group="model",
   )
   initial_value_checkpoint: str = setting(
-    "", "Run directory or checkpoint whose parameters this run starts with."
+    "",
+    "Run directory or checkpoint whose parameters this run starts with.",
+    group="model",
   )
   block_width: int = ignored_setting(1)
   block_height: int = ignored_setting(1)
   # What the published script does not have.
-  image_size: int = setting(224, "Height and width of the images.", minimum=32)
+  image_size: int = setting(
+    224, "Height and width of the images in pixels.", group="data", minimum=32
+  )
   use_synthetic_data: bool = setting(
-    False, "Random images instead of ImageNet."
+    False,
+    "Train on random images instead of ImageNet.",
+    group="data",
   )
   skip_corrupt_records: bool = setting(
-    False, "Whether damaged images are left out instead of ending the run."
+    False,
+    "Leave out damaged images instead of ending the run.",
+    group="data",
   )
   jit_compile: str = setting(
     "auto",
     "Whether XLA compiles the steps: auto (where it is faster, not on a CPU, "
     "or needed, for channels_first on a CPU), true, false.",
+    group="devices",
     choices=("auto", "true", "false"),
   )
 

@@ -14,6 +14,9 @@ _TOP = 5
 class ImagenetTask:
   """Cross-entropy with smoothed labels, as the published models train with.
 
+  Attributes:
+    model: the argument.
+
   Args:
     model: maps normalised images to logits.
     label_smoothing: share of the label that is spread over all classes, in
@@ -23,6 +26,7 @@ class ImagenetTask:
   """
 
   metric_names = ("loss", "accuracy", "top_5_accuracy")
+  headline_metrics = ("accuracy", "top_5_accuracy")
 
   def __init__(
     self,
@@ -30,7 +34,7 @@ class ImagenetTask:
     label_smoothing: float = 0.1,
     use_batch_statistics: bool = False,
   ) -> None:
-    self._model, self._label_smoothing = model, label_smoothing
+    self.model, self._label_smoothing = model, label_smoothing
     self._use_batch_statistics = use_batch_statistics
     self._variables = tuple(model.trainable_variables)
 
@@ -60,7 +64,7 @@ class ImagenetTask:
     """
     training = iteration is not None or self._use_batch_statistics
     labels = batch["labels"]
-    logits = self._model(normalise(batch["images"]), training)
+    logits = self.model(normalise(batch["images"]), training)
     classes = logits.shape[-1]
     share = self._label_smoothing
     targets = tf.one_hot(labels, classes) * (1.0 - share) + share / classes

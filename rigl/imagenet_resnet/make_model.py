@@ -36,7 +36,12 @@ def make_model(flags: ImagenetSettings, evaluates: bool = False) -> ImageModel:
 def _sparsities(flags: ImagenetSettings) -> dict[str, float]:
   """The sparsity of every layer, which its shapes decide."""
   with tf.Graph().as_default():  # Nothing is computed.
-    kernels = flags.create_model().kernels
+    # The same arguments as of the model itself, so that gin's operative
+    # configuration has no defaults of this call.
+    model = flags.create_model(
+      seed=flags.seed, init_method="baseline", init_sparsity=0.0
+    )
+    kernels = model.kernels
     shapes = {name: tuple(kernel.shape) for name, kernel in kernels.items()}
   return sparse_utils.get_sparsities(
     shapes,

@@ -42,26 +42,42 @@ class ModelFlags(Settings):
   """
 
   model_architecture: str = setting(
-    "resnet", "The network.", choices=factory.ARCHITECTURES
+    "resnet",
+    "Architecture of the network.",
+    group="model",
+    choices=factory.ARCHITECTURES,
   )
   resnet_depth: int = setting(
-    50, f"Layers of a ResNet: one of {[*tables.RESNETS]}."
+    50,
+    f"Layers of a ResNet: one of {[*tables.RESNETS]}.",
+    group="model",
   )
   width: float = setting(
-    -1.0, "Factor of the number of channels; not positive: 1."
+    -1.0,
+    "Factor of the number of channels; 1 if it is not positive.",
+    group="model",
   )
   expansion_factor: float = setting(
-    6.0, "MobileNet-v2: expansion of its blocks.", minimum=1e-6
+    6.0,
+    "MobileNet-v2: expansion factor of its blocks.",
+    group="model",
+    minimum=1e-6,
   )
   first_layer_sparsity: float = setting(
     0.0,
-    "Sparsity of the first layer; 0: dense, without a mask; -1: as the others.",
+    "Sparsity of the first layer; 0: dense, without a mask; -1: same as "
+    "the others.",
+    group="model",
   )
   last_layer_sparsity: float = setting(
     -1.0,
-    "Sparsity of the last layer; 0: dense, without a mask; -1: as the others.",
+    "Sparsity of the last layer; 0: dense, without a mask; -1: same as "
+    "the others.",
+    group="model",
   )
-  num_label_classes: int = setting(1000, "Number of classes.", minimum=1)
+  num_label_classes: int = setting(
+    1000, "Number of classes.", group="model", minimum=1
+  )
   training_method: str = override(
     MethodFlags,
     "training_method",
@@ -72,12 +88,14 @@ class ModelFlags(Settings):
   )
   data_format: str = setting(
     "channels_last",
-    "Order of dimensions that the network computes with.",
+    "Order of the dimensions that the network computes with.",
+    group="model",
     choices=tuple(model_settings.DATA_FORMATS),
   )
   precision: str = setting(
     "float32",
-    "Type that the network computes in.",
+    "Floating-point type that the network computes in.",
+    group="model",
     choices=tuple(model_settings.PRECISIONS),
   )
 

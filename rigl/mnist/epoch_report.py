@@ -1,17 +1,17 @@
-"""What the MNIST script prints of an epoch.
-
-Training and evaluation happen elsewhere.
-"""
+"""Console lines of the MNIST script: one per epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from rigl import sparse_utils
 from rigl.mnist.compress import compress_fully_connected
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.loop import Report
+from rigl.training.reporting import metrics_text
+from rigl.types import Metrics
 
 
 def mask_arrays(optimizer: SparseOptimizer) -> dict[str, np.ndarray]:
@@ -19,35 +19,37 @@ def mask_arrays(optimizer: SparseOptimizer) -> dict[str, np.ndarray]:
   return {layer.name: layer.mask.numpy() for layer in optimizer.layers}
 
 
-def epoch_line(
-  epoch: int,
-  iteration: int,
-  test: Mapping[str, float],
-  masks: Mapping[str, np.ndarray],
-) -> str:
-  """One line a human reads: loss, accuracy, sparsities, what is left.
+class EpochLines:
+  """Formats loss, accuracy, sparsities and the size of the compressed network.
 
   Args:
-    epoch: epochs that are over.
-    iteration: iterations that are over.
-    test: `loss` and `accuracy` of the test images.
-    masks: masks by layer name, in the order of the layers; may be empty.
+    optimizer: the sparse optimizer, with the masks.
+    batches_per_epoch: iterations per epoch.
   """
-  line = (
-    f"epoch {epoch}, iteration {iteration}: test loss {test['loss']:.4f}, "
-    f"test accuracy {test['accuracy']:.4f}"
-  )
-  if not masks:
-    return line
-  arrays = list(masks.values())
-  overall = sparse_utils.calculate_sparsity(arrays)
-  layers = _list(sparse_utils.calculate_sparsity([m]) for m in arrays[:2])
-  left = compress_fully_connected(arrays)
-  sizes = "-".join(str(size) for size in left.sizes)
-  return (
-    f"{line}, sparsity {overall:.4f} (layers {layers}), compressed to {sizes} "
-    f"with sparsity {_list(left.sparsities)}"
-  )
+
+  def __init__(
+    self, optimizer: SparseOptimizer, batches_per_epoch: int
+  ) -> None:
+    self._optimizer, self._batches_per_epoch = optimizer, batches_per_epoch
+
+  def __call__(self, report: Report, train: Metrics, test: Metrics) -> str:
+    """Returns the line of a report."""
+    epoch = report.iteration // self._batches_per_epoch
+    place = f"epoch {epoch}, iteration {report.iteration}"
+    if not test:  # The run is stopped within an epoch.
+      return f"{place}: loss {train['loss']:.4f}"
+    line = metrics_text(place, "test", test, ["accuracy"])
+    arrays = list(mask_arrays(self._optimizer).values())
+    if not arrays:
+      return line
+    overall = sparse_utils.calculate_sparsity(arrays)
+    layers = _list(sparse_utils.calculate_sparsity([m]) for m in arrays[:2])
+    left = compress_fully_connected(arrays)
+    sizes = "-".join(str(size) for size in left.sizes)
+    return (
+      f"{line}, sparsity {overall:.4f} (layers {layers}), compressed to "
+      f"{sizes} with sparsity {_list(left.sparsities)}"
+    )
 
 
 def _list(values: Iterable[float]) -> str:

@@ -1,36 +1,33 @@
-"""MNIST through a TPUEstimator, `--runner=tpu_estimator`."""
+"""TPUEstimator executor of the MNIST script, `--runner=tpu_estimator`."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 
-from rigl.mnist.mnist_learner import make_learner, make_model
+from rigl.data.array_source import ArraySource
 from rigl.mnist.mnist_model import MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.runners.tpu_estimator.executor import EstimatorRun
+from rigl.mnist.mnist_state import make_model, make_state
+from rigl.runners.tpu_estimator.executor import EstimatorExecutor
 from rigl.runners.tpu_estimator.specs import (
+  EstimatorEvaluation,
   EstimatorSettings,
-  Evaluated,
-  Trained,
+  EvalSpec,
+  TrainSpec,
 )
-from rigl.training.train_state import Learner, Wrap
-from rigl.training.trainer import Run
+from rigl.training.loop import Intervals
+from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.types import Variable
 
 _EVAL_BATCH_SIZE = 1000
 
 
-def by_estimator(run: Run, flags: MnistSettings) -> EstimatorRun:
-  """Makes what trains a run on MNIST through a TPUEstimator.
-
-  It evaluates where it writes a checkpoint, every `--checkpoint_epochs`.
-
-  Args:
-    run: the run, not prepared.
-    flags: the settings.
+def check(flags: MnistSettings) -> None:
+  """Refuses settings that the runner cannot follow.
 
   Raises:
-    ValueError: if a setting is one that it cannot follow.
+    ValueError: naming the setting.
   """
   if flags.mask_record_frequency:
     raise ValueError(
@@ -42,32 +39,53 @@ def by_estimator(run: Run, flags: MnistSettings) -> EstimatorRun:
       "`save_model` must be true with `runner`=tpu_estimator, whose "
       "evaluations read checkpoints, got false."
     )
-  source, test = run.train_source, run.test_source
-  size = min(_EVAL_BATCH_SIZE, test.num_examples)
-  num_inputs = source.arrays["images"].shape[1]
 
-  def learner(global_step: Variable, wrap: Wrap) -> Learner:
-    return make_learner(
+
+def make_executor(
+  flags: MnistSettings,
+  state: TrainState,
+  source: ArraySource,
+  test: ArraySource,
+  directory: pathlib.Path,
+  intervals: Intervals,
+) -> EstimatorExecutor:
+  """Makes the executor.
+
+  Args:
+    flags: the settings.
+    state: what is trained.
+    source: the training examples.
+    test: the test examples.
+    directory: that of the run.
+    intervals: those of the run.
+  """
+  size = min(_EVAL_BATCH_SIZE, test.num_examples)
+  num_inputs = source.zeros()["images"].shape[1]
+
+  def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
+    return make_state(
       flags,
       make_model(flags, num_inputs),
       source.batches_per_epoch,
-      global_step,
-      restored=True,
-      wrap=wrap,
+      step,
+      init_masks=False,
+      optimizer_wrapper=wrap,
     )
 
-  def task() -> tuple[MnistTask, Mapping[str, Variable]]:
+  def make_task() -> tuple[MnistTask, Mapping[str, Variable]]:
     model = make_model(flags, num_inputs)
     names = {v.name.split(":")[0]: v for v in model.variables}
     return MnistTask(model), names
 
-  return EstimatorRun(
-    run,
-    Trained(learner, lambda: run.loop.iteration, source.dataset),
-    Evaluated(task, lambda: test.whole_dataset(size), test.num_examples),
-    EstimatorSettings(flags.batch_size, size),
-    by_steps=False,
-    evaluate_every=run.save_every,
-    report_every=source.batches_per_epoch,
-    keep=2,
+  settings = EstimatorSettings(flags.batch_size, size)
+  spec = EvalSpec(
+    make_task, lambda: test.whole_dataset(size), test.num_examples
+  )
+  return EstimatorExecutor(
+    state,
+    TrainSpec(graph_state, lambda: state.iteration, source.dataset),
+    EstimatorEvaluation(spec, state.variables, settings),
+    settings,
+    directory,
+    intervals,
   )

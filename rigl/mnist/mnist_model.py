@@ -1,7 +1,4 @@
-"""The MNIST network, 784-300-100-10 by default, as a plain `tf.Module`.
-
-What it is trained by and on lives elsewhere.
-"""
+"""MNIST network, 784-300-100-10 by default, and its loss and metrics."""
 
 from __future__ import annotations
 
@@ -70,14 +67,18 @@ class MnistFc(tf.Module):
 class MnistTask:
   """Classification of digits: the loss and the accuracy of a network.
 
+  Attributes:
+    model: the argument.
+
   Args:
     model: maps pixels to logits.
   """
 
   metric_names = eval_metric_names = ("loss", "accuracy")
+  headline_metrics = ("accuracy",)
 
   def __init__(self, model: MnistFc) -> None:
-    self._model = model
+    self.model = model
     self._variables = model.trainable_variables
 
   @property
@@ -99,7 +100,7 @@ class MnistTask:
     """
     del iteration
     labels = batch["labels"]
-    logits = self._model(tf.cast(batch["images"], tf.float32) / 255.0)
+    logits = self.model(tf.cast(batch["images"], tf.float32) / 255.0)
     hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     return {"loss": loss, "accuracy": tf.cast(hits, tf.float32)}

@@ -1,7 +1,9 @@
 """Draws how the connections of every input pixel change during training.
 
-It turns the `mask_records.npz` of a run into an animated GIF and a PNG; the
-recording itself lives in `mask_records` and in the training script.
+  python rigl/mnist/visualize_mask_records.py --records_path=mask_records.npz
+
+It turns the `mask_records.npz` of a run into an animated GIF and a PNG. The
+training script writes these records with `--mask_record_frequency`.
 """
 
 import os

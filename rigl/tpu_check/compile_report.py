@@ -1,17 +1,14 @@
-"""A table of what the TPU's compiler says of some programs.
-
-How they are compiled is said by `compiler`.
-"""
+"""Compile report: a table of costs of programs, by the TPU's compiler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from rigl.runners.program import Lowerable
 from rigl.runners.stablehlo import lowering
 from rigl.tpu_check import chips
 from rigl.tpu_check.compiler import CompiledProgram, CompileError
-from rigl.training.base_programs import Program
 
 _NAMES = {
   "train": "training step",
@@ -45,14 +42,14 @@ class ProgramRow(NamedTuple):
 
 def compile_all(
   compiler: Compiler,
-  programs: Mapping[str, tuple[Program, dict[str, Any]]],
+  programs: Mapping[str, Lowerable],
   updates: bool,
 ) -> Iterable[ProgramRow]:
   """Compiles the programs of a training, one after the other.
 
   Args:
     compiler: of the TPU.
-    programs: as of `BasePrograms.on_device`.
+    programs: the programs by kind, from `TensorFlowExecutor.lowerable`.
     updates: whether masks are ever updated.
   """
   for kind, name in _NAMES.items():

@@ -1,62 +1,88 @@
-"""Evaluates the checkpoints of a run while another process writes them."""
+"""Evaluation of the checkpoints of a run while another process writes them."""
 
 from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rigl.training import checkpoints, files
 from rigl.training.metrics import MetricsWriter
-from rigl.training.trainer import Run
+from rigl.training.reporting import metrics_text
+from rigl.training.trainer import Trainer
+from rigl.types import Metrics
 
 _WAIT_SECONDS = 5.0
 
 
-def evaluate_checkpoints(run: Run, wait: float = _WAIT_SECONDS) -> None:
-  """Evaluates every checkpoint there is and comes, up to the end of the run.
+class CheckpointMetrics(NamedTuple):
+  """Evaluation of a checkpoint.
 
-  What was found is printed and written to `evaluations/metrics.csv` and
-  TensorBoard files below the directory of the run.
+  Attributes:
+    iteration: its iterations.
+    step: its gradient steps.
+    test: means of the metrics over the test examples.
+  """
+
+  iteration: int
+  step: int
+  test: Metrics
+
+
+def evaluate_checkpoints(trainer: Trainer, wait: float = _WAIT_SECONDS) -> None:
+  """Evaluates the checkpoints of a run as they are written, to the last.
+
+  Results are printed and written to `evaluations/metrics.csv` and TensorBoard
+  files in the directory of the run.
 
   Args:
-    run: the run; its variables are overwritten.
+    trainer: the run, which may be training in another process; the variables
+      are overwritten.
     wait: seconds between looks for new checkpoints.
 
   Raises:
     ValueError: if a checkpoint does not fit.
   """
+  state = trainer.state
 
-  def evaluate(prefix: str) -> tuple[dict[str, int], dict[str, float]]:
-    run.loop.load(prefix)
-    step = int(run.global_step.numpy())
-    return {"iteration": run.loop.iteration, "step": step}, run.test_metrics()
+  def evaluate(prefix: str) -> CheckpointMetrics:
+    state.load(prefix)
+    test = trainer.test_metrics()
+    return CheckpointMetrics(state.iteration, state.step, test)
 
-  evaluate_as_written(run.directory.path, run.total, evaluate, wait)
+  evaluate_as_written(
+    trainer.directory.path,
+    trainer.intervals.total,
+    evaluate,
+    state.task.headline_metrics[:1],
+    wait,
+  )
 
 
 def evaluate_as_written(
   directory: files.Path,
   total: int,
-  evaluate: Callable[[str], tuple[dict[str, int], dict[str, float]]],
+  evaluate: Callable[[str], CheckpointMetrics],
+  shown: Sequence[str],
   wait: float = _WAIT_SECONDS,
 ) -> None:
-  """Calls something on every checkpoint up to that with the last number.
+  """Calls a function for every checkpoint, up to the one of the last number.
 
   Args:
-    directory: that of the checkpoints; it may not exist yet. What was found
-      is written below it.
+    directory: where the checkpoints are; it may not exist yet. Results are
+      written to a directory in it.
     total: number of the last checkpoint.
-    evaluate: gets the prefix of a checkpoint, returns columns that say where
-      in the run it is, `iteration` and `step`, and the metrics. It raises
-      FileNotFoundError if the checkpoint was forgotten meanwhile.
+    evaluate: gets the prefix of a checkpoint. It raises FileNotFoundError if
+      the checkpoint was removed meanwhile.
+    shown: names of the metrics that are printed, beside `loss`.
     wait: seconds between looks for new checkpoints.
   """
   directory = pathlib.Path(directory)
-  place = directory / "evaluations"
-  place.mkdir(parents=True, exist_ok=True)
-  writer = MetricsWriter(place)
-  print(f"Evaluates the checkpoints of {directory}.", flush=True)
+  results = directory / "evaluations"
+  results.mkdir(parents=True, exist_ok=True)
+  writer = MetricsWriter(results)
+  print(f"Evaluating the checkpoints of {directory}.", flush=True)
   last = -1
   while last < total:
     numbers = [n for n in checkpoints.list_numbers(directory) if n > last]
@@ -65,12 +91,11 @@ def evaluate_as_written(
       continue
     last = numbers[0]
     try:
-      position, test = evaluate(str(directory / f"model.ckpt-{last}"))
+      found = evaluate(str(directory / checkpoints.name_of(last)))
     except FileNotFoundError:
-      continue  # It was forgotten meanwhile.
-    writer.write(position["step"], position, {}, test)
-    found = ", ".join(
-      f"{name} {test[name]:.4f}" for name in ("loss", "accuracy")
-    )
-    print(f"step {position['step']}: test {found}", flush=True)
+      continue  # It was removed meanwhile.
+    place = {"iteration": found.iteration, "step": found.step}
+    writer.write(found.step, place, {}, found.test)
+    line = metrics_text(f"step {found.step}", "test", found.test, shown)
+    print(line, flush=True)
   writer.close()

@@ -1,6 +1,6 @@
-"""The output directory of a run: whose it is, and whether it is finished.
+"""Run directory: the output directory of one run, and its result.
 
-Checkpoints and metrics, which also lie there, have their own files.
+`checkpoints` and `metrics` write the other files in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import gin
 
-from rigl.distribution import replicas
 from rigl.training import files
 from rigl.version import __version__
 
@@ -34,14 +33,13 @@ class RunDirectory:
   `run.json` holds the version and all that defines the run, `result.json` the
   result of a finished run, `operative_config.gin` what gin configured.
 
-  Of several processes that train together the chief alone writes there.
-
   Args:
     path: the directory; it is made if it does not exist.
-    identity: what defines the run, see `settings.run_identity`.
-    only_read: whether nothing is to be written there; the directory is then
-      not made, and another process may train in it.
-    adopts: whether checkpoints that lie there without `run.json` become this
+    identity: what defines the run, as `settings.run_identity` returns it.
+    writes: whether this process writes there: if several train together, the
+      chief alone does. If not, the directory is not made, and another process
+      may train in it.
+    adopts: whether checkpoints that are there without `run.json` become this
       run's.
 
   Raises:
@@ -54,7 +52,7 @@ class RunDirectory:
     self,
     path: files.Path,
     identity: dict[str, Any],
-    only_read: bool = False,
+    writes: bool = True,
     adopts: bool = False,
   ) -> None:
     # `pathlib` makes one slash of two.
@@ -68,7 +66,7 @@ class RunDirectory:
     self._lock: Any = None
     self._adopts = adopts
     self._check_owner()
-    self._writes = not only_read and replicas.is_chief()
+    self._writes = writes
     if not self._writes:
       return
     self._make()

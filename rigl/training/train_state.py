@@ -1,46 +1,130 @@
-"""What learns: the variables of a task and how they are trained.
+"""Train state: model, sparse optimizer, step counter, learning rate.
 
-A task's script makes it, eagerly for the loop or in a graph for TPUEstimator.
+It is what a checkpoint holds. A task builds it, eagerly or in the graph of a
+TPUEstimator.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
+from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training.base_programs import Task
+from rigl.training import checkpoints, files
+from rigl.training.task import Task
 from rigl.types import Variable
 
 Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
+# Wraps an optimizer that makes steps.
+OptimizerWrapper: TypeAlias = Callable[[Optimizer], Optimizer]
+
+ITERATION = "iteration"  # Its name in checkpoints.
+_STEP = "global_step"
 
 
-@dataclass(frozen=True)
-class Learner:
-  """A task and what trains it.
+def identity(optimizer: Optimizer) -> Optimizer:
+  """The wrapper that returns the optimizer itself."""
+  return optimizer
+
+
+def new_global_step() -> Variable:
+  """Creates the variable that counts gradient steps."""
+  return tf.Variable(0, dtype=tf.int64, name=_STEP)
+
+
+@dataclasses.dataclass
+class TrainState:
+  """Everything that training changes.
 
   Attributes:
     task: what is trained.
-    variables: all variables of the model by name.
+    variables: all variables of the model, and of the data source, by name.
     optimizer: the sparse optimizer, with its masks.
     global_step: int64 variable that gradient steps advance.
-    learning_rate: has `at(step)`, the learning rate.
+    learning_rate: the schedule of the learning rate.
+    iteration: number of iterations so far: gradient steps, and mask updates
+      that took the place of one.
+    convert_checkpoint: makes the tensors of a checkpoint that another program
+      wrote those of this state; gets and returns arrays by name.
   """
 
   task: Task
   variables: Mapping[str, Variable]
   optimizer: SparseOptimizer
   global_step: Variable
-  learning_rate: Any
+  learning_rate: LearningRate
+  iteration: int = 0
+  convert_checkpoint: Callable[[dict[str, Any]], dict[str, Any]] = lambda t: t
 
+  @property
+  def step(self) -> int:
+    """Number of gradient steps so far."""
+    return int(self.global_step.numpy())
 
-# Puts an optimizer that makes steps into another one.
-Wrap = Callable[[Optimizer], Optimizer]
+  @property
+  def all_variables(self) -> dict[str, Variable]:
+    """The variables by name: of the model, of the optimizer, and the step."""
+    return {
+      **self.variables,
+      **self.optimizer.state(),
+      _STEP: self.global_step,
+    }
 
+  def save(
+    self, directory: files.Path, number: int, keep: int = 2, writes: bool = True
+  ) -> str:
+    """Writes a checkpoint.
 
-def unwrapped(optimizer: Optimizer) -> Optimizer:
-  """The `Wrap` that leaves it as it is."""
-  return optimizer
+    Args:
+      directory: where to.
+      number: the number in its name; it grows during the run.
+      keep: how many checkpoints to keep; 0 keeps all.
+      writes: whether this process writes it. Every host has to call this,
+        because reading the variables may need all of them.
+
+    Returns:
+      The prefix of the checkpoint.
+    """
+    tensors = {
+      **self.variables,
+      **self.optimizer.checkpoint_state(),
+      _STEP: self.global_step,
+      ITERATION: np.int64(self.iteration),
+    }
+    return checkpoints.save(directory, number, tensors, keep, writes)
+
+  def restore(self, directory: files.Path) -> bool:
+    """Restores the newest checkpoint; returns whether there was one.
+
+    Raises:
+      ValueError: if it is damaged or does not fit.
+    """
+    tensors = checkpoints.load_latest(directory)
+    if tensors is None:
+      return False
+    self._assign(tensors, directory)
+    return True
+
+  def load(self, prefix: str) -> None:
+    """Restores one checkpoint.
+
+    Raises:
+      FileNotFoundError: if it does not exist.
+      ValueError: if it is damaged or does not fit.
+    """
+    self._assign(checkpoints.load_present(prefix), prefix)
+
+  def _assign(self, tensors: dict[str, Any], place: files.Path) -> None:
+    tensors = self.convert_checkpoint(tensors)
+    if ITERATION not in tensors:
+      raise ValueError(
+        f"`{place}` holds a checkpoint of another program: {ITERATION} is "
+        "missing."
+      )
+    checkpoints.restore(tensors, self.all_variables)
+    self.iteration = int(tensors[ITERATION])

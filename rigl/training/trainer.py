@@ -1,141 +1,143 @@
-"""A run: everything that is trained, and what is written of it.
+"""Trainer: runs one experiment and writes its checkpoints and result.
 
-What a run is made of is said by the task's script.
+A task supplies the parts: train state, executor, events and reporter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.distribution import replicas
-from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training.base_programs import BasePrograms, Task
-from rigl.training.loop import Loop, Report
-from rigl.training.metrics import MetricsWriter, NoMetrics
+from rigl.config import app
+from rigl.data.stream_source import DataError
+from rigl.distribution.replicas import Replicas
+from rigl.training import preemption
+from rigl.training.executor import Executor
+from rigl.training.loop import (
+  Event,
+  Intervals,
+  Loop,
+  TrainingDivergedError,
+)
 from rigl.training.preemption import Notice, PreemptedError
-from rigl.training.programs import Programs
-from rigl.training.progress import Progress
+from rigl.training.reporting import ProgressBar, Reporter
 from rigl.training.run_directory import RunDirectory
-from rigl.types import Variable
+from rigl.training.train_state import TrainState
+from rigl.types import Metrics
+
+# How the loss of a worker shows at the others.
+_LOST = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.InternalError,
+  tf.errors.UnavailableError,
+)
 
 
-class Run:
-  """Trains a task to its end; the base of the tasks' own runs.
+class Companion(Protocol):
+  """Something that is saved with every checkpoint, in a file of its own."""
 
-  A task says `_line`, what is printed of a report, and may extend the others.
+  def restore(self, iteration: int) -> None:
+    """Goes back to what it was at an iteration."""
+
+  def save(self) -> None:
+    """Writes the file."""
+
+
+class Trainer:
+  """Trains a task to its end.
+
+  Attributes:
+    state, executor, directory, replicas, intervals, reporter, events: the
+      arguments.
+    notice: requests to stop.
+    loop: runs the executor.
 
   Args:
-    task: what is trained.
-    variables: all variables of the model, of which a checkpoint consists
-      together with those of the optimizer.
-    optimizer: the sparse optimizer, with its masks.
-    sources: training and test examples, as `_make_programs` takes them.
-    global_step: int64 variable that gradient steps advance.
-    learning_rate: has `at(step)`, the learning rate.
+    state: what is trained.
+    executor: trains and evaluates.
     directory: where everything is written.
-    total: where the run ends; see `Loop` for what positions count.
-    report_every: see `Loop`.
-    evaluate_every: see `Loop`.
-    save_every: how far checkpoints are apart; one more is written at the end.
+    replicas: the devices that train.
+    intervals: distances between events, and the end.
+    reporter: writes reports.
+    events: what else happens during the run.
+    companions: what is saved with every checkpoint.
     keep: how many checkpoints to keep; 0 keeps all.
-    by_steps: see `Loop`.
-    jit_compile: whether XLA compiles the programs.
+    writes_checkpoints: whether checkpoints are written.
+    result_metrics: metrics of the test that the result holds. None: the
+      headline metrics of the task.
+    stops_on_notice: whether SIGTERM ends the run after a checkpoint. If not,
+      it ends the process, and the run resumes from its newest checkpoint.
   """
 
   def __init__(
     self,
-    task: Task,
-    variables: tuple[Variable, ...],
-    optimizer: SparseOptimizer,
-    sources: tuple[Any, Any],
-    global_step: Variable,
-    learning_rate: Any,
+    state: TrainState,
+    executor: Executor,
     directory: RunDirectory,
-    total: int,
-    report_every: int,
-    evaluate_every: int | None = None,
-    save_every: int = 0,
+    replicas: Replicas,
+    intervals: Intervals,
+    reporter: Reporter,
+    *,
+    events: Sequence[Event] = (),
+    companions: Sequence[Companion] = (),
     keep: int = 2,
-    by_steps: bool = False,
-    jit_compile: bool = True,
+    writes_checkpoints: bool = True,
+    result_metrics: Sequence[str] | None = None,
+    stops_on_notice: bool = True,
   ) -> None:
-    self.task, self.optimizer = task, optimizer
-    self.train_source, self.test_source = sources
-    self.global_step, self.learning_rate = global_step, learning_rate
-    self.directory, self.total = directory, total
-    self.save_every, self._keep = save_every, keep
-    self.variables = {v.name.split(":")[0]: v for v in variables}
-    self.replicas, self.notice = replicas.Replicas(), Notice()
-    self.programs = self._make_programs(jit_compile)
-    self._rhythm = (report_every, evaluate_every, by_steps)
-    self._report_also = save_every
-    self.loop = self.make_loop(self.programs, self._report)
-
-  def _make_programs(self, jit_compile: bool) -> BasePrograms:
-    """Hook: makes the programs, of examples in memory."""
-    return Programs(
-      self.task,
-      self.optimizer,
-      self.train_source,
-      self.test_source,
-      self.global_step,
-      jit_compile=jit_compile,
-      averages=self._averages,
-    )
-
-  @property
-  def _averages(self) -> list[Variable]:
-    """The variables that every replica moves by itself."""
-    on_read = tf.VariableSynchronization.ON_READ
-    return [v for v in self.variables.values() if v.synchronization == on_read]
-
-  def _adapt(self, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Hook: see `Loop`."""
-    return tensors
-
-  def make_loop(
-    self, programs: Any, on_report: Callable[[Report], None]
-  ) -> Loop:
-    """The loop of this run over programs.
-
-    Args:
-      programs: `Programs`, or what stands in for them.
-      on_report: gets what is reported.
-    """
-    report_every, evaluate_every, by_steps = self._rhythm
-    loop = Loop(
-      programs,
-      self.optimizer,
-      self.global_step,
-      self.variables,
-      report_every,
-      on_report,
-      evaluate_every,
-      by_steps,
-      self._adapt,
+    self.state, self.executor = state, executor
+    self.directory, self.replicas = directory, replicas
+    self.intervals, self.reporter = intervals, reporter
+    self.events, self._companions = tuple(events), companions
+    self._keep, self._writes_checkpoints = keep, writes_checkpoints
+    if result_metrics is None:
+      result_metrics = state.task.headline_metrics
+    self._result_metrics = tuple(result_metrics)
+    self._stops_on_notice, self.notice = stops_on_notice, Notice()
+    self.loop = Loop(
+      executor,
+      state,
+      intervals,
+      reporter.report,
+      self.save,
+      events,
       self._is_stopped,
     )
-    # A checkpoint does not hold what is added up for the next report.
-    loop.report_also(self._report_also)
-    return loop
 
-  def use(self, programs: Any) -> None:
-    """Makes the run call something that stands in for its programs."""
-    self.programs = programs
-    self.loop = self.make_loop(programs, self._report)
+  def train(self) -> None:
+    """Trains to the end and prints the result; errors become one line.
 
-  @property
-  def all_variables(self) -> dict[str, Variable]:
-    """The variables by name: of the model, of the optimizer, and the step."""
-    return {
-      **self.variables,
-      **self.optimizer.state(),
-      "global_step": self.global_step,
-    }
+    A finished run says so. A run that is stopped ends the process with the
+    exit code of SIGTERM.
+    """
+    with app.one_line_errors():
+      result = self._start()
+    if result is None:
+      with self._one_line_ends():
+        self.loop.run(self.intervals.total, self._open_bar().advance)
+        result = self.finish()
+    name = self.state.task.headline_metrics[0]
+    if self.replicas.is_chief and f"test_{name}" in result:
+      print(f"Test {name}: {result[f'test_{name}']:.4f}")
+
+  def _start(self) -> dict[str, Any] | None:
+    """Prepares the run, or returns the result of a finished one."""
+    path, is_chief = self.directory.path, self.replicas.is_chief
+    result = self.directory.result()
+    if is_chief and result is None:
+      print(f"Run directory: {path}", flush=True)
+    elif is_chief:
+      print(f"The run in {path} is finished.")
+    if result is None:
+      self.prepare()
+    return result
 
   def prepare(self) -> None:
     """Restores the newest checkpoint, if there is one, and opens the files.
@@ -144,128 +146,120 @@ class Run:
       ValueError: if a file of the run is damaged.
       OSError: if a file cannot be read or written.
     """
-    is_resumed = self.loop.restore(self.directory.path)
-    places = self.replicas.all_gather_scalar(self.loop.iteration)
-    if len(set(places)) > 1:
+    state, path = self.state, self.directory.path
+    is_resumed = state.restore(path)
+    iterations = self.replicas.all_gather_scalar(state.iteration)
+    if len(set(iterations)) > 1:
       raise ValueError(
-        f"`{self.directory.path}` must be the same directory for all workers, "
-        f"got checkpoints of the iterations {places}."
+        f"`{path}` must be the same directory for all workers, got checkpoints "
+        f"of the iterations {iterations}."
       )
     self.directory.start()
-    self.metrics: MetricsWriter | NoMetrics = NoMetrics()
     if self.replicas.is_chief:
-      self.metrics = MetricsWriter(self.directory.path, self.loop.iteration)
+      self.reporter.open(path, state.iteration)
       if is_resumed:
-        print(f"Resumed at {self._unit} {self.loop.position}.", flush=True)
-    self._add_events()
+        where = f"{self.intervals.unit} {self.loop.position}"
+        print(f"Resumed at {where}.", flush=True)
+    for companion in self._companions:
+      companion.restore(state.iteration)
 
-  def _is_stopped(self) -> bool:
-    """Whether somebody wants one of the hosts to stop."""
-    return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
+  def run(self, total: int | None = None, loop: Loop | None = None) -> None:
+    """Trains up to a position; `prepare` it first, and `finish` it at the end.
 
-  def check_exportable(self) -> None:
-    """Hook: checks that nothing needs the weights or masks on the way.
-
-    An exported run brings back metrics and the state of the end.
-
-    Raises:
-      ValueError: naming the setting that does.
+    Args:
+      total: the position. None: the end.
+      loop: runs instead of the trainer's own loop.
     """
+    total = self.intervals.total if total is None else total
+    (loop or self.loop).run(total, self._open_bar(total).advance)
 
-  _unit = "iteration"
+  def _open_bar(self, total: int | None = None) -> ProgressBar:
+    total = self.intervals.total if total is None else total
+    position = self.loop.position
+    self.reporter.bar = ProgressBar(total, position, self.replicas.is_chief)
+    return self.reporter.bar
 
-  def _add_events(self) -> None:
-    """Hook: adds what happens besides reports."""
-    self.loop.add_event(self.save_every, lambda _: self.save(), at_end=True)
+  def finish(self, loop: Loop | None = None) -> dict[str, Any]:
+    """Writes the result of a run that is at its end.
 
-  def train_to_end(self) -> dict[str, Any]:
-    """Trains to the end; `prepare` it first.
+    Args:
+      loop: what ran, if not the trainer's own loop.
 
     Returns:
       The result, which `result.json` then holds.
 
     Raises:
-      PreemptedError: if it was stopped before, by `notice`; it is saved then.
+      PreemptedError: if it was stopped before; it is saved then.
     """
-    self.train(self.total)
-    if self.loop.position < self.total:
+    loop = loop or self.loop
+    if self.reporter.bar is not None:
+      self.reporter.bar.close()
+    if loop.position < self.intervals.total:
       self.save()
-      self.metrics.close()
+      self.reporter.close()
       self.directory.close()
       raise PreemptedError(
-        f"Stopped at {self._unit} {self.loop.position} by "
+        f"Stopped at {self.intervals.unit} {loop.position} by "
         f"{self.notice.reason or 'another worker'}."
       )
-    self.metrics.close()
-    result = self.result()
+    self.reporter.close()
+    result = self._result(loop.last.test if loop.last else {})
     self.directory.finish(result)
     return result
 
-  def train(self, total: int) -> None:
-    """Trains up to a position."""
-    self.progress = Progress(total, self.loop.position, self.replicas.is_chief)
-    self.loop.run(total, self.progress)
-    self.progress.close()
+  def _result(self, test: Metrics) -> dict[str, Any]:
+    """The content of `result.json`.
 
-  def _report(self, found: Report) -> None:
-    """Writes and prints what the loop found."""
-    train = dict(found.train)
-    train["loss"] += train["regularization_loss"]
-    test = self._test_metrics(found.test, train) if found.test else {}
-    train["learning_rate"] = float(self.learning_rate.at(found.step))
-    position = {
-      "iteration": found.iteration,
-      "step": found.step,
-      "epoch": self._epoch(found.iteration),
+    Args:
+      test: the last evaluation; empty if there was none, as after a kill right
+        after the last checkpoint.
+    """
+    if self._result_metrics and not test:
+      test = self.executor.evaluate()
+    masks = [layer.mask.numpy() for layer in self.state.optimizer.layers]
+    return {
+      "iteration": self.state.iteration,
+      "step": self.state.step,
+      **{f"test_{name}": test[name] for name in self._result_metrics},
+      "sparsity": sparse_utils.calculate_sparsity(masks) if masks else 0.0,
     }
-    self.metrics.write(
-      found.iteration,
-      position,
-      {**train, **found.timing},
-      test,
-    )
-    self.progress.say(self._line(found, train, test))
 
-  def test_metrics(self) -> dict[str, float]:
-    """Evaluates the network as it is, the regularization in the loss."""
-    return self._test_metrics(self.programs.evaluate(), self.programs.inspect())
-
-  def _test_metrics(
-    self, found: Mapping[str, float], state: Mapping[str, float]
-  ) -> dict[str, float]:
-    """Makes what is reported of what an evaluation found."""
-    test = dict(found)
-    test["loss"] += state["regularization_loss"]
-    return test
-
-  def _epoch(self, iteration: int) -> float:
-    return iteration / self.train_source.batches_per_epoch
-
-  def _line(
-    self, found: Report, train: dict[str, float], test: dict[str, float]
-  ) -> str:
-    raise NotImplementedError
+  def test_metrics(self) -> Metrics:
+    """Evaluates the network as it is; the loss includes regularization."""
+    found = self.executor.evaluate()
+    return self.reporter.test_metrics(found, self.executor.state_metrics())
 
   def save(self) -> None:
-    """Writes a checkpoint."""
-    self.loop.save(self.directory.path, self._keep)
+    """Writes a checkpoint, after the files that belong to it."""
+    is_chief = self.replicas.is_chief
+    for companion in self._companions if is_chief else ():
+      companion.save()
+    if self._writes_checkpoints:
+      position = self.loop.position
+      self.state.save(self.directory.path, position, self._keep, is_chief)
 
-  def result(self) -> dict[str, Any]:
-    """What `result.json` holds of a finished run."""
-    # Nothing was evaluated if the run was killed right after its last save.
-    test = self.loop.last.test if self.loop.last else self.programs.evaluate()
-    return {
-      "iteration": self.loop.iteration,
-      "step": int(self.global_step.numpy()),
-      "test_accuracy": test["accuracy"],
-      "sparsity": self._sparsity(),
-    }
+  def _is_stopped(self) -> bool:
+    """Whether one of the hosts was asked to stop."""
+    return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
 
-  def _sparsity(self) -> float:
-    masks = [layer.mask.numpy() for layer in self.optimizer.layers]
-    return sparse_utils.calculate_sparsity(masks) if masks else 0.0
-
-
-def new_global_step() -> Variable:
-  """The variable that gradient steps advance."""
-  return tf.Variable(0, dtype=tf.int64, name="global_step")
+  @contextlib.contextmanager
+  def _one_line_ends(self) -> Iterator[None]:
+    """Ends the process with one line if training ends early."""
+    watching: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if self._stops_on_notice:
+      watching = preemption.watching(self.notice, self.replicas.is_tpu)
+    try:
+      with watching:
+        yield
+    except PreemptedError as stop:
+      print(f"{stop} The same command resumes it.", flush=True)
+      sys.exit(preemption.EXIT_CODE)
+    except (TrainingDivergedError, DataError) as error:
+      app.fail(str(error))
+    except _LOST as error:
+      if self.replicas.num_hosts == 1:
+        raise
+      app.fail(
+        "another worker was lost; start all of them again, which resumes from "
+        f"the last checkpoint ({str(error).splitlines()[0]})"
+      )

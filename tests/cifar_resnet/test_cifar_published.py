@@ -8,8 +8,8 @@ from golden_files import load_json, network
 
 from rigl import sparse_utils
 from rigl.cifar_resnet.augment import standardize
-from rigl.cifar_resnet.cifar_learner import cifar_learning_rate
 from rigl.cifar_resnet.cifar_task import CifarTask
+from rigl.schedules import cifar_learning_rate
 from rigl.training import checkpoints
 
 GRAPHS = [

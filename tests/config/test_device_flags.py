@@ -97,11 +97,18 @@ def test_a_batch_has_to_fit_the_replicas(monkeypatch):
 
   monkeypatch.delenv("TF_CONFIG", raising=False)
   monkeypatch.setattr(Replicas, "share", refuse)
-  with pytest.raises(ValueError, match="virtual_devices"):
-    DeviceFlags().in_scope(lambda: None, "virtual_devices")
+  scope = DeviceFlags().scope("virtual_devices")
+  with pytest.raises(ValueError, match="virtual_devices"), scope:
+    pass
 
 
 def test_an_estimator_is_made_in_no_scope():
   flags = DeviceFlags(runner="tpu_estimator", strategy="mirrored")
-  flags.in_scope(lambda: None)
-  assert not flags.in_scope(tf.distribute.has_strategy)
+  with flags.scope("no such setting"):
+    assert not tf.distribute.has_strategy()
+
+
+def test_a_strategy_is_entered():
+  with DeviceFlags(strategy="mirrored").scope() as found:
+    assert tf.distribute.has_strategy()
+    assert found.is_distributed

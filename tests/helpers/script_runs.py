@@ -15,8 +15,8 @@ from absl import flags
 
 from rigl.config import app
 from rigl.config.settings import flag_names
+from rigl.runners.program import Program
 from rigl.training import checkpoints
-from rigl.training.base_programs import Program
 from rigl.training.run_directory import RunDirectory
 
 _tf_function = tf.function
@@ -98,7 +98,7 @@ class Shell:
     self._script.define_flags()
     try:
       flags.FLAGS(argv)
-      return self._script.make_run()
+      return self._script.make_trainer()
     finally:
       self._forget_flags()
 

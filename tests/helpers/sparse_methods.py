@@ -41,6 +41,8 @@ class Method:
     start: the masks at the start: `sparse`, `dense`, or `none` at all.
     conserved: whether the number of connections never changes.
     random: whether the seed matters once the masks are given.
+    state: names of the variables of the method itself, beside masks and slots;
+      `LAYER` stands for each kernel.
   """
 
   make: Callable[..., sparse_optimizers.SparseOptimizer]
@@ -48,29 +50,47 @@ class Method:
   start: str
   conserved: bool = True
   random: bool = False
+  state: tuple[str, ...] = ()
 
 
-def _drop_grow(make: Any, **arguments: Any) -> Method:
+_SCHEDULE_STATE = ("last_mask_update_step",)
+
+
+def _drop_grow(
+  make: Any, state: tuple[str, ...] = (), **arguments: Any
+) -> Method:
   schedule = dict(
     begin_step=0, end_step=100, frequency=FREQUENCY, drop_fraction=0.4
   )
   arguments = {**schedule, "grow_init": "random_normal", **arguments}
-  return Method(make, arguments, "sparse", random=True)
+  state = (*_SCHEDULE_STATE, *state)
+  return Method(make, arguments, "sparse", random=True, state=state)
 
 
 _TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
 METHODS = {
   "set": _drop_grow(sparse_optimizers.SparseSETOptimizer),
   "static": _drop_grow(sparse_optimizers.SparseStaticOptimizer),
-  "momentum": _drop_grow(sparse_optimizers.SparseMomentumOptimizer),
+  "momentum": _drop_grow(
+    sparse_optimizers.SparseMomentumOptimizer,
+    state=("LAYER/ExponentialMovingAverage",),
+  ),
   "rigl": _drop_grow(
     sparse_optimizers.SparseRigLOptimizer, initial_acc_scale=0.1
   ),
   "snip": Method(
-    sparse_optimizers.SparseSnipOptimizer, _TARGET, "dense", conserved=False
+    sparse_optimizers.SparseSnipOptimizer,
+    _TARGET,
+    "dense",
+    conserved=False,
+    state=("is_snipped",),
   ),
   "dnw": Method(
-    sparse_optimizers.SparseDNWOptimizer, _TARGET, "dense", conserved=False
+    sparse_optimizers.SparseDNWOptimizer,
+    _TARGET,
+    "dense",
+    conserved=False,
+    state=("LAYER/dense",),
   ),
   "prune": Method(
     sparse_optimizers.SparsePruningOptimizer,
@@ -82,12 +102,17 @@ METHODS = {
     ),
     "dense",
     conserved=False,
+    state=_SCHEDULE_STATE,
   ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
 MASKED = [name for name in METHODS if name != "baseline"]
-DROP_GROW = ["set", "static", "momentum", "rigl"]
+DROP_GROW = [
+  name
+  for name, method in METHODS.items()
+  if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
+]
 SCHEDULED = [*DROP_GROW, "prune"]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from script_runs import eagerly, final_tensors
 
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.model_flags import IMAGENET_METHODS
 

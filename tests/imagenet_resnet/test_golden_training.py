@@ -8,9 +8,9 @@ import imagenet_golden
 import numpy as np
 import pytest
 import tensorflow as tf
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 
 from rigl.data.stream_source import StreamSource
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.training import checkpoints

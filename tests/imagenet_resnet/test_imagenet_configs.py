@@ -8,7 +8,7 @@ import pytest
 
 from rigl.config.gin_files import parse_gin
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.imagenet_resnet.learning_rate import create_learning_rate
+from rigl.imagenet_resnet.imagenet_state import make_learning_rate
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "imagenet"
 PARTS = {"base", "erk", "erk_first_dense", "uniform", "resnet50"}
@@ -78,7 +78,7 @@ def test_file_trains_what_its_name_says(name):
 @pytest.mark.parametrize("name", FILES)
 def test_learning_rate_is_that_of_the_published_batch(name):
   flags = read(name)
-  rate = create_learning_rate(flags)
+  rate = make_learning_rate(flags)
   warm = flags.model_architecture == "mobilenet_v1"
   assert rate.at(0) == pytest.approx(0.0 if warm else 1.6)
   assert rate.at(int(0.6 * flags.total_steps)) == pytest.approx(0.16)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
+from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from script_runs import assert_same_tensors, eagerly, final_tensors
 from test_evaluate import published_tensors
 
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.training import checkpoints
 
 __all__ = ["shell", "eagerly"]  # Fixtures.

@@ -10,12 +10,8 @@ import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.imagenet_resnet.learning_rate import (
-  ConstantRate,
-  CosineRestarts,
-  DropsByEpoch,
-  create_learning_rate,
-)
+from rigl.imagenet_resnet.imagenet_state import make_learning_rate
+from rigl.schedules import ConstantRate, CosineRestarts, DropsByEpoch
 
 FILE = (
   pathlib.Path(__file__).parent.parent / "golden/imagenet_schedules.json.gz"
@@ -50,7 +46,7 @@ def name_of(case):
 
 @pytest.mark.parametrize("case", GOLDEN["schedules"], ids=name_of)
 def test_rates_are_the_published_ones(case):
-  rate = create_learning_rate(flags_of(case))
+  rate = make_learning_rate(flags_of(case))
   by_epoch = [rate.at_epoch(epoch) for epoch in GOLDEN["epochs"]]
   np.testing.assert_allclose(by_epoch, case["rates"], rtol=3e-7)
   steps, expected = zip(*case["steps"], strict=True)
@@ -81,7 +77,7 @@ def test_sgdr_is_the_published_one(ops):
     base_learning_rate=case["base_learning_rate"],
     train_batch_size=case["train_batch_size"],
   )
-  rate = create_learning_rate(flags)
+  rate = make_learning_rate(flags)
   found = [rate.at_epoch(epoch, ops) for epoch in case["epochs"]]
   np.testing.assert_allclose(found, case["lr_float32"], rtol=2e-5, atol=1e-7)
 
@@ -94,7 +90,7 @@ def test_sgdr_with_periods_of_one_length():
 
 def test_adam_has_the_rate_of_its_batch():
   flags = ImagenetSettings(use_adam=True, train_batch_size=4096)
-  rate = create_learning_rate(flags)
+  rate = make_learning_rate(flags)
   assert isinstance(rate, ConstantRate)
   assert rate.at(0) == rate.at(10**6) == np.float32(1.6)
 
@@ -103,9 +99,9 @@ def test_gin_configures_the_drops_and_a_typed_flag_wins():
   gin.parse_config("DropsByEpoch.epochs = (0, 1, 2, 3, 4)")
   gin.parse_config("DropsByEpoch.rate = 7.0")
   flags = ImagenetSettings(num_train_images=10240)
-  rate = create_learning_rate(flags)
+  rate = make_learning_rate(flags)
   assert [rate.at(step) for step in (0, 10)] == pytest.approx([7.0, 0.7])
-  typed = create_learning_rate(flags.with_explicit(["base_learning_rate"]))
+  typed = make_learning_rate(flags.with_explicit(["base_learning_rate"]))
   assert typed.at(10) == pytest.approx(0.04)
 
 

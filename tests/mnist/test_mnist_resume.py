@@ -18,10 +18,10 @@ from mnist_runs import (
   shell,
   without_xla,
 )
+from rigl.training.programs import Programs
 
 from rigl.mnist.mnist_train_eval import MnistRun
 from rigl.training import checkpoints
-from rigl.training.programs import Programs
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
 

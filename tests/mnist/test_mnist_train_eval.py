@@ -5,6 +5,7 @@ import pathlib
 import gin
 import numpy as np
 import pytest
+import sparse_methods
 import tensorflow as tf
 from mnist_runs import (
   EPOCH,
@@ -32,16 +33,12 @@ SHAPES = {"layer1": (784, 300), "layer2": (300, 100), "layer3": (100, 10)}
 # The connections that the published code leaves at the default sparsities.
 ONES = {"layer1": 4704, "layer2": 3540, "layer3": 1000}
 STATE = {
-  "snip": {"is_snipped"},
-  "dnw": {f"{name}/weights/dense" for name in LAYERS},
-  "prune": {"last_mask_update_step"},
-  "set": {"last_mask_update_step"},
-  "static": {"last_mask_update_step"},
-  "rigl": {"last_mask_update_step"},
-  "momentum": {
-    "last_mask_update_step",
-    *(f"{name}/weights/ExponentialMovingAverage" for name in LAYERS),
-  },
+  name: {
+    variable.replace("LAYER", f"{layer}/weights")
+    for variable in row.state
+    for layer in LAYERS
+  }
+  for name, row in sparse_methods.METHODS.items()
 }
 
 pytestmark = pytest.mark.usefixtures("without_xla")

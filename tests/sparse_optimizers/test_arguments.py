@@ -43,7 +43,11 @@ BAD = [
       ("grow_init", "random_uniform_x"),
     )
   ),
-  *((name, "grow_init", "grad_sign") for name in DROP_GROW if name != "rigl"),
+  *(
+    (name, "grow_init", "grad_sign")
+    for name in DROP_GROW
+    if "grad_sign" not in METHODS[name].make.grow_inits
+  ),
   ("rigl", "initial_acc_scale", float("nan")),
   ("momentum", "momentum", 1.5),
   ("momentum", "momentum", -0.1),

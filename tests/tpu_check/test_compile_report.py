@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
+from rigl.runners.program import Program
 from rigl.tpu_check import chips, compile_report
 from rigl.tpu_check.compiler import CompiledProgram, CompileError
-from rigl.training.base_programs import Program
 
 GOOD = CompiledProgram(12.4, 6.16e12, 8.275e10, int(9.01 * chips.GIB))
 

@@ -3,10 +3,13 @@
 import pytest
 
 from rigl.training import checkpoints, evaluation
+from rigl.training.loop import Intervals
 
 
-class FakeLoop:
+class FakeState:
   """Notes what it was told to load."""
+
+  task = type("Task", (), {"headline_metrics": ("accuracy", "top_5")})
 
   def __init__(self, removed=()):
     self.loaded, self._removed, self.iteration = [], removed, 0
@@ -18,25 +21,22 @@ class FakeLoop:
     self.loaded.append(number)
     self.iteration = number + 100
 
-
-class FakeStep:
-  def __init__(self, loop):
-    self._loop = loop
-
-  def numpy(self):
-    return self._loop.loaded[-1]
+  @property
+  def step(self):
+    return self.loaded[-1]
 
 
-class FakeRun:
+class FakeTrainer:
   """A run of 30 steps whose checkpoints are in a directory."""
 
+  intervals = Intervals(30, 0)
+
   def __init__(self, path, removed=()):
-    self.total, self.loop = 30, FakeLoop(removed)
-    self.global_step = FakeStep(self.loop)
+    self.state = FakeState(removed)
     self.directory = type("Directory", (), {"path": path})
 
   def test_metrics(self):
-    return {"loss": 1.0 / self.loop.loaded[-1], "accuracy": 0.5}
+    return {"loss": 1.0 / self.state.step, "accuracy": 0.5}
 
 
 def save(path, *numbers):
@@ -46,9 +46,10 @@ def save(path, *numbers):
 
 def test_every_checkpoint_is_evaluated_in_order(tmp_path, capsys):
   save(tmp_path, 10, 20, 30)
-  run = FakeRun(tmp_path)
+  run = FakeTrainer(tmp_path)
   evaluation.evaluate_checkpoints(run)
-  assert run.loop.loaded == [10, 20, 30]
+  assert run.state.loaded == [10, 20, 30]
+  out = capsys.readouterr().out
   text = (tmp_path / "evaluations" / "metrics.csv").read_text().splitlines()
   assert text == [
     "iteration,step,test_loss,test_accuracy",
@@ -56,14 +57,14 @@ def test_every_checkpoint_is_evaluated_in_order(tmp_path, capsys):
     "120,20,0.05,0.5",
     "130,30,0.0333333,0.5",
   ]
-  assert "step 20: test loss 0.0500, accuracy 0.5000" in capsys.readouterr().out
+  assert "step 20: test loss 0.0500, test accuracy 0.5000\n" in out
 
 
 def test_checkpoint_that_was_removed_is_passed_over(tmp_path):
   save(tmp_path, 10, 20, 30)
-  run = FakeRun(tmp_path, removed=(10,))
+  run = FakeTrainer(tmp_path, removed=(10,))
   evaluation.evaluate_checkpoints(run)
-  assert run.loop.loaded == [20, 30]
+  assert run.state.loaded == [20, 30]
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -71,7 +72,7 @@ def test_it_waits_for_checkpoints_that_come(tmp_path, monkeypatch, exists):
   path = tmp_path / "run"
   if exists:
     path.mkdir()
-  run, coming, waits = FakeRun(path), [(10,), (), (20, 30)], []
+  run, coming, waits = FakeTrainer(path), [(10,), (), (20, 30)], []
 
   def sleep(seconds):
     waits.append(seconds)
@@ -82,7 +83,7 @@ def test_it_waits_for_checkpoints_that_come(tmp_path, monkeypatch, exists):
   monkeypatch.setattr(evaluation.time, "sleep", sleep)
   evaluation.evaluate_checkpoints(run, wait=7)
   assert waits == [7, 7, 7]
-  assert run.loop.loaded == [10, 20, 30]
+  assert run.state.loaded == [10, 20, 30]
 
 
 def test_checkpoints_of_no_directory_are_none(tmp_path):

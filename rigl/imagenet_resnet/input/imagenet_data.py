@@ -1,4 +1,4 @@
-"""The data of a run on ImageNet, as its flags say."""
+"""ImageNet data: training and evaluation batches of the flags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from rigl.data.stream_source import Place, Share, StreamSource
+from rigl.data.stream_source import Cursor, InputShard, StreamSource
+from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input import imagenet_input
 from rigl.imagenet_resnet.input.imagenet_input import InputSettings, Position
@@ -35,8 +36,11 @@ class ImagenetData:
     names = [os.path.basename(path) for path in self._split("train").paths]
     return f"{zlib.crc32(' '.join(names).encode()):08x}"
 
-  def train_source(self) -> StreamSource:
-    """The training batches.
+  def train_source(self, replicas: Replicas) -> StreamSource:
+    """Makes the source of the training batches.
+
+    Args:
+      replicas: the devices that train.
 
     Raises:
       ValueError: if `data_directory` is missing.
@@ -46,67 +50,70 @@ class ImagenetData:
     batches = flags.num_train_images / flags.train_batch_size
     if flags.use_synthetic_data:
       return StreamSource(
-        lambda _, share: self._synthetic(flags.train_batch_size, share),
+        lambda _, shard: self._synthetic(flags.train_batch_size, shard),
         lambda _: tf.zeros([2], tf.int64),
         Position(),
         batches,
+        replicas,
       )
     shards = self._split("train")
-    settings = self._settings(flags.train_batch_size, Share())
+    settings = self._settings(flags.train_batch_size, InputShard())
 
-    def make(place: Place, share: Share) -> tf.data.Dataset:
+    def make(cursor: Cursor, shard: InputShard) -> tf.data.Dataset:
       return imagenet_input.training_dataset(
-        shards, self._settings(flags.train_batch_size, share), Position(*place)
+        shards, self._settings(flags.train_batch_size, shard), Position(*cursor)
       )
 
-    def explain(place: Place) -> str | None:
+    def diagnose(cursor: Cursor) -> str | None:
       found = imagenet_input.find_corrupt_record(
-        shards, settings, Position(*place)
+        shards, settings, Position(*cursor)
       )
       return _advice(found)
 
-    return StreamSource(make, _after, Position(), batches, explain)
+    return StreamSource(make, _after, Position(), batches, replicas, diagnose)
 
-  def evaluation_batches(self, share: Share | None = None) -> tf.data.Dataset:
+  def evaluation_batches(
+    self, shard: InputShard | None = None
+  ) -> tf.data.Dataset:
     """The images to evaluate on, at most `num_eval_images`.
 
     Args:
-      share: those of which replicas. None: all.
+      shard: the part of one host. None: everything.
 
     Raises:
       ValueError: if `data_directory` is missing.
       FileNotFoundError: if it holds no files of the split.
     """
-    flags, share = self._flags, share or Share()
-    parts = share.num_replicas
+    flags, shard = self._flags, shard or InputShard()
+    parts = shard.num_replicas
     size = -(-min(flags.eval_batch_size, flags.num_eval_images) // parts)
     # Batches of this host; every replica gets equally many.
     count = -(-flags.num_eval_images // (size * parts))
-    count *= parts // share.num_hosts
+    count *= parts // shard.num_hosts
     if flags.use_synthetic_data:
-      dataset = self._synthetic(size * parts, share)
+      dataset = self._synthetic(size * parts, shard)
     else:
       dataset = imagenet_input.evaluation_dataset(
         self._split(self._evaluated_split),
-        self._settings(size * parts, share),
+        self._settings(size * parts, shard),
         count if parts > 1 else None,
       )
     places = tf.range(size, dtype=tf.int64)
 
     def limit(number: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-      first = (number * share.num_hosts + share.host) * size
+      first = (number * shard.num_hosts + shard.host) * size
       wanted = first + places < flags.num_eval_images
       valid = tf.where(wanted, batch["valid"], 0.0)
       return {**batch, "valid": valid}
 
     return dataset.take(count).enumerate().map(limit)
 
-  def explain_evaluation(self) -> str | None:
+  def diagnose_evaluation(self) -> str | None:
     """The first damaged image of the split that is evaluated on."""
     if self._flags.use_synthetic_data:
       return None
     shards = self._split(self._evaluated_split)
-    settings = self._settings(1, Share())
+    settings = self._settings(1, InputShard())
     return _advice(imagenet_input.find_corrupt_record(shards, settings))
 
   @property
@@ -122,29 +129,29 @@ class ImagenetData:
       self._shards[split] = find_shards(self._flags.data_directory, split)
     return self._shards[split]
 
-  def _synthetic(self, batch_size: int, share: Share) -> tf.data.Dataset:
-    settings = self._settings(batch_size, share)
+  def _synthetic(self, batch_size: int, shard: InputShard) -> tf.data.Dataset:
+    settings = self._settings(batch_size, shard)
     return imagenet_input.synthetic_dataset(
       settings, self._flags.num_label_classes
     )
 
-  def _settings(self, batch_size: int, share: Share) -> InputSettings:
+  def _settings(self, batch_size: int, shard: InputShard) -> InputSettings:
     """The input of one host; its batches are those of single replicas."""
     flags = self._flags
     return InputSettings(
-      batch_size // share.num_replicas,
+      batch_size // shard.num_replicas,
       flags.image_size,
       bfloat16=flags.precision == "bfloat16",
       seed=flags.seed,
       skip_corrupt_records=flags.skip_corrupt_records,
-      num_hosts=share.num_hosts,
-      host=share.host,
+      num_hosts=shard.num_hosts,
+      host=shard.host,
       parallel_calls=flags.num_parallel_calls,
     )
 
 
 def _after(batch: dict[str, Tensor]) -> Tensor:
-  """The position behind a training batch, in a graph."""
+  """The cursor behind a training batch, in a graph."""
   return tf.stack([batch["epoch"][-1], batch["record"][-1] + 1])
 
 

@@ -1,12 +1,12 @@
-"""Makes the layers of an ImageNet model and remembers what they are.
+"""Builder of the layers of one ImageNet model, under their published names.
 
-The published checkpoints decide the names: a layer that is not sparsified has
-its scope twice, and batch normalisations are numbered as they are made.
+The names are those of the published checkpoints: a layer without a mask has its
+scope twice, and batch normalizations are numbered in the order of creation.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -18,46 +18,39 @@ from rigl.types import Tensor
 # every device. At 1e-5 logits of the published MobileNet-v2 differ by 6e-5.
 _EPSILON = 1.001e-5
 
+KernelLayer = layers.Conv2D | layers.DepthwiseConv2D | layers.Dense
 
-class LayerRecord(NamedTuple):
-  """A layer with a kernel, as the builder made it.
+
+class BuiltLayer(NamedTuple):
+  """A layer with a kernel.
 
   Attributes:
     name: scope of the layer.
-    kind: as of `counting.LayerSpec`.
-    layer: the layer.
-    prunable: whether its kernel is among those to sparsify.
+    layer: the layer itself.
+    prunable: whether its kernel may be sparsified.
     decays: whether its kernel has weight decay.
-    reduction: how many times smaller than the image its input is; None for
-      an input of one pixel.
-    relu: whether its outputs, or their sum with other images, go through a
-      ReLU.
-    bias: whether it has a bias or a batch normalisation.
-    padded: whether its input is counted with the zeros around it.
   """
 
   name: str
-  kind: str
-  layer: Any
+  layer: KernelLayer
   prunable: bool
   decays: bool
-  reduction: int | None
-  relu: bool
-  bias: bool
-  padded: bool = False
 
 
 class ConvNorm(tf.Module):
-  """A convolution, batch normalisation, and a ReLU if wanted.
+  """Convolution, batch normalization, and optionally a ReLU.
 
   Args:
     convolution: the convolution.
-    norm: the batch normalisation of its outputs.
-    relu: whether a ReLU ends it.
+    norm: the batch normalization of its outputs.
+    relu: whether a ReLU follows.
   """
 
   def __init__(
-    self, convolution: Any, norm: layers.BatchNorm, relu: bool
+    self,
+    convolution: layers.Conv2D | layers.DepthwiseConv2D,
+    norm: layers.BatchNorm,
+    relu: bool,
   ) -> None:
     super().__init__(name=convolution.name)
     self.convolution, self.norm, self._relu = convolution, norm, relu
@@ -69,7 +62,11 @@ class ConvNorm(tf.Module):
 
 
 class Builder:
-  """Makes the layers of one model, in the order of their names.
+  """Makes the layers of one model and keeps them in the order of creation.
+
+  Attributes:
+    modules: all layers, in the order of creation.
+    kernels: those with a kernel, in the order of creation.
 
   Args:
     scope: first part of all names.
@@ -78,20 +75,9 @@ class Builder:
 
   def __init__(self, scope: str, settings: ModelSettings) -> None:
     self.scope, self.settings = scope, settings
-    # All layers, and those with a kernel, in the order of creation.
-    self.made: list[tf.Module] = []
-    self.records: list[LayerRecord] = []
-    self._reduction: int | None = 1
+    self.modules: list[tf.Module] = []
+    self.kernels: list[BuiltLayer] = []
     self._num_norms = 0
-
-  def reduce(self, factor: int) -> None:
-    """Notes that the layers to come see images smaller by this factor."""
-    if self._reduction is not None:
-      self._reduction *= factor
-
-  def average(self) -> None:
-    """Notes that the layers to come see one pixel."""
-    self._reduction = None
 
   def conv(
     self,
@@ -103,28 +89,26 @@ class Builder:
     *,
     prunable: bool = True,
     decays: bool = True,
-    relu: bool = True,
-    padded: bool = False,
     path: str | None = None,
     initializer: layers.Initializer = layers.variance_scaling,
-    **arguments: Any,
+    kernel_name: str = "weights",
+    bias_name: str | None = None,
   ) -> layers.Conv2D:
     """Makes a convolution.
 
     Args:
-      name: scope below that of the model.
+      name: scope below the scope of the model.
       size: height and width of the window.
       inputs: number of input channels.
       outputs: number of output channels.
       strides: step of the window.
-      prunable: whether the kernel is among those to sparsify.
-      decays: whether it has weight decay.
-      relu: as of `LayerRecord`.
-      padded: as of `LayerRecord`.
-      path: scope of the variables below that of the model. None: the name,
+      prunable: whether the kernel may be sparsified.
+      decays: whether the kernel has weight decay.
+      path: scope of the variables below the scope of the model. None: `name`,
         twice if the kernel is not prunable.
-      initializer: of the kernel in a dense network.
-      **arguments: other arguments of `layers.Conv2D`.
+      initializer: initializer of the kernel in a dense network.
+      kernel_name: last part of the kernel's name.
+      bias_name: last part of the bias's name. None: there is no bias.
     """
     full = f"{self.scope}/{name}"
     path = path or (name if prunable else f"{name}/{name}")
@@ -138,10 +122,10 @@ class Builder:
       padding="FIXED",
       initializer=self.settings.initializer(initializer, full, prunable),
       data_format=self.settings.layer_format,
-      **arguments,
+      kernel_name=kernel_name,
+      bias_name=bias_name,
     )
-    biased = arguments.get("bias_name") is not None
-    self._record(full, "conv2d", layer, prunable, decays, relu, biased, padded)
+    self._add(full, layer, prunable, decays)
     return layer
 
   def conv_norm(
@@ -154,38 +138,49 @@ class Builder:
     *,
     relu: bool = True,
     gamma: float = 1.0,
-    branch: bool = False,
-    added: bool = False,
-    **arguments: Any,
+    prunable: bool = True,
+    path: str | None = None,
+    kernel_name: str = "weights",
   ) -> ConvNorm:
-    """Makes a convolution with batch normalisation.
+    """Makes a convolution with batch normalization.
 
     Args:
-      name: as of `conv`.
-      size: as of `conv`.
-      inputs: as of `conv`.
-      outputs: as of `conv`.
-      strides: as of `conv`.
-      relu: whether a ReLU ends it.
-      gamma: initial scale of the normalisation.
-      branch: whether the next layer has the same input as this one.
-      added: whether there is a ReLU after an addition of the outputs.
-      **arguments: other arguments of `conv`.
+      name: scope below the scope of the model.
+      size: height and width of the window.
+      inputs: number of input channels.
+      outputs: number of output channels.
+      strides: step of the window.
+      relu: whether a ReLU follows.
+      gamma: initial scale of the normalization.
+      prunable: whether the kernel may be sparsified.
+      path: scope of the kernel below the scope of the model. None: `name`,
+        twice if the kernel is not prunable.
+      kernel_name: last part of the kernel's name.
     """
     layer = self.conv(
-      name, size, inputs, outputs, strides, relu=relu or added, **arguments
+      name,
+      size,
+      inputs,
+      outputs,
+      strides,
+      prunable=prunable,
+      path=path,
+      kernel_name=kernel_name,
     )
-    self.records[-1] = self.records[-1]._replace(bias=True)
-    if not branch:
-      self.reduce(strides)
     return ConvNorm(layer, self._batch_norm(outputs, gamma), relu)
 
   def depthwise_norm(
     self, name: str, size: int, channels: int, strides: int
   ) -> ConvNorm:
-    """Makes a depthwise convolution with batch normalisation and ReLU.
+    """Makes a depthwise convolution with batch normalization and ReLU.
 
     Its kernel is never sparsified and has no weight decay.
+
+    Args:
+      name: scope below the scope of the model.
+      size: height and width of the window.
+      channels: number of input and output channels.
+      strides: step of the window.
     """
     full = f"{self.scope}/{name}"
     layer = layers.DepthwiseConv2D(
@@ -197,17 +192,7 @@ class Builder:
       padding="FIXED",
       data_format=self.settings.layer_format,
     )
-    self._record(
-      full,
-      "depthwise_conv2d",
-      layer,
-      prunable=False,
-      decays=False,
-      relu=True,
-      bias=True,
-      padded=strides > 1,
-    )
-    self.reduce(strides)
+    self._add(full, layer, prunable=False, decays=False)
     return ConvNorm(layer, self._batch_norm(channels), relu=True)
 
   def dense(
@@ -216,16 +201,18 @@ class Builder:
     inputs: int,
     path: str,
     initializer: layers.Initializer,
-    **names: str,
+    kernel_name: str = "weights",
+    bias_name: str = "biases",
   ) -> layers.Dense:
     """Makes the last layer, whose outputs are the logits.
 
     Args:
-      name: scope below that of the model.
+      name: scope below the scope of the model.
       inputs: number of inputs.
-      path: scope of the variables below that of the model.
-      initializer: of the kernel in a dense network.
-      **names: last parts of the variables' names, as of `layers.Dense`.
+      path: scope of the variables below the scope of the model.
+      initializer: initializer of the kernel in a dense network.
+      kernel_name: last part of the kernel's name.
+      bias_name: last part of the bias's name.
     """
     settings = self.settings
     full, prunable = f"{self.scope}/{name}", settings.prune_last_layer
@@ -234,10 +221,11 @@ class Builder:
       settings.num_classes,
       f"{self.scope}/{path}",
       settings.seed,
-      initializer=settings.initializer(initializer, full, prunable),
-      **names,
+      kernel_name,
+      bias_name,
+      settings.initializer(initializer, full, prunable),
     )
-    self._record(full, "dense", layer, prunable, True, relu=False, bias=True)
+    self._add(full, layer, prunable, decays=True)
     return layer
 
   def _batch_norm(self, channels: int, gamma: float = 1.0) -> layers.BatchNorm:
@@ -250,23 +238,11 @@ class Builder:
       data_format=self.settings.layer_format,
       epsilon=_EPSILON,
     )
-    self.made.append(norm)
+    self.modules.append(norm)
     return norm
 
-  def _record(
-    self,
-    name: str,
-    kind: str,
-    layer: Any,
-    prunable: bool,
-    decays: bool,
-    relu: bool,
-    bias: bool,
-    padded: bool = False,
+  def _add(
+    self, name: str, layer: KernelLayer, prunable: bool, decays: bool
   ) -> None:
-    self.made.append(layer)
-    self.records.append(
-      LayerRecord(
-        name, kind, layer, prunable, decays, self._reduction, relu, bias, padded
-      )
-    )
+    self.modules.append(layer)
+    self.kernels.append(BuiltLayer(name, layer, prunable, decays))

@@ -1,4 +1,4 @@
-"""ImageNet models by their name: the flags of a script make a model.
+"""Factory of ImageNet models.
 
 At width 1, with 1000 classes and images of 224 x 224 pixels:
 
@@ -19,14 +19,13 @@ At width 1, with 1000 classes and images of 224 x 224 pixels:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from rigl.configurable import configurable
 from rigl.imagenet_resnet.models import vgg
 from rigl.imagenet_resnet.models.image_model import ImageModel
-from rigl.imagenet_resnet.models.mobilenet_v1 import MobileNetV1
-from rigl.imagenet_resnet.models.mobilenet_v2 import MobileNetV2
+from rigl.imagenet_resnet.models.mobilenet import MobileNetV1, MobileNetV2
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
 from rigl.imagenet_resnet.models.resnet import ResNet
 from rigl.imagenet_resnet.models.vgg import Vgg
@@ -46,16 +45,35 @@ def create_model(
   depth: int = 50,
   width: float = 1.0,
   expansion_factor: float = 6.0,
-  **settings: Any,
+  num_classes: int = 1000,
+  prune_first_layer: bool | None = None,
+  prune_last_layer: bool = True,
+  init_method: str = "baseline",
+  init_sparsity: float | Mapping[str, float] = 0.0,
+  data_format: str = "channels_last",
+  precision: str = "float32",
+  seed: int = 0,
 ) -> ImageModel:
   """Makes an ImageNet model.
 
   Args:
     architecture: one of `ARCHITECTURES`.
-    depth: number of layers of a ResNet; others leave it unused.
+    depth: number of layers of a ResNet; other models ignore it.
     width: factor of the number of channels; 1 if it is not positive.
-    expansion_factor: of MobileNet-v2; others leave it unused.
-    **settings: other fields of `ModelSettings`.
+    expansion_factor: expansion of the blocks of MobileNet-v2; other models
+      ignore it.
+    num_classes: number of logits.
+    prune_first_layer: whether the first kernel may be sparsified. None: as in
+      the published graphs, where only that of VGG may.
+    prune_last_layer: whether the last kernel may be sparsified.
+    init_method: how kernels start that may be sparsified. `baseline`: as in a
+      dense network; `sparse`: scaled for the inputs that stay active.
+    init_sparsity: share of zeros that `sparse` scales for, one for all layers
+      or by layer name.
+    data_format: `channels_last` or `channels_first`, the order in which the
+      model computes; it takes images with the channels last in any case.
+    precision: `float32` or `bfloat16`, the type in which the model computes.
+    seed: decides the initial weights.
 
   Returns:
     The model: normalised images in, logits out.
@@ -64,19 +82,30 @@ def create_model(
     ValueError: if a name is unknown or a setting is not as described.
   """
   _check(architecture)
-  chosen = ModelSettings(width=width, **settings)
+  settings = ModelSettings(
+    num_classes=num_classes,
+    width=width,
+    prune_first_layer=prune_first_layer,
+    prune_last_layer=prune_last_layer,
+    init_method=init_method,
+    init_sparsity=init_sparsity,
+    data_format=data_format,
+    precision=precision,
+    seed=seed,
+  )
   if architecture in vgg.NAMES:
-    return Vgg(architecture, chosen)
-  return _MODELS[architecture](depth, expansion_factor, chosen)
+    return Vgg(architecture, settings)
+  return _MODELS[architecture](depth, expansion_factor, settings)
 
 
 class EndLayers(NamedTuple):
-  """What becomes of the first and the last layer.
+  """Treatment of the first and the last layer.
 
   Attributes:
-    prune_first_layer: as of `ModelSettings`.
-    prune_last_layer: as of `ModelSettings`.
-    custom_sparsity_map: {layer name: sparsity} of those that have their own.
+    prune_first_layer: whether the first kernel may be sparsified.
+    prune_last_layer: whether the last kernel may be sparsified.
+    custom_sparsity_map: {layer name: sparsity} of the layers with a sparsity
+      of their own.
   """
 
   prune_first_layer: bool

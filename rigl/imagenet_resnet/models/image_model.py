@@ -6,9 +6,9 @@ import abc
 
 import tensorflow as tf
 
-from rigl.counting import LayerSpec
+from rigl.counting import LayerSpec, graph_layers
 from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
-from rigl.imagenet_resnet.models.builder import Builder, LayerRecord
+from rigl.imagenet_resnet.models.builder import Builder
 from rigl.imagenet_resnet.models.model_settings import ModelSettings
 from rigl.types import Tensor, Variable
 
@@ -62,13 +62,13 @@ class ImageModel(tf.Module, abc.ABC):
   @property
   def kernels(self) -> dict[str, Variable]:
     """The kernels to sparsify by layer name, in the published order."""
-    records = self._builder.records
-    return {r.name: r.layer.kernel for r in records if r.prunable}
+    built = self._builder.kernels
+    return {b.name: b.layer.kernel for b in built if b.prunable}
 
   @property
   def decayed_variables(self) -> list[Variable]:
     """The variables with weight decay: kernels, but for depthwise ones."""
-    return [r.layer.kernel for r in self._builder.records if r.decays]
+    return [b.layer.kernel for b in self._builder.kernels if b.decays]
 
   def decays(self, variable: Variable) -> bool:
     """Whether a variable has weight decay."""
@@ -79,52 +79,47 @@ class ImageModel(tf.Module, abc.ABC):
     """All variables by their names in checkpoints, in the published order."""
     return {
       variable.name.split(":")[0]: variable
-      for layer in self._builder.made
+      for layer in self._builder.modules
       for variable in vars(layer).values()
       if isinstance(variable, tf.Variable)
     }
 
   def layer_specs(self, image_size: int = IMAGE_SIZE) -> list[LayerSpec]:
-    """The layers with a kernel, for `rigl.sparse_utils.get_stats`.
-
-    All strided convolutions pad images by themselves. Of those that do so in
-    the Keras networks which the published code counted (the first ones and
-    the depthwise ones) `input_size` includes the zeros, as it did there; it
-    makes no difference to the correct count.
+    """Finds the layers with a kernel, for `rigl.sparse_utils.get_stats`.
 
     Args:
       image_size: height and width of the images in pixels, at least 1.
 
     Returns:
-      One entry a layer, in the order of creation: that of a projection comes
-      before the layers beside it.
+      One spec per layer, in the order of creation: a projection comes before
+      the layers beside it.
 
     Raises:
       ValueError: if the images are too small for the network.
     """
     if image_size < 1:
       raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
-    return [self._spec(record, image_size) for record in self._builder.records]
+    names = {b.layer.kernel.name: b.name for b in self._builder.kernels}
+    try:
+      specs = graph_layers.find_layers(
+        self, [image_size, image_size, 3], names=names
+      )
+    except ValueError as error:
+      raise ValueError(
+        f"`image_size` must be large enough for {self.name!r}, got "
+        f"{image_size}: {error}"
+      ) from error
+    return [_as_published(spec, spec is specs[0]) for spec in specs]
 
-  def _spec(self, record: LayerRecord, image_size: int) -> LayerSpec:
-    shape = tuple(record.layer.kernel.shape)
-    activation = "relu" if record.relu else None
-    if record.kind == "dense":
-      return LayerSpec(record.name, "dense", shape, activation=activation)
-    size = 1
-    if record.reduction is not None:
-      size = self._reduced(image_size, record.reduction)
-    return LayerSpec(
-      record.name,
-      record.kind,
-      shape,
-      size + shape[0] - 1 if record.padded else size,
-      record.layer.strides,
-      "valid" if record.padded else "same",
-      activation,
-      record.bias,
-    )
 
-  def _reduced(self, image_size: int, reduction: int) -> int:
-    """Size of an image after layers whose strides have this product."""
-    return -(-image_size // reduction)  # Padding rounds it up at each.
+def _as_published(spec: LayerSpec, is_first: bool) -> LayerSpec:
+  """The spec as the published code counts it.
+
+  All strided convolutions add zeros around their images. Only of the first one
+  and the depthwise ones `input_size` includes these zeros, because it did so in
+  the Keras networks which the published code counted. It makes no difference
+  to the correct count.
+  """
+  if is_first or spec.kind == "depthwise_conv2d":
+    return spec
+  return spec.without_padding()

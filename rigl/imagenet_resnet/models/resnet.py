@@ -45,9 +45,7 @@ class ResNet(ImageModel):
       channels,
       2,
       prunable=bool(self.settings.prune_first_layer),
-      padded=True,
     )
-    builder.reduce(2)  # Max pooling.
     kind = "bottleneck" if depth >= tables.FIRST_BOTTLENECK else "residual"
     self.blocks = []
     for group, size in enumerate(tables.RESNETS[depth], start=1):
@@ -119,7 +117,6 @@ class Block(tf.Module):
         self.channels,
         strides,
         relu=False,
-        branch=True,
       )
     self.convolutions = []
     for number, (size, outputs, step) in enumerate(convolutions, start=1):
@@ -133,7 +130,6 @@ class Block(tf.Module):
           step,
           relu=not last,
           gamma=0.0 if last else 1.0,
-          added=last,
         )
       )
       inputs = outputs

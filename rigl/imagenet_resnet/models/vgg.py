@@ -40,8 +40,6 @@ class Vgg(ImageModel):
     inputs = 3
     self.groups: list[list[layers.Conv2D]] = []
     for group, size in enumerate(tables.VGGS[name], start=1):
-      if group > 1:
-        self._builder.reduce(2)  # Max pooling.
       outputs = int(self.settings.channels(tables.VGG_CHANNELS[group - 1]))
       convolutions = []
       for number in range(1, size + 1):
@@ -68,7 +66,6 @@ class Vgg(ImageModel):
   def _make_last(self, inputs: int) -> layers.Conv2D:
     """Makes `fc8`; unmasked it has biases and, as published, no decay."""
     masked = self.settings.prune_last_layer
-    self._builder.average()
     return self._builder.conv(
       "fc8",
       1,
@@ -76,7 +73,6 @@ class Vgg(ImageModel):
       self.settings.num_classes,
       prunable=masked,
       decays=masked,
-      relu=False,
       path="fc8",
       initializer=layers.vgg_scaling,
       bias_name=None if masked else "biases",
@@ -98,6 +94,3 @@ class Vgg(ImageModel):
     for axis in axes:
       features = tf.expand_dims(features, axis)
     return tf.squeeze(self.fc8(features), axes)
-
-  def _reduced(self, image_size: int, reduction: int) -> int:
-    return image_size // reduction  # Pooling drops what is left over.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training.loop import ITERATION
+from rigl.training.train_state import ITERATION
 from rigl.training.warm_start import effective_weights
 
 _MASK, _WEIGHTS = "/mask", "/weights"

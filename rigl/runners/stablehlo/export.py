@@ -1,7 +1,7 @@
-"""Exports a run: compiled programs, state, data and plan, for another machine.
+"""Export of a run: compiled programs, state, data and plan in one folder.
 
-What lies in the folder runs without TensorFlow, through `exported_run.py`,
-which is put beside it.
+The folder runs on another machine without TensorFlow, by `exported_run.py`,
+which is copied into it.
 """
 
 from __future__ import annotations
@@ -16,39 +16,49 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.data import shuffling
-from rigl.runners.stablehlo import exported_run, lowering, record_replay
+from rigl.data.array_source import ArraySource
+from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.program import Program
+from rigl.runners.stablehlo import (
+  exported_run,
+  jax_client,
+  lowering,
+  record_replay,
+)
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training import files
-from rigl.training.base_programs import Program
-from rigl.training.trainer import Run
+from rigl.training.trainer import Trainer
 from rigl.types import Tensor
 
 
-def export(run: Run, folder: files.Path) -> None:
+def export(trainer: Trainer, folder: files.Path) -> None:
   """Writes all that a run needs from where it is to its end.
 
   Args:
-    run: the run, prepared.
+    trainer: the run, restored.
     folder: where to; it gets `programs.json.gz`, `state.npz`, `plan.json`,
       `data/` and the scripts that run it.
 
   Raises:
-    ValueError: if a program uses what cannot be exported, or the run records
-      what would not come back.
+    ValueError: if the run has events, its examples are not in memory, or a
+      program uses what cannot be exported.
   """
-  run.check_exportable()
+  executor, source, test = in_memory_parts(trainer)
   folder = pathlib.Path(folder)
   (folder / "data").mkdir(parents=True, exist_ok=True)
   # The fastest where the programs will run.
-  run.optimizer.use_mask_engine("batched")
-  state, data, calls = (
-    run.all_variables,
-    _data(run),
-    record_replay.make_plan(run),
-  )
+  trainer.state.optimizer.use_mask_engine("batched")
+  state = trainer.state.all_variables
+  data: dict[str, Any] = {
+    f"{split}/{name}": tensor
+    for split, part in (("train", source), ("test", test))
+    for name, tensor in part.arrays.items()
+  }
+  calls = record_replay.make_plan(trainer, source)
   used = {call[0] for call in calls}
   programs: dict[str, Any] = {}
   constants: dict[str, np.ndarray] = {}
-  for kind, (program, arguments) in run.programs.exportable().items():
+  for kind, (program, arguments) in executor.lowerable().items():
     if kind not in used:
       continue
     known = {id(v.handle): f"state/{name}" for name, v in state.items()}
@@ -60,7 +70,6 @@ def export(run: Run, folder: files.Path) -> None:
     json.dump(programs, file)
   _savez(folder / "constants.npz", constants)
   _savez(folder / "state.npz", {name: v.numpy() for name, v in state.items()})
-  source = run.train_source
   files.write_text(
     folder / "plan.json",
     json.dumps(
@@ -72,7 +81,7 @@ def export(run: Run, folder: files.Path) -> None:
       }
     ),
   )
-  for module in (exported_run, shuffling):
+  for module in (exported_run, jax_client, shuffling):
     shutil.copy(str(module.__file__), folder)
 
 
@@ -81,13 +90,31 @@ def _savez(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
   save(path, **arrays)
 
 
-def _data(run: Run) -> dict[str, Tensor]:
-  splits = {"train": run.train_source, "test": run.test_source}
-  return {
-    f"{split}/{name}": tensor
-    for split, source in splits.items()
-    for name, tensor in source.arrays.items()
-  }
+def in_memory_parts(
+  trainer: Trainer,
+) -> tuple[TensorFlowExecutor, ArraySource, ArraySource]:
+  """Returns the executor of a run that can be exported, and its examples.
+
+  Returns:
+    The executor, the training examples and the test examples.
+
+  Raises:
+    ValueError: if the run has events or its examples are not in memory.
+  """
+  for event in trainer.events:
+    if event.every:
+      raise ValueError(
+        f"`{event.name}` must be 0 for an exported run, in which nothing "
+        f"happens between reports, got {event.every}."
+      )
+  executor = trainer.executor
+  if isinstance(executor, TensorFlowExecutor):
+    source, evaluation = executor.source, executor.evaluation
+    if isinstance(source, ArraySource) and isinstance(
+      evaluation, ArrayEvaluation
+    ):
+      return executor, source, evaluation.source
+  raise ValueError("An exported run needs `runner`=loop and data in memory.")
 
 
 def _export_program(

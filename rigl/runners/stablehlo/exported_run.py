@@ -1,8 +1,10 @@
-"""Runs an exported run: `python exported_run.py FOLDER`.
+"""Exported run: makes the recorded calls on a device of JAX.
+
+  python exported_run.py FOLDER
 
 It needs NumPy and JAX (for its compiler and devices), not TensorFlow. Started
-again, it goes on where it was; `results.jsonl` has what the calls returned and
-`state-end.npz` what the run ended with.
+again, it resumes. `results.jsonl` holds what the calls returned, and
+`state-end.npz` the state at the end.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import numpy as np
 
 try:  # As a part of the package, or beside it in an exported folder.
   from rigl.data.shuffling import epoch_order
+  from rigl.runners.stablehlo.jax_client import Device
 except ImportError:
-  from orders import epoch_order  # type: ignore[no-redef]
+  from jax_client import Device  # type: ignore[no-redef]
+  from shuffling import epoch_order  # type: ignore[no-redef]
 
 # Arguments of programs that differ from call to call.
 ARGUMENTS = ("order", "iteration", "count")
@@ -35,7 +39,7 @@ class ExportedRun:
   """An exported run on a device.
 
   Args:
-    folder: what `export` wrote.
+    folder: the folder that `export` wrote.
     platform: `cpu` or `gpu`. None: JAX's choice.
     data: the folder of the data, if it is not in the folder.
   """
@@ -49,7 +53,7 @@ class ExportedRun:
     self._folder = pathlib.Path(folder)
     self._data = pathlib.Path(data) if data else self._folder / "data"
     self._plan = json.loads((self._folder / "plan.json").read_text())
-    self._device = _Device(platform)
+    self._device = Device(platform)
     self._epoch = -1
     self._pending: list[tuple[Any, dict[str, Any]]] = []
     self._load_state()
@@ -61,7 +65,11 @@ class ExportedRun:
     return self._done == len(self._plan["calls"])
 
   def run(self, seconds: float = float("inf")) -> None:
-    """Makes the calls that are left, or stops after some seconds."""
+    """Makes the calls that are left, or stops after some seconds.
+
+    Args:
+      seconds: when to stop.
+    """
     start, first = time.monotonic(), self._done
     end = start + seconds
     for call in self._plan["calls"][self._done :]:
@@ -161,62 +169,6 @@ class ExportedRun:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, self._folder / _STATE)
-
-
-class _Device:
-  """One device of JAX's, and programs on it."""
-
-  def __init__(self, platform: str | None) -> None:
-    # Several runs share a card.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import jax
-    from jax.extend import backend
-
-    jax.config.update("jax_enable_x64", True)
-    self._jax = jax
-    self._client = backend.get_backend(platform)
-    self._device = self._client.local_devices()[0]
-
-  def put(self, value: np.ndarray | np.generic) -> Any:
-    """Copies an array to the device."""
-    return self._jax.device_put(np.asarray(value), self._device)
-
-  def compile(self, text: str, inputs: list[str], outputs: list[str]) -> Any:
-    """Compiles a program.
-
-    Args:
-      text: StableHLO.
-      inputs: names of the arguments.
-      outputs: names of what it returns; `results/...` and changed inputs.
-
-    Returns:
-      A function of values by name, which it changes; it returns results.
-    """
-    from jax._src import compiler
-
-    options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
-    devices = self._jaxlib_devices()
-    executable = self._client.compile_and_load(text, devices, options)
-
-    def call(values: dict[str, Any]) -> dict[str, Any]:
-      arguments = [values[name] for name in inputs]
-      returned = executable.execute_sharded(arguments)
-      arrays = returned.disassemble_into_single_device_arrays()
-      found = {}
-      for name, (array,) in zip(outputs, arrays, strict=True):
-        kind, _, rest = name.partition("/")
-        if kind == "results":
-          found[rest] = array
-        else:
-          values[name] = array
-      return found
-
-    return call
-
-  def _jaxlib_devices(self) -> Any:
-    from jaxlib import _jax
-
-    return _jax.DeviceList((self._device,))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""The StableHLO text of a TensorFlow program, for compilers of other devices.
+"""Lowering: the StableHLO text of a TensorFlow program.
 
-Who compiles it is said by `exported_run` (NVIDIA GPUs) and `tpu_check`.
+`exported_run` compiles it for NVIDIA GPUs, `rigl.tpu_check` for TPUs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rigl.training.base_programs import Program
+from rigl.runners.program import Program
 from rigl.types import Tensor
 
 _ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")

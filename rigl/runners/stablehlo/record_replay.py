@@ -1,25 +1,33 @@
-"""The plan of a run: every call of its programs, known before the first one.
+"""Recorder and Replay: executors that plan a run, and that repeat its results.
 
-Which program runs when depends on the schedules alone, not on what is
-learned. So a machine that has only the compiled programs can run the plan,
-and the loop can afterwards go through the results as if it had made them.
+Which program runs when depends on the schedules alone, not on what is learned.
+So the calls of a run are known before the first one. A machine that has only
+the compiled programs can make them, and the loop can afterwards go through
+the results as if it had made them itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rigl.data.source import Source
+from rigl.runners.train_step import note_update, state_metrics
 from rigl.training import checkpoints
-from rigl.training.base_programs import state_metrics
-from rigl.training.progress import Progress
-from rigl.training.trainer import Run
+from rigl.training.executor import Progress, Stretch, next_stretch
+from rigl.training.loop import Loop, Report
+from rigl.training.train_state import TrainState
+from rigl.training.trainer import Trainer
+from rigl.types import Metrics
 
-# What a call is: its kind and its numbers.
+# A call: its kind and its numbers.
 Call = list[Any]
+# A call and the numbers that it returned, by name.
+Result = tuple[Call, Mapping[str, float]]
 TRAIN, UPDATE, EVALUATE, INSPECT, SAVE = (
   "train",
   "update",
@@ -29,101 +37,111 @@ TRAIN, UPDATE, EVALUATE, INSPECT, SAVE = (
 )
 
 
-def make_plan(run: Run) -> list[Call]:
-  """Returns the calls of a run from where it is to its end.
+class _Planner:
+  """Follows the schedules without computing anything.
 
   Args:
-    run: the run; it is as before afterwards.
-
-  Returns:
-    Calls: [train, iteration, count], [update, iteration], [evaluate],
-    [inspect] and [save, position].
+    state: what is trained; only steps and mask updates are counted.
+    source: the training batches.
   """
-  calls: list[Call] = []
-  recorder = _Recorder(run, calls)
-  loop = run.make_loop(recorder, on_report=lambda _: None)
-  loop.iteration = run.loop.iteration
-  loop.add_event(
-    run.save_every, lambda at: calls.append([SAVE, at]), at_end=True
-  )
-  with _kept(run):
-    loop.run(run.total, _NoProgress())
-  return calls
+
+  def __init__(self, state: TrainState, source: Source) -> None:
+    self._state, self._source = state, source
+
+  def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
+    """Plans what comes next, as the TensorFlow executor does."""
+    state, calls = self._state, []
+    limit = min(limit, self._source.steps_left(iteration) or limit)
+    stretch = next_stretch(state.optimizer, state.step, limit)
+    if stretch.steps:
+      calls.append([TRAIN, iteration, stretch.steps])
+      state.global_step.assign_add(stretch.steps)
+    if stretch.updates_masks:
+      calls.append([UPDATE, stretch.update_iteration(iteration)])
+      state.optimizer.mark_updated(state.global_step.read_value())
+    return stretch, calls
 
 
-class _Programs:
-  """Stands in for `Programs`; only the steps are counted."""
+class Recorder(_Planner):
+  """Executor that records the calls of a run.
 
-  def __init__(self, run: Run) -> None:
-    self._run, self._source = run, run.train_source
-
-  def steps_left(self, iteration: int) -> int:
-    return self._source.steps_left(iteration)
-
-  def _stepped(self, count: int) -> None:
-    self._run.global_step.assign_add(count)
-
-  def _updated(self) -> None:
-    self._run.optimizer.mark_updated(self._run.global_step.read_value())
-
-
-class _Recorder(_Programs):
-  """Notes the calls."""
-
-  def __init__(self, run: Run, calls: list[Call]) -> None:
-    super().__init__(run)
-    self._calls = calls
-
-  def train_steps(self, iteration: int, count: int) -> dict[str, float]:
-    self._calls.append([TRAIN, iteration, count])
-    self._stepped(count)
-    return {}
-
-  def update_masks(self, iteration: int) -> float:
-    self._calls.append([UPDATE, iteration])
-    self._updated()
-    return 0.0
-
-  def evaluate(self) -> dict[str, float]:
-    self._calls.append([EVALUATE])
-    return {}
-
-  def inspect(self) -> dict[str, float]:
-    self._calls.append([INSPECT])
-    return {}
-
-
-class Replay(_Programs):
-  """Returns what the calls of a plan returned elsewhere.
+  Attributes:
+    calls: the calls so far.
 
   Args:
-    run: the run that was planned.
-    results: [call, {name: number}] in the order of the plan, without saves.
+    state: what is trained; only steps and mask updates are counted.
+    source: the training batches.
   """
 
-  def __init__(self, run: Run, results: Sequence[tuple[Call, Any]]) -> None:
-    super().__init__(run)
+  def __init__(self, state: TrainState, source: Source) -> None:
+    super().__init__(state, source)
+    self.calls: list[Call] = []
+
+  def advance(self, iteration: int, limit: int) -> Progress:
+    """Records what the TensorFlow executor would do.
+
+    Args:
+      iteration: number of iterations before.
+      limit: the most gradient steps.
+    """
+    stretch, calls = self._plan(iteration, limit)
+    self.calls += calls
+    return Progress(max(stretch.steps, 1), stretch.steps, {})
+
+  def evaluate(self) -> Metrics:
+    """Records an evaluation."""
+    self.calls.append([EVALUATE])
+    return {}
+
+  def state_metrics(self) -> Metrics:
+    """Records an inspection."""
+    self.calls.append([INSPECT])
+    return {}
+
+
+class Replay(_Planner):
+  """Executor that returns what the calls of a plan returned elsewhere.
+
+  Args:
+    state: what is trained; only steps and mask updates are counted.
+    source: the training batches.
+    results: those of the plan in its order, without saves.
+  """
+
+  def __init__(
+    self, state: TrainState, source: Source, results: Sequence[Result]
+  ) -> None:
+    super().__init__(state, source)
     self._results = iter(results)
 
-  def train_steps(self, iteration: int, count: int) -> dict[str, float]:
-    """See `Programs`."""
-    self._stepped(count)
-    found = self._next([TRAIN, iteration, count])
-    return {name: found[name] for name in self._run.task.metric_names}
+  def advance(self, iteration: int, limit: int) -> Progress:
+    """Returns the metrics of the next calls.
 
-  def update_masks(self, iteration: int) -> float:
-    """See `Programs`."""
-    self._updated()
-    return next(iter(self._next([UPDATE, iteration]).values()))
+    Args:
+      iteration: number of iterations before.
+      limit: the most gradient steps.
 
-  def evaluate(self) -> dict[str, float]:
-    """See `Programs`."""
+    Raises:
+      ValueError: if the results are not those of this run.
+    """
+    stretch, calls = self._plan(iteration, limit)
+    sums, changed = {}, 0.0
+    for call in calls:
+      found = self._next(call)
+      if call[0] == UPDATE:
+        changed = note_update(found, self._state.optimizer)
+      else:
+        sums = {name: found[name] for name in self._state.task.metric_names}
+    return Progress(max(stretch.steps, 1), stretch.steps, sums, changed)
+
+  def evaluate(self) -> Metrics:
+    """Returns the metrics of the next evaluation."""
     found = self._next([EVALUATE])
-    return {name: found[name] for name in self._run.task.eval_metric_names}
+    return {name: found[name] for name in self._state.task.eval_metric_names}
 
-  def inspect(self) -> dict[str, float]:
-    """See `Programs`."""
-    return state_metrics(self._next([INSPECT]), self._run.optimizer)
+  def state_metrics(self) -> Metrics:
+    """Returns the metrics of the next inspection."""
+    return state_metrics(self._next([INSPECT]), self._state.optimizer)
 
   def _next(self, expected: Call) -> dict[str, float]:
     call, found = next(self._results, (None, {}))
@@ -135,54 +153,75 @@ class Replay(_Programs):
     return dict(found)
 
 
-def finish(
-  run: Run,
-  results: Sequence[tuple[Call, Any]],
-  state: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-  """Makes of a run what it would be if it had made the calls of its plan.
+def make_plan(trainer: Trainer, source: Source) -> list[Call]:
+  """Returns the calls of a run from where it is to its end.
 
   Args:
-    run: the run that was planned, not prepared.
-    results: see `Replay`.
+    trainer: the run; it is as before afterwards.
+    source: its training batches.
+
+  Returns:
+    Calls: [train, iteration, count], [update, iteration], [evaluate],
+    [inspect] and [save, position].
+  """
+  state, intervals = trainer.state, trainer.intervals
+  recorder = Recorder(state, source)
+  loop = Loop(
+    recorder,
+    state,
+    intervals,
+    on_report=lambda _: None,
+    on_save=lambda: recorder.calls.append([SAVE, loop.position]),
+  )
+  with _preserved(state):
+    loop.run(intervals.total)
+  return recorder.calls
+
+
+def finish(
+  trainer: Trainer,
+  source: Source,
+  results: Sequence[Result],
+  state: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+  """Makes a run what it would be if it had made the calls of its plan.
+
+  Args:
+    trainer: the run that was planned, not prepared.
+    source: its training batches.
+    results: those of the plan in its order, without saves.
     state: the values of all variables at the end, by name.
 
   Returns:
-    The result, as of `Run.train_to_end`.
+    The result, which `result.json` then holds.
 
   Raises:
     ValueError: if the results or the state are not those of this run.
   """
-  run.use(Replay(run, results))
-  run.loop.is_timed = False
-  run.save_every = 0  # There is no state but that of the end.
-  run.prepare()
-  run.train(run.total)
-  run.metrics.close()
-  checkpoints.restore(state, run.all_variables)
-  run.save()
-  result = run.result()
-  run.directory.finish(result)
-  return result
+  trainer.prepare()
+  replay = Replay(trainer.state, source, results)
 
+  def report(found: Report) -> None:
+    # How fast it went elsewhere is not known here.
+    trainer.reporter.report(dataclasses.replace(found, timing={}))
 
-class _NoProgress(Progress):
-  """Shows nothing."""
-
-  def __init__(self) -> None:
-    super().__init__(0)
-
-  def advance(self, count: int) -> None:
-    """Nothing."""
+  # It saves nothing: there is no state but the one at the end.
+  loop = Loop(replay, trainer.state, trainer.intervals, report)
+  trainer.run(loop=loop)
+  checkpoints.restore(state, trainer.state.all_variables)
+  trainer.save()
+  return trainer.finish(loop)
 
 
 @contextlib.contextmanager
-def _kept(run: Run) -> Iterator[None]:
-  """Gives the variables that plan a run their values back."""
-  variables = [run.global_step, *run.optimizer.state().values()]
+def _preserved(state: TrainState) -> Iterator[None]:
+  """Gives what a plan counts its values back."""
+  variables = [state.global_step, *state.optimizer.state().values()]
   before = [variable.read_value() for variable in variables]
+  iteration = state.iteration
   try:
     yield
   finally:
+    state.iteration = iteration
     for variable, value in zip(variables, before, strict=True):
       variable.assign(value)

@@ -1,65 +1,66 @@
-"""The runner `tpu_estimator`: trains and evaluates through a TPUEstimator.
+"""TPUEstimator executor: trains up to the next event by `TPUEstimator.train`.
 
-What is trained is a run of the loop, which makes the first checkpoint and
-reads those that come, so that both runners train the same.
+Each call builds a graph and a session, so it is only called for evaluations
+and for the end. Between them the graph itself writes summaries, and hooks print
+lines and save; every step of that would otherwise cost half a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import dataclasses
+import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from rigl.runners.tpu_estimator.graph import TrainingGraph
-from rigl.runners.tpu_estimator.hooks import EndAtIteration, Reporter
+from rigl.runners.tpu_estimator.hooks import EndAtIteration, ReportHook
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
 from rigl.runners.tpu_estimator.specs import (
   EstimatorEvaluation,
   EstimatorSettings,
-  Evaluated,
-  Trained,
+  TrainSpec,
   for_shards,
 )
+from rigl.runners.train_step import measure_state, state_metrics
 from rigl.training import checkpoints
-from rigl.training.loop import ITERATION, TrainingDivergedError
-from rigl.training.trainer import Run
-from rigl.types import Tensor
+from rigl.training.executor import Progress
+from rigl.training.loop import STEPS, Intervals, TrainingDivergedError
+from rigl.training.train_state import ITERATION, TrainState
+from rigl.types import Metrics, Tensor
 
-# Below the directory of a run: what training starts from where the checkpoint
-# is not one of ours.
+# In the directory of a run: the checkpoint that training starts from where the
+# newest one is not of this program.
 _START = "start"
 
 
-class EstimatorRun:
-  """Trains a run to its end; it is what `script.train` wants.
+class EstimatorExecutor:
+  """Trains and evaluates through a TPUEstimator.
 
-  Training ends at exactly `run.total`: steps where the run counts these, and
-  else iterations. Before each of its loops a TPU is told to make no more
-  iterations than steps are left, of which mask updates may take some, and it
-  gets another loop until none are left; elsewhere each iteration is looked at.
+  Training ends at exactly the limit: gradient steps in a run that counts
+  these, else iterations. On a TPU, each inner loop runs at most as many
+  iterations as there are steps left. Mask updates may use up some of them, so
+  loops repeat until the number of steps is reached. Elsewhere a hook checks
+  every iteration.
 
   Attributes:
-    run: the run.
-    directory: where everything is written.
-    replicas: of the run.
-    notice: None; a killed run goes on from its last checkpoint.
-    trained: what is trained.
+    train_spec: the argument.
+    evaluation: the argument.
 
   Args:
-    run: the run, not prepared; its own programs only say what its state is.
-    trained: what is trained.
-    evaluated: what is evaluated.
+    state: what is trained. Checkpoints carry it to the graphs and back.
+    train_spec: what the graph trains, on what.
+    evaluation: evaluates the state.
     settings: where it computes.
-    by_steps: whether positions of the run are steps, or else iterations, which
-      a TPU cannot end at.
-    evaluate_every: how far evaluations are apart, in positions; 0: none.
-    report_every: how far summaries are apart, in positions.
+    directory: that of the run, where checkpoints are.
+    intervals: those of the run. `report` is the distance of summaries, `save`
+      that of checkpoints in a run that counts steps. One more checkpoint is
+      written at the end of every call.
     keep: how many checkpoints to keep; 0 keeps all.
-    at_end: what happens with the trained run.
+    norms: whether the norm of the weights is measured.
 
   Raises:
     ValueError: if a TPU is to count iterations.
@@ -67,169 +68,139 @@ class EstimatorRun:
 
   def __init__(
     self,
-    run: Run,
-    trained: Trained,
-    evaluated: Evaluated,
+    state: TrainState,
+    train_spec: TrainSpec,
+    evaluation: EstimatorEvaluation,
     settings: EstimatorSettings,
-    by_steps: bool,
-    evaluate_every: int,
-    report_every: int,
-    keep: int,
-    at_end: Callable[[], None] = lambda: None,
+    directory: pathlib.Path,
+    intervals: Intervals,
+    keep: int = 2,
+    norms: bool = False,
   ) -> None:
-    if settings.use_tpu and not by_steps:
+    self._by_steps = intervals.unit == STEPS
+    if settings.use_tpu and not self._by_steps:
       raise ValueError("`use_tpu`: TPUs cannot end at an iteration.")
-    self.run, self.directory = run, run.directory
-    self.replicas, self.notice = run.replicas, None
-    self.trained, self._settings = trained, settings
-    self._by_steps, self._evaluate_every = by_steps, evaluate_every
-    self._report_every, self._keep = report_every, keep
-    self._at_end = at_end
-    evaluate_by_estimator(run, evaluated, settings)
+    self._state, self._settings = state, settings
+    self.train_spec, self.evaluation = train_spec, evaluation
+    self._directory, self._intervals = directory, intervals
+    self._keep, self._norms = keep, norms
+    self._has_start = False
+    state.optimizer.create_slots(state.task.trainable_variables)
 
-  def prepare(self) -> None:
-    """Prepares the run and the checkpoint that training starts from.
+  def loop_intervals(self, evaluate_every: int) -> Intervals:
+    """Intervals for the loop: it only stops to evaluate, and at the end.
+
+    Args:
+      evaluate_every: distance of evaluations; 0 for none.
+    """
+    return dataclasses.replace(
+      self._intervals, report=evaluate_every, evaluate=None, save=0
+    )
+
+  def advance(self, iteration: int, limit: int) -> Progress:
+    """Trains, saves, and loads what was saved.
+
+    Args:
+      iteration: number of iterations before.
+      limit: how far.
+
+    Returns:
+      The progress, without metrics.
 
     Raises:
-      ValueError: if a file of the run is damaged.
-      OSError: if a file cannot be read or written.
+      TrainingDivergedError: if the loss is not a number any more.
     """
-    self.run.prepare()
-    path, position = self.directory.path, self.run.loop.position
+    state, step = self._state, self._state.step
+    if not self._has_start:
+      self._write_start()
+    end = self._position + limit
+    self._train(end)
+    state.load(str(self._directory / checkpoints.name_of(end)))
+    shutil.rmtree(self._directory / _START, ignore_errors=True)
+    return Progress(state.iteration - iteration, state.step - step, {})
+
+  def evaluate(self) -> Metrics:
+    """Returns the means of the metrics over all test examples."""
+    return self.evaluation()
+
+  def state_metrics(self) -> Metrics:
+    """Returns what is measured without data."""
+    measured = measure_state(self._state, self._norms)
+    return state_metrics(
+      {name: float(value) for name, value in measured.items()},
+      self._state.optimizer,
+    )
+
+  @property
+  def _position(self) -> int:
+    return self._state.step if self._by_steps else self._state.iteration
+
+  def _write_start(self) -> None:
+    """Makes the state the checkpoint that an Estimator will start from.
+
+    An Estimator takes the newest one by name. That may be damaged, and a
+    published one lacks variables.
+    """
+    state, path, position = self._state, self._directory, self._position
     for left in path.glob("model.ckpt*.tempstate*"):  # By a killed process.
       left.unlink()
+    self._has_start = True
     numbers = checkpoints.list_numbers(path)
     if not numbers:
-      self.run.loop.save(path, keep=0)
+      state.save(path, position, keep=0)
       return
-    # An Estimator takes the newest one by name, but that may be damaged; and a
-    # published one lacks variables.
     names = {n: checkpoints.name_of(n) for n in numbers if n < position}
     names[position] = checkpoints.name_of(position)
     if position not in numbers or not checkpoints.has(
       str(path / names[position]), ITERATION
     ):
       (path / _START).mkdir(exist_ok=True)
-      self.run.loop.save(path / _START, keep=0)
+      state.save(path / _START, position, keep=0)
       names[position] = f"{_START}/{names[position]}"
     checkpoints.write_state(path, list(names.values()))
 
-  def train_to_end(self) -> dict[str, Any]:
-    """Trains to the end; `prepare` it first.
-
-    Returns:
-      The result, which `result.json` then holds.
-
-    Raises:
-      TrainingDivergedError: if a metric is not finite any more.
-    """
-    run, path = self.run, self.directory.path
-    while run.loop.position < run.total:
-      end = run.total
-      if every := self._evaluate_every:
-        end = min(end, (run.loop.position // every + 1) * every)
-      self._train(end)
-      run.loop.load(str(path / checkpoints.name_of(end)))
-      if self._evaluate_every:
-        self._report()
-    shutil.rmtree(path / _START, ignore_errors=True)
-    self._at_end()
-    run.metrics.close()
-    result = run.result()
-    self.directory.finish(result)
-    return result
-
   def _train(self, end: int) -> None:
     """Trains up to a position, where it writes a checkpoint."""
-    start = self.trained.start()
+    start = self.train_spec.start()
 
     def batches(params: Mapping[str, Any]) -> tf.data.Dataset:
-      return for_shards(self.trained.batches(start), params)
+      return for_shards(self.train_spec.batches(start), params)
 
     max_steps = end if self._by_steps else None
-    with _diverging():
+    with _named_divergence():
       self.training_estimator(end).train(batches, max_steps=max_steps)
 
   def training_estimator(self, end: int) -> Any:
-    """Makes the TPUEstimator that trains up to a position."""
-    path = str(self.directory.path)
+    """Makes the TPUEstimator that trains up to a position.
+
+    Args:
+      end: the position.
+    """
+    path = str(self._directory)
 
     def hooks(found: dict[str, Tensor], saver: EstimatorSaver) -> list[Any]:
-      reporter = Reporter(found)
+      shown = self._state.task.headline_metrics[:1]
+      report = ReportHook(found, shown)
       if self._by_steps:
-        return [reporter]
-      return [reporter, EndAtIteration(end, found[ITERATION], saver, path)]
+        return [report]
+      return [report, EndAtIteration(end, found[ITERATION], saver, path)]
 
     graph = TrainingGraph(
-      self.trained.make_learner,
+      self.train_spec.make_state,
       f"{path}/train",
       self._by_steps,
-      self._report_every,
+      self._intervals.report,
       self._keep,
       self._settings.use_tpu,
       hooks,
     )
-    save_every = self.run.save_every if self._by_steps else None
+    save_every = self._intervals.save if self._by_steps else None
     return self._settings.estimator(graph, path, save_every)
-
-  def _report(self) -> None:
-    """Evaluates, writes and prints it."""
-    run, iteration = self.run, self.run.loop.iteration
-    step = int(run.global_step.numpy())
-    test = run.test_metrics()
-    for name, value in test.items():
-      if not math.isfinite(value):
-        raise TrainingDivergedError(
-          f"`{name}` is {value} at step {step}; lower the learning rate."
-        )
-    state = {
-      **run.programs.inspect(),
-      "learning_rate": float(run.learning_rate.at(step)),
-      "drop_fraction": float(run.optimizer.drop_fraction_at(step)),
-    }
-    run.metrics.write(
-      iteration, {"iteration": iteration, "step": step}, state, test
-    )
-    print(
-      f"step {step}: test loss {test['loss']:.4f}, test accuracy "
-      f"{test['accuracy']:.4f}",
-      flush=True,
-    )
-
-
-def evaluate_by_estimator(
-  run: Run, evaluated: Evaluated, settings: EstimatorSettings
-) -> None:
-  """Makes a run evaluate through a TPUEstimator; call it before preparing it.
-
-  Args:
-    run: the run.
-    evaluated: what is evaluated.
-    settings: where it computes.
-  """
-  evaluation = EstimatorEvaluation(evaluated, run.variables, settings)
-  run.use(_Programs(run, evaluation))
-
-
-class _Programs:
-  """Stands in for the programs of a run."""
-
-  def __init__(self, run: Run, evaluation: EstimatorEvaluation) -> None:
-    self._run, self.evaluation = run, evaluation
-    self._found: dict[int, dict[str, float]] = {}
-    self.inspect = run.programs.inspect
-
-  def evaluate(self) -> dict[str, float]:
-    """The means of the metrics over all test examples."""
-    iteration = self._run.loop.iteration
-    if iteration not in self._found:
-      self._found = {iteration: self.evaluation()}
-    return dict(self._found[iteration])
 
 
 @contextlib.contextmanager
-def _diverging() -> Iterator[None]:
-  """Says of a loss that is no number what the loop says."""
+def _named_divergence() -> Iterator[None]:
+  """Raises the error of the loop where the loss is not a number."""
   try:
     yield
   except tf.compat.v1.train.NanLossDuringTrainingError as error:

@@ -1,7 +1,7 @@
-"""The graphs of a TPUEstimator: a training iteration, a batch of evaluation.
+"""Graphs of a TPUEstimator: one training iteration, one evaluation batch.
 
-Their variables get their values from checkpoints and none from the graph, in
-which no weight or mask is a constant. What is built says the task.
+Their variables get their values from checkpoints, so no weight or mask is a
+constant of the graph. The task decides what is built.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.data import stream_source
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
-from rigl.training.base_programs import Batch, Task
-from rigl.training.loop import ITERATION
-from rigl.training.train_state import Learner, Wrap, unwrapped
-from rigl.types import Tensor, Variable
+from rigl.training.task import Task
+from rigl.training.train_state import (
+  ITERATION,
+  OptimizerWrapper,
+  TrainState,
+  identity,
+)
+from rigl.types import Batch, Tensor, Variable
 
-# A feature of training batches: the position in the data behind the whole
-# batch, int32 [batch, n], where checkpoints hold it under this name.
-POSITION = "data_position"
+# Feature of training batches: the cursor behind the whole batch, int32
+# [batch, n]. Checkpoints hold it under this name.
+CURSOR = stream_source.CURSOR
 # Before the names of metrics, because Estimators have a `loss` of their own.
 TEST = "test_"
 COUNT = "count"
@@ -39,19 +44,19 @@ class TrainingGraph:
   `SparseOptimizer.apply_gradients` has it.
 
   Attributes:
-    make_learner: makes the learner around a `global_step`, whose masks and
-      weights will come from a checkpoint; the second argument puts its
-      optimizer into another one.
+    make_state: makes the train state around a `global_step`; masks and weights
+      will come from a checkpoint. The second argument puts its optimizer into
+      another one.
     summaries: directory of the summaries.
-    by_steps: whether positions of the run are steps, or else iterations.
+    by_steps: whether positions of the run count steps, or else iterations.
     report_every: how far summaries are apart, in positions.
     keep: how many checkpoints to keep; 0 keeps all.
     use_tpu: whether it is built inside of a TPU computation.
-    hooks: makes hooks of what is found of an iteration, scalars by name, and
-      the saver. Not on TPUs, where the tensors cannot be had.
+    hooks: makes hooks from the scalars of an iteration, by name, and the
+      saver. Not on TPUs, where the host cannot read the tensors.
   """
 
-  make_learner: Callable[[Variable, Wrap], Learner]
+  make_state: Callable[[Variable, OptimizerWrapper], TrainState]
   summaries: str
   by_steps: bool
   report_every: int
@@ -62,30 +67,30 @@ class TrainingGraph:
   def __call__(self, features: Batch, mode: str, params: Any) -> Any:
     """Builds the graph."""
     del params
-    wrap: Wrap = unwrapped
+    wrap: OptimizerWrapper = identity
     if self.use_tpu:
       wrap = tf.compat.v1.tpu.CrossShardOptimizer
     with _outside():
       step = tf.compat.v1.train.get_global_step()
-      learner = self.make_learner(step, wrap)
-      learner.optimizer.create_slots(learner.task.trainable_variables)
+      state = self.make_state(step, wrap)
+      state.optimizer.create_slots(state.task.trainable_variables)
       own = {ITERATION: _counter([], ITERATION)}
-      if POSITION in features:
-        own[POSITION] = _counter(features[POSITION].shape[1:], POSITION)
+      if CURSOR in features:
+        own[CURSOR] = _counter(features[CURSOR].shape[1:], CURSOR)
       saver = EstimatorSaver(
         {
-          **learner.variables,
-          **learner.optimizer.state(),
+          **state.variables,
+          **state.optimizer.state(),
           "global_step": step,
           **own,
         },
         self.keep,
-        learner.optimizer.mask_state(),
+        state.optimizer.mask_state(),
       )
     # Inside a function operations on variables keep the order of the program,
     # and the averages of batch normalisation are moved without being named.
     iterate = tf.function(
-      lambda batch: self._iterate(learner, own, batch), autograph=False
+      lambda batch: self._iterate(state, own, batch), autograph=False
     )
     found = iterate(features)
     hooks = [] if self.use_tpu else self.hooks(found, saver)
@@ -96,33 +101,33 @@ class TrainingGraph:
       scaffold_fn=lambda: _scaffold(saver),
       host_call=(
         self._write,
-        # One row a shard, which the host gets below each other.
+        # One row per shard; the host gets them concatenated.
         {name: tf.reshape(value, [1]) for name, value in found.items()},
       ),
       training_hooks=hooks,
     )
 
   def _iterate(
-    self, learner: Learner, own: Mapping[str, Variable], batch: Batch
+    self, state: TrainState, own: Mapping[str, Variable], batch: Batch
   ) -> dict[str, Tensor]:
     """One iteration; returns what is reported of it, scalars."""
-    optimizer, step = learner.optimizer, learner.global_step
+    optimizer, step = state.optimizer, state.global_step
     count, before = own[ITERATION], step.read_value()
-    variables = learner.task.trainable_variables
-    metrics = learner.task.metrics(batch, count.read_value())
+    variables = state.task.trainable_variables
+    metrics = state.task.metrics(batch, count.read_value())
     found = {name: tf.reduce_mean(m) for name, m in metrics.items()}
     # Over shards: of the loss divided by their number, the gradients of which
     # `apply_gradients` sums once, before masks or steps are made of them.
     gradients = optimizer.compute_gradients(found["loss"], variables)
     optimizer.apply_gradients(gradients, step)
-    if POSITION in own:
-      own[POSITION].assign(tf.cast(batch[POSITION][-1], tf.int64))
+    if CURSOR in own:
+      own[CURSOR].assign(tf.cast(batch[CURSOR][-1], tf.int64))
     count.assign_add(1)
     after, done = step.read_value(), count.read_value()
     due = tf.equal((after if self.by_steps else done) % self.report_every, 0)
     if self.by_steps:
       due &= after > before
-    found |= _state(learner, due)
+    found |= _state(state, due)
     found["loss"] += found["regularization_loss"]
     found[DUE] = tf.cast(due, tf.float32)
     return {**found, ITERATION: done, STEP: after}
@@ -176,17 +181,17 @@ class EvaluationGraph:
 
 
 def _means(valid: Tensor, **found: Tensor) -> dict[str, Any]:
-  """The means over the images that do not only fill a batch, on the host."""
+  """The means over the examples that are no padding, on the host."""
   return {
     name: tf.compat.v1.metrics.mean(values, valid)
     for name, values in found.items()
   }
 
 
-def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
-  """What the state of the training says; most of it only when it is due."""
-  optimizer, variables = learner.optimizer, learner.task.trainable_variables
-  step = tf.cast(learner.global_step.read_value(), tf.float32)
+def _state(state: TrainState, is_due: Tensor) -> dict[str, Tensor]:
+  """Metrics of the state; most are only computed when they are due."""
+  optimizer, variables = state.optimizer, state.task.trainable_variables
+  step = tf.cast(state.global_step.read_value(), tf.float32)
   masks = {la.name: la.mask for la in optimizer.layers}
   sizes = {name: mask.shape.num_elements() for name, mask in masks.items()}
 
@@ -195,12 +200,12 @@ def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
 
   found = {
     "regularization_loss": optimizer.regularization_loss(variables),
-    "learning_rate": tf.cast(learner.learning_rate.at(step, tf), tf.float32),
+    "learning_rate": tf.cast(state.learning_rate.at(step, tf), tf.float32),
     "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
   if masks:
     counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
-    counts = tf.nest.flatten(counts)  # Of one layer it is not a list.
+    counts = tf.nest.flatten(counts)  # With one layer it is no list.
     found["sparsity"] = 1.0 - tf.add_n(counts) / float(sum(sizes.values()))
     for (name, size), count in zip(sizes.items(), counts, strict=True):
       found[f"sparsity/{name}"] = 1.0 - count / float(size)
@@ -209,10 +214,10 @@ def _state(learner: Learner, is_due: Tensor) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _outside() -> Iterator[None]:
-  """Makes variables outside of the loop of a TPU, and of its scopes of names.
+  """Makes variables outside of the TPU's loop and its name scopes.
 
-  Their names are those of checkpoints then, and their unused initial values
-  no part of the computation.
+  They then have the names of checkpoints, and their unused initial values are
+  not part of the computation.
   """
   with (
     tf.init_scope(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,42 +10,42 @@ import tensorflow as tf
 from rigl.runners.tpu_estimator.graph import DUE, STEP
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
 from rigl.training import checkpoints
-from rigl.training.loop import ITERATION
+from rigl.training.reporting import metrics_text
+from rigl.training.train_state import ITERATION
 from rigl.types import Tensor
 
 
-class Reporter(tf.compat.v1.train.SessionRunHook):
-  """Prints what the loop prints of the training, of single iterations.
+class ReportHook(tf.compat.v1.train.SessionRunHook):
+  """Prints the metrics of single iterations.
 
   Args:
-    found: what is found of an iteration, scalars by name.
+    found: scalars of an iteration by name.
+    shown: names of the metrics that are printed, beside `loss`.
   """
 
-  def __init__(self, found: Mapping[str, Tensor]) -> None:
-    names = (ITERATION, STEP, DUE, "loss", "accuracy")
+  def __init__(self, found: Mapping[str, Tensor], shown: Sequence[str]) -> None:
+    self._shown = shown
+    names = (ITERATION, STEP, DUE, "loss", *shown)
     self._found = {name: found[name] for name in names}
 
   def before_run(self, run_context: Any) -> Any:
-    """See the base class."""
+    """Asks for the scalars."""
     del run_context
     return tf.compat.v1.train.SessionRunArgs(self._found)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
-    """See the base class."""
+    """Prints them where a report is due."""
     del run_context
     found = run_values.results
     if found[DUE]:
-      print(
-        f"step {found[STEP]}: train loss {found['loss']:.4f}, train accuracy "
-        f"{found['accuracy']:.4f}",
-        flush=True,
-      )
+      line = metrics_text(f"step {found[STEP]}", "train", found, self._shown)
+      print(line, flush=True)
 
 
 class EndAtIteration(tf.compat.v1.train.SessionRunHook):
   """Ends a training at an iteration and writes its checkpoint.
 
-  TensorFlow's own hooks know steps, of which an iteration need not make one.
+  TensorFlow's own hooks count steps, and an iteration need not make one.
 
   Args:
     end: the number of iterations.
@@ -61,17 +61,17 @@ class EndAtIteration(tf.compat.v1.train.SessionRunHook):
     self._saver, self._path = saver, path
 
   def before_run(self, run_context: Any) -> Any:
-    """See the base class."""
+    """Asks for the number of iterations."""
     del run_context
     return tf.compat.v1.train.SessionRunArgs(self._iteration)
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
-    """See the base class."""
+    """Ends the training if it is the last."""
     if run_values.results >= self._end:
       run_context.request_stop()
 
   def end(self, session: Any) -> None:
-    """See the base class."""
+    """Writes the checkpoint."""
     self._saver.save(
       session,
       f"{self._path}/{checkpoints.PREFIX}",

@@ -1,6 +1,6 @@
-"""Checkpoints of a TPUEstimator, which the loop reads and whose it reads.
+"""A `Saver` whose checkpoints are interchangeable with those of `TrainState`.
 
-Names and types are those of `Loop.save`: masks are float32 there.
+Names and types are the same: masks are float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rigl.types import Tensor, Variable
 
 
 class EstimatorSaver(tf.compat.v1.train.Saver):
-  """Saves and restores variables under names that are not always theirs.
+  """Saves and restores variables under given names.
 
   Args:
     variables: the variables by name.
@@ -42,17 +42,17 @@ class EstimatorSaver(tf.compat.v1.train.Saver):
     )
 
   def restore(self, sess: Any, save_path: str) -> None:
-    """See the base class."""
+    """Restores, and remembers which checkpoint it was."""
     super().restore(sess, save_path)
     self._restored = save_path.rpartition("-")[2]
 
   def save(
     self, sess: Any, save_path: str, global_step: Any = None, **options: Any
   ) -> str:
-    """Saves, but for what was just restored.
+    """Saves, unless the checkpoint was just restored.
 
-    An Estimator starts with a checkpoint of what it restored, which would
-    replace that file by another layout of the same, or a published one.
+    An Estimator first saves what it restored. That would replace the file by
+    another layout of the same, or replace a published checkpoint.
     """
     if str(global_step) == self._restored:
       return f"{save_path}-{global_step}"
@@ -75,6 +75,6 @@ class _MaskSaveable(saveable_object.SaveableObject):
   def restore(
     self, restored_tensors: list[Tensor], restored_shapes: Any
   ) -> tf.Operation:
-    """See the base class."""
+    """Assigns the restored values."""
     del restored_shapes
     return self.op.assign(tf.cast(restored_tensors[0], tf.bool)).op

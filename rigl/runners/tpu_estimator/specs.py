@@ -1,6 +1,6 @@
-"""TPUEstimators: how they are made, get their data and evaluate.
+"""Specs of a TPUEstimator: settings, what it trains on, how it evaluates.
 
-What trains by them is in `tpu_estimator`; all of it needs TensorFlow 2.15.
+All of it needs TensorFlow 2.15.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
 from rigl.training import checkpoints
-from rigl.training.train_state import Learner, Wrap
-from rigl.types import Tensor, Variable
+from rigl.training.task import Task
+from rigl.training.train_state import OptimizerWrapper, TrainState
+from rigl.types import Batch, Metrics, Variable
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class EstimatorSettings:
   """Where and in which pieces a TPUEstimator computes.
 
   Attributes:
-    train_batch_size: examples an iteration, of all shards.
-    eval_batch_size: examples a batch of an evaluation, of all shards.
+    train_batch_size: examples per iteration, of all shards.
+    eval_batch_size: examples per batch of an evaluation, of all shards.
     iterations_per_loop: iterations that a TPU makes without the host.
     use_tpu: whether it computes on TPUs.
     num_shards: their number of cores.
@@ -34,7 +35,7 @@ class EstimatorSettings:
     tpu_job_name: name of the worker's job; empty: as TensorFlow finds it.
 
   Raises:
-    ValueError: if batches cannot be shared out to shards.
+    ValueError: if batches cannot be divided among the shards.
   """
 
   train_batch_size: int
@@ -64,8 +65,8 @@ class EstimatorSettings:
       directory: that of its checkpoints.
       save_every: steps between checkpoints. None: it writes none by itself.
     """
-    # Of a TPU only TensorFlow's own messages say how far it is; elsewhere they
-    # say for the most part that Estimators are outdated.
+    # On TPU, TensorFlow's logs are the only progress output; elsewhere they are
+    # mostly deprecation warnings.
     log = tf.compat.v1.logging
     log.set_verbosity(log.INFO if self.use_tpu else log.ERROR)
     tpu = tf.compat.v1.estimator.tpu
@@ -84,7 +85,7 @@ class EstimatorSettings:
         iterations_per_loop=self.iterations_per_loop,
         num_shards=self.num_shards if self.use_tpu else None,
         tpu_job_name=self.tpu_job_name or None,
-        # One pipeline a host, one batch of it for each shard in turn.
+        # One pipeline per host; its batches go to the shards in turn.
         per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
       ),
     )
@@ -98,32 +99,35 @@ class EstimatorSettings:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-  """What is evaluated on what.
+class EvalSpec:
+  """What is evaluated, on what.
 
   Attributes:
-    make_task: see `EvaluationGraph`.
+    make_task: makes the task and the variables of its model by name; their
+      values will come from a checkpoint.
     batches: makes the batches of `eval_batch_size` examples, with `valid`,
-      float32 [batch], 0 for what only fills the last ones.
+      float32 [batch], 0 for padding.
     num_examples: at most so many are evaluated on.
   """
 
-  make_task: Callable[[], tuple[Any, Mapping[str, Variable]]]
+  make_task: Callable[[], tuple[Task, Mapping[str, Variable]]]
   batches: Callable[[], tf.data.Dataset]
   num_examples: int
 
 
 @dataclass(frozen=True)
-class Trained:
-  """What is trained on what.
+class TrainSpec:
+  """What is trained, on what.
 
   Attributes:
-    make_learner: see `TrainingGraph`.
-    start: says, before a graph is built, where in the data a run is.
+    make_state: makes the train state around a `global_step`; masks and weights
+      will come from a checkpoint. The second argument puts its optimizer into
+      another one.
+    start: returns where in the data the run is; called before a graph is built.
     batches: makes the batches of `train_batch_size` examples that follow.
   """
 
-  make_learner: Callable[[Variable, Wrap], Learner]
+  make_state: Callable[[Variable, OptimizerWrapper], TrainState]
   start: Callable[[], Any]
   batches: Callable[[Any], tf.data.Dataset]
 
@@ -132,21 +136,21 @@ class EstimatorEvaluation:
   """Evaluates the present weights of a network through a TPUEstimator.
 
   Args:
-    evaluated: what is evaluated.
-    variables: the variables of its model, whose values count, by name.
+    spec: what is evaluated.
+    variables: the variables of the network by name.
     settings: where it computes.
   """
 
   def __init__(
     self,
-    evaluated: Evaluated,
+    spec: EvalSpec,
     variables: Mapping[str, Variable],
     settings: EstimatorSettings,
   ) -> None:
-    self._evaluated, self._variables = evaluated, variables
+    self._spec, self._variables = spec, variables
     self._settings = settings
 
-  def __call__(self) -> dict[str, float]:
+  def __call__(self) -> Metrics:
     """The means of the metrics over all examples.
 
     Raises:
@@ -159,11 +163,11 @@ class EstimatorEvaluation:
       prefix = checkpoints.save(directory, 0, tensors)
       found = self.estimator(directory).evaluate(
         self.batches,
-        steps=math.ceil(self._evaluated.num_examples / size),
+        steps=math.ceil(self._spec.num_examples / size),
         checkpoint_path=prefix,
       )
     if not found[COUNT]:
-      raise ValueError("There are no images to evaluate on.")
+      raise ValueError("There are no examples to evaluate on.")
     return {
       name.removeprefix(TEST): float(value)
       for name, value in found.items()
@@ -172,21 +176,21 @@ class EstimatorEvaluation:
 
   def estimator(self, directory: str) -> Any:
     """Makes the TPUEstimator, with a directory for what it writes."""
-    graph = EvaluationGraph(self._evaluated.make_task)
+    graph = EvaluationGraph(self._spec.make_task)
     return self._settings.estimator(graph, directory)
 
   def batches(self, params: Mapping[str, Any]) -> tf.data.Dataset:
     """Its `input_fn`."""
-    dataset = self._evaluated.batches()
+    dataset = self._spec.batches()
     if self._settings.use_tpu:
       dataset = _without_end(dataset)
     return for_shards(dataset, params)
 
 
 def _without_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """Adds empty batches, because a TPU must get as many as it was promised."""
+  """Adds empty batches, because a TPU needs as many as were announced."""
 
-  def empty(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+  def empty(batch: Batch) -> Batch:
     return {name: tf.zeros_like(value) for name, value in batch.items()}
 
   return dataset.concatenate(dataset.take(1).map(empty).repeat())
@@ -204,7 +208,7 @@ def for_shards(
     )
   size = params["batch_size"]
 
-  def cut(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+  def cut(batch: Batch) -> Batch:
     return {
       name: tf.reshape(value, [-1, size, *value.shape[1:]])
       for name, value in batch.items()

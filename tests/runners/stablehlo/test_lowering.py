@@ -3,8 +3,8 @@
 import pytest
 import tensorflow as tf
 
+from rigl.runners.program import Program
 from rigl.runners.stablehlo import lowering
-from rigl.training.base_programs import Program
 
 _IS_OLD = tf.__version__.startswith("2.15.")
 needs_stablehlo = pytest.mark.skipif(_IS_OLD, reason="It writes no StableHLO.")

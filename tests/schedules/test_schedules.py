@@ -14,7 +14,7 @@ import tensorflow as tf
 from rigl import schedules
 from rigl.schedules import PiecewiseConstant, PruningSchedule, UpdateSchedule
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 N_CALLS = 70
 ANNEALS = ("constant", "cosine", "exponential", "exponential_3")
 
@@ -335,11 +335,15 @@ def test_schedules_are_immutable_values():
 
 
 def test_schedules_import_only_numpy_and_the_standard_library():
-  tree = ast.parse(pathlib.Path(schedules.__file__).read_text())
   modules = set()
-  for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      modules.update(alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      modules.add(node.module)
-  assert modules == {"math", "numbers", "dataclasses", "typing", "numpy"}
+  for path in pathlib.Path(schedules.__file__).parent.glob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Import):
+        modules.update(alias.name for alias in node.names)
+      elif isinstance(node, ast.ImportFrom):
+        modules.add(node.module)
+  others = {name for name in modules if not name.startswith("rigl.")}
+  standard = {"__future__", "collections.abc", "dataclasses", "math", "numbers"}
+  assert others == standard | {"typing", "numpy"}
+  ours = modules - others
+  assert {name.split(".")[1] for name in ours} == {"configurable", "schedules"}

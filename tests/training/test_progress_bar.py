@@ -11,8 +11,8 @@ import types
 
 import pytest
 
-from rigl.training import progress
-from rigl.training.progress import Progress
+from rigl.training import reporting
+from rigl.training.reporting import ProgressBar
 
 END = "<end of the screen>"
 
@@ -21,7 +21,7 @@ END = "<end of the screen>"
 def clock(monkeypatch):
   now = types.SimpleNamespace(seconds=100.0)
   fake = types.SimpleNamespace(monotonic=lambda: now.seconds)
-  monkeypatch.setattr(progress, "time", fake)
+  monkeypatch.setattr(reporting, "time", fake)
   return now
 
 
@@ -44,7 +44,7 @@ def terminal(monkeypatch):
 
 
 def test_without_a_terminal_lines_are_plain(capsys):
-  shown = Progress(20)
+  shown = ProgressBar(20)
   shown.advance(5)
   shown.say("epoch 1")
   shown.close()
@@ -54,7 +54,7 @@ def test_without_a_terminal_lines_are_plain(capsys):
 
 
 def test_without_a_terminal_lines_tell_the_remaining_time(capsys, clock):
-  shown = Progress(20)
+  shown = ProgressBar(20)
   shown.advance(5)
   clock.seconds += 10  # Two seconds an iteration, 15 to go.
   shown.say("epoch 1")
@@ -66,7 +66,7 @@ def test_without_a_terminal_lines_tell_the_remaining_time(capsys, clock):
 
 
 def test_resumed_run_estimates_by_its_own_iterations(capsys, clock):
-  shown = Progress(1000, initial=900)
+  shown = ProgressBar(1000, initial=900)
   shown.advance(10)
   clock.seconds += 20
   shown.say("line")
@@ -74,13 +74,13 @@ def test_resumed_run_estimates_by_its_own_iterations(capsys, clock):
 
 
 def test_nothing_done_yet_gives_an_estimate_as_well(capsys):
-  Progress(10, initial=10).say("line")
+  ProgressBar(10, initial=10).say("line")
   assert "[00:00 left]" in capsys.readouterr().out
 
 
 def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
   with terminal(monkeypatch) as screen:
-    shown = Progress(20, initial=5)
+    shown = ProgressBar(20, initial=5)
     shown.advance(5)
     shown.say("epoch 1")
     shown.advance(10)

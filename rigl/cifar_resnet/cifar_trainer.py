@@ -1,0 +1,137 @@
+"""Trainer of the CIFAR-10 script."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from rigl.cifar_resnet import cifar_data, cifar_estimator
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet.cifar_state import make_state
+from rigl.cifar_resnet.cifar_task import with_precision_and_recall
+from rigl.config import settings
+from rigl.data.array_source import ArraySource, fingerprint
+from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.program import resolve_jit
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.training import checkpoints, warm_start
+from rigl.training.executor import Executor
+from rigl.training.loop import STEPS, Intervals
+from rigl.training.reporting import Reporter, StepLines
+from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.train_state import new_global_step
+from rigl.training.trainer import Trainer
+
+_RUNS = pathlib.Path("rigl_runs") / "cifar10"
+
+
+def build_trainer(flags: CifarSettings) -> Trainer:
+  """Builds everything that a run on CIFAR-10 needs.
+
+  Args:
+    flags: the settings.
+
+  Raises:
+    ValueError: if a setting or the data is not as it should be.
+    OSError: if data cannot be read or the directory not be written.
+  """
+  by_estimator = flags.uses_estimator
+  with flags.scope("batch_size") as replicas:
+    data = _load_data(flags)
+    identity = settings.run_identity(flags) | {"data": fingerprint(data)}
+    path = _directory(flags, identity)
+    writes = replicas.is_chief and flags.mode != "eval"
+    directory = RunDirectory(path, identity, writes)
+    model, masks = flags.create_model(), None
+    is_new = not checkpoints.list_numbers(path)
+    if flags.initial_value_checkpoint and is_new:
+      names = {v.name.split(":")[0]: v for v in model.variables}
+      warm_start.load_parameters(flags.initial_value_checkpoint, names)
+    if flags.load_mask_dir and is_new:
+      masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
+    state = make_state(flags, model, new_global_step(), masks)
+    source, test_source = _sources(flags, data)
+    evaluate_every = 0 if flags.mode == "train" else flags.checkpoint_steps
+    intervals = Intervals(
+      flags.total_steps,
+      flags.summaries_steps,
+      evaluate_every,
+      flags.checkpoint_steps,
+      STEPS,
+    )
+    executor: Executor
+    if by_estimator:
+      executor = estimator = cifar_estimator.make_executor(
+        flags, state, source, test_source, path, intervals
+      )
+      intervals = estimator.loop_intervals(evaluate_every)
+    else:
+      jit_compile = resolve_jit(flags.jit_compile)
+      executor = TensorFlowExecutor(
+        state,
+        source,
+        ArrayEvaluation(
+          state.task, test_source, replicas, jit_compile=jit_compile
+        ),
+        replicas,
+        jit_compile=jit_compile,
+      )
+    return Trainer(
+      state,
+      executor,
+      directory,
+      replicas,
+      intervals,
+      Reporter(
+        state.learning_rate,
+        lambda iteration: iteration / source.batches_per_epoch,
+        StepLines(["accuracy"]),
+        with_precision_and_recall,
+      ),
+      keep=flags.keep_checkpoint_max,
+      stops_on_notice=not by_estimator,
+    )
+
+
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+  """The published place of a run below `--train_dir`, or our own."""
+  sparse = flags.training_method != "baseline"
+  if flags.train_dir:
+    numbers: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    if sparse:
+      numbers = (
+        flags.end_sparsity,
+        flags.maskupdate_begin_step,
+        flags.maskupdate_end_step,
+        flags.maskupdate_frequency,
+      )
+    names = [flags.training_method, *(str(number) for number in numbers)]
+    return pathlib.Path(flags.train_dir, *names)
+  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+  name = (
+    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{flags.training_method}"
+    f"{sparsity}_seed{flags.seed}"
+  )
+  return _RUNS / directory_name(name, identity)
+
+
+def _load_data(flags: CifarSettings) -> cifar_data.CifarData:
+  if flags.use_synthetic_data:
+    data = cifar_data.synthetic_cifar10(seed=flags.seed)
+  else:
+    data = cifar_data.load_cifar10(flags.data_directory)
+  size = flags.dataset_size
+  return data._replace(
+    train_images=data.train_images[:size], train_labels=data.train_labels[:size]
+  )
+
+
+def _sources(
+  flags: CifarSettings, data: cifar_data.CifarData
+) -> tuple[ArraySource, ArraySource]:
+  train = {"images": data.train_images, "labels": data.train_labels}
+  test = {"images": data.test_images, "labels": data.test_labels}
+  return (
+    ArraySource(train, flags.batch_size, flags.seed),
+    ArraySource(test, 1, flags.seed),
+  )

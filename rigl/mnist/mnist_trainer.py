@@ -1,0 +1,151 @@
+"""Trainer of the MNIST script."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from rigl.config import settings
+from rigl.data.array_source import ArraySource, fingerprint
+from rigl.mnist import mnist_data, mnist_estimator
+from rigl.mnist.epoch_report import EpochLines, mask_arrays
+from rigl.mnist.input_mask import apply_input_mask
+from rigl.mnist.mask_records import MaskRecords
+from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_state import make_model, make_state
+from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.executor import Executor
+from rigl.training.loop import Event, Intervals
+from rigl.training.reporting import Reporter
+from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.train_state import new_global_step
+from rigl.training.trainer import Trainer
+
+_RUNS = pathlib.Path("rigl_runs") / "mnist"
+_RECORDS_FILE = "mask_records.npz"
+
+
+def build_trainer(flags: MnistSettings) -> Trainer:
+  """Builds everything that a run on MNIST needs.
+
+  Args:
+    flags: the settings.
+
+  Raises:
+    ValueError: if a setting or the data is not as it should be.
+    OSError: if data cannot be read or the directory not be written.
+  """
+  by_estimator = flags.uses_estimator
+  if by_estimator:
+    mnist_estimator.check(flags)
+  with flags.scope("batch_size") as replicas:
+    data = apply_input_mask(_load_data(flags), flags.input_mask_path)
+    identity = settings.run_identity(flags) | {"data": fingerprint(data)}
+    train = {"images": data.train_images, "labels": data.train_labels}
+    test = {"images": data.test_images, "labels": data.test_labels}
+    source = ArraySource(train, flags.batch_size, flags.seed)
+    test_source = ArraySource(test, 1, flags.seed)
+    epoch = source.batches_per_epoch
+    model = make_model(flags, data.train_images.shape[1])
+    state = make_state(flags, model, epoch, new_global_step())
+    path = _directory(flags, identity)
+    directory = RunDirectory(path, identity, writes=replicas.is_chief)
+    intervals = Intervals(
+      flags.num_epochs * epoch, epoch, save=flags.checkpoint_epochs * epoch
+    )
+    executor: Executor
+    if by_estimator:
+      executor = estimator = mnist_estimator.make_executor(
+        flags, state, source, test_source, path, intervals
+      )
+      intervals = estimator.loop_intervals(intervals.save)
+    else:
+      evaluation = ArrayEvaluation(state.task, test_source, replicas)
+      executor = TensorFlowExecutor(state, source, evaluation, replicas)
+    recorder = MaskRecorder(state.optimizer, path / _RECORDS_FILE)
+    return Trainer(
+      state,
+      executor,
+      directory,
+      replicas,
+      intervals,
+      Reporter(
+        state.learning_rate,
+        lambda iteration: iteration // epoch,
+        EpochLines(state.optimizer, epoch),
+      ),
+      events=recorder.events(flags.mask_record_frequency),
+      companions=[recorder],
+      writes_checkpoints=flags.save_model,
+      stops_on_notice=not by_estimator,
+    )
+
+
+class MaskRecorder:
+  """Records masks during a run; their file is saved with every checkpoint.
+
+  Args:
+    optimizer: the sparse optimizer, with the masks.
+    path: the file.
+  """
+
+  def __init__(self, optimizer: SparseOptimizer, path: pathlib.Path) -> None:
+    self._optimizer, self._path = optimizer, path
+    self._records, self._is_used = MaskRecords(), False
+
+  def events(self, every: int) -> list[Event]:
+    """Makes the event that records; a dense network has no masks to record.
+
+    Args:
+      every: iterations between records; 0 for none.
+    """
+    self._is_used = every > 0 and bool(self._optimizer.layers)
+    if not self._is_used:
+      return []
+    name = "mask_record_frequency"
+    return [Event(every, self.record, at_start=True, name=name)]
+
+  def record(self, iteration: int) -> None:
+    """Records the masks.
+
+    Args:
+      iteration: number of iterations so far.
+    """
+    self._records.add(iteration, mask_arrays(self._optimizer))
+
+  def restore(self, iteration: int) -> None:
+    """Reads the file, and drops the records of later iterations.
+
+    Args:
+      iteration: number of iterations so far.
+
+    Raises:
+      ValueError: if the file is damaged.
+      OSError: if it cannot be read.
+    """
+    if self._is_used and iteration:
+      self._records = MaskRecords.load(self._path)
+      self._records.truncate(iteration)
+
+  def save(self) -> None:
+    """Writes the file, if there are records."""
+    if self._records.layer_names:
+      self._records.save(self._path)
+
+
+def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
+  """The directory of a run; by default its settings name it."""
+  if flags.save_path:
+    return pathlib.Path(flags.save_path)
+  sparse = flags.training_method != "baseline"
+  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+  name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
+  return _RUNS / directory_name(name, identity)
+
+
+def _load_data(flags: MnistSettings) -> mnist_data.MnistData:
+  if flags.use_synthetic_data:
+    return mnist_data.synthetic_mnist(seed=flags.seed)
+  return mnist_data.load_mnist(flags.mnist)

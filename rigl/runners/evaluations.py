@@ -1,0 +1,192 @@
+"""Evaluation of a task over all test examples, in memory or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.data.array_source import ArraySource
+from rigl.data.stream_source import (
+  InputShard,
+  diagnosed,
+  pipelines,
+  zeros_like_batch,
+)
+from rigl.distribution import replicas
+from rigl.distribution.replicas import Replicas
+from rigl.runners.program import Lowerable, Program
+from rigl.training.task import Task
+from rigl.types import Batch, Metrics, Tensor, Variable
+
+_PADDING = -1
+_COUNT = "count"
+
+
+class Evaluation(Protocol):
+  """Evaluates a task."""
+
+  def __call__(self) -> Metrics:
+    """Returns the means of the metrics over all examples."""
+
+  def lowerable(self) -> Lowerable:
+    """The program of a device, with example arguments."""
+
+
+class ArrayEvaluation:
+  """Evaluates a task on examples in memory, in one program.
+
+  Attributes:
+    source: the argument.
+
+  Args:
+    task: what is evaluated.
+    source: the examples; all of them count, whatever the batch size.
+    replicas: the devices that evaluate.
+    batch_size: examples per batch.
+    jit_compile: whether XLA compiles the program, on a single device.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    source: ArraySource,
+    replicas: Replicas,
+    batch_size: int = 1000,
+    jit_compile: bool = True,
+  ) -> None:
+    self._task, self._replicas = task, replicas
+    self.source = source
+    self._order = tf.constant(
+      _padded_order(source.num_examples, batch_size, replicas.count)
+    )
+    jit_compile = jit_compile and not replicas.is_distributed
+    self._program = Program(self._graph, jit_compile)
+
+  def __call__(self) -> Metrics:
+    """Returns the means of the metrics over all examples."""
+    means = self._program(self._order)
+    return {name: float(value) for name, value in means.items()}
+
+  def lowerable(self) -> Lowerable:
+    """The program, with its argument."""
+    return self._program, {"eval_order": self._order}
+
+  def _graph(self, order: Tensor) -> dict[str, Tensor]:
+    return self._replicas.run(self._evaluate_share, (order,))
+
+  def _evaluate_share(self, order: Tensor) -> dict[str, Tensor]:
+    """The evaluation; each replica does its part of every batch."""
+
+    def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      numbers = replicas.local_shard(tf.gather(order, i))
+      real = numbers != _PADDING
+      batch = self.source.batch(tf.maximum(numbers, 0))
+      return i + 1, _add_real(sums, self._task.metrics(batch), real)
+
+    zeros = {name: tf.constant(0.0) for name in self._task.eval_metric_names}
+    count = self._order.shape[0]
+    _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
+    sums = replicas.all_reduce_sum(sums)
+    return {name: s / self.source.num_examples for name, s in sums.items()}
+
+
+class StreamEvaluation:
+  """Evaluates a task on a stream of batches, one program call per batch.
+
+  Args:
+    task: what is evaluated.
+    make: makes the batches of one host: what the task takes and `valid`,
+      float32 [batch], 0 for padding. All hosts must make equally many.
+    replicas: the devices that evaluate.
+    jit_compile: whether XLA compiles a batch's program, on a single device.
+    preserve: variables that get their values back afterwards.
+    diagnose: names what is wrong with the data after TensorFlow raised an
+      error; None if nothing is.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    make: Callable[[InputShard], tf.data.Dataset],
+    replicas: Replicas,
+    jit_compile: bool = True,
+    preserve: Sequence[Variable] = (),
+    diagnose: Callable[[], str | None] = lambda: None,
+  ) -> None:
+    self._task, self._make, self._preserve = task, make, preserve
+    self._diagnose, self._replicas = diagnose, replicas
+    jit_compile = jit_compile and not replicas.is_distributed
+    self._program = Program(self._graph, jit_compile)
+
+  def __call__(self) -> Metrics:
+    """Returns the means of the metrics over all examples.
+
+    Raises:
+      DataError: if the data is damaged.
+      ValueError: if there are no examples.
+    """
+    before = [variable.read_value() for variable in self._preserve]
+    sums = self._zeros()
+    with diagnosed(self._diagnose):
+      for batch in pipelines(self._replicas, self._make):
+        sums = self._program(sums, batch)
+    for variable, value in zip(self._preserve, before, strict=True):
+      variable.assign(value)
+    totals = {name: float(value) for name, value in sums.items()}
+    count = totals.pop(_COUNT)
+    if not count:
+      raise ValueError("There are no examples to evaluate on.")
+    return {name: value / count for name, value in totals.items()}
+
+  def lowerable(self) -> Lowerable:
+    """The program of one batch, with example arguments."""
+    batch = zeros_like_batch(self._make(InputShard()))
+    return self._program, {"sums": self._zeros(), "batch": batch}
+
+  def _zeros(self) -> dict[str, Tensor]:
+    names = [*self._task.eval_metric_names, _COUNT]
+    return {name: tf.constant(0.0) for name in names}
+
+  def _graph(self, sums: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
+    found = self._replicas.run(self._sums_of, (batch,))
+    return {name: total + found[name] for name, total in sums.items()}
+
+  def _sums_of(self, batch: Batch) -> dict[str, Tensor]:
+    """The sums over the batches of all replicas."""
+    metrics = self._task.metrics(batch)
+    metrics[_COUNT] = tf.ones_like(batch["valid"])
+    zeros = {name: tf.constant(0.0) for name in metrics}
+    return replicas.all_reduce_sum(
+      _add_real(zeros, metrics, batch["valid"] > 0)
+    )
+
+
+def _add_real(
+  sums: dict[str, Tensor], metrics: dict[str, Tensor], real: Tensor
+) -> dict[str, Tensor]:
+  """Adds the metrics of the examples that are no padding.
+
+  Args:
+    sums: float32 scalars by name.
+    metrics: float32 [batch] by name.
+    real: bool [batch].
+  """
+  return {
+    name: total + tf.reduce_sum(tf.where(real, metrics[name], 0.0))
+    for name, total in sums.items()
+  }
+
+
+def _padded_order(
+  num_examples: int, batch_size: int, num_replicas: int
+) -> np.ndarray:
+  """All example numbers in rows of a batch, padded with -1."""
+  batch_size = min(batch_size, num_examples)
+  batch_size = -(-batch_size // num_replicas) * num_replicas
+  num_batches = -(-num_examples // batch_size)
+  order = np.full(num_batches * batch_size, _PADDING, np.int32)
+  order[:num_examples] = np.arange(num_examples)
+  return order.reshape(num_batches, batch_size)

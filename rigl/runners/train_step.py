@@ -1,0 +1,205 @@
+"""Train step: gradient step, mask update and state metrics of one replica.
+
+These functions are built into the programs of `tensorflow_executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.data.source import Source
+from rigl.distribution import replicas
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.train_state import TrainState
+from rigl.types import Batch, Metrics, Tensor, Variable
+
+_LOSS, _ONES, _NORM = "regularization_loss", "ones/", "weight_norm"
+_GRADIENT_NORM = "gradient_norm"
+
+_Gradients = list[tuple[Tensor, Variable]]
+
+
+class TrainStep:
+  """Computes what one replica does; the others do the same.
+
+  On several replicas each computes the gradients of its part of a batch.
+  Their means decide the step and the masks, so weights, masks and slots stay
+  the same on all of them.
+
+  Args:
+    state: what is trained.
+    source: the training batches.
+    jit_gradients: whether XLA compiles the gradients by themselves.
+    norms: whether the norms of gradient and weights are measured.
+  """
+
+  def __init__(
+    self,
+    state: TrainState,
+    source: Source,
+    jit_gradients: bool = False,
+    norms: bool = False,
+  ) -> None:
+    self._task, self._optimizer = state.task, state.optimizer
+    self._global_step, self._source = state.global_step, source
+    self._norms, self._gradients = norms, self._gradients_graph
+    if jit_gradients:
+      self._gradients = tf.function(
+        self._gradients_graph, jit_compile=True, autograph=False
+      )
+
+  def zero_sums(self) -> dict[str, Tensor]:
+    """Zeros to add the metrics of steps to."""
+    names = list(self._task.metric_names)
+    if self._norms:
+      names.append(_GRADIENT_NORM)
+    return {name: tf.constant(0.0) for name in names}
+
+  def step(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
+    """Makes a gradient step; returns the means of the metrics.
+
+    Args:
+      taken: what `Source.take` returned.
+      iteration: int64 scalar, number of iterations before.
+    """
+    batch = self._source.batch_of(taken, iteration)
+    return self.apply(*self._gradients(batch, iteration))
+
+  def update(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
+    """Updates the masks.
+
+    Args:
+      taken: what `Source.take` returned; None if no gradients are needed.
+      iteration: int64 scalar, number of iterations before.
+
+    Returns:
+      {layer name: number of connections that changed}, int32 scalars.
+    """
+    gradients = None
+    if taken is not None:
+      batch = self._source.batch_of(taken, iteration)
+      _, gradients = self.reduce(*self._gradients(batch, iteration))
+    layers = self._optimizer.layers
+    before = [layer.mask.read_value() for layer in layers]
+    self._optimizer.update_masks(gradients, self._global_step, reduced=True)
+    return {
+      layer.name: mask_ops.count_ones(old != layer.mask.read_value())
+      for old, layer in zip(before, layers, strict=True)
+    }
+
+  def gradients(
+    self, batch: Batch, iteration: Tensor
+  ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Means of the metrics and gradients over the batch of this replica.
+
+    Args:
+      batch: the examples.
+      iteration: int64 scalar, number of iterations before.
+    """
+    return self._gradients(batch, iteration)
+
+  def reduce(
+    self, means: dict[str, Tensor], gradients: Sequence[Tensor]
+  ) -> tuple[dict[str, Tensor], _Gradients]:
+    """Means of the metrics and gradients over all replicas.
+
+    Args:
+      means: means of the metrics of this replica.
+      gradients: gradients of this replica.
+    """
+    share = 1.0 / replicas.num_replicas()
+    if share != 1.0:
+      gradients = [g * tf.cast(share, g.dtype) for g in gradients]
+    pairs = zip(gradients, self._task.trainable_variables, strict=True)
+    return (
+      replicas.all_reduce_mean(means),
+      self._optimizer.reduce_gradients(pairs),
+    )
+
+  def apply(
+    self, means: dict[str, Tensor], gradients: Sequence[Tensor]
+  ) -> dict[str, Tensor]:
+    """Makes a step by the gradients of all replicas; returns the metrics.
+
+    Args:
+      means: means of the metrics of this replica.
+      gradients: gradients of this replica.
+    """
+    metrics, reduced = self.reduce(means, gradients)
+    if self._norms:
+      norm = tf.linalg.global_norm([g for g, _ in reduced])
+      metrics = {**metrics, _GRADIENT_NORM: norm}
+    self._optimizer.apply_masked_gradients(
+      reduced, self._global_step, reduced=True
+    )
+    return metrics
+
+  def _gradients_graph(
+    self, batch: Batch, iteration: Tensor
+  ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    variables = self._task.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(variables)
+      metrics = self._task.metrics(batch, iteration)
+      means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
+    return means, tape.gradient(means["loss"], variables)
+
+
+def note_update(
+  changed: Mapping[str, Any], optimizer: SparseOptimizer
+) -> float:
+  """Tells an optimizer about an update that a program made.
+
+  Args:
+    changed: {layer name: number of connections that changed}.
+    optimizer: the sparse optimizer.
+
+  Returns:
+    The share of all connections that changed.
+  """
+  counts = [int(changed[layer.name]) for layer in optimizer.layers]
+  sizes = [layer.mask.shape.num_elements() for layer in optimizer.layers]
+  optimizer.note_update(counts)
+  return float(np.float32(sum(counts) / sum(sizes)))
+
+
+def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:
+  """Computes what `state_metrics` makes metrics of.
+
+  Args:
+    state: what is trained.
+    norms: whether the norm of the weights is measured.
+  """
+  variables, optimizer = state.task.trainable_variables, state.optimizer
+  found = {_LOSS: optimizer.regularization_loss(variables)}
+  if norms:
+    found[_NORM] = tf.linalg.global_norm([v.read_value() for v in variables])
+  for layer in optimizer.layers:
+    found[_ONES + layer.name] = mask_ops.count_ones(layer.mask)
+  return found
+
+
+def state_metrics(
+  measured: dict[str, float], optimizer: SparseOptimizer
+) -> Metrics:
+  """Makes the metrics of `Executor.state_metrics`.
+
+  Args:
+    measured: what `measure_state` returned, as numbers.
+    optimizer: the sparse optimizer.
+  """
+  metrics = {
+    name: measured[name] for name in (_LOSS, _NORM) if name in measured
+  }
+  sizes = {la.name: la.mask.shape.num_elements() for la in optimizer.layers}
+  ones = {name: measured[_ONES + name] for name in sizes}
+  if sizes:
+    metrics["sparsity"] = 1.0 - sum(ones.values()) / sum(sizes.values())
+  for name, size in sizes.items():
+    metrics[f"sparsity/{name}"] = 1.0 - ones[name] / size
+  return metrics

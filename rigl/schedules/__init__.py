@@ -1,0 +1,38 @@
+"""Schedules: which step updates masks, by how much, at which learning rate.
+
+They are pure functions of the step: NumPy answers on the host and, with
+`ops=tf`, TensorFlow inside a graph.
+"""
+
+from rigl.schedules.learning_rates import (
+  MOBILENET_DROPS,
+  RESNET_DROPS,
+  ConstantRate,
+  CosineRestarts,
+  DropsByEpoch,
+  LearningRate,
+  PiecewiseConstant,
+)
+from rigl.schedules.mask_updates import KNOWN_ANNEALS, UpdateSchedule
+from rigl.schedules.pruning import PruningSchedule
+from rigl.schedules.published_rates import (
+  MNIST_BASELINE_DROPS,
+  cifar_learning_rate,
+  mnist_learning_rate,
+)
+
+__all__ = [
+  "KNOWN_ANNEALS",
+  "MNIST_BASELINE_DROPS",
+  "MOBILENET_DROPS",
+  "RESNET_DROPS",
+  "ConstantRate",
+  "CosineRestarts",
+  "DropsByEpoch",
+  "LearningRate",
+  "PiecewiseConstant",
+  "PruningSchedule",
+  "UpdateSchedule",
+  "cifar_learning_rate",
+  "mnist_learning_rate",
+]

@@ -1,0 +1,93 @@
+"""Executor protocol: the interface between the loop and what computes.
+
+`Loop` decides how far it is to the next event. An executor decides how to get
+there: with which programs, on which device, and where a mask update is due.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from rigl.sparse_optimizers import SparseOptimizer
+from rigl.types import Metrics
+
+# The most gradient steps of one `advance`: between two calls the loop can stop.
+MAX_STEPS = 100
+
+
+class Progress(NamedTuple):
+  """Result of `Executor.advance`.
+
+  Attributes:
+    iterations: iterations that were made: gradient steps, and mask updates
+      that took the place of one.
+    steps: gradient steps among them.
+    sums: sums of the batch means of the metrics over these steps. Empty if the
+      executor does not bring them back.
+    mask_changed: share of all connections whose mask changed, added up over
+      the mask updates. None if the executor does not know it.
+  """
+
+  iterations: int
+  steps: int
+  sums: Metrics
+  mask_changed: float | None = None
+
+
+class Executor(Protocol):
+  """Trains and evaluates; implemented in `rigl.runners`."""
+
+  def advance(self, iteration: int, limit: int) -> Progress:
+    """Trains towards the next event.
+
+    Args:
+      iteration: number of iterations before.
+      limit: the most positions to advance, at least 1. Positions count
+        iterations, or gradient steps in a run that counts those.
+    """
+
+  def evaluate(self) -> Metrics:
+    """Returns the means of the metrics over all test examples."""
+
+  def state_metrics(self) -> Metrics:
+    """Returns what is measured without data.
+
+    `regularization_loss` and, if there are masks, the sparsity of all of them
+    (`sparsity`) and of each (`sparsity/LAYER`).
+    """
+
+
+class Stretch(NamedTuple):
+  """What comes next: gradient steps, a mask update, or both in this order.
+
+  Attributes:
+    steps: number of gradient steps.
+    updates_masks: whether a mask update follows.
+  """
+
+  steps: int
+  updates_masks: bool
+
+  def update_iteration(self, iteration: int) -> int:
+    """The iteration of the mask update.
+
+    Args:
+      iteration: number of iterations before this stretch.
+    """
+    return iteration + max(self.steps - 1, 0)
+
+
+def next_stretch(optimizer: SparseOptimizer, step: int, limit: int) -> Stretch:
+  """Plans up to the next mask update.
+
+  Args:
+    optimizer: the sparse optimizer, whose schedule decides.
+    step: number of gradient steps before.
+    limit: the most gradient steps, at least 1.
+  """
+  to_update = optimizer.steps_to_update(step)
+  if to_update == 0:
+    return Stretch(0, True)
+  steps = min(limit, MAX_STEPS, to_update or limit)
+  is_due = steps == to_update and not optimizer.update_is_iteration
+  return Stretch(steps, is_due)
