@@ -54,7 +54,7 @@ def random_crop_and_flip(images: Tensor, key: Tensor) -> Tensor:
     [3, count * batch, 1], key, None, None, tf.uint32, alg="philox"
   )
   if count > 1:  # What one replica would do to its share of the batch.
-    bits = tf.stack([replicas.own_share(row) for row in tf.unstack(bits)])
+    bits = tf.stack([replicas.local_shard(row) for row in tf.unstack(bits)])
   shifts = tf.cast(bits % (2 * _PADDING + 1), tf.int32) - _PADDING
   rows = _mirrored(tf.range(height) + shifts[0], height)
   columns = tf.range(width)

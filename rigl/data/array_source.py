@@ -58,7 +58,7 @@ class ArraySource:
     self.batch_size = batch_size
     self.batches_per_epoch = self.num_examples // batch_size
     self.seed = seed
-    self.arrays = {name: replicas.on_all(a) for name, a in arrays.items()}
+    self.arrays = {name: replicas.replicate(a) for name, a in arrays.items()}
     self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
 
   @property
@@ -90,7 +90,7 @@ class ArraySource:
       order: the order of the epoch.
       iteration: int64 scalar, number of iterations before.
     """
-    return self.batch(replicas.own_share(self.numbers(order, iteration)))
+    return self.batch(replicas.local_shard(self.numbers(order, iteration)))
 
   def order(self, iteration: int) -> Tensor:
     """The order of the epoch that holds an iteration.

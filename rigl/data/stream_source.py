@@ -186,7 +186,7 @@ class StreamSource:
 
   def _after_all(self, batch: Batch) -> Tensor:
     """int64 [hosts, n], on every replica: behind the last of each host."""
-    return self._replicas.of_last_replicas(self.after(batch))
+    return self._replicas.gather_from_last_replica(self.after(batch))
 
   def _cursors(self) -> list[Cursor]:
     """The cursor of every host."""

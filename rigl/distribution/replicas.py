@@ -1,8 +1,7 @@
-"""Several devices that train together, by `tf.distribute`.
+"""Replicas of `tf.distribute`: shards, reductions, arrays on all devices.
 
-What every replica computes alike, and what of its own; which strategy there is
-is chosen by `training.strategies`. Without a strategy there is one replica,
-and nothing here makes an operation.
+The strategy is chosen by `strategies`. Without one there is a single replica,
+and the functions of this module add no operations.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from rigl.types import Tensor
 
 
 def num_replicas() -> int:
-  """Replicas that compute with this one; 1 outside a replica context."""
+  """The number of replicas, with this one; 1 outside a replica context."""
   if tf.distribute.in_cross_replica_context():
     return 1
   return tf.distribute.get_replica_context().num_replicas_in_sync
@@ -30,8 +29,8 @@ def replica_number() -> Tensor | int:
   return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
-def own_share(values: Tensor) -> Tensor:
-  """The part of a global batch that this replica computes.
+def local_shard(values: Tensor) -> Tensor:
+  """The shard of a global batch that belongs to this replica.
 
   Args:
     values: [batch, ...] of static batch size, a multiple of the number of
@@ -47,13 +46,13 @@ def own_share(values: Tensor) -> Tensor:
   return tf.gather(tf.reshape(values, shape), replica_number())
 
 
-def mean_of_all(values: dict[str, Tensor]) -> dict[str, Tensor]:
-  """The means over all replicas of float32 scalars, by one reduction."""
+def all_reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
+  """Means of float32 scalars over all replicas, in one reduction."""
   return _reduced(values, tf.distribute.ReduceOp.MEAN)
 
 
-def sum_of_all(values: dict[str, Tensor]) -> dict[str, Tensor]:
-  """The sums over all replicas of float32 scalars, by one reduction."""
+def all_reduce_sum(values: dict[str, Tensor]) -> dict[str, Tensor]:
+  """Sums of float32 scalars over all replicas, in one reduction."""
   return _reduced(values, tf.distribute.ReduceOp.SUM)
 
 
@@ -67,11 +66,11 @@ def _reduced(
   return dict(zip(values, tf.unstack(total), strict=True))
 
 
-class RowsOnAll:
-  """An array that every device of the strategy has a copy of.
+class ReplicatedArray:
+  """An array with a copy on every device of the strategy.
 
   Args:
-    array: [rows, ...], which does not change.
+    array: [rows, ...]; it must not change.
   """
 
   def __init__(self, array: np.ndarray) -> None:
@@ -83,7 +82,7 @@ class RowsOnAll:
     )
 
   def gather(self, numbers: Tensor) -> Tensor:
-    """The rows with these numbers (integer [n]), in a replica."""
+    """The rows with these indices (integer [n]); called in a replica."""
     rows = tf.gather(self._variable, numbers)
     if self._dtype != tf.uint8:
       return rows
@@ -93,36 +92,38 @@ class RowsOnAll:
 
 
 def _as_words(array: np.ndarray) -> np.ndarray:
-  """uint8 rows as int32 ones; TensorFlow does not send bytes to workers."""
+  """Packs uint8 rows into int32; TensorFlow sends no bytes to workers."""
   flat = array.reshape(len(array), -1)
   flat = np.pad(flat, [(0, 0), (0, -flat.shape[1] % 4)])
   return np.ascontiguousarray(flat).view(np.int32)
 
 
-def on_all(array: np.ndarray) -> Tensor | RowsOnAll:
-  """Puts an array on the device, or on every device of the strategy."""
+def replicate(array: np.ndarray) -> Tensor | ReplicatedArray:
+  """Copies an array to the device, or to every device of the strategy."""
   if tf.distribute.has_strategy():
-    return RowsOnAll(array)
+    return ReplicatedArray(array)
   return tf.constant(array)
 
 
-def as_numpy(arrays: dict[str, Tensor | RowsOnAll]) -> dict[str, np.ndarray]:
-  """What `on_all` returned without a strategy, as arrays again.
+def as_numpy(
+  arrays: dict[str, Tensor | ReplicatedArray],
+) -> dict[str, np.ndarray]:
+  """Converts results of `replicate` without a strategy back to arrays.
 
   Raises:
     RuntimeError: if there is a strategy.
   """
   found = {}
   for name, array in arrays.items():
-    if isinstance(array, RowsOnAll):
+    if isinstance(array, ReplicatedArray):
       raise RuntimeError("The arrays are on several devices.")
     found[name] = array.numpy()
   return found
 
 
-def gather(array: Tensor | RowsOnAll, numbers: Tensor) -> Tensor:
-  """The rows with these numbers (integer [n]) of what `on_all` returned."""
-  if isinstance(array, RowsOnAll):
+def gather(array: Tensor | ReplicatedArray, numbers: Tensor) -> Tensor:
+  """The rows with these indices (integer [n]) of a result of `replicate`."""
+  if isinstance(array, ReplicatedArray):
     return array.gather(numbers)
   return tf.gather(array, numbers)
 
@@ -133,9 +134,10 @@ class Replicas:
   Attributes:
     count: how many replicas there are.
     is_distributed: whether there is a strategy at all.
-    num_hosts: processes that train together.
-    host: the number of this one, from 0; host 0 is the chief.
-    num_pipelines: machines that read data, also where one process drives all.
+    num_hosts: number of processes that train together.
+    host: index of this process; host 0 is the chief.
+    num_pipelines: number of machines that read data, also where one process
+      drives all of them.
   """
 
   def __init__(self) -> None:
@@ -166,7 +168,7 @@ class Replicas:
       arguments: its arguments; per-replica values are given to their replica.
 
     Returns:
-      What the first replica of this host returned.
+      The result of the first replica of this host.
     """
     if not self.is_distributed:
       return function(*arguments)
@@ -177,8 +179,8 @@ class Replicas:
     """The values of the replicas of this host."""
     return self.strategy.experimental_local_results(value)
 
-  def of_all_hosts(self, number: int) -> list[int]:
-    """What every host says; all of them have to ask."""
+  def all_gather_scalar(self, number: int) -> list[int]:
+    """The numbers of all hosts, in their order; all of them must call it."""
     if self.num_hosts == 1:
       return [number]
     if self._gather is None:
@@ -187,10 +189,10 @@ class Replicas:
     return [int(n) for n in found.numpy()]
 
   def _gather_graph(self, number: Tensor) -> Tensor:
-    return self.run(lambda: self.of_last_replicas(number))
+    return self.run(lambda: self.gather_from_last_replica(number))
 
-  def of_last_replicas(self, value: Tensor) -> Tensor:
-    """What the last replica of each pipeline has; called in a replica.
+  def gather_from_last_replica(self, value: Tensor) -> Tensor:
+    """The value of the last replica of each pipeline; called in a replica.
 
     Args:
       value: int64 [...].
@@ -207,23 +209,23 @@ class Replicas:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
   def check_count(self, wanted: int, name: str) -> None:
-    """Refuses another number of replicas than the flag `name` says.
+    """Checks that the flag `name` agrees with the number of replicas.
 
     Raises:
-      ValueError: if it is another.
+      ValueError: if it does not.
     """
     if wanted != self.count:
       raise ValueError(f"`{name}` must be {self.count} here, got {wanted}.")
 
   def share(self, batch_size: int, name: str) -> int:
-    """The examples of one replica of a batch of all.
+    """The number of examples per replica.
 
     Args:
-      batch_size: examples a batch.
-      name: of the flag, for the error.
+      batch_size: number of examples of a global batch.
+      name: name of the flag, for the error.
 
     Raises:
-      ValueError: if they cannot be shared equally.
+      ValueError: if the replicas do not divide them equally.
     """
     if batch_size % self.count:
       raise ValueError(
@@ -234,12 +236,12 @@ class Replicas:
 
 
 def is_chief() -> bool:
-  """Whether this process is the one of its cluster that writes files."""
+  """Whether this process writes the files of its cluster."""
   return Replicas().is_chief
 
 
 def _place_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-  """The number of processes that train together and that of this one."""
+  """The number of processes that train together, and this one's index."""
   extended = strategy.extended
   num_hosts = getattr(extended, "_num_workers", 1)
   if num_hosts <= 1 or not isinstance(

@@ -81,7 +81,7 @@ class ArrayEvaluation:
     """The evaluation; each replica does its part of every batch."""
 
     def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      numbers = replicas.own_share(tf.gather(order, i))
+      numbers = replicas.local_shard(tf.gather(order, i))
       real = numbers != _PADDING
       batch = self.source.batch(tf.maximum(numbers, 0))
       return i + 1, _add_real(sums, self._task.metrics(batch), real)
@@ -89,7 +89,7 @@ class ArrayEvaluation:
     zeros = {name: tf.constant(0.0) for name in self._task.eval_metric_names}
     count = self._order.shape[0]
     _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
-    sums = replicas.sum_of_all(sums)
+    sums = replicas.all_reduce_sum(sums)
     return {name: s / self.source.num_examples for name, s in sums.items()}
 
 
@@ -159,7 +159,9 @@ class StreamEvaluation:
     metrics = self._task.metrics(batch)
     metrics[_COUNT] = tf.ones_like(batch["valid"])
     zeros = {name: tf.constant(0.0) for name in metrics}
-    return replicas.sum_of_all(_add_real(zeros, metrics, batch["valid"] > 0))
+    return replicas.all_reduce_sum(
+      _add_real(zeros, metrics, batch["valid"] > 0)
+    )
 
 
 def _add_real(

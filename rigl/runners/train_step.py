@@ -117,7 +117,7 @@ class TrainStep:
       gradients = [g * tf.cast(share, g.dtype) for g in gradients]
     pairs = zip(gradients, self._task.trainable_variables, strict=True)
     return (
-      replicas.mean_of_all(means),
+      replicas.all_reduce_mean(means),
       self._optimizer.reduce_gradients(pairs),
     )
 

@@ -148,7 +148,7 @@ class Trainer:
     """
     state, path = self.state, self.directory.path
     is_resumed = state.restore(path)
-    iterations = self.replicas.of_all_hosts(state.iteration)
+    iterations = self.replicas.all_gather_scalar(state.iteration)
     if len(set(iterations)) > 1:
       raise ValueError(
         f"`{path}` must be the same directory for all workers, got checkpoints "
@@ -240,7 +240,7 @@ class Trainer:
 
   def _is_stopped(self) -> bool:
     """Whether one of the hosts was asked to stop."""
-    return any(self.replicas.of_all_hosts(int(self.notice.is_given)))
+    return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
 
   @contextlib.contextmanager
   def _one_line_ends(self) -> Iterator[None]:

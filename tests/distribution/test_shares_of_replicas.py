@@ -17,10 +17,10 @@ def test_without_a_strategy_there_is_one_replica():
   found = replicas.Replicas()
   assert (found.count, found.num_hosts, found.host) == (1, 1, 0)
   assert found.is_chief and not found.is_distributed
-  assert found.of_all_hosts(7) == [7]
+  assert found.all_gather_scalar(7) == [7]
   values = {"a": tf.constant(3.0)}
-  assert replicas.mean_of_all(values) is values
-  assert replicas.own_share(values["a"]) is values["a"]
+  assert replicas.all_reduce_mean(values) is values
+  assert replicas.local_shard(values["a"]) is values["a"]
   assert found.run(lambda x: x + 1, (2,)) == 3
 
 
@@ -37,7 +37,9 @@ def _on_replicas():
   """What two replicas compute."""
   found, out = replicas.Replicas(), {}
   numbers = tf.constant([5, 0, 3, 2])
-  shared = {name: replicas.on_all(array) for name, array in _arrays().items()}
+  shared = {
+    name: replicas.replicate(array) for name, array in _arrays().items()
+  }
   images = tf.constant(
     np.random.default_rng(1).normal(size=[4, 8, 8, 3]), tf.float32
   )
@@ -45,19 +47,19 @@ def _on_replicas():
   @tf.function(autograph=False)
   def program():
     def compute():
-      own = replicas.own_share(numbers)
+      own = replicas.local_shard(numbers)
       rows = {n: replicas.gather(a, own) for n, a in shared.items()}
       number = tf.cast(replicas.replica_number(), tf.float32)
       values = {"a": number, "b": 3.0 + number}
       cropped = augment.random_crop_and_flip(
-        replicas.own_share(images), tf.constant([1, 2], tf.int64)
+        replicas.local_shard(images), tf.constant([1, 2], tf.int64)
       )
       return own, rows, values, cropped
 
     def reduce():
       number = tf.cast(replicas.replica_number(), tf.float32)
       values = {"a": number, "b": 3.0 + number}
-      return replicas.mean_of_all(values), replicas.sum_of_all(values)
+      return replicas.all_reduce_mean(values), replicas.all_reduce_sum(values)
 
     strategy = tf.distribute.get_strategy()
     return strategy.run(compute), strategy.run(reduce)

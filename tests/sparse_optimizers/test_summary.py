@@ -62,9 +62,11 @@ def test_summary_shows_the_share_of_the_last_update():
 
 def test_a_loop_tells_what_a_compiled_update_changed():
   run = Run("set").train(1)
-  update = tf.function(
-    lambda: run.optimizer.update_masks(None, run.step), autograph=False
-  )
+
+  @tf.function(autograph=False)
+  def update():
+    run.optimizer.update_masks(None, run.step)
+
   update()
   assert run.optimizer.changed_in_last_update() is None
   run.optimizer.note_update([24, 48])

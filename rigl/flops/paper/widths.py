@@ -44,7 +44,7 @@ def width_of_size(
       method `layer_specs`.
     bits: requested size in bits; positive.
     sparsity: overall share of zeros of the scaled network, in [0, 1).
-    method: distribution of the sparsity, one of `sparse_utils.KNOWN_METHODS`.
+    method: distribution of the sparsity, one of `sparse_utils.DISTRIBUTIONS`.
     custom_sparsities: sparsities by layer.
     published_rules: whether to count as the published code does.
     step: resolution of the width, positive.

@@ -20,7 +20,7 @@ from rigl.sparse_utils import (
   get_sparsities,
 )
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 ERDOS_RENYI = ("erdos_renyi", "erdos_renyi_kernel")
 SMALL = {"conv": (3, 3, 4, 6), "fc": (12, 10), "out": (40, 5)}
 
@@ -404,7 +404,7 @@ def test_masks_are_the_same_in_every_process_and_need_no_tensorflow():
     subprocess.run(
       [sys.executable, "-c", code],
       env={"PYTHONHASHSEED": hash_seed},
-      cwd=pathlib.Path(sparse_utils.__file__).parents[1],
+      cwd=pathlib.Path(sparse_utils.__file__).parents[2],
       check=True,
       capture_output=True,
       text=True,

@@ -1,0 +1,123 @@
+"""Initial masks of layers, in plain NumPy."""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rigl.sparse_utils.sparsities import (
+  get_n_zeros,
+  get_sparsities,
+  layer_shapes,
+)
+
+
+def calculate_sparsity(masks: Iterable[Any]) -> float:
+  """Share of zeros over all masks together.
+
+  Args:
+    masks: arrays of any shape and numeric or boolean dtype, or whatever
+      `np.asarray` accepts; the values are taken if it is a mapping.
+
+  Returns:
+    A fraction in [0, 1], weighted by the sizes of the masks.
+
+  Raises:
+    ValueError: if there is no connection at all.
+  """
+  values = masks.values() if isinstance(masks, Mapping) else masks
+  arrays = [np.asarray(mask) for mask in values]
+  size = sum(array.size for array in arrays)
+  if not size:
+    raise ValueError("`masks` must hold at least one connection, got none.")
+  n_ones = sum(int(np.count_nonzero(array)) for array in arrays)
+  return (size - n_ones) / size
+
+
+def get_mask_random(
+  shape: Iterable[int],
+  sparsity: float,
+  seed: int,
+  name: str = "",
+  dtype: npt.DTypeLike = np.bool_,
+) -> np.ndarray:
+  """Random mask with exactly `get_n_zeros(size, sparsity)` zeros.
+
+  Every placement of the zeros is equally likely. The mask is a function of the
+  arguments alone, so that all processes of a run agree on it.
+
+  Args:
+    shape: shape of the mask.
+    sparsity: share of zeros in [0, 1].
+    seed: non-negative seed of the run.
+    name: name of the layer; layers of the same shape get different masks.
+    dtype: dtype of the mask. The zeros do not depend on it.
+
+  Returns:
+    An array of the given shape, 1 (or True) where a connection is active.
+
+  Raises:
+    ValueError: if `sparsity` or `seed` is out of its range.
+  """
+  if seed < 0:
+    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  shape = tuple(shape)
+  mask = np.ones(math.prod(shape), np.bool_)
+  mask[: get_n_zeros(mask.size, sparsity)] = False
+  # Not `hash`, which differs between processes.
+  sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
+  np.random.Generator(np.random.Philox(sequence)).shuffle(mask)
+  return mask.reshape(shape).astype(dtype)
+
+
+def get_mask_init_fn(
+  layers: Mapping[str, Any],
+  method: str,
+  default_sparsity: float,
+  custom_sparsity_map: Mapping[str, float] | None = None,
+  mask_fn: Callable[..., np.ndarray] = get_mask_random,
+  erk_power_scale: float = 1.0,
+  seed: int = 0,
+) -> Callable[[], dict[str, np.ndarray]]:
+  """Prepares the random initial masks of all layers.
+
+  Args:
+    layers: kernel shapes, or objects with a `shape`, by layer name. Those
+      with an `assign` method (mask variables) are assigned their mask.
+    method: how the sparsity is distributed over layers: `random`,
+      `erdos_renyi`, `erdos_renyi_kernel` or `str`.
+    default_sparsity: overall share of zeros, in [0, 1).
+    custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers that
+      differ. None: there are none.
+    mask_fn: makes one mask, called as `mask_fn(shape, sparsity, seed, name)`.
+    erk_power_scale: non-negative exponent of `erdos_renyi_kernel`.
+    seed: non-negative seed of the run.
+
+  Returns:
+    A function without arguments that makes (and assigns, in the dtype of the
+    variable) all masks and returns them by layer name.
+
+  Raises:
+    ValueError: at once, if an argument is not as described.
+  """
+  if seed < 0:
+    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  shapes = layer_shapes(layers)
+  sparsities = get_sparsities(
+    layers, method, default_sparsity, custom_sparsity_map, erk_power_scale
+  )
+
+  def init_masks() -> dict[str, np.ndarray]:
+    masks = {}
+    for name, shape in shapes.items():
+      mask = masks[name] = mask_fn(shape, sparsities[name], seed, name)
+      layer = layers[name]
+      if hasattr(layer, "assign"):
+        dtype = getattr(layer.dtype, "as_numpy_dtype", layer.dtype)
+        layer.assign(mask.astype(dtype))
+    return masks
+
+  return init_masks

@@ -1,0 +1,229 @@
+"""The sparsity of each layer, from an overall sparsity and a distribution.
+
+Layers are known by name and kernel shape; everything is plain NumPy.
+"""
+
+import functools
+import importlib.resources
+import json
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+DISTRIBUTIONS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
+
+# A requested sparsity may differ by this much from that of an STR table.
+_STR_TOLERANCE = 1e-6
+
+Shape = tuple[int, ...]
+
+
+def get_n_zeros(size: int, sparsity: float) -> int:
+  """Number of pruned connections among `size`: `floor(sparsity * size)`.
+
+  Args:
+    size: number of connections, at least 0.
+    sparsity: share of zeros in [0, 1].
+
+  Returns:
+    An integer in [0, size].
+
+  Raises:
+    ValueError: if an argument is out of its range.
+  """
+  if size < 0:
+    raise ValueError(f"`size` must be at least 0, got {size}.")
+  if not 0 <= sparsity <= 1:
+    raise ValueError(f"`sparsity` must be in [0, 1], got {sparsity}.")
+  return math.floor(sparsity * size)
+
+
+def get_sparsities(
+  layers: Mapping[str, Any],
+  method: str,
+  default_sparsity: float,
+  custom_sparsity_map: Mapping[str, float] | None = None,
+  erk_power_scale: float = 1.0,
+) -> dict[str, float]:
+  """Distributes an overall sparsity over layers.
+
+  * `random`: every layer gets `default_sparsity`.
+  * `erdos_renyi` (Mocanu et al., 2018, https://arxiv.org/abs/1707.04780,
+    equation 1): density proportional to (n_in + n_out) / (n_in * n_out).
+  * `erdos_renyi_kernel` (Evci et al., 2020, https://arxiv.org/abs/1911.11134,
+    section 3): density proportional to
+    (sum(shape) / prod(shape)) ** erk_power_scale.
+  * `str` (Kusupati et al., 2020, https://arxiv.org/abs/2002.03231): the
+    sparsities that STR learned for ResNet-50, by layer name.
+
+  Both Erdos-Renyi methods keep the number of connections that `random` would
+  keep in the layers they distribute over. Layers whose density would exceed 1
+  become dense and the others pay for them.
+
+  >>> layers = {'wide': (100, 10), 'narrow': (10, 10)}
+  >>> get_sparsities(layers, 'random', 0.8)
+  {'wide': 0.8, 'narrow': 0.8}
+
+  Args:
+    layers: kernel shapes (or objects with a `shape`) by layer name; positive
+      dimensions, the last two being inputs and outputs.
+    method: one of `DISTRIBUTIONS`.
+    default_sparsity: overall share of zeros, in [0, 1); for `str` within 1e-6
+      of one that has a table.
+    custom_sparsity_map: layer names with a sparsity in [0, 1) of their own.
+      They are left out of the distribution, and `str` ignores them.
+    erk_power_scale: non-negative exponent, for `erdos_renyi_kernel` only.
+
+  Returns:
+    A sparsity in [0, 1] for every layer, in the order of `layers`.
+
+  Raises:
+    ValueError: if an argument is not as described, or if there is no layer
+      left to distribute the sparsity over.
+  """
+  shapes = layer_shapes(layers)
+  custom = dict(custom_sparsity_map or {})
+  _check_sparsities(shapes, default_sparsity, custom)
+  if not (math.isfinite(erk_power_scale) and erk_power_scale >= 0):
+    raise ValueError(
+      "`erk_power_scale` must be finite and not negative, got "
+      f"{erk_power_scale}."
+    )
+  if method == "random":
+    return {name: custom.get(name, default_sparsity) for name in shapes}
+  if method == "str":
+    return _str_sparsities(shapes, default_sparsity)
+  if method not in DISTRIBUTIONS:
+    raise ValueError(f"`method` must be in {DISTRIBUTIONS}, got {method!r}.")
+  others = {name: s for name, s in shapes.items() if name not in custom}
+  if not others:
+    raise ValueError(
+      "`custom_sparsity_map` must leave a layer to distribute "
+      f"`default_sparsity` over with {method!r}, got all of {sorted(custom)}."
+    )
+  if method == "erdos_renyi":
+    scores = {name: _er_score(name, s) for name, s in others.items()}
+  else:
+    scores = {n: _erk_score(s, erk_power_scale) for n, s in others.items()}
+  sizes = {name: math.prod(shape) for name, shape in others.items()}
+  custom.update(_distribute(sizes, scores, default_sparsity))
+  return {name: custom[name] for name in shapes}
+
+
+def layer_shapes(layers: Mapping[str, Any]) -> dict[str, Shape]:
+  """The kernel shapes of layers.
+
+  Args:
+    layers: kernel shapes, or objects with a `shape`, by layer name.
+
+  Raises:
+    ValueError: if there is no layer or a dimension is unknown or below 1.
+  """
+  if not layers:
+    raise ValueError("`layers` must name at least one layer, got none.")
+  shapes = {}
+  for name, layer in layers.items():
+    dims = getattr(layer, "shape", layer)
+    try:
+      shapes[name] = tuple(operator.index(dim) for dim in dims)
+    except (TypeError, ValueError):  # Unknown dimension, unknown rank.
+      shapes[name] = ()
+    if min(shapes[name], default=0) < 1:
+      raise ValueError(
+        "`layers` must have known, positive dimensions, got "
+        f"{dims} for {name!r}."
+      )
+  return shapes
+
+
+def _check_sparsities(
+  shapes: Mapping[str, Shape], default: float, custom: Mapping[str, float]
+) -> None:
+  unknown = sorted(set(custom) - set(shapes))
+  if unknown:
+    raise ValueError(
+      f"`custom_sparsity_map` must use names out of {sorted(shapes)}, got "
+      f"{unknown}."
+    )
+  if not 0 <= default < 1:
+    raise ValueError(f"`default_sparsity` must be in [0, 1), got {default}.")
+  for name, sparsity in custom.items():
+    if not 0 <= sparsity < 1:
+      raise ValueError(
+        f"`custom_sparsity_map` must have values in [0, 1), got {sparsity} "
+        f"for {name!r}."
+      )
+
+
+def _er_score(name: str, shape: Shape) -> float:
+  if len(shape) < 2:
+    raise ValueError(
+      "`layers` must have at least two dimensions for 'erdos_renyi', got "
+      f"{shape} for {name!r}."
+    )
+  n_in, n_out = shape[-2:]
+  return (n_in + n_out) / (n_in * n_out)
+
+
+def _erk_score(shape: Shape, power_scale: float) -> float:
+  try:
+    return (sum(shape) / math.prod(shape)) ** power_scale
+  except OverflowError:
+    return math.inf
+
+
+def _distribute(
+  sizes: Mapping[str, int], scores: Mapping[str, float], default: float
+) -> dict[str, float]:
+  """Sparsities 1 - epsilon * score that keep the number of connections.
+
+  Epsilon follows from: sum of (epsilon * score * size) over the layers that
+  are not dense = connections to keep - connections of the dense layers.
+  """
+  budget = sum(size - get_n_zeros(size, default) for size in sizes.values())
+  sparse = dict(scores)
+  while sparse:
+    norm = sum(score * sizes[name] for name, score in sparse.items())
+    epsilon = budget / norm if norm else math.inf
+    if not 0 < epsilon < math.inf:
+      raise ValueError(
+        "`erk_power_scale` must be small enough for densities in (0, 1], got "
+        f"an epsilon of {epsilon} for the scores {sparse}."
+      )
+    largest = max(sparse.values())
+    if epsilon * largest <= 1:
+      break
+    for name in [n for n, score in sparse.items() if score == largest]:
+      budget -= sizes[name]
+      del sparse[name]
+  return {n: 1 - epsilon * sparse[n] if n in sparse else 0.0 for n in sizes}
+
+
+@functools.cache
+def _str_tables() -> dict[float, dict[str, float | None]]:
+  path = importlib.resources.files("rigl") / "str_sparsities.json"
+  data = json.loads(path.read_text(encoding="utf-8"))
+  return {
+    float(overall): dict(zip(data["layers"], values, strict=True))
+    for overall, values in data["sparsities"].items()
+  }
+
+
+def _str_sparsities(names: Iterable[str], overall: float) -> dict[str, float]:
+  tables = _str_tables()
+  nearest = min(tables, key=lambda known: abs(known - overall))
+  if abs(nearest - overall) > _STR_TOLERANCE:
+    raise ValueError(
+      f"`default_sparsity` must be in {sorted(tables)} for 'str', got "
+      f"{overall}."
+    )
+  table = tables[nearest]
+  found = {name: table.get(name) for name in names}
+  sparsities = {name: s for name, s in found.items() if s is not None}
+  if len(sparsities) < len(found):
+    raise ValueError(
+      "`layers` must be layers of ResNet-50 with an STR sparsity at "
+      f"{nearest}, got also {sorted(set(found) - set(sparsities))}."
+    )
+  return sparsities
