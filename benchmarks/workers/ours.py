@@ -22,14 +22,17 @@ from rigl import sparse_optimizers
 from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.data.array_source import ArraySource
+from rigl.distribution.replicas import Replicas
 from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
-from rigl.training.loop import Loop
-from rigl.training.programs import Programs
-from rigl.training.progress import Progress
-
-Tensor = Any
+from rigl.mnist.mnist_trainer import build_trainer
+from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.schedules import PiecewiseConstant
+from rigl.training.executor import Executor
+from rigl.training.loop import Intervals, Loop
+from rigl.training.train_state import TrainState, new_global_step
+from rigl.types import Tensor
 
 
 def mask_update(
@@ -135,11 +138,25 @@ class Trainer:
     source = ArraySource(arrays, settings["batch_size"], settings["seed"])
     self._model, task, jit_compile = MODELS[settings["model"]](settings)
     self._optimizer = self._make_optimizer(settings)
-    step = tf.Variable(0, dtype=tf.int64)
-    programs = Programs(
-      task, self._optimizer, source, source, step, jit_compile=jit_compile
+    self._state = TrainState(
+      task,
+      {},
+      self._optimizer,
+      new_global_step(),
+      PiecewiseConstant((), (settings["learning_rate"],)),
     )
-    self._loop = Loop(programs, self._optimizer, step, {}, 0, lambda _: None)
+    replicas = Replicas()
+    executor = TensorFlowExecutor(
+      self._state,
+      source,
+      ArrayEvaluation(task, source, replicas),
+      replicas,
+      jit_compile=jit_compile,
+    )
+    # Without reports and checkpoints, steps are all that is measured.
+    self._loop = Loop(
+      executor, self._state, Intervals(2**31, report=0), lambda _: None
+    )
 
   def _make_optimizer(
     self, settings: protocol.Settings
@@ -162,9 +179,8 @@ class Trainer:
 
   def train(self) -> float:
     """Makes `num_steps` iterations; returns the seconds of each."""
-    total = self._loop.iteration + self._count
-    progress = Progress(total, self._loop.iteration)
-    return _seconds(lambda: self._loop.run(total, progress)) / self._count
+    total = self._state.iteration + self._count
+    return _seconds(lambda: self._loop.run(total)) / self._count
 
   def num_active(self) -> int:
     """The number of nonzero weights of the kernels."""
@@ -205,21 +221,19 @@ def mnist_run(
     num_epochs=10**6,
     maskupdate_end_step=-1,
   )
-  run = MnistRun(flags)
-  run.prepare()
-  epoch = run.train_source.batches_per_epoch
+  trainer = build_trainer(flags)
+  trainer.prepare()
+  epoch = trainer.intervals.report
   count = settings["num_epochs"] * epoch
 
   def whole() -> float:
-    total = run.loop.iteration + count
-    return _seconds(lambda: run.train(total)) / count
+    total = trainer.state.iteration + count
+    return _seconds(lambda: trainer.run(total)) / count
 
   def bare() -> float:
-    return _seconds(steps) / count
-
-  def steps() -> None:
-    for start in range(0, count, epoch):
-      run.programs.train_steps(start, epoch)
+    first = trainer.state.iteration
+    trainer.state.iteration += count
+    return _seconds(lambda: _advance(trainer.executor, first, count)) / count
 
   unit = whole if settings["whole"] else bare
   unit()
@@ -242,6 +256,13 @@ def _rigl(
     seed=settings["seed"],
     **options,
   )
+
+
+def _advance(executor: Executor, first: int, count: int) -> None:
+  """Makes iterations without the loop's events."""
+  done = 0
+  while done < count:
+    done += executor.advance(first + done, count - done).iterations
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -15,8 +15,9 @@ import numpy as np
 import protocol
 import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
+from rigl.training.trainer import Trainer
 
 
 def step_time(
@@ -30,42 +31,44 @@ def step_time(
   Returns:
     The unit and its information.
   """
-  run = _run(settings)
-  programs, count = run.programs, settings["num_steps"]
+  trainer, count = _trainer(settings), settings["num_steps"]
+  state, executor = trainer.state, trainer.executor
 
-  def steps() -> float:
+  def advance(limit: int) -> tuple[int, float]:
+    """Advances once; returns the gradient steps and the seconds."""
     start = time.perf_counter()
-    programs.train_steps(run.loop.iteration, count)
-    run.loop.iteration += count
-    return (time.perf_counter() - start) / count
+    progress = executor.advance(state.iteration, limit)
+    state.iteration += progress.iterations
+    return progress.steps, time.perf_counter() - start
 
-  def update() -> float:
-    start = time.perf_counter()
-    programs.update_masks(run.loop.iteration)
-    run.loop.iteration += 1
-    return time.perf_counter() - start
+  info: dict[str, Any] = {"library": f"tensorflow {tf.__version__}"}
 
   def unit() -> float:
-    seconds = steps()
+    """Seconds of a step, with its share of a mask update."""
+    done, total = 0, 0.0
+    while done < count:
+      made, seconds = advance(count - done)
+      done += made
+      total += seconds if made else 0.0
+    mean = total / count
     if settings["sparse"]:
-      seconds += update() / settings["frequency"]
-    return seconds
+      made, info["update_seconds"] = advance(1)
+      assert made == 0, "A mask update is due after every round."
+      mean += info["update_seconds"] / settings["frequency"]
+    return mean
 
   unit()
-  kernels = run.model.kernels.values()
-  active = sum(int(np.count_nonzero(kernel.numpy())) for kernel in kernels)
-  info = {"library": f"tensorflow {tf.__version__}", "active": active}
-  if settings["sparse"]:
-    info["update_seconds"] = update()
+  kernels = [v for v in state.task.trainable_variables if v.shape.rank >= 2]
+  info["active"] = sum(int(np.count_nonzero(v.numpy())) for v in kernels)
   return unit, info
 
 
-def _run(settings: protocol.Settings) -> ImagenetRun:
+def _trainer(settings: protocol.Settings) -> Trainer:
   directory = tempfile.TemporaryDirectory()
-  # It lives as long as the process, as the run does.
+  # It lives as long as the process, as the trainer does.
   atexit.register(directory.cleanup)
   size = settings["image_shape"][0]
-  run = ImagenetRun(
+  trainer = build_trainer(
     ImagenetSettings(
       resnet_depth=50,
       width=settings["width"],
@@ -73,7 +76,7 @@ def _run(settings: protocol.Settings) -> ImagenetRun:
       mask_init_method="erdos_renyi_kernel",
       end_sparsity=settings["sparsity"],
       first_layer_sparsity=-1.0,
-      maskupdate_frequency=settings["frequency"],
+      maskupdate_frequency=settings["num_steps"],
       maskupdate_end_step=-1,
       drop_fraction=settings["drop_fraction"],
       train_batch_size=settings["batch_size"],
@@ -85,8 +88,8 @@ def _run(settings: protocol.Settings) -> ImagenetRun:
       seed=settings["seed"],
     ),
   )
-  run.prepare()
-  return run
+  trainer.prepare()
+  return trainer
 
 
 if __name__ == "__main__":
