@@ -51,7 +51,7 @@ Schedules:
 
 Counting:
   LayerSpec           one layer: kind, kernel shape, image size
-  find_layers         the layers of a Keras model or a list
+  find_layers         the layers of a Keras, TensorFlow or own model
   get_stats, Stats    FLOPs, bits and sparsity of a network
 
 Modules: counting, mask_ops, schedules, sparse_optimizers, sparse_utils.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pkgutil
 import re
 import shlex
 
@@ -83,3 +84,10 @@ def test_scripts_of_commands_exist():
   ]
   assert len(scripts) > 20
   assert [s for s in scripts if not (ROOT / s).is_file()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_names_of_modules_and_functions_exist(page):
+  names = re.findall(r"`(rigl(?:\.\w+)+)", pages.text_of(page))
+  for name in sorted(set(names)):
+    assert pkgutil.resolve_name(name) is not None

@@ -2,7 +2,7 @@
 
 Pre-activation residual blocks (Zagoruyko & Komodakis, 2016,
 https://arxiv.org/abs/1605.07146). Variables have the names of the published
-checkpoints. What the networks are trained by and on lives elsewhere.
+checkpoints.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class WideResNet(tf.Module):
     num_classes: number of logits.
     seed: decides the initial weights.
     prune_first_layer: whether `kernels` has the first convolution.
-    prune_last_layer: whether it has the layer of the logits.
-    masked: whether it has any kernel. It decides names alone, as in the
+    prune_last_layer: whether `kernels` has the layer of the logits.
+    masked: whether `kernels` has any kernel. It only decides names, as in the
       published graphs: kernels of layers without a mask have the layer's
       scope twice, `resnet_model/conv_1/conv_1/weights`.
     dropout_rate: share of activations that are zeroed between the two
@@ -159,8 +159,8 @@ class _Pruned:
 class _Block(tf.Module):
   """Two 3x3 convolutions of normalised inputs, added to the inputs.
 
-  Where the channels change, what is added is a 1x1 convolution of the
-  normalised inputs.
+  Where the number of channels changes, a 1x1 convolution of the normalised
+  inputs is added instead.
   """
 
   def __init__(

@@ -31,7 +31,7 @@ def run(
   before = set(values)
   define()
   names = [name for name in values if name not in before]
-  docstring = sys.modules[main.__module__].__doc__ or ""
+  docstring = getattr(main, "__globals__", {}).get("__doc__") or ""
 
   def parse(arguments: Sequence[str]) -> list[str]:
     if _HELP & set(arguments[1:]):

@@ -49,7 +49,7 @@ class MethodFlags(Settings):
     "random",
     "Distribution of the sparsity over layers.",
     group="method",
-    choices=sparse_utils.KNOWN_METHODS,
+    choices=sparse_utils.DISTRIBUTIONS,
     argument="mask_init_method",
   )
   drop_fraction: float = setting(

@@ -1,8 +1,9 @@
-"""Counts operations and bytes of sparse networks, in plain Python.
+"""Counts of operations and bytes of sparse networks, in plain Python.
 
-`LayerSpec` describes a layer, `find_layers` finds those of a model,
-`architectures` has those of the published ones and `training_flops` what
-training costs. `rigl.sparse_utils.get_stats` distributes a sparsity and counts.
+`LayerSpec` describes a layer, `find_layers` finds the layers of a model,
+`architectures` lists the layers of the published networks, and `training_flops`
+counts the cost of training. `rigl.sparse_utils.get_stats` distributes a
+sparsity over layers and counts.
 """
 
 from rigl.counting.costs import Count, total

@@ -1,10 +1,10 @@
-"""What kernels and activations cost by the MicroNet rules.
+"""Cost of kernels and activations by the MicroNet rules.
 
 The rules are those of the MicroNet challenge (NeurIPS 2019,
 https://micronet-challenge.github.io): a multiplication and an addition count
-one each, a sparse kernel counts its nonzeros only, and is stored as one bit a
-weight that says which are there, followed by the values. Which operations there
-are, and what the published code counts differently, is said elsewhere.
+one each. A sparse kernel counts its nonzeros only; it is stored as a bit mask,
+one bit per weight, followed by the nonzero values. `rules` applies these costs
+to layers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 KNOWN_ACTIVATIONS = ("relu", "swish", "sigmoid")
 KNOWN_PADDINGS = ("same", "valid")
 
-# (multiplications, additions) an element. An exponential or a division counts
+# (multiplications, additions) per element. An exponential or a division counts
 # as a multiplication: sigmoid is 1 / (1 + exp(-x)), swish is x * sigmoid(x).
 _ACTIVATION_COST = {
   None: (0, 0),
@@ -26,13 +26,13 @@ _ACTIVATION_COST = {
 
 
 class Count(NamedTuple):
-  """What an operation costs for one example.
+  """Cost of an operation for one example.
 
   Attributes:
     multiplications: number of multiplications.
     additions: number of additions.
-    value_bits: bits that the nonzero weights and the biases take.
-    mask_bits: bits that say which weights are there; 0 of a dense kernel.
+    value_bits: bits of the nonzero weights and the biases.
+    mask_bits: bits of the mask of nonzero weights; 0 for a dense kernel.
   """
 
   multiplications: float = 0
@@ -56,12 +56,12 @@ class Count(NamedTuple):
     return self.bits / 8
 
   def plus(self, other: Count) -> Count:
-    """The cost of both."""
+    """Sum of both costs."""
     return Count(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def total(counts: Sequence[Count]) -> Count:
-  """The cost of all together.
+  """Sum of several costs.
 
   >>> total([Count(2, 1), Count(3, 0, 32)]).flops
   6
@@ -77,7 +77,7 @@ def activation_cost(activation: str | None, elements: float) -> Count:
 
   Args:
     activation: one of `KNOWN_ACTIVATIONS`, or None for none.
-    elements: number of values it is applied to.
+    elements: number of values that the function is applied to.
 
   Raises:
     ValueError: if the activation is not known.
@@ -97,21 +97,21 @@ def check_activation(activation: str | None) -> None:
 
 
 def check_param_bits(param_bits: int) -> None:
-  """Raises a ValueError if a weight has less than one bit."""
+  """Raises a ValueError if weights have less than one bit."""
   if param_bits < 1:
     raise ValueError(f"`param_bits` must be at least 1, got {param_bits}.")
 
 
 def output_size(size: int, window: int, stride: int, padding: str) -> int:
-  """Height or width of what a convolution of an image returns.
+  """Height or width of the result of a convolution.
 
   >>> output_size(224, 7, 2, 'same'), output_size(230, 7, 2, 'valid')
   (112, 112)
 
   Args:
-    size: height or width of the image, with zeros that were added before.
-    window: that of the kernel.
-    stride: that of the window, at least 1.
+    size: height or width of the image, including zeros added beforehand.
+    window: height or width of the kernel.
+    stride: step of the window, at least 1.
     padding: `same` or `valid`.
 
   Raises:
@@ -138,11 +138,11 @@ def kernel_cost(
   use_bias: bool = True,
   activation: str | None = None,
 ) -> Count:
-  """Cost of a kernel: every nonzero multiplies once at every position.
+  """Cost of a kernel: every nonzero weight multiplies once per position.
 
   With z zeros among n weights, at P positions and C outputs there are
-  P * (n - z) multiplications and P * (n - z - C) additions that sum them up,
-  and P * C more for the bias.
+  P * (n - z) multiplications, P * (n - z - C) additions for the sums and P * C
+  additions for the biases.
 
   >>> kernel_cost(size=20, outputs=4, positions=1, n_zeros=10)
   Count(multiplications=10, additions=10, value_bits=448, mask_bits=20)
@@ -150,11 +150,11 @@ def kernel_cost(
   Args:
     size: number of weights.
     outputs: number of output channels.
-    positions: number of places that the kernel is applied to.
+    positions: number of image positions that the kernel is applied to.
     n_zeros: number of pruned weights, in [0, size].
     param_bits: bits of a weight or bias, at least 1.
-    use_bias: whether there is a bias (or a batch normalisation, which can be
-      folded into kernel and bias) for each output.
+    use_bias: whether each output has a bias (or a batch normalization, which
+      can be folded into kernel and bias).
     activation: one of `KNOWN_ACTIVATIONS`, or None.
 
   Raises:

@@ -1,13 +1,13 @@
-"""Finds the layers of a model by what its objects look like.
+"""Layers of a Keras model, found by the attributes of its objects.
 
-Neither Keras nor TensorFlow is imported: Keras 2, Keras 3 and any model with a
-method `layer_specs` are told apart by their attributes.
+Neither Keras nor TensorFlow is imported for it. Keras 2, Keras 3 and models
+with a method `layer_specs` are distinguished by their attributes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from rigl.counting.costs import KNOWN_ACTIVATIONS
@@ -22,37 +22,47 @@ _DEPTHWISE_KERNEL = "depthwise_kernel"
 
 
 class Model(Protocol):
-  """A model that knows its layers."""
+  """A model that can list its layers."""
 
   def layer_specs(self) -> list[LayerSpec]:
     """The layers with kernels, in the order in which they are applied."""
 
 
-def find_layers(source: Any) -> list[LayerSpec]:
-  """The layers of a model, or those of a list.
+def find_layers(
+  source: Any, input_shape: Sequence[int | None] | None = None
+) -> list[LayerSpec]:
+  """Finds the layers of a model or a list.
 
   Args:
     source: a model with a method `layer_specs`, a Keras model, or a list of
-      `LayerSpec`s and Keras layers. Keras layers must have been built, and
-      called by a model; those without a kernel are passed over. Each is taken
-      to have a bias, be it its own or that of a batch normalisation, and one
-      without an activation function to be followed by a ReLU.
+      `LayerSpec`s and Keras layers. Keras layers must have been built and
+      called by a model; layers without a kernel are skipped. Each one counts
+      with a bias (its own or that of a batch normalization), and one without
+      an activation function counts with a ReLU.
+
+    input_shape: shape of one example, for any other TensorFlow model: the
+      source is then a function of a batch of examples, and its layers are
+      found in the graph of one call.
 
   Returns:
-    A list of specs with different names, at least one.
+    A list of at least one spec; names are unique.
 
   Raises:
-    ValueError: if the source has no layers, two of the same name, or a kernel
-      that is not one of a `Conv2D`, `DepthwiseConv2D` or `Dense` layer.
+    ValueError: if the source has no layers, two layers of the same name, or a
+      kernel outside of `Conv2D`, `DepthwiseConv2D` and `Dense` layers.
   """
-  if hasattr(source, "layer_specs"):
+  if input_shape is not None:
+    from rigl.counting import graph_layers  # It needs TensorFlow.
+
+    specs = graph_layers.find_layers(source, input_shape)
+  elif hasattr(source, "layer_specs"):
     specs = list(source.layer_specs())
   elif hasattr(source, "layers") or isinstance(source, Iterable):
     specs = [spec for layer in _flat(source) for spec in _specs_of(layer)]
   else:
     raise ValueError(
       "`layers` must be a list of layers, a Keras model or a model with a "
-      f"method `layer_specs`, got {source!r}."
+      f"method `layer_specs`, or come with an `input_shape`, got {source!r}."
     )
   if not specs:
     raise ValueError("`layers` must have a layer with a kernel, got none.")
@@ -64,7 +74,7 @@ def find_layers(source: Any) -> list[LayerSpec]:
 
 
 def _flat(source: Any) -> list[Any]:
-  """The layers of a model and of the models in it."""
+  """All layers of a model, including those of nested models."""
   layers = source.layers if hasattr(source, "layers") else source
   result = []
   for layer in layers:
@@ -80,10 +90,10 @@ def _specs_of(layer: Any) -> list[LayerSpec]:
     if any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
       _refuse(layer)
     return []
-  # A subclass, of this or that Keras, is of the kind of its nearest ancestor.
+  # A subclass, in Keras 2 or 3, has the kind of its nearest ancestor.
   kinds = (_CLASSES.get(cls.__name__) for cls in type(layer).__mro__)
   kind = next((kind for kind in kinds if kind), None)
-  # Keras has more layers below these than can be counted alike.
+  # Not every Keras subclass of these classes can be counted like them.
   if kind is None or type(layer).__name__ in ("Conv2DTranspose",):
     _refuse(layer)
   if kind == "dense":
@@ -144,7 +154,7 @@ def _image_shape(layer: Any, which: str) -> tuple[int, ...]:
 
 
 def _activation(layer: Any) -> str | None:
-  """A layer without an activation is taken to be followed by a ReLU."""
+  """Activation of a layer; one without an activation counts with a ReLU."""
   function = getattr(layer, "activation", None)
   name = getattr(function, "__name__", None)
   name = {"silu": "swish", "linear": "relu", None: "relu"}.get(name, name)

@@ -1,6 +1,6 @@
-"""What layers of given sparsities cost, correctly or as published.
+"""Cost of layers with given sparsities, counted correctly or as published.
 
-How sparsities are distributed over layers is said elsewhere.
+`rigl.sparse_utils` distributes sparsities over layers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class LayerCount:
   """A layer, its sparsity and its cost for one example.
 
   Attributes:
-    spec: the layer, in the width that was counted.
-    sparsity: share of zeros that was asked for, in [0, 1].
+    spec: the layer, with the width that was counted.
+    sparsity: requested share of zeros, in [0, 1].
     n_zeros: number of pruned weights.
-    count: what the layer costs.
+    count: cost of the layer.
   """
 
   spec: LayerSpec
@@ -35,8 +35,8 @@ def count_layer(
 ) -> LayerCount:
   """Counts a layer.
 
-  Every output has an activation function and a bias if its spec says so, and
-  there are `floor(sparsity * size)` zeros.
+  `floor(sparsity * size)` weights are zero. The spec decides whether outputs
+  have a bias and an activation function.
 
   >>> spec = LayerSpec('fc', 'dense', (10, 5), activation=None)
   >>> count_layer(spec, 0.5).count.flops
@@ -44,7 +44,7 @@ def count_layer(
 
   Args:
     spec: the layer.
-    sparsity: its share of zeros, in [0, 1].
+    sparsity: share of zeros of the layer, in [0, 1].
     param_bits: bits of a weight or bias, at least 1.
 
   Returns:
@@ -72,15 +72,17 @@ def count_layer_as_published(
 ) -> LayerCount:
   """Counts a layer as the published code does.
 
-  It differs from `count_layer` in this: images are taken with the zeros that
-  another layer has put around them; a depthwise convolution is a convolution
-  of all channels to one; every output has a bias and a ReLU; the number of
-  nonzeros may be fractional, and there are less than no additions where a
-  filter has less than one of them.
+  The differences to `count_layer`:
+
+  * The size of an image includes the zeros that another layer added around it.
+  * A depthwise convolution is a full convolution with one output channel.
+  * Every output has a bias and a ReLU.
+  * The number of nonzeros may be fractional, and the number of additions turns
+    negative for filters with less than one nonzero weight.
 
   Args:
-    spec: the layer; its padding, activation and bias make no difference.
-    sparsity: its share of zeros, in [0, 1].
+    spec: the layer; its padding, activation and bias are ignored.
+    sparsity: share of zeros of the layer, in [0, 1].
     param_bits: bits of a weight or bias, at least 1.
 
   Returns:
@@ -111,13 +113,14 @@ def count_layers(
   param_bits: int = 32,
   published_rules: bool = False,
 ) -> list[LayerCount]:
-  """Counts layers; see `count_layer` and `count_layer_as_published`.
+  """Counts layers correctly or as published.
 
   Args:
     specs: the layers.
-    sparsities: {name of layer: sparsity in [0, 1]}, of every layer.
+    sparsities: {layer name: sparsity in [0, 1]}, for every layer.
     param_bits: bits of a weight or bias, at least 1.
-    published_rules: which of the two.
+    published_rules: whether to count as the published code does, with
+      `count_layer_as_published`, instead of with `count_layer`.
 
   Raises:
     ValueError: if `sparsities` or `param_bits` is not as described.
@@ -144,16 +147,16 @@ def scale_widths(
   first_layer_name: str | None = None,
   last_layer_name: str | None = None,
 ) -> list[LayerSpec]:
-  """The layers of a network whose channels are multiplied, rounding down.
+  """Layers of a network with scaled numbers of channels, rounded down.
 
   The inputs of the first layer and the outputs of the last one stay.
 
   Args:
     specs: the layers.
-    width: finite and positive.
+    width: factor of the number of channels, finite and positive.
     first_layer_name: name of the first layer; None for the first of `specs`.
-    last_layer_name: name of the last layer; None for the last of `specs`. A
-      name that no layer has leaves none out.
+    last_layer_name: name of the last layer; None for the last of `specs`. With
+      an unknown name the outputs of all layers are scaled.
 
   Raises:
     ValueError: if `width` is out of its range.

@@ -1,6 +1,6 @@
-"""A layer with a kernel, as far as counting needs to know it.
+"""`LayerSpec`: description of a layer with a kernel, for counting.
 
-How layers are found in models, and what they cost, is said elsewhere.
+`module_layers` and `graph_layers` find layers in models; `rules` counts them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rigl.counting.costs import (
 
 KNOWN_KINDS = ("conv2d", "depthwise_conv2d", "dense")
 
-# Ends of a kernel's name that a layer may also be called by.
+# Suffixes of a kernel's name that are no part of the layer's name.
 _SUFFIXES = (
   "/depthwise_kernel",
   "/depthwise_weights",
@@ -31,7 +31,7 @@ _SUFFIXES = (
 
 @dataclass(frozen=True)
 class LayerSpec:
-  """Shape of a layer and of what it is applied to.
+  """Shape of a layer and of its input.
 
   >>> LayerSpec('conv', 'conv2d', (7, 7, 3, 64), 224, (2, 2)).positions
   12544
@@ -43,14 +43,15 @@ class LayerSpec:
       [height, width, channels, outputs of each]; of a dense layer
       [inputs, outputs].
     input_size: height and width of the image, or one number for both; it
-      counts zeros that another layer has added. Not used by dense layers.
-    strides: of a convolution, two numbers or one for both.
-    padding: of a convolution, `same` or `valid`.
-    activation: of the outputs; one of `costs.KNOWN_ACTIVATIONS`, or None.
-    use_bias: whether each output has a bias, or a batch normalisation.
-    output_size: height and width of the result, where they do not follow from
-      the above. (For a dense layer that is applied to many vectors of one
-      example, their number.)
+      includes zeros that another layer added. Dense layers ignore it.
+    strides: steps of a convolution's window, two numbers or one for both.
+    padding: padding of a convolution, `same` or `valid`.
+    activation: activation function of the outputs; one of
+      `costs.KNOWN_ACTIVATIONS`, or None.
+    use_bias: whether each output has a bias or a batch normalization.
+    output_size: height and width of the result, if they do not follow from the
+      arguments above. (For a dense layer that is applied to several vectors of
+      one example: their number.)
 
   Raises:
     ValueError: if an argument is not as described.
@@ -113,7 +114,7 @@ class LayerSpec:
 
   @property
   def positions(self) -> int:
-    """Number of places that the kernel is applied to in one example."""
+    """Number of positions that the kernel is applied to in one example."""
     if self.output_size is not None:
       return math.prod(self._pair("output_size"))
     if self.kind == "dense":
@@ -128,10 +129,10 @@ class LayerSpec:
 
   @property
   def padded_positions(self) -> int:
-    """`positions` as the published code has it.
+    """`positions` as the published code counts them.
 
-    It takes the image with all zeros around it for the image, and all
-    convolutions for `same` padded squares.
+    It takes the padded image for the image, and every convolution for one of
+    square images with `same` padding.
     """
     if self.kind == "dense":
       return self.positions
@@ -139,13 +140,14 @@ class LayerSpec:
     return output_size(size, 1, stride, "same") ** 2
 
   def scaled(self, width: float, inputs: bool, outputs: bool) -> LayerSpec:
-    """The layer in a network of another width.
+    """The same layer in a network of another width.
 
     Args:
-      width: what channels are multiplied by; rounded down, but not to 0.
+      width: factor of the number of channels, which is rounded down, but not
+        to 0.
       inputs: whether the inputs (channels, if depthwise) are scaled.
-      outputs: whether the outputs are; those of a depthwise convolution follow
-        from its channels.
+      outputs: whether the outputs are scaled. The outputs of a depthwise
+        convolution follow from its channels.
     """
     *window, n_in, n_out = self.kernel_shape
     if inputs:
@@ -168,7 +170,7 @@ class LayerSpec:
     return replace(self, input_size=image, padding="same")
 
   def is_called(self, name: str) -> bool:
-    """Whether the name is that of the layer or of its kernel."""
+    """Whether a name denotes this layer or its kernel."""
     return layer_name(name) == layer_name(self.name)
 
   def _pair(self, field: str) -> tuple[int, ...]:
@@ -198,7 +200,7 @@ class LayerSpec:
 
 
 def layer_name(name: str) -> str:
-  """Name of the layer that a kernel or mask belongs to.
+  """Name of the layer of a kernel or mask.
 
   >>> layer_name('conv1/kernel:0'), layer_name('conv1')
   ('conv1', 'conv1')
@@ -213,14 +215,14 @@ def layer_name(name: str) -> str:
 def by_layer(
   specs: Sequence[LayerSpec], custom_sparsities: Mapping[str, float]
 ) -> dict[str, float]:
-  """Custom sparsities under the names that the layers have here.
+  """Custom sparsities by layer name.
 
   Args:
     specs: the layers.
     custom_sparsities: sparsities by the name of a layer or of its kernel.
 
   Raises:
-    ValueError: if a name is that of no layer.
+    ValueError: if no layer has a given name.
   """
   names = {layer_name(spec.name): spec.name for spec in specs}
   unknown = [n for n in custom_sparsities if layer_name(n) not in names]

@@ -1,9 +1,9 @@
-"""What training costs by each method, from what inference costs.
+"""FLOPs of training with each method, derived from FLOPs of inference.
 
 Evci et al., 2020, https://arxiv.org/abs/1911.11134, appendix H: a training
-step costs three times the forward pass: once for it, once for the gradient with
-respect to the activations and once for that with respect to the weights. With
-f_S and f_D the FLOPs of the sparse and the dense forward pass of one example, a
+step costs three times the forward pass: one forward pass, the gradient with
+respect to the activations and the gradient with respect to the weights. Let f_S
+and f_D be the FLOPs of the sparse and the dense forward pass of one example. A
 step costs
 
 * dense (`baseline`): 3 f_D,
@@ -12,10 +12,10 @@ step costs
 * `rigl`: (3 f_S T + 2 f_S + f_D) / (T + 1), with a mask update every T steps,
 * `prune`: 3 times the mean of f_S over the schedule.
 
-DNW is not in the paper; all its weights have a gradient, as those of SNFS. What
-comes once or is small is left out there and here: SNIP's dense gradient,
-drawing random masks, top-k, batch normalisation, the optimizer, and that masks
-are not updated any more towards the end.
+DNW is not in the paper; all its weights have a gradient, as with SNFS. One-time
+and small costs are left out, in the paper and here: SNIP's dense gradient,
+random masks, top-k, batch normalization, the optimizer, and the end of training
+without mask updates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
-KNOWN_METHODS = ("baseline", *_SPARSE, *_DENSE_WEIGHT_GRADIENT, "rigl", "prune")
+TRAINING_METHODS = (
+  "baseline",
+  *_SPARSE,
+  *_DENSE_WEIGHT_GRADIENT,
+  "rigl",
+  "prune",
+)
 
 # The published runs: 32,000 steps of 4096 images are 1x.
 PUBLISHED_STEPS = 32_000
@@ -42,8 +48,10 @@ class TrainingCost(NamedTuple):
   Attributes:
     step_flops: FLOPs of a step for one example.
     total_flops: FLOPs of the whole run.
-    fraction: `total_flops` over those of dense training of length 1x.
-    inference_fraction: FLOPs of the trained network over those of the dense.
+    fraction: `total_flops` divided by the FLOPs of dense training of length
+      1x.
+    inference_fraction: FLOPs of the trained network divided by those of the
+      dense network.
   """
 
   step_flops: float
@@ -65,9 +73,9 @@ def step_flops(
   308.91089108910893
 
   Args:
-    method: one of `KNOWN_METHODS`.
+    method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
-    sparse: those of the trained network, in [0, dense].
+    sparse: FLOPs of the trained network's forward pass, in [0, dense].
     period: steps between two mask updates, for `rigl`; at least 1.
     pruning_mean: for `prune`, the mean of `sparse` over training; see
       `mean_over_pruning`.
@@ -75,8 +83,8 @@ def step_flops(
   Raises:
     ValueError: if an argument is not as described.
   """
-  if method not in KNOWN_METHODS:
-    raise ValueError(f"`method` must be in {KNOWN_METHODS}, got {method!r}.")
+  if method not in TRAINING_METHODS:
+    raise ValueError(f"`method` must be in {TRAINING_METHODS}, got {method!r}.")
   if not 0 < dense < math.inf:
     raise ValueError(f"`dense` must be positive and finite, got {dense}.")
   if not 0 <= sparse <= dense:
@@ -115,9 +123,9 @@ def training_cost(
   (1.0, 0.2)
 
   Args:
-    method: one of `KNOWN_METHODS`.
+    method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
-    sparse: those of the trained network, in [0, dense].
+    sparse: FLOPs of the trained network's forward pass, in [0, dense].
     steps: training steps of a run of length 1x, at least 1.
     batch_size: examples a step, at least 1.
     multiplier: how much longer the run is (5 for 5x); positive.

@@ -2,7 +2,7 @@
 
   rigl-flops --model=resnet50 --sparsity=0.9 --method=erdos_renyi_kernel
 
-prints a table; `--format` gives CSV or JSON, `--plot` a bar chart a layer.
+prints a table. `--format` selects CSV or JSON, `--plot` draws a bar per layer.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _SETTINGS = (
 
 
 def make_report(values: Any) -> FlopsReport:
-  """Counts what the flags ask for.
+  """Counts the network that the flags select.
 
   Args:
-    values: an object with the flags as attributes.
+    values: object with the flags as attributes.
 
   Raises:
     ValueError: if a flag is out of its range.
@@ -146,7 +146,7 @@ def _custom_sparsities(
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Prints or writes what the flags ask for."""
+  """Counts, then prints or writes the report."""
   del arguments
   with app.one_line_errors():
     report = make_report(FLAGS)

@@ -1,4 +1,4 @@
-"""Layers of a model that a user names: a network, a file of layers or Keras."""
+"""Layers of a network by its name, from a JSON file or from a Keras file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
 def load_layers(
   name: str, width: float = 1.0, image_size: int | None = None
 ) -> list[counting.LayerSpec]:
-  """The layers of a model.
+  """Reads the layers of a model.
 
   Args:
     name: a network of `architectures.network`; or a `.json` file with a list
       of objects that have the fields of `counting.LayerSpec`; or a `.keras` or
       `.h5` file of a Keras model.
-    width: what channels are multiplied by: those of a network as it rounds
-      them, those of a file rounded down.
-    image_size: height and width of the images; None for those of the model.
+    width: factor of the number of channels. A network rounds its channels by
+      its own rule; the channels of a file are rounded down.
+    image_size: height and width of the images; None for the model's own.
 
   Raises:
-    ValueError: if there is no such model, or an argument is not for it.
+    ValueError: if there is no such model, or it does not take an argument.
     OSError: if a file cannot be read.
   """
   suffix = pathlib.Path(name).suffix

@@ -1,4 +1,4 @@
-"""A counted network as text, CSV, JSON or a chart."""
+"""Report of a counted network as text, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ KNOWN_FORMATS = ("text", "csv", "json")
 
 @dataclass(frozen=True)
 class FlopsReport:
-  """What is known of a network.
+  """Counts of a network.
 
   Args:
-    model: its name.
-    layers: its layers, counted.
-    dense: the same layers without a pruned weight.
+    model: name of the network.
+    layers: counted layers.
+    dense: the same layers without pruned weights.
     published: the layers, counted as the published code does.
-    published_dense: the same without a pruned weight.
-    training: what training costs.
-    settings: what the user asked for, by the names of the flags.
+    published_dense: the same layers without pruned weights.
+    training: cost of training.
+    settings: values of the flags by name.
   """
 
   model: str
@@ -39,7 +39,7 @@ class FlopsReport:
 
 
 def render(report: FlopsReport, format: str) -> str:
-  """The report as `text`, `csv` or `json`.
+  """Renders the report as `text`, `csv` or `json`.
 
   Raises:
     ValueError: if the format is not known.
@@ -51,7 +51,7 @@ def render(report: FlopsReport, format: str) -> str:
 
 
 def as_text(report: FlopsReport) -> str:
-  """The table of layers and, below it, totals beside those of the dense."""
+  """Table of the layers, followed by totals beside the dense network."""
   count = counting.total_count(report.layers)
   dense = counting.total_count(report.dense)
   other = counting.total_count(report.published)
@@ -76,7 +76,7 @@ def as_text(report: FlopsReport) -> str:
 
 
 def as_csv(report: FlopsReport) -> str:
-  """One line a layer, and the total."""
+  """One line per layer, and the total."""
   file = io.StringIO()
   writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
   writer.writeheader()
@@ -90,7 +90,7 @@ def as_csv(report: FlopsReport) -> str:
 
 
 def as_json(report: FlopsReport) -> str:
-  """Everything, with settings, for other programs."""
+  """All counts and settings, for other programs."""
   totals = {
     "total": report.layers,
     "dense": report.dense,

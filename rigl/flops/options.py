@@ -1,4 +1,4 @@
-"""The flags of `rigl-flops`, and what they may be."""
+"""Flags of `rigl-flops` and their checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "method",
     "erdos_renyi_kernel",
-    f"Its distribution over layers: one of {sparse_utils.KNOWN_METHODS}.",
+    f"Its distribution over layers: one of {sparse_utils.DISTRIBUTIONS}.",
   )
   flags.DEFINE_list(
     "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
@@ -61,7 +61,7 @@ def _define_training_flags() -> None:
   flags.DEFINE_string(
     "training_method",
     "rigl",
-    f"What training costs: one of {training_flops.KNOWN_METHODS}.",
+    f"What training costs: one of {training_flops.TRAINING_METHODS}.",
   )
   flags.DEFINE_integer(
     "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."
@@ -102,7 +102,7 @@ def check(values: Any) -> None:
       "`training_steps_multiplier` must be positive and finite, got "
       f"{multiplier}."
     )
-  known = training_flops.KNOWN_METHODS
+  known = training_flops.TRAINING_METHODS
   if values.training_method not in known:
     raise ValueError(
       f"`training_method` must be in {known}, got {values.training_method!r}."

@@ -24,8 +24,8 @@ def plot_layers(
 ) -> Figure:
   """Bar chart of the sparsity and the FLOPs of each layer.
 
-  Layers run from top to bottom, and the figure is as tall as they need. Their
-  names are those of the layers without the scope that all of them share.
+  Layers run from top to bottom, and the figure is as tall as they need. Names
+  are shown without the scope that all layers share.
 
   Args:
     layers: the counted layers.
@@ -70,13 +70,13 @@ def plot_accuracy(
   x_label: str = "inference FLOPs as a fraction of dense",
   title: str = "",
 ) -> Figure:
-  """Points of accuracy over FLOPs.
+  """Chart of accuracy against FLOPs.
 
   Args:
     series: {name: [(FLOPs, accuracy in percent), ...]}.
     dense: the point of the dense network, or None.
-    x_label: what the FLOPs are.
-    title: stands above.
+    x_label: label of the axis of FLOPs.
+    title: title of the figure.
   """
   figure = _figure(6.0, 4.2)
   axes = figure.subplots()
@@ -97,10 +97,10 @@ def plot_accuracy(
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-  """Writes a figure; the ending of the path says in which format.
+  """Writes a figure in the format given by the suffix of the path.
 
   Raises:
-    ValueError: if there is no such format.
+    ValueError: if the format is not supported.
   """
   known = sorted(figure.canvas.get_supported_filetypes())
   suffix = pathlib.Path(path).suffix.removeprefix(".").lower()

@@ -110,7 +110,7 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     "",
     help="Distribution of the sparsity over layers. Empty: random for snip and "
     "dnw; other sparse methods then need --load_mask_dir.",
-    choices=("", *sparse_utils.KNOWN_METHODS),
+    choices=("", *sparse_utils.DISTRIBUTIONS),
   )
   label_smoothing: float = setting(
     0.1,
@@ -350,7 +350,7 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     raise ValueError(
       f"`mask_init_method` or `load_mask_dir` must be given for method "
       f"{self.training_method!r}; the former is one of "
-      f"{[*sparse_utils.KNOWN_METHODS]}."
+      f"{[*sparse_utils.DISTRIBUTIONS]}."
     )
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Plain layers: the building blocks of the models.
+"""Plain layers, the building blocks of the models.
 
-They hold no masks: a pruned connection is a weight that is zero. A layer is
-given the path of its variables, because checkpoints name them by it. It
-computes in the type of its inputs; its variables are float32.
+Layers hold no masks: a pruned connection is a weight that is zero. The caller
+gives each layer the path of its variables, which names them in checkpoints.
+Layers compute in the type of their inputs; their variables are float32.
 """
 
 from rigl.layers.batch_norm import BatchNorm

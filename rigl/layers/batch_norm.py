@@ -11,8 +11,8 @@ from rigl.types import Tensor, Variable
 class BatchNorm(tf.Module):
   """Batch normalisation of images (Ioffe & Szegedy, 2015).
 
-  In training it uses the batch's own statistics, of this replica, and moves
-  the averages that evaluation uses.
+  In training it uses the statistics of this replica's batch and updates the
+  moving averages, which evaluation uses.
 
   Args:
     channels: number of channels.
@@ -49,7 +49,7 @@ class BatchNorm(tf.Module):
     self._channels, self._data_format = channels, data_format
 
   def __call__(self, images: Tensor, training: bool) -> Tensor:
-    """Normalises float images; statistics are float32 whatever their type."""
+    """Normalises float images; statistics are float32 for any input type."""
     averages = {}
     if not training:
       averages = {"mean": self.moving_mean, "variance": self.moving_variance}

@@ -19,7 +19,7 @@ class Dense(tf.Module):
     seed: decides the initial kernel, together with its name.
     kernel_name: last part of the kernel's name.
     bias_name: last part of the bias's name.
-    initializer: of the kernel.
+    initializer: initializer of the kernel.
   """
 
   def __init__(

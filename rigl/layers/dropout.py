@@ -12,15 +12,16 @@ _LEVELS = 2**16
 def dropout(values: Tensor, rate: float, key: Tensor) -> Tensor:
   """Zeroes values at random and scales the others by 1 / (1 - rate).
 
-  (Srivastava et al., 2014.) It draws 16 random bits a value from integers of
-  the Philox generator, which eager TensorFlow, compiled programs and every
-  device make alike, unlike the library's floats, and which takes two thirds
-  of the time. The rate is thereby rounded to a multiple of 2^-16.
+  (Srivastava et al., 2014.) It draws 16 random bits per value from integers of
+  the Philox generator. These are the same in eager TensorFlow, in compiled
+  programs and on every device, unlike TensorFlow's random floats, and take two
+  thirds of the time. The rate is rounded to a multiple of 2^-16.
 
   Args:
     values: float tensor of static shape.
     rate: share of zeros, in [0, 1).
-    key: integer [2]; what is zeroed is a function of it and of the shape.
+    key: integer [2]; together with the shape it decides which values are
+      zeroed.
 
   Returns:
     Tensor of the same shape and dtype.

@@ -1,7 +1,7 @@
-"""Initial kernels, each a function of a shape, a name and a seed.
+"""Initializers of kernels: functions of a shape, a name and a seed.
 
-The name is that of the variable; with the seed of the run it decides the
-values, so that a network does not depend on the order of its construction.
+The variable's name and the seed of the run decide the values, so they do not
+depend on the order in which a network is built.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def glorot_uniform(shape: Sequence[int], name: str, seed: int) -> Tensor:
   """Uniform in +-sqrt(6 / (inputs + outputs)) (Glorot & Bengio, 2010).
 
   Args:
-    shape: (..., inputs, outputs); what stands before is the window of a
-      convolution, which both are multiplied by.
+    shape: (window..., inputs, outputs). For a convolution, both numbers are
+      multiplied by the size of the window.
     name: name of the variable; with the seed it decides the values.
     seed: seed of the run.
 
@@ -43,8 +43,9 @@ def glorot_uniform(shape: Sequence[int], name: str, seed: int) -> Tensor:
 def variance_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
   """Normal with variance 1 / fan_in, cut off at two standard deviations.
 
-  The uncut normal is wider, so that the cut one has that variance. fan_in is
-  the number of inputs of one output, with the window of a convolution.
+  The normal before the cut is wider, so that the variance is right after it.
+  fan_in is the number of inputs of one output, including the window of a
+  convolution.
   """
   stddev = math.sqrt(1.0 / math.prod(shape[:-1])) / _TRUNCATED_STDDEV
   return _truncated_normal(shape, name, seed, stddev)
@@ -53,8 +54,8 @@ def variance_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
 def vgg_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
   """Normal of uncut variance 2.6 / fan_in, cut off at two deviations.
 
-  The cut one has about variance 2 / fan_in (He et al., 2015); 2.6 instead of
-  2.585 is what the published VGG has from TF-Slim.
+  After the cut the variance is about 2 / fan_in (He et al., 2015). The
+  published VGG has 2.6 instead of 2.585 from TF-Slim.
   """
   stddev = math.sqrt(2.6 / math.prod(shape[:-1]))
   return _truncated_normal(shape, name, seed, stddev)
@@ -72,17 +73,17 @@ def random_normal(stddev: float) -> Initializer:
 
 
 def sparse(initializer: Initializer, sparsity: float) -> Initializer:
-  """Scales so that only active connections count as inputs.
+  """Scales an initializer for the connections that will be active.
 
-  Of the fan_in of a kernel the share 1 - sparsity will be active; weights that
-  are 1 / sqrt(1 - sparsity) as large keep the variance of the outputs.
+  A share 1 - sparsity of a kernel's fan_in will be active. Weights scaled by
+  1 / sqrt(1 - sparsity) keep the variance of the outputs.
 
   Args:
-    initializer: of the dense kernel.
+    initializer: initializer of the dense kernel.
     sparsity: share of zeros that the kernel will have, in [0, 1).
 
   Returns:
-    An initializer without zeros; masks are the optimizer's.
+    An initializer. It sets no zeros: the optimizer owns the masks.
 
   Raises:
     ValueError: if `sparsity` is not as described.

@@ -80,7 +80,9 @@ class Rows(abc.ABC):
     """
     spread = self.spread(threshold)
     needed = k - self.count(keys > spread)
-    row, needed = self.reach_row(self.count_in_rows(keys == spread), needed)
+    # Not `==`, which compares identities in the graph of a TPUEstimator.
+    counts = self.count_in_rows(tf.equal(keys, spread))
+    row, needed = self.reach_row(counts, needed)
     ties = tf.equal(tf.gather(keys, row), tf.expand_dims(threshold, -1))
     column = self.reach_column(tf.cast(ties, tf.int32), needed)
     return tf.where(needed > 0, row * self.length + column, -1)

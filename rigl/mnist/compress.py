@@ -1,6 +1,6 @@
-"""Sizes of a sparse fully connected network once its dead parts are removed.
+"""Size of a sparse fully connected network without its dead parts.
 
-Only masks are looked at; the weights and the removal itself do not live here.
+The size follows from the masks alone.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 
 
 class CompressedNetwork(NamedTuple):
-  """What is left of a network without dead inputs and dead neurons.
+  """Size of a network without dead inputs and dead neurons.
 
   Attributes:
-    sizes: inputs left, then the units left of every layer: one more entry
-      than there are layers.
+    sizes: remaining inputs, then remaining units of every layer: one more
+      entry than there are layers.
     sparsities: for every layer the share of zeros in its compressed kernel,
       in [0, 1]; 0 for a kernel without entries.
     global_sparsity: the share of zeros in all compressed kernels together, in
@@ -27,7 +27,7 @@ class CompressedNetwork(NamedTuple):
 
 
 def compress_fully_connected(masks: Sequence[np.ndarray]) -> CompressedNetwork:
-  """Finds what is left of a multilayer perceptron without its dead parts.
+  """Computes the size of a multilayer perceptron without its dead parts.
 
   An input is dead without an outgoing connection, a hidden neuron without an
   incoming or without an outgoing one. Removing one may make others dead, which

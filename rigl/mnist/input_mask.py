@@ -1,4 +1,4 @@
-"""Leaving out the input pixels that another run's masks do not connect.
+"""Removal of input pixels that another run's masks do not connect.
 
 The masks come from checkpoints, published ones or our own.
 """
@@ -43,14 +43,15 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
   """The pixels that have a connection in the first mask of a run.
 
   Args:
-    path: as of `apply_input_mask`; empty for all pixels.
-    num_pixels: how many there are.
+    path: a run directory or the prefix of a checkpoint with `layer1/mask`;
+      empty for all pixels.
+    num_pixels: number of pixels of an image.
 
   Returns:
     Their ascending numbers.
 
   Raises:
-    ValueError: if there is no such mask or it is of other images.
+    ValueError: if there is no such mask or it does not fit the images.
   """
   if not path:
     return np.arange(num_pixels)

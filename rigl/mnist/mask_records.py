@@ -1,6 +1,6 @@
-"""The masks of a training run over time and their file, `mask_records.npz`.
+"""Masks of a training run over time, and their file `mask_records.npz`.
 
-When masks are recorded and how they are drawn does not live here.
+The training script records them; `visualize_mask_records` draws them.
 """
 
 import bisect
@@ -43,14 +43,14 @@ class MaskRecords:
 
   @property
   def layer_names(self) -> list[str]:
-    """The layers in the order in which they were first given."""
+    """Names of the layers, in the order of the first record."""
     return list(self._shapes)
 
   def add(self, iteration: int, masks: Mapping[str, np.ndarray]) -> None:
     """Appends one record.
 
     Args:
-      iteration: larger than that of the last record.
+      iteration: iteration of the record, larger than that of the last one.
       masks: for every layer a bool array [in, out]; the names and shapes of
         the first record hold for all.
 
@@ -71,7 +71,7 @@ class MaskRecords:
       bits.append(np.packbits(masks[name]))
 
   def truncate(self, iteration: int) -> None:
-    """Forgets the records after an iteration; a resumed run makes them anew.
+    """Deletes the records after an iteration; a resumed run records them again.
 
     Args:
       iteration: records of this and of earlier iterations are kept.
@@ -105,7 +105,7 @@ class MaskRecords:
     return bits.astype(bool).reshape(shape)
 
   def masks(self, name: str) -> np.ndarray:
-    """Returns all the masks of a layer, one byte a connection.
+    """Returns all masks of a layer, one byte per connection.
 
     Args:
       name: one of `layer_names`.
@@ -122,7 +122,7 @@ class MaskRecords:
     return result
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes the file; a reader sees the old one or the new one, whole.
+    """Writes the file atomically.
 
     Args:
       path: the file to write; its directory must exist.

@@ -64,7 +64,9 @@ def build_trainer(flags: MnistSettings) -> Trainer:
     else:
       evaluation = ArrayEvaluation(state.task, test_source, replicas)
       executor = TensorFlowExecutor(state, source, evaluation, replicas)
-    recorder = MaskRecorder(state.optimizer, path / _RECORDS_FILE)
+    recorder = MaskRecorder(
+      state.optimizer, path / _RECORDS_FILE, flags.mask_record_frequency
+    )
     return Trainer(
       state,
       executor,
@@ -76,7 +78,7 @@ def build_trainer(flags: MnistSettings) -> Trainer:
         lambda iteration: iteration // epoch,
         EpochLines(state.optimizer, epoch),
       ),
-      events=recorder.events(flags.mask_record_frequency),
+      events=[recorder.event()],
       companions=[recorder],
       writes_checkpoints=flags.save_model,
       stops_on_notice=not by_estimator,
@@ -89,31 +91,29 @@ class MaskRecorder:
   Args:
     optimizer: the sparse optimizer, with the masks.
     path: the file.
+    every: iterations between records; 0 for none.
   """
 
-  def __init__(self, optimizer: SparseOptimizer, path: pathlib.Path) -> None:
+  def __init__(
+    self, optimizer: SparseOptimizer, path: pathlib.Path, every: int
+  ) -> None:
     self._optimizer, self._path = optimizer, path
-    self._records, self._is_used = MaskRecords(), False
+    self._every, self._records = every, MaskRecords()
 
-  def events(self, every: int) -> list[Event]:
-    """Makes the event that records; a dense network has no masks to record.
-
-    Args:
-      every: iterations between records; 0 for none.
-    """
-    self._is_used = every > 0 and bool(self._optimizer.layers)
-    if not self._is_used:
-      return []
+  def event(self) -> Event:
+    """Makes the event that records."""
     name = "mask_record_frequency"
-    return [Event(every, self.record, at_start=True, name=name)]
+    return Event(self._every, self.record, at_start=True, name=name)
 
   def record(self, iteration: int) -> None:
-    """Records the masks.
+    """Records the masks, if the network has any.
 
     Args:
       iteration: number of iterations so far.
     """
-    self._records.add(iteration, mask_arrays(self._optimizer))
+    masks = mask_arrays(self._optimizer)
+    if masks:
+      self._records.add(iteration, masks)
 
   def restore(self, iteration: int) -> None:
     """Reads the file, and drops the records of later iterations.
@@ -125,7 +125,7 @@ class MaskRecorder:
       ValueError: if the file is damaged.
       OSError: if it cannot be read.
     """
-    if self._is_used and iteration:
+    if self._every and self._optimizer.layers and iteration:
       self._records = MaskRecords.load(self._path)
       self._records.truncate(iteration)
 

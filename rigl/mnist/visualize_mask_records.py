@@ -49,25 +49,28 @@ def define_flags() -> None:
   flags.DEFINE_integer("interval", 100, "Time between frames in ms, >= 1.")
   flags.DEFINE_integer("layer_id", 0, "Which recorded layer to show, from 0.")
   flags.DEFINE_integer(
-    "skip_mask", 10, "After the slow start show every so many-th record, >= 1."
+    "skip_mask",
+    10,
+    "Show every n-th record after the first --slow_until ones, >= 1.",
   )
   flags.DEFINE_integer(
-    "slow_until", 50, "How many of the first records are all shown, >= 0."
+    "slow_until", 50, "Number of first records that are all shown, >= 0."
   )
 
 
 def select_frames(
   num_records: int, slow_until: int, skip_mask: int
 ) -> list[int]:
-  """Selects the records to show: all at first, then every so many-th.
+  """Selects the records to show: all at first, then every n-th.
 
   >>> select_frames(12, slow_until=3, skip_mask=4)
   [0, 1, 2, 4, 8, 11]
 
   Args:
     num_records: how many records there are, >= 1.
-    slow_until: that many of the first records are all shown, >= 0.
-    skip_mask: later only records whose index is a multiple of it, >= 1.
+    slow_until: number of first records that are all shown, >= 0.
+    skip_mask: later records are shown if their index is a multiple of it,
+      >= 1.
 
   Returns:
     Increasing indices, among them always the last record.
@@ -252,7 +255,7 @@ def _draw() -> list[pathlib.Path]:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Draws what the flags say and prints the paths of the two files."""
+  """Draws the two files and prints their paths."""
   del arguments
   with app.one_line_errors():
     for path in _draw():

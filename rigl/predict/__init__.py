@@ -1,1 +1,1 @@
-"""What trained networks say about images: the command `rigl-predict`."""
+"""The command `rigl-predict`: predictions of trained networks for images."""

@@ -45,8 +45,8 @@ def define_flags() -> None:
     [],
     "An .npz file with the key `images` (imagenet: uint8 [N, height, width, "
     "3]; cifar10: uint8 [N, 32, 32, 3]; mnist: uint8 or float in [0, 1] [N, "
-    "784]), or JPEG and PNG files, separated by commas; patterns as *.png are "
-    "understood.",
+    "784]), or JPEG and PNG files, separated by commas; patterns such as *.png "
+    "are expanded.",
   )
   flags.DEFINE_string(
     "output",
@@ -60,7 +60,7 @@ def define_flags() -> None:
 
 
 def _model_flags() -> dict[str, tuple[type, str]]:
-  """Type and help of the flags that are given to models, by name."""
+  """Type and help text of the flags of models, by name."""
   found: dict[str, tuple[type, str]] = {}
   for task_name, task in TASKS.items():
     fields: Any = dataclasses.fields(task.settings)  # type: ignore[arg-type]
@@ -76,16 +76,16 @@ def _model_flags() -> dict[str, tuple[type, str]]:
 
 
 def predict_files(values: Any) -> str:
-  """Predicts what the flags ask for, and writes the output file if given.
+  """Predicts the images and writes the output file, if one is given.
 
   Args:
-    values: an object with the flags as attributes; None is not given.
+    values: object with the flags as attributes; None if a flag is not given.
 
   Returns:
-    What to print: a line for each JPEG or PNG file.
+    Text to print: one line per JPEG or PNG file.
 
   Raises:
-    ValueError: if a flag, an image or the checkpoint is not as it should be.
+    ValueError: if a flag, an image or the checkpoint is invalid.
   """
   if values.task not in TASKS:
     raise ValueError(f"`task` must be one of {[*TASKS]}, got {values.task!r}.")
@@ -120,7 +120,7 @@ def predict_files(values: Any) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Predicts what the flags ask for."""
+  """Predicts, and prints the classes of JPEG and PNG files."""
   del arguments
   with app.one_line_errors():
     text = predict_files(FLAGS)
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _paths(names: Sequence[str]) -> list[pathlib.Path]:
-  """The files of names and patterns; a name of no file stays."""
+  """Files of names and patterns; a name without a match is kept."""
   return [
     pathlib.Path(path)
     for name in names

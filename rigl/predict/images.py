@@ -1,4 +1,4 @@
-"""Reads images to predict: an .npz file of a batch, or JPEG and PNG files."""
+"""Readers of images to predict: .npz files, JPEG and PNG files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rigl.types import Tensor
 
 KEY = "images"
 
-# What NumPy raises for files that are cut off, changed or of another kind.
+# Errors of NumPy for files that are truncated, damaged or of another kind.
 _BROKEN = (
   zipfile.BadZipFile,
   zlib.error,
@@ -32,7 +32,7 @@ def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
 
   Args:
     path: the file, which has the key `images`.
-    task: says what shape and type they have.
+    task: decides shape and type of the images.
 
   Raises:
     ValueError: if the file or the images are not as described.
@@ -57,14 +57,14 @@ def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
 
 
 def load_files(paths: Sequence[pathlib.Path], task: PredictTask) -> np.ndarray:
-  """Reads JPEG and PNG files, and brings them to the size of the task.
+  """Reads JPEG and PNG files and resizes them for the task.
 
-  Of ImageNet's images the central crop is taken, as in evaluations; of others
-  the central square, scaled to the size of the task.
+  ImageNet takes the central crop, as evaluations do. The other tasks take the
+  central square, scaled to their size.
 
   Args:
     paths: the files, at least one.
-    task: says what size and how many colours images have.
+    task: decides size and number of colours of the images.
 
   Returns:
     A batch of images in the order of the files.

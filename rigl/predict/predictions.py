@@ -1,4 +1,4 @@
-"""Runs a network over images, and writes or prints what it says."""
+"""Predictions of a network: computing, writing and printing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOP = 5
 
 
 class Predictions(NamedTuple):
-  """What a network says about N images.
+  """Predictions of a network for N images.
 
   Attributes:
     logits: float32 [N, classes].
@@ -53,12 +53,12 @@ def check_output(path: pathlib.Path, inputs: Sequence[pathlib.Path]) -> None:
   """Checks that a file can be written, before any work is done.
 
   Args:
-    path: the file; one that exists will be replaced.
-    inputs: files that must not be.
+    path: the file; an existing one will be replaced.
+    inputs: files that must not be replaced.
 
   Raises:
-    ValueError: if it is no .npz file in a folder that can be written to, or
-      one of the inputs.
+    ValueError: if the path is one of the inputs, or is not an .npz file in a
+      writable folder.
   """
   if path.suffix != ".npz" or path.is_dir():
     raise ValueError(f"`output` must be an .npz file, got {str(path)!r}.")
@@ -79,11 +79,11 @@ def save(predictions: Predictions, path: pathlib.Path) -> None:
 
 
 def top_classes(predictions: Predictions, names: Sequence[str]) -> str:
-  """A line for each image with its most probable classes, at most 5.
+  """One line per image with its most probable classes, at most 5.
 
   Args:
-    predictions: those of the images.
-    names: what the images are called.
+    predictions: predictions for the images.
+    names: names of the images.
   """
   lines = []
   for name, row in zip(names, predictions.probabilities, strict=True):

@@ -1,6 +1,6 @@
-"""The networks that predict, one for each task, and the flags they have.
+"""Networks for prediction, one per task, and their flags.
 
-A network takes images as they are stored: normalising them is part of it.
+A network takes images as they are stored and normalises them itself.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Network:
 
   Attributes:
     logits: maps a batch of images as they are stored to float32 logits.
-    variables: its variables by their names in checkpoints.
-    kernels: the kernels that have a mask by the names of their layers; empty
-      if a checkpoint may be without masks.
+    variables: variables by their names in checkpoints.
+    kernels: masked kernels by layer name; empty if checkpoints may be without
+      masks.
     jit_compile: whether only XLA can compile it for a CPU.
   """
 
@@ -44,12 +44,12 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class PredictTask:
-  """A data set that there are networks for.
+  """A task of `rigl-predict`: its flags and its network.
 
   Attributes:
     settings: dataclass of the flags of its training script.
-    flags: those of them that decide what the network is.
-    make: makes the network of the settings.
+    flags: names of the flags that select the network.
+    make: makes the network from the settings.
     image_shape: shape of an image; None for sizes of any value.
     floats: whether images may also be float numbers in [0, 1].
   """
@@ -61,13 +61,13 @@ class PredictTask:
   floats: bool = False
 
   def network(self, values: Mapping[str, Any]) -> Network:
-    """Makes the network that flags ask for.
+    """Makes the network that the flags select.
 
     Args:
-      values: values of flags by name; the others have their defaults.
+      values: values of flags by name; other flags have their defaults.
 
     Raises:
-      ValueError: if a flag is not one of the task or out of its range.
+      ValueError: if a flag is out of its range or does not belong to the task.
     """
     unknown = [name for name in values if name not in self.flags]
     if unknown:

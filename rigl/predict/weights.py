@@ -1,4 +1,4 @@
-"""Gives a network the weights of a checkpoint, if it is one of this network."""
+"""Loading of checkpoints into a network."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from rigl.training import checkpoints, warm_start
 
 
 def load_weights(network: Network, prefix: str) -> None:
-  """Gives the network the weights of a checkpoint, times their masks.
+  """Assigns the weights of a checkpoint, multiplied by their masks.
 
   Args:
-    network: its variables are assigned.
-    prefix: of a published name-based checkpoint or of our own.
+    network: the network whose variables are assigned.
+    prefix: prefix of a published checkpoint or one of ours.
 
   Raises:
-    ValueError: if there is no such checkpoint, or it is not of this network.
+    ValueError: if there is no such checkpoint, or it does not fit the network.
   """
   try:
     tensors = checkpoints.load(prefix)

@@ -46,6 +46,7 @@ class TensorFlowExecutor:
   """Executes training in TensorFlow; create it in the strategy's scope.
 
   Attributes:
+    state: what is trained.
     source: the training batches.
     evaluation: evaluates the task.
 
@@ -73,7 +74,7 @@ class TensorFlowExecutor:
     norms: bool = False,
     mode: Mode | None = None,
   ) -> None:
-    self._state, self._optimizer = state, state.optimizer
+    self.state, self._optimizer = state, state.optimizer
     self.source, self.evaluation = source, evaluation
     self._replicas, self._norms = replicas, norms
     distributed = replicas.is_distributed
@@ -165,7 +166,7 @@ class TensorFlowExecutor:
       DataError: if the data is damaged.
     """
     limit = min(limit, self.source.steps_left(iteration) or limit)
-    stretch = next_stretch(self._optimizer, self._state.step, limit)
+    stretch = next_stretch(self._optimizer, self.state.step, limit)
     sums: dict[str, Tensor] = {}
     if stretch.steps:
       with self.source.examples(iteration) as examples:
@@ -199,7 +200,7 @@ class TensorFlowExecutor:
     return state_metrics(measured, self._optimizer)
 
   def _measure_state_graph(self) -> dict[str, Tensor]:
-    return measure_state(self._state, self._norms)
+    return measure_state(self.state, self._norms)
 
   def _synchronize(self) -> None:
     """Sets what each replica moves by itself to the mean everywhere."""
@@ -222,7 +223,7 @@ class TensorFlowExecutor:
     if examples:
       found = self._next_gradients(examples[0], iteration)
       _, gradients = self._step.reduce(*found)
-    step = self._state.global_step
+    step = self.state.global_step
     self._optimizer.update_masks(gradients, step, reduced=True)
     return self._optimizer.changed_in_last_update() or {}
 

@@ -9,14 +9,14 @@ from rigl.sparse_utils.masks import (
   get_mask_random,
 )
 from rigl.sparse_utils.sparsities import (
-  KNOWN_METHODS,
+  DISTRIBUTIONS,
   get_n_zeros,
   get_sparsities,
 )
 from rigl.sparse_utils.stats import Stats, get_layer_counts, get_stats
 
 __all__ = [
-  "KNOWN_METHODS",
+  "DISTRIBUTIONS",
   "Stats",
   "calculate_sparsity",
   "get_layer_counts",

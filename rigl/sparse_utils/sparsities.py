@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-KNOWN_METHODS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
+DISTRIBUTIONS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
 
 # A requested sparsity may differ by this much from that of an STR table.
 _STR_TOLERANCE = 1e-6
@@ -68,7 +68,7 @@ def get_sparsities(
   Args:
     layers: kernel shapes (or objects with a `shape`) by layer name; positive
       dimensions, the last two being inputs and outputs.
-    method: one of `KNOWN_METHODS`.
+    method: one of `DISTRIBUTIONS`.
     default_sparsity: overall share of zeros, in [0, 1); for `str` within 1e-6
       of one that has a table.
     custom_sparsity_map: layer names with a sparsity in [0, 1) of their own.
@@ -94,8 +94,8 @@ def get_sparsities(
     return {name: custom.get(name, default_sparsity) for name in shapes}
   if method == "str":
     return _str_sparsities(shapes, default_sparsity)
-  if method not in KNOWN_METHODS:
-    raise ValueError(f"`method` must be in {KNOWN_METHODS}, got {method!r}.")
+  if method not in DISTRIBUTIONS:
+    raise ValueError(f"`method` must be in {DISTRIBUTIONS}, got {method!r}.")
   others = {name: s for name, s in shapes.items() if name not in custom}
   if not others:
     raise ValueError(

@@ -44,7 +44,7 @@ def get_stats(
     layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or
       a model with a method `layer_specs`; see `counting.find_layers`.
     default_sparsity: overall share of zeros, in [0, 1).
-    method: one of `KNOWN_METHODS`.
+    method: one of `DISTRIBUTIONS`.
     custom_sparsities: {name of a layer or its kernel: sparsity in [0, 1)}, of
       layers that differ.
     is_debug: whether to print a table of all layers.
@@ -101,7 +101,7 @@ def get_layer_counts(
     layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or
       a model with a method `layer_specs`.
     default_sparsity: overall share of zeros, in [0, 1).
-    method: one of `KNOWN_METHODS`, how it is distributed over layers.
+    method: one of `DISTRIBUTIONS`, how it is distributed over layers.
     custom_sparsities: {name of a layer or its kernel: sparsity in [0, 1)}, of
       layers that differ.
     width: factor of the numbers of channels.

@@ -1,4 +1,4 @@
-"""Whether TPUs take our programs, asked on a machine without a TPU.
+"""Compilation of our programs for TPUs, on a machine without a TPU.
 
-What is asked about which network is said by `scripts/tpu_compile_check.py`.
+`scripts/tpu_compile_check.py` compiles the programs of a network.
 """

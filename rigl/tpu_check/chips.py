@@ -1,7 +1,6 @@
-"""The TPUs that programs can be compiled for.
+"""TPUs that programs can be compiled for.
 
-The memory is what libtpu 0.0.52 says that it may use of a core's; how it
-compiles is said by `compiler`.
+The memory sizes are the usable memory of a core as reported by libtpu 0.0.52.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ GIB = 2**30
 
 
 class Chip(NamedTuple):
-  """A kind of TPU, as programs see it.
+  """A kind of TPU.
 
   Attributes:
     name: first part of the names of its topologies.
     hbm_gib: GiB of memory that a program on one device can use.
-    example: a topology of it.
-    config: how its cores are used, if not as libtpu does by itself.
+    example: an example of a topology.
+    config: configuration of the cores; None for libtpu's default.
   """
 
   name: str
@@ -51,7 +50,7 @@ def parse(topology: str) -> Chip:
     topology: name of the chip, colon, chips in each dimension.
 
   Raises:
-    ValueError: if it is not such a name or the chip is unknown.
+    ValueError: if the name has another form or the chip is unknown.
   """
   name, _, shape = topology.partition(":")
   if name not in CHIPS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):

@@ -18,7 +18,7 @@ _NAMES = {
 
 
 class Compiler(Protocol):
-  """What compiles, see `compiler.TpuCompiler`."""
+  """A compiler of programs, such as `compiler.TpuCompiler`."""
 
   @property
   def chip(self) -> chips.Chip:
@@ -29,11 +29,11 @@ class Compiler(Protocol):
 
 
 class ProgramRow(NamedTuple):
-  """A program and what came of it.
+  """A program and the result of its compilation.
 
   Attributes:
-    name: of the program.
-    found: what the compiler says, or why it refuses.
+    name: name of the program.
+    found: figures of the compiled program, or the reason why it failed.
   """
 
   name: str
@@ -48,9 +48,9 @@ def compile_all(
   """Compiles the programs of a training, one after the other.
 
   Args:
-    compiler: of the TPU.
+    compiler: compiler for the TPU.
     programs: the programs by kind, from `TensorFlowExecutor.lowerable`.
-    updates: whether masks are ever updated.
+    updates: whether the training updates masks.
   """
   for kind, name in _NAMES.items():
     if kind == "update" and not updates:
@@ -64,7 +64,7 @@ def compile_all(
 
 
 def header(chip: chips.Chip) -> str:
-  """The head of a Markdown table of such rows."""
+  """Header of a Markdown table of `ProgramRow`s."""
   cells = (
     "program",
     "compiled in (CPU time)",
@@ -93,7 +93,7 @@ def line(row: ProgramRow, chip: chips.Chip) -> str:
 
 
 def failures(rows: Iterable[ProgramRow]) -> str:
-  """Which programs failed and why, in a line; empty if none did."""
+  """One line with the programs that failed and why; empty if none did."""
   found = [f"{r.name}: {r.found}" for r in rows if isinstance(r.found, str)]
   return "; ".join(found)
 

@@ -1,6 +1,6 @@
-"""The TPU's own compiler, libtpu, through JAX, on a machine without a TPU.
+"""The TPU's own compiler, libtpu, called through JAX without a TPU.
 
-Programs come as StableHLO, see `training.stablehlo`.
+It compiles StableHLO programs, which `rigl.runners.stablehlo` makes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rigl.tpu_check import chips
 
-# Without them libtpu looks for the TPU of this machine, for minutes.
+# Without these variables libtpu searches for a TPU of this machine for minutes.
 _ENVIRONMENT = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # Any; the topology decides.
@@ -25,14 +25,14 @@ _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 class CompiledProgram(NamedTuple):
-  """What the compiler says of a program.
+  """Figures of a compiled program.
 
   Attributes:
-    seconds: of processor time that it took to compile.
+    seconds: processor time of the compilation.
     flops: floating-point operations of one call; the body of a loop counts
       once.
-    bytes_accessed: of memory, by the same rule.
-    peak_bytes: of memory: arguments, results that take no argument's place,
+    bytes_accessed: bytes of memory accessed; the body of a loop counts once.
+    peak_bytes: peak memory: arguments, results that do not reuse an argument,
       temporaries and the program itself.
   """
 
@@ -43,7 +43,7 @@ class CompiledProgram(NamedTuple):
 
 
 class CompileError(Exception):
-  """A program does not compile or does not fit; the text says why."""
+  """A program does not compile or does not fit into memory."""
 
 
 class TpuCompiler:
@@ -53,7 +53,7 @@ class TpuCompiler:
     chip: the kind of TPU.
 
   Args:
-    topology: see `chips.parse`.
+    topology: chip and chips per dimension, such as `v5e:2x2`.
 
   Raises:
     ValueError: if the topology is unknown, or JAX or libtpu are missing.
@@ -107,10 +107,10 @@ class TpuCompiler:
 def measured(
   executable: Any, seconds: float, chip: chips.Chip
 ) -> CompiledProgram:
-  """What a compiled program says of itself.
+  """Reads the figures of a compiled program.
 
   Raises:
-    CompileError: if it does not fit.
+    CompileError: if the program does not fit into memory.
   """
   costs = executable.cost_analysis()
   memory = executable.get_compiled_memory_stats()
@@ -130,7 +130,7 @@ def measured(
 
 
 def check_installed() -> None:
-  """Raises ValueError unless JAX and libtpu are there."""
+  """Raises a ValueError unless JAX and libtpu are installed."""
   missing = [
     name for name in ("jax", "libtpu") if not importlib.util.find_spec(name)
   ]
@@ -142,7 +142,7 @@ def check_installed() -> None:
 
 
 def explained(error: Exception) -> str:
-  """What a compiler's error says, in a line."""
+  """The message of a compiler's error in one line."""
   text = first_line(error)
   if _NO_MEMORY in text:
     return f"does not fit: {text.split(': ', 1)[1]}"
@@ -150,6 +150,6 @@ def explained(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-  """The first line of an error that says something."""
+  """The first line of an error that is not empty."""
   lines = [line.strip() for line in str(error).splitlines()]
   return next((line for line in lines if line), type(error).__name__)

@@ -11,9 +11,9 @@ from script_runs import (
   without_timing,
 )
 
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
-from rigl.training.loop import Loop
 
 __all__ = ["shell", "eagerly"]  # Fixtures.
 
@@ -103,7 +103,7 @@ def test_eval_may_start_before_the_training(shell, tmp_path):
   arguments = (*SHORT, f"--train_dir={tmp_path / 'later'}")
   run = shell.run_of(*arguments, "--mode=eval")
   assert not (tmp_path / "later").exists()
-  assert run.total == 8
+  assert run.intervals.total == 8
 
 
 @pytest.mark.slow
@@ -131,8 +131,8 @@ def test_baseline_has_the_published_directory_of_zeros(shell, tmp_path):
   )
   path = tmp_path / "baseline" / "0.0" / "0.0" / "0.0" / "0.0"
   assert run.directory.path == path
-  assert run.task.eval_metric_names == ("loss", "accuracy")
-  assert run.optimizer.layers == ()
+  assert run.state.task.eval_metric_names == ("loss", "accuracy")
+  assert run.state.optimizer.layers == ()
 
 
 def test_directory_is_named_by_the_settings_if_none_is_given(
@@ -179,12 +179,12 @@ def test_multiplier_stretches_steps_updates_and_learning_rate(shell, tmp_path):
     "--maskupdate_end_step=60",
     "--training_steps_multiplier=0.5",
   )
-  assert run.total == 50
-  schedule = run.optimizer.schedule
+  assert run.intervals.total == 50
+  schedule = run.state.optimizer.schedule
   assert (schedule.begin_step, schedule.end_step) == (5, 30)
   assert schedule.frequency == 100
-  assert float(run.learning_rate.at(15000)) == pytest.approx(0.1)
-  assert float(run.learning_rate.at(15001)) == pytest.approx(0.02)
+  assert float(run.state.learning_rate.at(15000)) == pytest.approx(0.1)
+  assert float(run.state.learning_rate.at(15001)) == pytest.approx(0.02)
 
 
 def test_flag_without_effect_is_said_to_have_none(shell, tmp_path, caplog):
@@ -200,11 +200,11 @@ def other(shell, tmp_path):
   """The directory of a run with a checkpoint."""
   place = f"--train_dir={tmp_path / 'other'}"
   run = shell.run_of(*SHORT, place, "--training_method=set", "--seed=7")
-  run.global_step.assign(2)
-  for variable in run.model.variables:  # Batch normalisation, too.
+  run.state.global_step.assign(2)
+  for variable in run.state.variables.values():  # Batch normalisation, too.
     zeros = variable.numpy() == 0 if variable.shape.rank > 1 else False
     variable.assign(np.where(zeros, 0, variable.numpy() + 0.01))
-  run.loop.save(run.directory.path)
+  run.state.save(run.directory.path, 2)
   return run.directory.path
 
 
@@ -221,15 +221,19 @@ def test_masks_and_parameters_of_another_run_are_taken(
     f"--load_mask_dir={place}",
     f"--initial_value_checkpoint={place}",
   )
-  assert len(run.optimizer.layers) == 9
-  for layer in run.optimizer.layers:
+  assert len(run.state.optimizer.layers) == 9
+  for layer in run.state.optimizer.layers:
     expected = theirs[f"{layer.name}/mask"] != 0
     np.testing.assert_array_equal(layer.mask.numpy(), expected)
-  for name, variable in run.variables.items():
+  for name, variable in run.state.variables.items():
     np.testing.assert_array_equal(variable.numpy(), theirs[name], err_msg=name)
-  assert int(run.global_step.numpy()) == 0
+  assert int(run.state.global_step.numpy()) == 0
   assert not np.any(
-    [v.numpy().any() for n, v in run.optimizer.state().items() if "Mom" in n]
+    [
+      v.numpy().any()
+      for n, v in run.state.optimizer.state().items()
+      if "Mom" in n
+    ]
   )
 
 
@@ -241,7 +245,7 @@ def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
   )
   masks = active(final_tensors(other))
   dense = {la.name: la for la in plain.optimizer.layers}
-  for layer in run.optimizer.layers:
+  for layer in run.state.optimizer.layers:
     both = masks[layer.name] & dense[layer.name].mask.numpy()
     assert both.any()
     np.testing.assert_array_equal(
@@ -291,18 +295,19 @@ class Killed(BaseException):
   """Ends a run as no code of ours handles it."""
 
 
-def kill_after(monkeypatch, name, nth):
-  """Ends the run after the nth call of a method of the loop."""
-  method, calls = getattr(Loop, name), []
+def kill_after(monkeypatch, nth):
+  """Ends the run after the nth time that gradient steps were made."""
+  advance, calls = TensorFlowExecutor.advance, []
 
-  def wrapper(*arguments):
-    result = method(*arguments)
-    calls.append(name)
+  def wrapper(executor, iteration, limit):
+    progress = advance(executor, iteration, limit)
+    if progress.steps:
+      calls.append(iteration)
     if len(calls) == nth:
       raise Killed
-    return result
+    return progress
 
-  monkeypatch.setattr(Loop, name, wrapper)
+  monkeypatch.setattr(TensorFlowExecutor, "advance", wrapper)
 
 
 @pytest.mark.slow
@@ -323,7 +328,7 @@ def test_killed_run_ends_with_the_same_bits_and_metrics(
   shell.train(tmp_path / "whole", *arguments)
   # After the step past the checkpoint at step 4.
   with monkeypatch.context() as patch:
-    kill_after(patch, "_train", {"rigl": 4, "snip": 3}.get(method, 5))
+    kill_after(patch, {"rigl": 4, "snip": 3}.get(method, 5))
     with pytest.raises(Killed):
       shell.train(tmp_path / "killed", *arguments)
   out = shell.train(tmp_path / "killed", *arguments)

@@ -142,6 +142,14 @@ def test_what_follows_a_sum_counts_once_with_the_last_layer():
   )
 
 
+def test_find_layers_takes_any_model_with_an_input_shape():
+  model = Small()
+  specs = counting.find_layers(model, [16, 10, 3])
+  assert specs == graph_layers.find_layers(model, [16, 10, 3])
+  with pytest.raises(ValueError, match="or come with an `input_shape`, got"):
+    counting.find_layers(model)
+
+
 def test_layers_have_the_given_names():
   kernel = dense("scope/a/a")
   (spec,) = graph_layers.find_layers(

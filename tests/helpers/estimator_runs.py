@@ -34,16 +34,16 @@ class KilledError(Exception):
 
 def kill_training_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
   """Makes a training end after an iteration, without a checkpoint."""
-  from rigl.runners.tpu_estimator.hooks import Reporter
+  from rigl.runners.tpu_estimator.hooks import ReportHook
 
-  after_run = Reporter.after_run
+  after_run = ReportHook.after_run
 
   def after_run_or_kill(hook, run_context, run_values):
     after_run(hook, run_context, run_values)
     if run_values.results["iteration"] == iteration:
       raise KilledError
 
-  monkeypatch.setattr(Reporter, "after_run", after_run_or_kill)
+  monkeypatch.setattr(ReportHook, "after_run", after_run_or_kill)
 
 
 def assert_close_tensors(first: pathlib.Path, second: pathlib.Path) -> None:

@@ -31,7 +31,7 @@ from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config import settings
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.training.trainer import Run
+from rigl.training.trainer import Trainer
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "recorded"
 ROOT = FOLDER.parents[1]
@@ -180,13 +180,17 @@ def restored_state(*arguments: str) -> dict[str, np.ndarray]:
   """The variables of a run that is about to go on, as a checkpoint has them."""
   state: dict[str, np.ndarray] = {}
 
-  def stop(made: Run) -> None:
-    state.update({n: v.numpy() for n, v in made.all_variables.items()})
-    state["iteration"] = np.int64(made.loop.iteration)
-    made.directory.close()
+  prepare = Trainer.prepare
+
+  def stop(trainer: Trainer) -> None:
+    prepare(trainer)
+    variables = trainer.state.all_variables
+    state.update({name: v.numpy() for name, v in variables.items()})
+    state["iteration"] = np.int64(trainer.state.iteration)
+    trainer.directory.close()
     raise _Stopped
 
-  with mock.patch.object(Run, "train_to_end", stop):
+  with mock.patch.object(Trainer, "prepare", stop):
     try:
       run(*arguments)
     except _Stopped:

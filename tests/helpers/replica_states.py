@@ -17,7 +17,9 @@ from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.mnist import mnist_train_eval
-from rigl.training.trainer import Run
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.training.executor import Progress
+from rigl.training.trainer import Trainer
 
 SCRIPTS: dict[str, Any] = {
   "mnist": mnist_train_eval,
@@ -28,26 +30,29 @@ SCRIPTS: dict[str, Any] = {
 
 def note_states(output: str) -> None:
   """Makes every run write its states when it is over."""
-  train_to_end = Run.train_to_end
+  advance, finish = TensorFlowExecutor.advance, Trainer.finish
+  found: dict[str, Any] = {}
 
-  def train_and_note(run: Run) -> dict[str, Any]:
-    update, found = run.programs.update_masks, {}
+  def advance_and_note(
+    executor: TensorFlowExecutor, iteration: int, limit: int
+  ) -> Progress:
+    progress = advance(executor, iteration, limit)
+    if progress.mask_changed:
+      last = iteration + progress.iterations - 1
+      for layer in executor.state.optimizer.layers:
+        found[f"masks|{last}|{layer.name}"] = layer.mask.numpy()
+    return progress
 
-    def update_and_note(iteration: int) -> float:
-      changed = update(iteration)
-      for layer in run.optimizer.layers:
-        found[f"masks|{iteration}|{layer.name}"] = layer.mask.numpy()
-      return changed
-
-    run.programs.update_masks = update_and_note  # type: ignore
-    result = train_to_end(run)
-    for name, variable in run.all_variables.items():
-      for number, value in enumerate(run.replicas.local(variable)):
+  def finish_and_note(trainer: Trainer) -> dict[str, Any]:
+    result = finish(trainer)
+    for name, variable in trainer.state.all_variables.items():
+      for number, value in enumerate(trainer.replicas.local(variable)):
         found[f"{number}|{name}"] = value.numpy()
-    np.savez(f"{output}-{run.replicas.host}.npz", **found)
+    np.savez(f"{output}-{trainer.replicas.host}.npz", **found)
     return result
 
-  Run.train_to_end = train_and_note  # type: ignore
+  TensorFlowExecutor.advance = advance_and_note  # type: ignore
+  Trainer.finish = finish_and_note  # type: ignore
 
 
 if __name__ == "__main__":

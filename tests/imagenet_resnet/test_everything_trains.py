@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from script_runs import eagerly, final_tensors
 
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 from rigl.imagenet_resnet.model_flags import IMAGENET_METHODS
 
 __all__ = ["eagerly", "shell"]  # Fixtures.
@@ -49,16 +49,17 @@ def flags_of(network, method, path, **changes):
 
 
 def trained(flags, capsys):
-  run = ImagenetRun(flags)
-  before = {name: v.numpy() for name, v in run.variables.items()}
+  run = build_trainer(flags)
+  before = {name: v.numpy() for name, v in run.state.variables.items()}
   run.prepare()
-  result = run.train_to_end()
+  run.run()
+  result = run.finish()
   assert result["step"] == 2
   capsys.readouterr()
-  for layer in run.optimizer.layers:
+  for layer in run.state.optimizer.layers:
     assert not layer.kernel.numpy()[~layer.mask.numpy()].any()
   changed = [
-    n for n, v in run.variables.items() if (v != before[n]).numpy().any()
+    n for n, v in run.state.variables.items() if (v != before[n]).numpy().any()
   ]
   assert any(name.endswith(("weights", "kernel")) for name in changed)
   return run, result
@@ -82,7 +83,7 @@ def test_every_method_and_every_network_train(
   run, result = trained(flags_of(network, method, tmp_path), capsys)
   expected = 0.0 if method == "baseline" else 0.5
   assert result["sparsity"] == pytest.approx(expected, abs=0.02)
-  assert bool(run.optimizer.layers) == (method != "baseline")
+  assert bool(run.state.optimizer.layers) == (method != "baseline")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_mobilenet_may_have_a_sparse_first_layer(
 ):
   flags = flags_of(network, "rigl", tmp_path, first_layer_sparsity=0.3)
   run, _ = trained(flags, capsys)
-  first = run.optimizer.layers[0]
+  first = run.state.optimizer.layers[0]
   assert first.name == "resnet_model/initial_conv"
   mask = first.mask.numpy()
   assert np.count_nonzero(~mask) == int(0.3 * mask.size)

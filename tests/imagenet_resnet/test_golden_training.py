@@ -8,11 +8,12 @@ import imagenet_golden
 import numpy as np
 import pytest
 import tensorflow as tf
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 
 from rigl.data.stream_source import StreamSource
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -103,25 +104,18 @@ def published_checkpoint():
   }
 
 
-class Recorded(ImagenetRun):
-  """Remembers the state after every iteration."""
+def record_states(monkeypatch):
+  """Returns the list of the states after every iteration to come."""
+  advance, states = TensorFlowExecutor.advance, []
 
-  def prepare(self):
-    super().prepare()
-    self.states, programs = [], self.programs
+  def recording(executor, iteration, limit):
+    progress = advance(executor, iteration, limit)
+    variables = executor.state.all_variables
+    states.append({name: v.numpy() for name, v in variables.items()})
+    return progress
 
-    def recording(function):
-      def call(*arguments):
-        found = function(*arguments)
-        self.states.append(
-          {name: v.numpy() for name, v in self.all_variables.items()}
-        )
-        return found
-
-      return call
-
-    programs.update_masks = recording(programs.update_masks)
-    programs.train_steps = recording(programs.train_steps)
+  monkeypatch.setattr(TensorFlowExecutor, "advance", recording)
+  return states
 
 
 def read_signs(text):
@@ -157,10 +151,10 @@ class Signs:
   def _passed(self, x, units):
     values = tf.reshape(x, [-1])
     passed = values > 0
-    updated = tf.equal(self.run.optimizer.last_update_step, STEP)
+    updated = tf.equal(self.run.state.optimizer.last_update_step, STEP)
     for step, unit in enumerate(units):
       if unit is not None:
-        now = updated & tf.equal(self.run.global_step, STEP + step)
+        now = updated & tf.equal(self.run.state.global_step, STEP + step)
         positions, signs = unit
         found = tf.where(now, tf.gather(values, positions), 0.0)
         tf.debugging.assert_less(tf.abs(found), NEAR_ZERO)
@@ -179,21 +173,27 @@ def states_of(path, monkeypatch, signs=None):
   monkeypatch.setattr(
     ImagenetData,
     "train_source",
-    lambda _: StreamSource(
-      lambda *_: batches, lambda _: tf.zeros([2], tf.int64), (0, 0), 1251.0
+    lambda _, replicas: StreamSource(
+      lambda *_: batches,
+      lambda _: tf.zeros([2], tf.int64),
+      (0, 0),
+      1251.0,
+      replicas,
     ),
   )
   checkpoints.save(path, STEP, published_checkpoint())
+  states = record_states(monkeypatch)
   gin.parse_config("SparseRigLOptimizer.noise_std = 0.0")
   try:
-    run = Recorded(ImagenetSettings(**FLAGS, output_dir=str(path)))
+    run = build_trainer(ImagenetSettings(**FLAGS, output_dir=str(path)))
     if signs:
       signs.run = run
     run.prepare()
-    run.train_to_end()
+    run.run()
+    run.finish()
   finally:
     gin.clear_config()
-  return run.states
+  return states
 
 
 def deviations(state, number):

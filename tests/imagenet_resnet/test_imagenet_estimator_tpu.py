@@ -9,8 +9,8 @@ import estimator_runs
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_estimator import make_estimator_run
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 from rigl.runners.tpu_estimator.specs import for_shards
 
 pytestmark = estimator_runs.MARKS
@@ -85,32 +85,32 @@ def run(request, tmp_path):
     use_tpu=True,
     num_cores=CORES,
   )
-  made = make_estimator_run(flags)
+  made = build_trainer(flags)
   yield made
   made.directory.close()
 
 
 def test_gradients_are_summed_once_and_nothing_is_a_constant(run, two_cores):
-  estimator = run.training_estimator(2)
-  start = run.trained.start()
+  estimator = run.executor.training_estimator(2)
+  start = run.executor.train_spec.start()
   graph = build(
     estimator,
-    lambda params: for_shards(run.trained.batches(start), params),
+    lambda params: for_shards(run.executor.train_spec.batches(start), params),
     tf.compat.v1.estimator.ModeKeys.TRAIN,
   )
   found = nodes(graph)
   kinds = collections.Counter(node.op for node in found)
-  trained = len(run.run.task.trainable_variables)
+  trained = len(run.state.task.trainable_variables)
   assert kinds["CrossReplicaSum"] == trained
   assert kinds["TPUReplicateMetadata"] == 1
   # The greatest kernel has 147,456 weights.
   assert max(node.ByteSize() for node in found) < 20_000
-  wanted = set(run.run.all_variables) | {"iteration", "data_position"}
+  wanted = set(run.state.all_variables) | {"iteration", "data_position"}
   assert variables(graph) == wanted
 
 
 def test_an_evaluation_builds(run, two_cores, tmp_path):
-  evaluation = run.run.programs.evaluation
+  evaluation = run.executor.evaluation
   graph = build(
     evaluation.estimator(str(tmp_path)),
     evaluation.batches,
@@ -119,12 +119,12 @@ def test_an_evaluation_builds(run, two_cores, tmp_path):
   kinds = collections.Counter(node.op for node in nodes(graph))
   assert kinds["TPUReplicateMetadata"] == 1
   assert kinds["CrossReplicaSum"] == 0
-  wanted = {*run.run.model.named_variables, "global_step"}
+  wanted = {*run.state.task.model.named_variables, "global_step"}
   assert variables(graph) == wanted
 
 
 def test_each_core_gets_its_part_of_a_batch_and_the_position_of_all(run):
-  batches = run.trained.batches(run.trained.start())
+  batches = run.executor.train_spec.batches(run.executor.train_spec.start())
   whole = next(iter(batches))
   parts = list(for_shards(batches, {"batch_size": 4}).take(2))
   for name, value in whole.items():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_runs import shell
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from script_runs import assert_same_tensors, eagerly, final_tensors
 from test_evaluate import published_tensors
 
 from rigl.training import checkpoints
+from rigl.training.trainer import Trainer
 
 __all__ = ["shell", "eagerly"]  # Fixtures.
 
@@ -60,11 +60,11 @@ def test_a_run_in_parts_ends_with_the_same_bits(rigl, tmp_path, monkeypatch):
     if self.loop.position == 6:
       raise KilledError
 
-  save = ImagenetRun.save
-  monkeypatch.setattr(ImagenetRun, "save", kill)
+  save = Trainer.save
+  monkeypatch.setattr(Trainer, "save", kill)
   with pytest.raises(KilledError):
     rigl(parts, *options)
-  monkeypatch.setattr(ImagenetRun, "save", save)
+  monkeypatch.setattr(Trainer, "save", save)
   assert checkpoints.list_numbers(parts) == [2, 4, 6]
   assert "Resumed at step 6." in rigl(parts, *options)
   assert_same_tensors(whole, parts)

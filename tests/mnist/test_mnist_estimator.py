@@ -22,6 +22,7 @@ from mnist_runs import (
 )
 
 from rigl.training import checkpoints
+from rigl.training.reporting import Reporter
 
 __all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
@@ -131,14 +132,12 @@ def test_the_loop_goes_on_where_it_stopped(
 def test_it_goes_on_where_the_loop_stopped(
   shell, monkeypatch, tmp_path, by_loop
 ):
-  from rigl.mnist.mnist_train_eval import MnistRun
-
-  def kill(run, found):
+  def kill(reporter, found):
     if found.iteration == 30:
       raise KilledError
 
   with monkeypatch.context() as patch:
-    patch.setattr(MnistRun, "_report", kill)
+    patch.setattr(Reporter, "report", kill)
     with pytest.raises(KilledError):
       shell.train(tmp_path, *RIGL)
   out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)

@@ -18,10 +18,12 @@ from mnist_runs import (
   shell,
   without_xla,
 )
-from rigl.training.programs import Programs
 
-from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.mnist.mnist_trainer import MaskRecorder
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training import checkpoints
+from rigl.training.reporting import Reporter
+from rigl.training.trainer import Trainer
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
 
@@ -87,8 +89,8 @@ def test_run_killed_several_times_ends_with_the_same_bits(
   shell, monkeypatch, tmp_path, undisturbed, method
 ):
   kills = [
-    (MnistRun, "_report", 2),  # After one checkpoint.
-    (MnistRun, "save", 1, False),
+    (Reporter, "report", 2),  # After one checkpoint.
+    (Trainer, "save", 1, False),
   ]
   arguments = (*COMMON, f"--training_method={method}")
   out = train_killed(shell, monkeypatch, tmp_path, *arguments, kills=kills)
@@ -104,15 +106,17 @@ def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
 ):
   arguments = (*COMMON, f"--training_method={method}")
   with monkeypatch.context() as patch:
-    train_steps, made = Programs.train_steps, []
+    advance, made = TensorFlowExecutor.advance, []
 
-    def train_and_stop(programs, iteration, count):
-      made.append(iteration + count)
+    def advance_and_stop(executor, iteration, limit):
+      progress = advance(executor, iteration, limit)
+      if progress.steps:
+        made.append(iteration + progress.iterations)
       if len(made) == calls:
         os.kill(os.getpid(), signal.SIGTERM)
-      return train_steps(programs, iteration, count)
+      return progress
 
-    patch.setattr(Programs, "train_steps", train_and_stop)
+    patch.setattr(TensorFlowExecutor, "advance", advance_and_stop)
     outcome = shell(*SHORT, f"--save_path={tmp_path}", *arguments)
   assert outcome.code == 128 + signal.SIGTERM
   assert len(made) == calls  # It did not go on.
@@ -127,12 +131,12 @@ def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
 @pytest.mark.parametrize(
   ("kill", "resumed_at"),
   [
-    ((MnistRun, "save", 1), None),
-    ((MnistRun, "_report", 1), None),
-    ((MnistRun, "_record", 4), 10),
-    ((MnistRun, "_report", 3, False), 20),
-    ((MnistRun, "save", 3, False), 30),
-    ((MnistRun, "result", 1), 40),
+    ((Trainer, "save", 1), None),
+    ((Reporter, "report", 1), None),
+    ((MaskRecorder, "record", 4), 10),
+    ((Reporter, "report", 3, False), 20),
+    ((Trainer, "save", 3, False), 30),
+    ((Trainer, "_result", 1), 40),
   ],
 )
 def test_run_killed_anywhere_goes_on_from_its_newest_checkpoint(
@@ -153,11 +157,11 @@ def test_run_resumes_whether_or_not_it_goes_on_saving(
 ):
   arguments = (*COMMON, "--training_method=scratch")
   with monkeypatch.context() as patch:
-    kill_at(patch, MnistRun, "_report", 3)
+    kill_at(patch, Reporter, "report", 3)
     with pytest.raises(Killed):
       shell.train(tmp_path, *arguments)
   with monkeypatch.context() as patch:
-    kill_at(patch, MnistRun, "_report", 2)
+    kill_at(patch, Reporter, "report", 2)
     with pytest.raises(Killed):
       shell.train(tmp_path, *arguments, "--save_model=false")
   assert checkpoints.list_numbers(tmp_path) == [10, 20]

@@ -13,7 +13,7 @@ from mnist_runs import (
 from rigl.data.array_source import ArraySource
 from rigl.mnist import mnist_data
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.mnist.mnist_trainer import build_trainer
 
 __all__ = ["shell", "without_xla"]  # Fixtures.
 
@@ -38,13 +38,13 @@ def numpy_training(run, data, drops):
   weights, biases = (
     [v.numpy().astype(np.float64) for v in variables]
     for variables in (
-      [layer.kernel for layer in run.model.layers],
-      [layer.bias for layer in run.model.layers],
+      [layer.kernel for layer in run.state.task.model.layers],
+      [layer.bias for layer in run.state.task.model.layers],
     )
   )
-  masks = [layer.mask.numpy() for layer in run.optimizer.layers]
+  masks = [layer.mask.numpy() for layer in run.state.optimizer.layers]
   velocity = [0.0] * 6
-  source = ArraySource({"x": data.train_images}, 100, run.flags.seed)
+  source = ArraySource({"x": data.train_images}, 100, 0)
   for step in range(2 * EPOCH):
     order = source.order(step).numpy()
     numbers = order[step % len(order)]
@@ -75,13 +75,14 @@ def numpy_training(run, data, drops):
 def test_training_with_rate_drop_and_nesterov_momentum_is_that_of_numpy(
   tmp_path,
 ):
-  run = MnistRun(settings(tmp_path, lr_drop_epoch=1))
+  run = build_trainer(settings(tmp_path, lr_drop_epoch=1))
   data = mnist_data.synthetic_mnist(seed=0)
   weights, biases = numpy_training(run, data, drops=[EPOCH])
   run.prepare()
-  run.train_to_end()
+  run.run()
+  run.finish()
   for layer, kernel, bias in zip(
-    run.model.layers, weights, biases, strict=True
+    run.state.task.model.layers, weights, biases, strict=True
   ):
     np.testing.assert_allclose(layer.kernel, kernel, rtol=0, atol=2e-4)
     np.testing.assert_allclose(layer.bias, bias, rtol=0, atol=2e-4)
@@ -100,11 +101,11 @@ def test_learning_rate_drops_after_the_published_epochs(
   tmp_path, method, expected
 ):
   changes = dict(training_method=method, learning_rate=0.2)
-  run = MnistRun(settings(tmp_path, **changes))
+  run = build_trainer(settings(tmp_path, **changes))
   ends = [epoch for epoch, _ in expected[1:]] + [200]
   for (epoch, rate), end in zip(expected, ends, strict=True):
     for step in (epoch * EPOCH + 1, end * EPOCH):
-      assert float(run.learning_rate.at(step)) == pytest.approx(rate)
+      assert float(run.state.learning_rate.at(step)) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

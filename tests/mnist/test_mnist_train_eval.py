@@ -20,7 +20,7 @@ from mnist_runs import (
 
 from rigl.mnist import mnist_data
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
+from rigl.mnist.mnist_trainer import build_trainer
 from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
 from rigl.version import __version__
@@ -298,9 +298,9 @@ def test_records_are_the_masks_of_their_iterations(shell, tmp_path):
   shell.train(tmp_path, "--training_method=set", "--mask_record_frequency=1")
   found = records(tmp_path)
   assert list(found) == list(range(21))
-  fresh = MnistRun(settings(tmp_path / "fresh", training_method="set"))
+  fresh = build_trainer(settings(tmp_path / "fresh", training_method="set"))
   tensors = final_tensors(tmp_path)
-  for layer in fresh.optimizer.layers:
+  for layer in fresh.state.optimizer.layers:
     np.testing.assert_array_equal(found[0][layer.name], layer.mask.numpy())
     np.testing.assert_array_equal(
       found[20][layer.name], tensors[f"{layer.name}/mask"]
@@ -357,10 +357,10 @@ def test_input_mask_of_a_published_checkpoint_keeps_its_pixels(shell, tmp_path):
     tensors=[mask],
   )
   changes = dict(training_method="baseline", input_mask_path=prefix)
-  run = MnistRun(settings(tmp_path / "run", **changes))
+  run = build_trainer(settings(tmp_path / "run", **changes))
   data = mnist_data.synthetic_mnist(seed=0)
-  batch = run.train_source.batch(np.arange(5))
+  batch = run.executor.source.batch(np.arange(5))
   np.testing.assert_array_equal(
     batch["images"], data.train_images[:5][:, pixels]
   )
-  assert run.model.layers[0].kernel.shape == [4, 300]
+  assert run.state.task.model.layers[0].kernel.shape == [4, 300]

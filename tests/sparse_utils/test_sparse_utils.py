@@ -49,7 +49,7 @@ def published(golden, record):
 # --- Published numbers --------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", sparse_utils.KNOWN_METHODS)
+@pytest.mark.parametrize("method", sparse_utils.DISTRIBUTIONS)
 def test_sparsities_are_the_published_ones(golden, method):
   records = [r for r in golden["records"] if r["method"] == method]
   records = [r for r in records if "error" not in r]
@@ -186,7 +186,7 @@ def test_str_refuses_layers_without_an_entry(golden):
 # --- Refusals -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", sparse_utils.KNOWN_METHODS)
+@pytest.mark.parametrize("method", sparse_utils.DISTRIBUTIONS)
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, math.nan, math.inf])
 def test_sparsities_outside_zero_and_one_are_refused(method, sparsity):
   with pytest.raises(ValueError, match=f"`default_sparsity` .* got {sparsity}"):
@@ -200,7 +200,7 @@ def test_unknown_method_is_refused_with_the_known_ones():
     get_sparsities(SMALL, "erk", 0.9)
 
 
-@pytest.mark.parametrize("method", sparse_utils.KNOWN_METHODS)
+@pytest.mark.parametrize("method", sparse_utils.DISTRIBUTIONS)
 def test_unknown_custom_names_are_refused_with_the_known_ones(method):
   message = r"`custom_sparsity_map` .*\['conv', 'fc', 'out'\].* \['fc/mask'\]"
   with pytest.raises(ValueError, match=message):

@@ -1,8 +1,8 @@
 """Layers of the published networks, without building them.
 
-Names are those of the published masks, so that sparsities that are known by
-layer (`str`) fit. Where a network pads an image by itself, `input_size` is that
-of the padded image.
+Layers have the names of the published masks, which the sparsities of `str` are
+listed by. If a network pads an image itself, `input_size` is the size of the
+padded image.
 """
 
 from __future__ import annotations

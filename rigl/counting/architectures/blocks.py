@@ -1,7 +1,4 @@
-"""What the published networks are made of.
-
-The networks themselves are in the modules beside this one.
-"""
+"""Building blocks of the lists of layers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def vgg(
 
   Args:
     name: `vgg_a`, `vgg_16` or `vgg_19`.
-    width: what channels are multiplied by; rounded down.
+    width: factor of the number of channels; rounded down.
     image_size: height and width of the images.
     classes: number of outputs.
 

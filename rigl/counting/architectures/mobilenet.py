@@ -26,7 +26,7 @@ def mobilenet_v1(
   28
 
   Args:
-    width: what channels are multiplied by; rounded to multiples of 8.
+    width: factor of the number of channels; rounded to multiples of 8.
     image_size: height and width of the images.
     classes: number of outputs.
 
@@ -61,10 +61,10 @@ def mobilenet_v2(
   53
 
   Args:
-    width: what channels are multiplied by; rounded to multiples of 8.
+    width: factor of the number of channels; rounded to multiples of 8.
     image_size: height and width of the images.
     classes: number of outputs.
-    expansion: what the inputs of a block are multiplied by inside it.
+    expansion: factor of the number of channels inside a block.
 
   Raises:
     ValueError: if an argument is out of its range.

@@ -31,7 +31,7 @@ def resnet(
 
   Args:
     depth: 18, 34, 50, 101, 152 or 200.
-    width: what channels are multiplied by; rounded down.
+    width: factor of the number of channels; rounded down.
     image_size: height and width of the images.
     classes: number of outputs.
 
@@ -91,7 +91,7 @@ def wide_resnet(
 
   Args:
     depth: 4 more than a multiple of 6.
-    width: what the channels of the three groups are multiplied by.
+    width: factor of the number of channels of the three groups.
     image_size: height and width of the images.
     classes: number of outputs.
 

@@ -1,6 +1,6 @@
-"""What the published networks are built by: blocks, channels, rounding.
+"""Block tables of the published networks: repeats, channels, rounding.
 
-Plain data that the models themselves and the lists of their layers share.
+The models themselves and the lists of their layers share these tables.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
 
   Args:
     channels: number of channels.
-    divisor: what the result is a multiple of.
+    divisor: the result is a multiple of it.
 
   Returns:
     At least `divisor`.

@@ -1,7 +1,7 @@
-"""The published tables, in the digits in which they were printed.
+"""Published tables, with the digits in which they were printed.
 
-They are those of the README of https://github.com/google-research/rigl at
-commit d39fc7d. What our rules give for them is computed beside this module.
+Source: README of https://github.com/google-research/rigl at commit d39fc7d.
+`paper_rows` computes our values for them.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Table(NamedTuple):
   """A table.
 
   Attributes:
-    title: what it shows.
-    model: name of the network, see `counting.architectures.network`.
+    title: title of the table.
+    model: name of the network, as in `counting.architectures.network`.
     dense: the row of the dense network.
-    rows: the others.
+    rows: the rows of sparse networks.
   """
 
   title: str

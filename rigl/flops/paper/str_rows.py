@@ -1,8 +1,8 @@
-"""The sparsities by layer that STR learned for ResNet-50.
+"""Sparsities by layer that STR learned for ResNet-50.
 
-Those of `rigl.sparse_utils` are the ones that the published code trains with.
-The published notebook counts one network more, and a first layer that is
-missing there; the file `str_sparsities.json` beside this module has them.
+`rigl.sparse_utils` has the ones that the published code trains with. The
+published notebook counts one more network and sparsities of the first layer;
+`str_sparsities.json` beside this module holds these.
 """
 
 from __future__ import annotations

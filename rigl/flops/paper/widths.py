@@ -1,4 +1,4 @@
-"""Small-dense and big-sparse networks: which width gives which size."""
+"""Widths of small dense and big sparse networks of a given size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rigl import sparse_utils
 
 
 class WidthMatch(NamedTuple):
-  """A width and what a network of it costs.
+  """The width nearest to a requested size.
 
   Attributes:
-    width: what channels are multiplied by.
+    width: factor of the number of channels.
     stats: cost of the network of that width.
-    ratio: its bits over those that were looked for.
+    ratio: bits of that network divided by the requested bits.
   """
 
   width: float
@@ -33,19 +33,20 @@ def width_of_size(
   step: float = 0.001,
   largest: float = 8.0,
 ) -> WidthMatch:
-  """The width with which a network is of a given size.
+  """Finds the width with which a network has a given size.
 
   With `sparsity` 0 it is the small dense network that takes as many bits as a
   sparse one (Small-Dense), otherwise the wide sparse one that takes as many as
   a dense one (Big-Sparse).
 
   Args:
-    layers: see `sparse_utils.get_stats`.
-    bits: size to look for, in bits; positive.
+    layers: a list of `counting.LayerSpec`s, a Keras model or a model with a
+      method `layer_specs`.
+    bits: requested size in bits; positive.
     sparsity: overall share of zeros of the scaled network, in [0, 1).
-    method: its distribution, see `sparse_utils.get_sparsities`.
+    method: distribution of the sparsity, one of `sparse_utils.DISTRIBUTIONS`.
     custom_sparsities: sparsities by layer.
-    published_rules: see `sparse_utils.get_stats`.
+    published_rules: whether to count as the published code does.
     step: resolution of the width, positive.
     largest: the largest width to try.
 

@@ -1,4 +1,4 @@
-"""What all ImageNet models share: types, data formats, lists of variables."""
+"""`ImageModel`, the base class of the ImageNet models."""
 
 from __future__ import annotations
 

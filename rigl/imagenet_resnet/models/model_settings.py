@@ -1,4 +1,4 @@
-"""What all ImageNet models are told besides their architecture."""
+"""Settings that all ImageNet models share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ModelSettings:
   Attributes:
     num_classes: number of logits.
     width: factor of the number of channels; 1 if it is not positive.
-    prune_first_layer: whether the first kernel is among those to sparsify.
-      None: as in the published graphs, where only that of VGG is.
-    prune_last_layer: whether the last kernel is among those to sparsify.
+    prune_first_layer: whether the first kernel may be sparsified. None: as in
+      the published graphs, where only that of VGG may.
+    prune_last_layer: whether the last kernel may be sparsified.
     init_method: how these kernels start. `baseline`: as in a dense network;
       `sparse`: scaled for the inputs that stay active.
     init_sparsity: share of zeros that `sparse` scales for, one for all layers
@@ -62,7 +62,7 @@ class ModelSettings:
 
   @property
   def layer_format(self) -> str:
-    """The data format in the words of the layers."""
+    """The data format as layers take it, `NHWC` or `NCHW`."""
     return DATA_FORMATS[self.data_format]
 
   @property
@@ -71,7 +71,7 @@ class ModelSettings:
     return PRECISIONS[self.precision]
 
   def channels(self, number: float) -> float:
-    """A number of channels times the width, not rounded."""
+    """A number of channels multiplied by the width, not rounded."""
     return number * (self.width if self.width > 0 else 1.0)
 
   def initializer(
@@ -80,9 +80,9 @@ class ModelSettings:
     """The initialiser of a kernel.
 
     Args:
-      base: that of the dense network.
+      base: initializer of the dense network.
       layer: name of the layer.
-      prunable: whether the kernel is among those to sparsify.
+      prunable: whether the kernel may be sparsified.
 
     Raises:
       ValueError: if `init_sparsity` leaves out the layer.

@@ -170,7 +170,8 @@ def normal_loop(monkeypatch, capsys):
     shell = Shell(script, settings_class, monkeypatch, capsys)
     run = shell.run_of(*arguments)
     run.prepare()
-    run.train_to_end()
+    run.run()
+    run.finish()
     return run.directory.path
 
   return train

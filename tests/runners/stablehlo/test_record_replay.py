@@ -8,7 +8,7 @@ from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.runners.stablehlo import record_replay
+from rigl.runners.stablehlo import export, record_replay
 
 __all__ = ["eagerly"]  # A fixture.
 
@@ -67,47 +67,48 @@ def cifar(monkeypatch, capsys, tmp_path):
   return make
 
 
-def record(run):
+def record(run, monkeypatch):
   """Notes the calls of programs and saves in a list."""
-  calls, programs = [], run.programs
+  calls, executor = [], run.executor
 
-  def note(name, kind):
-    function = getattr(programs, name)
+  def note(owner, name, kind, describe=lambda *arguments: []):
+    function = getattr(owner, name)
 
-    def noting(*numbers):
-      calls.append([kind, *numbers])
-      return function(*numbers)
+    def noting(*arguments):
+      calls.append([kind, *describe(*arguments)])
+      return function(*arguments)
 
-    setattr(programs, name, noting)
+    monkeypatch.setattr(owner, name, noting)
 
-  note("train_steps", "train")
-  note("update_masks", "update")
-  note("evaluate", "evaluate")
-  note("inspect", "inspect")
-  save = run.save
-
-  def saving():
-    calls.append(["save", run.loop.position])
-    save()
-
-  run.save = saving
+  note(executor, "_train", "train", lambda _, i, count: [int(i), int(count)])
+  note(executor, "_update", "update", lambda *given: [int(given[-1])])
+  note(executor, "evaluate", "evaluate")
+  note(executor, "state_metrics", "inspect")
+  note(run.state, "save", "save", lambda _, position, *rest: [position])
   return calls
 
 
+def plan_of(run):
+  return record_replay.make_plan(run, run.executor.source)
+
+
 def bits(run):
-  return {name: v.numpy().tobytes() for name, v in run.all_variables.items()}
+  return {
+    name: v.numpy().tobytes() for name, v in run.state.all_variables.items()
+  }
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_plan_is_what_the_loop_calls(mnist, method):
+def test_plan_is_what_the_loop_calls(mnist, method, monkeypatch):
   run = mnist(f"--training_method={method}")
   before = bits(run)
-  planned = record_replay.make_plan(run)
+  planned = plan_of(run)
   assert bits(run) == before
-  assert run.loop.iteration == 0 and run.loop.last is None
-  calls = record(run)
+  assert run.state.iteration == 0 and run.loop.last is None
+  calls = record(run, monkeypatch)
   run.prepare()
-  run.train_to_end()
+  run.run()
+  run.finish()
   assert planned == calls
   kinds = {call[0] for call in calls}
   updates = {"update"} if method not in ("baseline", "dnw") else set()
@@ -117,74 +118,77 @@ def test_plan_is_what_the_loop_calls(mnist, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["train", "train_and_eval"])
 @pytest.mark.parametrize("method", ["rigl", "set"])
-def test_plan_by_steps_is_what_the_loop_calls(cifar, method, mode):
+def test_plan_by_steps_is_what_the_loop_calls(cifar, method, mode, monkeypatch):
   run = cifar(f"--training_method={method}", f"--mode={mode}")
-  planned = record_replay.make_plan(run)
-  calls = record(run)
+  planned = plan_of(run)
+  calls = record(run, monkeypatch)
   run.prepare()
-  run.train(run.total)
+  run.run()
   assert planned == calls
   assert sum(call[2] for call in calls if call[0] == "train") == 20
   saved = [call[1] for call in calls if call[0] == "save"]
   assert saved == [7, 14, 20]
-  run.metrics.close()
+  run.reporter.close()
 
 
 def test_plan_of_a_resumed_run_is_the_rest(mnist):
-  whole = record_replay.make_plan(mnist("--training_method=rigl"))
+  whole = plan_of(mnist("--training_method=rigl"))
   run = mnist("--training_method=rigl")
   run.prepare()
-  run.train(20)
-  run.metrics.close()
+  run.run(20)
+  run.reporter.close()
   run.directory.close()
   resumed = mnist("--training_method=rigl")
-  assert resumed.loop.restore(resumed.directory.path)
-  rest = record_replay.make_plan(resumed)
-  assert resumed.loop.iteration == 20
+  assert resumed.state.restore(resumed.directory.path)
+  rest = plan_of(resumed)
+  assert resumed.state.iteration == 20
   assert rest == whole[-len(rest) :]
   assert rest[0][1] == 20
 
 
 def test_replay_of_other_results_is_refused(mnist):
   run = mnist("--training_method=set")
-  results = [
-    (call, {}) for call in record_replay.make_plan(run) if call[0] != "save"
-  ]
+  results = [(call, {}) for call in plan_of(run) if call[0] != "save"]
   for wrong in (results[1:], []):
-    programs = record_replay.Replay(run, wrong)
+    replay = record_replay.Replay(run.state, run.executor.source, wrong)
+    run.state.global_step.assign(0)
+    run.state.optimizer.last_update_step.assign(-4)
     with pytest.raises(ValueError, match=r"expected \['train', 0, 1\], got"):
-      programs.train_steps(0, 1)
+      replay.advance(0, 1)
 
 
 def test_finish_makes_the_files_of_a_run_that_was_trained(mnist, tmp_path):
   """Results and state of one run, put back into another of its settings."""
   run = mnist("--training_method=rigl")
-  planned = [call for call in record_replay.make_plan(run) if call[0] != "save"]
+  planned = [call for call in plan_of(run) if call[0] != "save"]
   results = []
   for call in planned:
     kind, *numbers = call
-    program, _ = run.programs.exportable()[kind]
+    program, arguments = run.executor.lowerable()[kind]
     if kind in ("train", "update"):
       numbers = [np.int64(number) for number in numbers]
-      found = program(run.train_source.order(int(numbers[0])), *numbers)
+      order = run.executor.source.order(int(numbers[0]))
+      takes_order = "order" in arguments
+      found = program(*([order] if takes_order else []), *numbers)
     elif kind == "evaluate":
-      found = program(run.programs._eval_order)
+      found = program(*arguments.values())
     else:
       found = program()
     results.append((call, {name: float(v) for name, v in found.items()}))
-  state = {name: v.numpy() for name, v in run.all_variables.items()}
+  state = {name: v.numpy() for name, v in run.state.all_variables.items()}
   run.directory.close()
   other = mnist("--training_method=rigl")
-  result = record_replay.finish(other, results, state)
+  result = record_replay.finish(other, other.executor.source, results, state)
   assert bits(other) == bits(run)
   # The same as the loop makes of it.
   usual = mnist("--training_method=rigl", f"--save_path={tmp_path / 'usual'}")
   usual.prepare()
-  assert usual.train_to_end() == result
+  usual.run()
+  assert usual.finish() == result
   assert bits(usual) == bits(run)
 
 
 def test_masks_on_the_way_cannot_be_recorded_elsewhere(mnist):
   run = mnist("--training_method=rigl", "--mask_record_frequency=5")
   with pytest.raises(ValueError, match="`mask_record_frequency` must be 0"):
-    run.check_exportable()
+    export.in_memory_parts(run)
