@@ -1,6 +1,6 @@
 """Sparse optimizers: wrappers of `tf.compat.v1.train` optimizers.
 
-One class a training method; all obey the interface of `SparseOptimizer`.
+One class per training method; all have the interface of `SparseOptimizer`.
 """
 
 from rigl import needs_tensorflow  # noqa: F401

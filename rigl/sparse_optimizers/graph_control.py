@@ -1,7 +1,4 @@
-"""Order and choice that read the same in eager mode and in graphs.
-
-Helpers of the sparse optimizers; they know no masks.
-"""
+"""Control flow that works the same in eager mode and in graphs."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ def branch(
   if_true: Callable[[], Any],
   if_false: Callable[[], Any] | None = None,
 ) -> tf.Operation | None:
-  """Runs one of two functions: chosen on the host, or in a graph by tf.cond.
+  """Runs one of two functions, chosen on the host or, in a graph, by tf.cond.
 
   Args:
     condition: bool scalar.
     if_true: makes operations.
-    if_false: makes operations, and may be left out.
+    if_false: makes operations. None: does nothing.
 
   Returns:
     In a graph, the operation that runs the chosen one.
@@ -55,12 +52,12 @@ def _done(make: Callable[[], Any]) -> Tensor:
 
 
 def after(*operations: Any) -> contextlib.AbstractContextManager:
-  """Orders what follows after these operations; in eager mode it is so."""
+  """A context whose operations run after these; eager mode keeps order."""
   if tf.executing_eagerly():
     return contextlib.nullcontext()
   return tf.control_dependencies([op for op in operations if op is not None])
 
 
 def group(operations: Iterable[Any]) -> tf.Operation | None:
-  """Groups operations in a graph; in eager mode they have run."""
+  """Groups operations in a graph; None in eager mode, where they have run."""
   return None if tf.executing_eagerly() else tf.group(*operations)

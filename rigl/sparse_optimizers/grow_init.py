@@ -1,6 +1,7 @@
 """Initial values of grown connections: the `grow_init` argument.
 
-Pure functions of flat tensors; which connections grow is decided elsewhere.
+Pure functions of flat tensors, for all connections of a layer; the caller
+selects those that grow.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class GrowInit:
 
   Attributes:
     method: one of `WEIGHT_METHODS` and `GRADIENT_METHODS`.
-    divisor: what the values are divided by, > 0.
+    divisor: divisor of the values, > 0.
   """
 
   method: str
@@ -64,20 +65,19 @@ def grown_values(
   init: GrowInit,
   weights: Tensor,
   mask: Tensor,
-  gradient: Tensor,
-  initial: Tensor,
-  normal: Tensor,
-  uniform: Tensor,
+  gradient: Tensor | None,
+  initial: Tensor | None,
+  normal: Tensor | None,
+  uniform: Tensor | None,
 ) -> Tensor:
-  """Values for newly grown connections, for every position of a layer.
+  """Initial values of grown connections, for every connection of a layer.
 
-  What the method does not need may be None.
-
-  Statistics are those of the active weights. (In the published code they are
+  Statistics are taken over the active weights. (In the published code they are
   taken over all raw weights, also those that the mask hides.)
 
   Args:
-    init: what to make.
+    init: the parsed `grow_init`. Tensors that its method does not need may be
+      None.
     weights: float [n], zero where the mask is.
     mask: bool [n], the mask before the update.
     gradient: float [n], for `grad_*`.
@@ -109,5 +109,6 @@ def grown_values(
       values = normal * tf.sqrt(tf.reduce_sum(squares) / count)
     else:
       bound = tf.reduce_sum(tf.abs(active)) / count
-      values = (2.0 * uniform - 1.0) * bound
+      values = tf.multiply(2.0, uniform) - 1.0
+      values *= bound
   return tf.cast(values, weights.dtype) / init.divisor

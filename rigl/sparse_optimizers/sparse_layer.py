@@ -1,7 +1,4 @@
-"""Sparse layers: a kernel, its mask and their names.
-
-Helpers of the sparse optimizers; they change no variable.
-"""
+"""A sparse layer: a kernel, its mask, and the names of both."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class SparseLayer:
 
   @property
   def kernel_name(self) -> str:
-    """The kernel's name where it is that of the layer, else one made of it."""
+    """The kernel's name if it starts with the layer's, else LAYER/weights."""
     path = bare_name(self.kernel)
     if path == self.name or path.startswith(f"{self.name}/"):
       return path
@@ -51,11 +48,11 @@ def bare_name(variable: Variable) -> str:
 
 
 def slot_names(slots: Sequence[Variable]) -> list[str]:
-  """Names of an optimizer's slots as if it were the only one of the process.
+  """Names of an optimizer's slots, as if no other optimizer existed.
 
   TensorFlow numbers the slots of one variable through all optimizers: those
   of a first Adam end in `Adam` and `Adam_1`, those of a second one in
-  `Adam_2` and `Adam_3`, where checkpoints have the former.
+  `Adam_2` and `Adam_3`, but checkpoints have the former names.
   """
   parsed = []
   for slot in slots:
@@ -78,7 +75,8 @@ def name_layers(
     kernels: variables, or a mapping that names them already.
 
   Raises:
-    ValueError: if two kernels would have the same layer name, or none came.
+    ValueError: if two kernels would have the same layer name, or if there is
+      no kernel.
   """
   if isinstance(kernels, Mapping):
     named = dict(kernels)

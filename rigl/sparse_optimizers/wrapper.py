@@ -1,6 +1,6 @@
-"""An optimizer around another one: its slots, and a state of its own.
+"""A wrapper of an optimizer: its slots, and state variables of its own.
 
-Masks, steps and schedules are said by the classes that derive from it.
+Masks, steps and schedules belong to the classes that derive from it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rigl.types import Variable
 
 
 class WrappingOptimizer(tf.compat.v1.train.Optimizer):
-  """Holds an optimizer and variables, and names them for checkpoints.
+  """Wraps an optimizer; names its variables and own ones for checkpoints.
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the steps. In a
       TPU computation of several shards, a `CrossShardOptimizer` around it.
-    use_locking: kept for the interface; the wrapped optimizer has its own.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
     name: name of the optimizer. None: that of the class.
 
   Raises:
@@ -40,10 +40,11 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
         f"{type(optimizer).__name__}."
       )
     # A CrossShardOptimizer sums gradients over the shards only when it applies
-    # them, too late for masks that are derived from them. Its sum is made by
-    # `SparseOptimizer.reduce_gradients`, and the optimizer inside of it, which
-    # does not sum again, makes the steps. What divides the loss by the number
-    # of shards, so that the sum is a mean, is still `compute_gradients` of it.
+    # them, too late for masks that are derived from them. So
+    # `SparseOptimizer.reduce_gradients` sums them, and the optimizer inside,
+    # which does not sum again, makes the steps. The loss is still divided by
+    # the number of shards, so that the sum is a mean, by its
+    # `compute_gradients`.
     self._computing = optimizer
     self._sums_shards = isinstance(
       optimizer, tf.compat.v1.tpu.CrossShardOptimizer
@@ -88,8 +89,9 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     return self._optimizer.get_slot_names()
 
   def __dir__(self) -> list[str]:
-    # tf.train.Checkpoint finds by it who owns slots: the wrapped optimizer
-    # alone, or it refuses to write them twice.
+    # tf.train.Checkpoint takes an object with this method for the owner of
+    # slots. The wrapped optimizer must be the only one, because Checkpoint
+    # refuses to write slots twice.
     return [name for name in super().__dir__() if name != "get_slot_names"]
 
   def _new_state(self, value: Any, name: str) -> Variable:
@@ -105,7 +107,7 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     return variable
 
   def _slots_of(self, kernel: Variable) -> list[tuple[Variable, float]]:
-    """The slots of a kernel, each with the value that it starts at."""
+    """The slots of a kernel, each with its initial value."""
     slots = []
     for name in self.get_slot_names():
       slot = self.get_slot(kernel, name)
@@ -114,7 +116,7 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     return slots
 
   def _slot_start(self, slot_name: str) -> float:
-    """Slots start at 0, but for the sums of squares of two optimizers."""
+    """The initial value of a slot: 0, except for some sums of squares."""
     if slot_name in ("accumulator", "accum"):
       start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
       return float(start)
@@ -124,7 +126,7 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 def _inside(
   optimizer: tf.compat.v1.tpu.CrossShardOptimizer,
 ) -> tf.compat.v1.train.Optimizer:
-  """The optimizer in a CrossShardOptimizer, which keeps it to itself."""
+  """The optimizer inside a CrossShardOptimizer, a private attribute."""
   if optimizer._group_assignment is not None:
     raise ValueError(
       "`optimizer`: a CrossShardOptimizer must have no `group_assignment`, "
