@@ -31,7 +31,9 @@ def run(
   before = set(values)
   define()
   names = [name for name in values if name not in before]
-  docstring = sys.modules[main.__module__].__doc__ or ""
+  # A module that was loaded by its path may not be listed.
+  module = sys.modules.get(main.__module__)
+  docstring = (module.__doc__ if module else None) or ""
 
   def parse(arguments: Sequence[str]) -> list[str]:
     if _HELP & set(arguments[1:]):

@@ -244,7 +244,7 @@ def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
     for name, more in (("a", [f"--load_mask_dir={other}"]), ("b", []))
   )
   masks = active(final_tensors(other))
-  dense = {la.name: la for la in plain.optimizer.layers}
+  dense = {la.name: la for la in plain.state.optimizer.layers}
   for layer in run.state.optimizer.layers:
     both = masks[layer.name] & dense[layer.name].mask.numpy()
     assert both.any()

@@ -81,7 +81,7 @@ def programs_of(text):
     (["--precision=float64"], "precision"),
     (["--gin_config=nowhere.gin"], "'nowhere.gin'"),
     (["--model=mnist", "--width=2"], "width"),
-    (["x"], "only flags"),
+    (["x"], "only --flags"),
   ],
 )
 def test_wrong_flag_is_named_in_one_line(
