@@ -22,12 +22,15 @@ from rigl import sparse_optimizers
 from rigl.cifar_resnet.cifar_task import CifarTask
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.data.array_source import ArraySource
+from rigl.distribution.replicas import Replicas
 from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.mnist.mnist_train_eval import MnistRun
-from rigl.training.loop import Loop
-from rigl.training.programs import Programs
-from rigl.training.progress import Progress
+from rigl.mnist.mnist_trainer import build_trainer
+from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.schedules import ConstantRate
+from rigl.training.loop import Intervals, Loop
+from rigl.training.train_state import TrainState
 
 Tensor = Any
 
@@ -135,11 +138,16 @@ class Trainer:
     source = ArraySource(arrays, settings["batch_size"], settings["seed"])
     self._model, task, jit_compile = MODELS[settings["model"]](settings)
     self._optimizer = self._make_optimizer(settings)
-    step = tf.Variable(0, dtype=tf.int64)
-    programs = Programs(
-      task, self._optimizer, source, source, step, jit_compile=jit_compile
+    step, replicas = tf.Variable(0, dtype=tf.int64), Replicas()
+    state = TrainState(task, {}, self._optimizer, step, ConstantRate(0.0))
+    executor = TensorFlowExecutor(
+      state,
+      source,
+      ArrayEvaluation(task, source, replicas, jit_compile=jit_compile),
+      replicas,
+      jit_compile=jit_compile,
     )
-    self._loop = Loop(programs, self._optimizer, step, {}, 0, lambda _: None)
+    self._loop = Loop(executor, state, Intervals(0, 0), lambda _: None)
 
   def _make_optimizer(
     self, settings: protocol.Settings
@@ -162,9 +170,8 @@ class Trainer:
 
   def train(self) -> float:
     """Makes `num_steps` iterations; returns the seconds of each."""
-    total = self._loop.iteration + self._count
-    progress = Progress(total, self._loop.iteration)
-    return _seconds(lambda: self._loop.run(total, progress)) / self._count
+    total = self._loop.position + self._count
+    return _seconds(lambda: self._loop.run(total)) / self._count
 
   def num_active(self) -> int:
     """The number of nonzero weights of the kernels."""
@@ -203,23 +210,25 @@ def mnist_run(
     training_method="rigl",
     save_path=directory.name,
     num_epochs=10**6,
+    # The bare steps have no mask updates.
+    maskupdate_begin_step=0 if settings["whole"] else 2**30,
     maskupdate_end_step=-1,
   )
-  run = MnistRun(flags)
+  run = build_trainer(flags)
   run.prepare()
-  epoch = run.train_source.batches_per_epoch
-  count = settings["num_epochs"] * epoch
+  count = settings["num_epochs"] * run.intervals.report
 
   def whole() -> float:
-    total = run.loop.iteration + count
-    return _seconds(lambda: run.train(total)) / count
+    total = run.loop.position + count
+    return _seconds(lambda: run.run(total)) / count
 
   def bare() -> float:
     return _seconds(steps) / count
 
   def steps() -> None:
-    for start in range(0, count, epoch):
-      run.programs.train_steps(start, epoch)
+    done = 0
+    while done < count:
+      done += run.executor.advance(done, count - done).iterations
 
   unit = whole if settings["whole"] else bare
   unit()

@@ -15,8 +15,9 @@ import numpy as np
 import protocol
 import tensorflow as tf
 
-from rigl.imagenet_resnet.imagenet_run import ImagenetRun
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.imagenet_resnet.imagenet_trainer import build_trainer
+from rigl.training.trainer import Trainer
 
 
 def step_time(
@@ -30,20 +31,29 @@ def step_time(
   Returns:
     The unit and its information.
   """
-  run = _run(settings)
-  programs, count = run.programs, settings["num_steps"]
+  run, count = _build(settings), settings["num_steps"]
+  state, executor = run.state, run.executor
+
+  def timed(limit: int) -> tuple[int, float]:
+    """Advances; returns the number of gradient steps and the seconds."""
+    start = time.perf_counter()
+    progress = executor.advance(state.iteration, limit)
+    state.iteration += progress.iterations
+    return progress.steps, time.perf_counter() - start
 
   def steps() -> float:
-    start = time.perf_counter()
-    programs.train_steps(run.loop.iteration, count)
-    run.loop.iteration += count
-    return (time.perf_counter() - start) / count
+    done, seconds = 0, 0.0
+    while done < count:
+      made, passed = timed(count - done)
+      done += made
+      seconds += passed if made else 0.0
+    return seconds / count
 
   def update() -> float:
-    start = time.perf_counter()
-    programs.update_masks(run.loop.iteration)
-    run.loop.iteration += 1
-    return time.perf_counter() - start
+    # One is due now.
+    due = state.step - settings["frequency"]
+    state.optimizer.last_update_step.assign(due)
+    return timed(1)[1]
 
   def unit() -> float:
     seconds = steps()
@@ -52,7 +62,7 @@ def step_time(
     return seconds
 
   unit()
-  kernels = run.model.kernels.values()
+  kernels = state.task.model.kernels.values()
   active = sum(int(np.count_nonzero(kernel.numpy())) for kernel in kernels)
   info = {"library": f"tensorflow {tf.__version__}", "active": active}
   if settings["sparse"]:
@@ -60,12 +70,12 @@ def step_time(
   return unit, info
 
 
-def _run(settings: protocol.Settings) -> ImagenetRun:
+def _build(settings: protocol.Settings) -> Trainer:
   directory = tempfile.TemporaryDirectory()
   # It lives as long as the process, as the run does.
   atexit.register(directory.cleanup)
   size = settings["image_shape"][0]
-  run = ImagenetRun(
+  run = build_trainer(
     ImagenetSettings(
       resnet_depth=50,
       width=settings["width"],
