@@ -1,1 +1,1 @@
-"""What executes a training step: TensorFlow, TPUEstimator, StableHLO."""
+"""Executors of training: TensorFlow, TPUEstimator, StableHLO programs."""

@@ -1,4 +1,4 @@
-"""Training loops: compiled programs, checkpoints, resume and summaries.
+"""Training: loop, executor protocol, trainer, checkpoints and reports.
 
 It knows no task and no sparse-training method.
 """

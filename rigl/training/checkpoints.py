@@ -1,7 +1,7 @@
-"""Checkpoints: named tensors in TensorFlow's own format, written whole.
+"""Checkpoints: named tensors in TensorFlow's own format, written atomically.
 
-The names are those of the variables, as in the published TF1 checkpoints, so
-that `tf.train.load_checkpoint` and other readers of that format read ours.
+The names are those of the variables, as in the published TF1 checkpoints.
+`tf.train.load_checkpoint` and other readers of that format read them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ def save(
   keep: int = 2,
   writes: bool = True,
 ) -> str:
-  """Writes `model.ckpt-NUMBER` and forgets all but the newest.
+  """Writes `model.ckpt-NUMBER` and removes all but the newest.
 
-  A kill at any moment leaves the checkpoints before it untouched, and this
-  one either whole or invisible.
+  After a kill at any moment, older checkpoints are untouched, and this one is
+  either whole or invisible.
 
   Args:
     directory: where to.
-    number: a number that grows during the run.
+    number: number in the name; it grows during the run.
     tensors: variables, tensors or arrays by name.
     keep: how many checkpoints to keep, at least 1; 0 keeps all.
-    writes: whether this process writes it; if not, it only reads the tensors.
+    writes: whether this process writes it. If not, it only reads the tensors,
+      which may need all processes.
 
   Returns:
     The prefix of the checkpoint.
@@ -68,10 +69,10 @@ def save(
     for ending in (_DATA, _INDEX):
       pathlib.Path(temporary + ending).unlink(missing_ok=True)
   numbers = list_numbers(directory)
-  forgotten = [n for n in numbers if n <= number][:-keep] if keep else []
-  kept = [n for n in numbers if n not in forgotten]
-  write_state(directory, [name_of(n) for n in kept])
-  for old in forgotten:
+  removed = [n for n in numbers if n <= number][:-keep] if keep else []
+  rest = [n for n in numbers if n not in removed]
+  write_state(directory, [name_of(n) for n in rest])
+  for old in removed:
     for ending in (_INDEX, _DATA):
       (directory / f"{name_of(old)}{ending}").unlink(missing_ok=True)
   return str(prefix)
@@ -90,7 +91,7 @@ def has(prefix: str, tensor: str) -> bool:
 def list_numbers(directory: files.Path) -> list[int]:
   """The numbers of the whole checkpoints in a directory, ascending.
 
-  Where there is no directory there are none.
+  The list is empty if the directory does not exist.
   """
   directory = pathlib.Path(directory)
   if not directory.is_dir():
@@ -174,7 +175,8 @@ def restore(
 
   Args:
     tensors: values by name; there may be more than are wanted.
-    variables: variables by name; all must be there in the same shape.
+    variables: variables by name; the checkpoint must hold all of them in the
+      same shape.
 
   Raises:
     ValueError: naming the first differing variables, with both shapes.
@@ -193,10 +195,10 @@ def check_fits(
   """Checks that a checkpoint holds what a model needs.
 
   Args:
-    what: what an error calls the checkpoint.
+    what: name of the checkpoint in errors.
     tensors: arrays by name, of the checkpoint.
-    wanted: arrays or variables by name, of the model; all must be there in the
-      same shape.
+    wanted: arrays or variables by name, of the model; the checkpoint must hold
+      all of them in the same shape.
     others: names of the checkpoint that the model must have.
 
   Raises:
@@ -227,7 +229,7 @@ def write_state(directory: files.Path, names: list[str]) -> None:
 
   Args:
     directory: where that file is.
-    names: prefixes of the checkpoints in the directory, the newest at last.
+    names: prefixes of the checkpoints in the directory, the newest last.
   """
   state = tf.compat.v1.train.generate_checkpoint_state_proto(
     os.path.abspath(directory),  # It rewrites names in a relative directory.

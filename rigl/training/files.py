@@ -1,7 +1,4 @@
-"""Files that are never seen half-written.
-
-What is written in them is not decided here.
-"""
+"""Atomic files: a reader sees the old content or the new one."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ _TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[pathlib.Path]:
-  """Gives a temporary path that takes the place of `path` when all went well.
+  """Gives a temporary path that replaces `path` at the end of the block.
 
   Args:
-    path: the file to write or replace. Until the end of the block it is as it
-      was, whatever happens; then it is whole and on the disk.
+    path: the file to write or replace. It keeps its old content until the end
+      of the block, and if the block raises. Then it is whole and on the disk.
 
   Yields:
     A path in the same directory, to be written.
@@ -40,13 +37,22 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-  """Writes a text file whole or not at all."""
+  """Writes a text file whole or not at all.
+
+  Args:
+    path: the file.
+    text: its content.
+  """
   with replacing(path) as temporary:
     temporary.write_text(text, encoding="utf-8")
 
 
 def remove_temporaries(directory: Path) -> None:
-  """Removes what killed processes left half-written in a directory."""
+  """Removes temporary files that killed processes left in a directory.
+
+  Args:
+    directory: the directory.
+  """
   for path in pathlib.Path(directory).iterdir():
     if _TEMPORARY.search(path.name) and path.is_file():
       path.unlink(missing_ok=True)

@@ -1,7 +1,4 @@
-"""Where metrics go: `metrics.csv` and TensorBoard.
-
-What is measured is decided by the loop and the task.
-"""
+"""Metrics files: `metrics.csv` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ class MetricsWriter:
   Args:
     directory: the directory; TensorBoard's files go to `train` and `eval`
       below it.
-    iteration: rows of later iterations are forgotten: a resumed run writes
-      them anew. TensorBoard's files are only removed when nothing is resumed;
-      otherwise the same points may stand in them twice.
+    iteration: rows of later iterations are removed, because a resumed run
+      writes them again. TensorBoard's files are only removed at iteration 0;
+      otherwise they may hold some points twice.
   """
 
   def __init__(self, directory: files.Path, iteration: int = 0) -> None:
@@ -48,20 +45,20 @@ class MetricsWriter:
   def write(
     self,
     step: int,
-    position: Mapping[str, Any],
+    place: Mapping[str, Any],
     train: Mapping[str, float],
     test: Mapping[str, float],
   ) -> None:
-    """Writes one row; what other rows have and this one has not stays empty.
+    """Appends a row; columns missing from it are left empty.
 
     Args:
       step: the step that TensorBoard shows it at.
-      position: columns that say where in the run this is; `iteration` first.
+      place: columns for the place in the run; `iteration` is the first.
       train: metrics of training.
       test: metrics of the evaluation; in the file their names start with
         `test_`.
     """
-    row = {**position, **train, **{f"test_{n}": v for n, v in test.items()}}
+    row = {**place, **train, **{f"test_{n}": v for n, v in test.items()}}
     self._append(row)
     for kind, values in (("train", train), ("eval", test)):
       if not values:
@@ -71,7 +68,7 @@ class MetricsWriter:
       self._writers[kind].flush()
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Shows images of the training to TensorBoard.
+    """Writes images for TensorBoard.
 
     Args:
       step: the step that they are shown at.
@@ -90,7 +87,7 @@ class MetricsWriter:
   def _write_scalars_graph(
     self, kind: str, names: tuple[str, ...], step: Any, numbers: Any
   ) -> None:
-    """Writes all scalars in one program, which is faster than one by one."""
+    """Writes all scalars in one program, which is faster than singly."""
     with self._writers[kind].as_default(step=step):
       for name, number in zip(names, tf.unstack(numbers), strict=True):
         tf.summary.scalar(name, number)
@@ -103,7 +100,7 @@ class MetricsWriter:
       file.write(_line([row.get(column, "") for column in self._columns]))
 
   def _add_columns(self, new: list[str]) -> None:
-    """Writes the file anew, with more columns at its end."""
+    """Rewrites the file with more columns at its end."""
     self._columns = self._columns + new
     rows = []
     if self._path.exists():
@@ -130,7 +127,7 @@ class MetricsWriter:
 
 
 class NoMetrics:
-  """Stands in for a writer where another process writes."""
+  """A writer that writes nothing, for processes beside the chief."""
 
   def write(self, *arguments: Any) -> None:
     """Writes nothing."""

@@ -1,8 +1,7 @@
-"""Notices that this process is about to be stopped.
+"""Preemption: requests to stop before the process is killed.
 
-By SIGTERM, which schedulers send some seconds before they kill, and by the
-maintenance notices of Google's virtual machines. What is done then is decided
-by the loop.
+They come as SIGTERM, which schedulers send some seconds before they kill, and
+as maintenance notices of Google's virtual machines.
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ import urllib.request
 from collections.abc import Iterator
 from types import FrameType
 
-# What a shell reports of a process that SIGTERM ended.
+# The code that a shell reports for a process that SIGTERM ended.
 EXIT_CODE = 128 + signal.SIGTERM
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/"
-# What each entry says as long as nothing is to happen.
+# Values of each entry as long as nothing is planned.
 _QUIET = {"maintenance-event": ("NONE",), "preempted": ("FALSE",)}
 _POLL_SECONDS, _TIMEOUT_SECONDS = 5.0, 2.0
 
 
 class PreemptedError(Exception):
-  """Training was stopped from outside, and saved before it was over."""
+  """Training was stopped from outside, after a checkpoint."""
 
 
 class Notice:
-  """Whether somebody wants this process to stop."""
+  """A request to stop (SIGTERM or a maintenance event)."""
 
   def __init__(self) -> None:
     self._wanted = threading.Event()
@@ -35,11 +34,15 @@ class Notice:
 
   @property
   def is_given(self) -> bool:
-    """Whether it is so."""
+    """True once a stop was requested."""
     return self._wanted.is_set()
 
   def give(self, reason: str) -> None:
-    """Notes that it is so, and why."""
+    """Requests a stop.
+
+    Args:
+      reason: why, for messages; the first reason counts.
+    """
     self.reason = self.reason or reason
     self._wanted.set()
 
@@ -48,10 +51,10 @@ class Notice:
 def watching(
   notice: Notice, machine: bool = False, metadata: str = _METADATA
 ) -> Iterator[None]:
-  """Gives notice while the block runs; a second SIGTERM ends the process.
+  """Watches for requests to stop; a second SIGTERM ends the process.
 
   Args:
-    notice: what to tell.
+    notice: gets the request.
     machine: whether to watch the machine's metadata for maintenance as well.
     metadata: address of the metadata of the machine.
   """
@@ -81,7 +84,7 @@ def watching(
 def _watch_machine(
   notice: Notice, done: threading.Event, metadata: str
 ) -> None:
-  """Asks every few seconds, until something is to happen."""
+  """Polls the metadata until a stop is announced."""
   while not done.is_set() and not notice.is_given:
     for entry, quiet in _QUIET.items():
       try:

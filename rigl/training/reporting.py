@@ -172,13 +172,13 @@ class StepLines:
 class ProgressBar:
   """Shows how far a run is.
 
-  On a terminal it is a bar with the remaining time. Elsewhere a line with the
-  remaining time is added to what is printed.
+  On a terminal it is a bar with the remaining time. Elsewhere the remaining
+  time is added to the lines that are printed.
 
   Args:
     total: number of iterations of the whole run.
     initial: iterations that are done already.
-    is_shown: whether anything is shown and said.
+    is_shown: whether anything is printed.
   """
 
   def __init__(
@@ -197,12 +197,20 @@ class ProgressBar:
     )
 
   def advance(self, count: int) -> None:
-    """Counts iterations that were made."""
+    """Counts iterations.
+
+    Args:
+      count: how many were made.
+    """
     self._done += count
     self._bar.update(count)
 
   def say(self, line: str) -> None:
-    """Prints a line above the bar, or with the estimate at its end."""
+    """Prints a line above the bar, or with the estimate at its end.
+
+    Args:
+      line: the text.
+    """
     if not self._is_shown:
       return
     if self._bar.disable:

@@ -1,4 +1,4 @@
-"""Starting a run with the masks or the parameters of another one."""
+"""Warm start: the masks or the parameters of another run."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def load_masks(place: str, layers: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
-  """Gives variables the parameters of another run; weights by their masks.
+  """Assigns the parameters of another run; weights are masked.
 
   Args:
     place: its directory, or the prefix of a checkpoint.
-    variables: the variables of the model by name; what is no parameter, such
-      as a step, stays.
+    variables: the variables of the model by name. Those that are no parameters,
+      such as a step, keep their values.
 
   Raises:
     ValueError: if there is no checkpoint, or it does not fit.
@@ -67,10 +67,10 @@ def model_weights(
   variables: Mapping[str, Variable],
   kernels: Mapping[str, Variable],
 ) -> dict[str, np.ndarray]:
-  """The weights of a network out of a whole checkpoint of it.
+  """Returns the weights of a network from a whole checkpoint.
 
   Args:
-    what: what an error calls the checkpoint.
+    what: name of the checkpoint in errors.
     tensors: the checkpoint, arrays by name.
     variables: the variables of the network by name.
     kernels: the kernels that must have a mask, by the names of their layers.
@@ -103,7 +103,7 @@ def effective_weights(
 ) -> dict[str, np.ndarray]:
   """Multiplies the weights of a checkpoint by their masks.
 
-  In published checkpoints inactive weights are not zero.
+  It is needed because inactive weights are not zero in published checkpoints.
 
   Args:
     tensors: arrays by name.

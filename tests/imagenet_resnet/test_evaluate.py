@@ -28,30 +28,10 @@ FLAGS = ImagenetSettings(
 )
 
 
-def published_tensors(slots=False):
-  """What the published code writes: weights also where the mask is 0."""
-  tensors, masks = imagenet_golden.network("resnet18")
-  rng = np.random.default_rng(0)
-  found = {**tensors, "global_step": np.int64(STEP)}
-  for name, mask in masks.items():
-    noise = rng.normal(size=mask.shape).astype(np.float32)
-    weights = f"{name}/weights"
-    found[weights] = np.where(mask, tensors[weights], noise)
-    found[f"{name}/mask"] = mask.astype(np.float32)
-    found[f"{name}/threshold"] = np.float32(0)
-  if slots:
-    for name in list(tensors):
-      if "moving" not in name:
-        slot = rng.normal(scale=1e-3, size=tensors[name].shape)
-        found[f"{name}/Momentum"] = slot.astype(np.float32)
-    found["last_mask_update_step"] = np.int64(25000)
-  return found
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp("published")
-  checkpoints.save(path, STEP, published_tensors())
+  checkpoints.save(path, STEP, imagenet_golden.published_tensors(STEP))
   return path
 
 

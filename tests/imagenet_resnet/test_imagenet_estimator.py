@@ -14,9 +14,9 @@ from estimator_runs import (
   kill_training_at,
   without_any_xla,
 )
+from imagenet_golden import published_tensors
 from imagenet_runs import shell
 from script_runs import assert_same_tensors, final_tensors, without_xla
-from test_evaluate import published_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
@@ -220,7 +220,7 @@ def test_eval_evaluates_all_checkpoints(shell, data, by_estimator):
 
 
 def test_a_published_checkpoint_is_trained_on_and_stays(shell, tmp_path):
-  step, before = 500, published_tensors(slots=True)
+  step, before = 500, published_tensors(500, slots=True)
   before |= {
     "global_step": np.int64(step),
     "last_mask_update_step": np.int64(400),

@@ -7,9 +7,9 @@ import imagenet_files
 import numpy as np
 import pytest
 import tensorflow as tf
+from imagenet_golden import published_tensors
 from imagenet_runs import shell
 from script_runs import assert_same_tensors, eagerly, final_tensors
-from test_evaluate import published_tensors
 
 from rigl.training import checkpoints
 from rigl.training.trainer import Trainer
@@ -126,7 +126,7 @@ def test_training_with_evaluations_and_the_evaluation_of_its_checkpoints(
 
 @pytest.mark.slow
 def test_a_published_checkpoint_is_trained_on(shell, tmp_path):
-  step, before = 500, published_tensors(slots=True)
+  step, before = 500, published_tensors(500, slots=True)
   before |= {
     "global_step": np.int64(step),
     "last_mask_update_step": np.int64(400),

@@ -1,1 +1,1 @@
-"""Exports a run as StableHLO programs that JAX's client executes elsewhere."""
+"""Recorder and replay: runs as StableHLO programs that JAX executes."""

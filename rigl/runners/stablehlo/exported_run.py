@@ -26,12 +26,12 @@ except ImportError:
   from jax_client import Device  # type: ignore[no-redef]
   from shuffling import epoch_order  # type: ignore[no-redef]
 
-# Arguments of programs that differ from call to call.
+# Arguments of programs that change from call to call.
 ARGUMENTS = ("order", "iteration", "count")
 
 _STATE, _END, _RESULTS = "state-now.npz", "state-end.npz", "results.jsonl"
 _DONE = "calls_done"
-# Calls that may wait on the device for their results to be read.
+# Number of calls whose results may stay on the device before they are read.
 _PENDING = 100
 
 
@@ -121,7 +121,7 @@ class ExportedRun:
     self._pending = []
 
   def _load_state(self) -> None:
-    """Takes the newest state, and the results up to it."""
+    """Loads the newest state, and drops results that are newer."""
     self._done = 0
     path = self._folder / _STATE
     if (self._folder / _END).exists():

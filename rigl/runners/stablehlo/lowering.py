@@ -16,13 +16,13 @@ from rigl.runners.program import Program
 from rigl.types import Tensor
 
 _ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
-# Where an operation came from; file names may hold anything but quotes.
+# Source locations of operations; file names may hold anything but quotes.
 _LOCATION = re.compile(
   r' loc\((?:#loc\d*|unknown|fused\[[^\]]*\]|"(?:[^"\\]|\\.)*")\)|^#loc.*\n',
   re.MULTILINE,
 )
 
-# Constants in full; TensorFlow makes them of `tf.range`.
+# Constants that count up, written out; TensorFlow makes them of `tf.range`.
 _COUNTING = re.compile(
   r'stablehlo\.constant dense<"0x([0-9A-F]+)"> : (tensor<\d+xu?i32>)'
 )
@@ -31,8 +31,8 @@ _COUNTING = re.compile(
 class LoweredProgram(NamedTuple):
   """A program as XLA sees it.
 
-  Its parameters are the flat arguments and then what it captures; it returns
-  its results and then the variables that it changes.
+  Its parameters are the flat arguments, then the captured tensors. It returns
+  its results, then the variables that it changes.
 
   Attributes:
     text: StableHLO.
@@ -48,7 +48,7 @@ class LoweredProgram(NamedTuple):
 
 
 def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
-  """Lowers a program, whatever compiles it here.
+  """Lowers a program, whether or not XLA compiles it in this process.
 
   Args:
     program: the program; it returns tensors by name.

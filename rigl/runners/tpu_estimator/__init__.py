@@ -1,1 +1,1 @@
-"""Executes training steps in a TPUEstimator (TensorFlow 2.15)."""
+"""TPUEstimator executor, for TensorFlow 2.15."""
