@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Creates the virtual environment env/ if it is missing, and then
 #   bash run.sh               runs the fast tests,
 #   bash run.sh COMMAND ...   runs COMMAND in it, for example

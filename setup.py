@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build step: wheels get the gin configurations as `rigl/configs/`.
 
 All metadata is in pyproject.toml. In a checkout, and in an editable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times the training input against decoding and resizing of whole JPEGs.
 
 `README.md` says what is measured and how to read it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times one drop and grow of all kernels of ResNet-50, 90 % sparse (ERK).
 
 `README.md` says what is measured and how to read it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells whether the machine was quiet while something was measured.
 
 Linux alone can tell; elsewhere there is no answer.

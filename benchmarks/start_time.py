@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times the ImageNet script from its start to its first gradient step.
 
 `README.md` says what is measured and how to read it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparse training of neural networks in TensorFlow.
 
 A sparse optimizer wraps an ordinary one. It keeps a fixed number of connections

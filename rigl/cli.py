@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Console scripts: each one loads its module when it is called.
 
 A module is loaded by name, so that a command without TensorFlow ends in one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A typed `gin.configurable` whose errors read like those of plain Python.
 
 `gin.configurable` has no types, so a type checker takes a decorated class for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Import guard: raises an ImportError that says how to install TensorFlow.
 
 Packages that need TensorFlow import this module first. Where TensorFlow is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Type aliases of the whole package.
 
 Importing this module does not import TensorFlow.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints the flags of the ImageNet model that a checkpoint is of.
 
   python scripts/checkpoint_flags.py path/to/model.ckpt-3200000

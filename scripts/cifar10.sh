@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Trains the CIFAR-10 study, WRN-22-2, one run after the other, and prints a
 # table of the test accuracies. Run it again to resume.
 #   bash scripts/cifar10.sh

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes CIFAR-10 as TFRecords of JPEGs, like those of ImageNet.
 
   python scripts/cifar10_to_tfrecords.py --data_directory=DIRECTORY \

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Griffe extension: shows the `>>>` examples of docstrings as code.
 
 mkdocs.yml loads it. Without it, Markdown takes their output for prose and

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Evaluates a published checkpoint on ImageNet: fetches its archive, unpacks it,
 # finds the checkpoint and the flags of its model, and prints top-1, top-5,
 # losses and sparsities.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Trains a row of the published tables on a Cloud TPU, with evaluations. Run it
 # again to resume.
 #   bash scripts/imagenet_tpu.sh ROW DATA OUT [FLAG ...]

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Trains every method on MNIST, one after the other, and prints a table of the
 # test accuracies. Run it again to resume.
 #   bash scripts/mnist.sh

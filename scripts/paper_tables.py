@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints the published tables with our FLOPs, sizes and training costs.
 
   python scripts/paper_tables.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predicts the classes of images by a checkpoint.
 
 For example, and see `--help`:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints a Markdown table of the runs below a directory.
 
   python scripts/results_table.py rigl_runs/mnist_table

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the notebooks in colabs/ from start to end.
 
   python scripts/run_notebooks.py            checks that they run

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a command as several workers on this machine, and again if one dies.
 
   python scripts/run_workers.py --workers=2 -- python \

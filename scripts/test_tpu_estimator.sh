@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Tests --runner=tpu_estimator: creates env-tf215/ with TensorFlow 2.15 (the
 # first time, 2 GB), runs the runner's tests there, trains a tiny ResNet with it
 # and evaluates that with the loop as well.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles a training for a TPU, on a machine without one.
 
   python scripts/tpu_compile_check.py --topology=v5e:2x2 --model=resnet50 \

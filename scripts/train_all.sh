@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Trains gin files of a task, one after the other, and prints a table of the
 # test accuracies; mnist.sh and cifar10.sh source it and set:
 #   root          the repository

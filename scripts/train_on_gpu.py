@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains on an NVIDIA GPU where TensorFlow has none, through JAX.
 
   python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER \

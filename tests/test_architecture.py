@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of the source tree: who imports whom, sizes, docstrings, paths."""
 
 import ast
@@ -177,23 +178,43 @@ def test_pure_parts_do_not_import_tensorflow():
   assert using == USING_TENSORFLOW
 
 
-@pytest.mark.parametrize("module", SOURCES)
-def test_module_has_a_docstring_and_is_short(module):
-  text = SOURCES[module].read_text()
-  assert ast.get_docstring(ast.parse(text)), "no module docstring"
-  assert len(text.splitlines()) < MAX_LINES
+def test_modules_have_a_docstring_and_are_short():
+  bad = [
+    module
+    for module, path in SOURCES.items()
+    if not ast.get_docstring(ast.parse(path.read_text()))
+    or len(path.read_text().splitlines()) >= MAX_LINES
+  ]
+  assert bad == []
 
 
-@pytest.mark.parametrize(
-  "path",
-  [
+def test_other_python_files_are_short():
+  long = [
     path.relative_to(ROOT).as_posix()
     for folder in ("benchmarks", "scripts", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
-  ],
-)
-def test_other_python_file_is_short(path):
-  assert len((ROOT / path).read_text().splitlines()) < MAX_LINES
+    if len(path.read_text().splitlines()) >= MAX_LINES
+  ]
+  assert long == []
+
+
+LICENSE = "# SPDX-License-Identifier: Apache-2.0"
+
+
+def test_every_source_file_names_the_license():
+  paths = [
+    path
+    for folder in ("benchmarks", "rigl", "scripts", "tests")
+    for pattern in ("*.py", "*.sh")
+    for path in sorted((ROOT / folder).rglob(pattern))
+  ]
+  paths += [ROOT / name for name in ("run.sh", "setup.py", ".ci/run")]
+  missing = [
+    path.relative_to(ROOT).as_posix()
+    for path in paths
+    if LICENSE not in path.read_text().splitlines()[:2]
+  ]
+  assert missing == []
 
 
 # Directories of one person's or one machine's.

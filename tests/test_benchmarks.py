@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmarks run; their figures come from quiet machines only."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gin files in configs/: they say what the command lines say."""
 
 import dataclasses

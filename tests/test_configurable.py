@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The typed decorator: gin's arguments, records and errors."""
 
 import inspect

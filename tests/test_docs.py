@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands in the documentation have flags, scripts and files that exist."""
 
 import dataclasses

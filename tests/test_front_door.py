@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`import rigl`: what it exports, what it loads, what it needs."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shell scripts of ImageNet, run as a user runs them, in a short form."""
 
 import pathlib

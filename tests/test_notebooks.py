@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The notebooks run, also without TensorFlow, and hold no functions."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The package as a whole: what it needs, what it brings, how it is set up."""
 
 import fnmatch

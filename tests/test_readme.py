@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command and example of README.md and docs/ runs, in a short form."""
 
 import re

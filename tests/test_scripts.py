@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scripts in scripts/, run as a user runs them."""
 
 import json

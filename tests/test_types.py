@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A type checker finds wrong arguments of the optimizers."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random data of the step benchmark, and what an update did to masks.
 
 It is the same for every worker, and needs NumPy alone.

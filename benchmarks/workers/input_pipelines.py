@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmark worker of the input: images a second of one core, JPEG to batch.
 
 The whole process stays on one core.

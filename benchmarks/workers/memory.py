@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Peak memory of a piece of work, as the operating system sees it.
 
 Linux alone can tell it after the fact; elsewhere there is no answer.

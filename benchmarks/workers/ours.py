@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmark worker of this package.
 
 It uses all cores, by the defaults of TensorFlow; no thread number is set.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worker's side of the line protocol of `rounds.py`.
 
 It needs the standard library alone, so that every environment can import it.

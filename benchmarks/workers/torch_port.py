@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmark worker of the PyTorch port, `rigl-torch`.
 
 It uses all cores, by the defaults of PyTorch; no thread number is set.

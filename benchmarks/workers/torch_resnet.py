@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNet-50 in PyTorch, and what is done to its images.
 
 The same as `rigl.imagenet_resnet`: the comparison is of libraries.

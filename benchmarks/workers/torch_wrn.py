@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A wide residual network in PyTorch, and what is done to its images.
 
 The same as `rigl.cifar_resnet`: the comparison is of libraries.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done to CIFAR images before the network sees them.
 
 Tensor code on a whole batch, the same with and without XLA: it compiles into

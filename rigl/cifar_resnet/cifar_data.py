@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads CIFAR-10 and makes synthetic images, as NumPy arrays.
 
 Batching, shuffling, standardising and augmenting do not live here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task and train state of the CIFAR-10 script."""
 
 from __future__ import annotations

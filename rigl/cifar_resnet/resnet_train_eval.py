@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains and evaluates sparse wide residual networks on CIFAR-10.
 
   python rigl/cifar_resnet/resnet_train_eval.py --mode=train_and_eval \

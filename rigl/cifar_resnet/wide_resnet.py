@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wide residual networks for CIFAR-10 as plain `tf.Module`s.
 
 Pre-activation residual blocks (Zagoruyko & Komodakis, 2016,

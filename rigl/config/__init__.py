@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configuration of a script: flags, gin, and how a script starts."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start of a script: parses flags, prints help, turns errors into one line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flags that say on what a run trains, and with which runner."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gin files and bindings of a command line, with one-line errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The text of `--help`: an example command and the flags by group."""
 
 from __future__ import annotations

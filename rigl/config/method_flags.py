@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flags of the training methods, and the optimizer that they ask for.
 
 Every flag is declared once. Its metadata names the optimizer argument that it

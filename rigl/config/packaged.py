@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gin configurations that come with the package.
 
 A wheel holds them in `rigl/configs/`. In a checkout, and so in an editable

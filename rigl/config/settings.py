@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of a script: one dataclass gives its flags, defaults and checks.
 
 A flag that the user typed wins over gin, and gin wins over the default.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Environment of TensorFlow in every script; scripts import it first.
 
 The processor decides neither what a script computes nor what it prints:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flag that makes a training longer, and the steps that it multiplies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts of operations and bytes of sparse networks, in plain Python.
 
 `LayerSpec` describes a layer, `find_layers` finds the layers of a model,

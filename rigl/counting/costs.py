@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cost of kernels and activations by the MicroNet rules.
 
 The rules are those of the MicroNet challenge (NeurIPS 2019,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of any TensorFlow model, found in the graph of its forward pass.
 
 The model only has to be callable. Convolutions and matrix products with a

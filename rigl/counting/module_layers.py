@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of a Keras model, found by the attributes of its objects.
 
 Neither Keras nor TensorFlow is imported for it. Keras 2, Keras 3 and models

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cost of layers with given sparsities, counted correctly or as published.
 
 `rigl.sparse_utils` distributes sparsities over layers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`LayerSpec`: description of a layer with a kernel, for counting.
 
 `module_layers` and `graph_layers` find layers in models; `rules` counts them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of counted layers: text for a terminal, rows for other programs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FLOPs of training with each method, derived from FLOPs of inference.
 
 Evci et al., 2020, https://arxiv.org/abs/1911.11134, appendix H: a training

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training examples: arrays in memory, streams from files, shuffled order."""

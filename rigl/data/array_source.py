@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Array source: training examples in memory, in shuffled batches.
 
 The batch of an iteration is a function of the seed and the number of

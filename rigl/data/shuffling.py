@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shuffled order of training examples: a function of seed and epoch.
 
 It needs NumPy alone, because machines without TensorFlow use it too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Source protocol: training examples as the executors read them."""
 
 from __future__ import annotations

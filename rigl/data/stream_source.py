@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stream source: training batches from a tf.data pipeline that can resume.
 
 The tasks decide what a pipeline reads.

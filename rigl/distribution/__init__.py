@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training on several devices: strategies, and reductions over replicas."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas of `tf.distribute`: shards, reductions, arrays on all devices.
 
 The strategy is chosen by `strategies`. Without one there is a single replica,

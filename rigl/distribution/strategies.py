@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strategies of `tf.distribute`: which devices train together."""
 
 from __future__ import annotations

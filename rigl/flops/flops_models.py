@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of a network by its name, from a JSON file or from a Keras file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Report of a counted network as text, CSV or JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Charts of counted layers and of the published tables."""
 
 from __future__ import annotations

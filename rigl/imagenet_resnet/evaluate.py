@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of checkpoints of ImageNet networks, published ones and ours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exports a network as a SavedModel that takes JPEG files."""
 
 from __future__ import annotations

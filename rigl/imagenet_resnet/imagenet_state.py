@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task, learning rate and train state of the ImageNet script."""
 
 from __future__ import annotations

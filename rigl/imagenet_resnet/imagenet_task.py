@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classification of ImageNet images: losses and metrics of a network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains and evaluates sparse networks on ImageNet.
 
   python rigl/imagenet_resnet/imagenet_train_eval.py --mode=train_and_eval \

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainer of the ImageNet script.
 
 Training resumes from a published checkpoint found in the run directory.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network that the flags of the ImageNet script train or evaluate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flags of the ImageNet script that select the model.
 
 Names and defaults are those of the published script.

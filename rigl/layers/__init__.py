@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain layers, the building blocks of the models.
 
 Layers hold no masks: a pruned connection is a weight that is zero. The caller

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions of images: full and depthwise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dropout as a function of a key, the same with and without XLA."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Initializers of kernels: functions of a shape, a name and a seed.
 
 The variable's name and the seed of the run decide the values, so they do not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two kinds of variables that layers have."""
 
 from __future__ import annotations

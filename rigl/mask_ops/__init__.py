@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask arithmetic: exact top-k masks, drop and grow, random numbers.
 
 Tensors in, tensors out: no variable, layer name, schedule or flag is known

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mask engine: top-k and drop and grow for the layers of a network.
 
 Three ways to find the highest scores, which give the same masks bit for bit,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Order keys: int32 numbers that sort like the scores they are made of.
 
 Scores of all types become int32 keys, so that one search serves them all, on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact top-k masks and drop and grow of one layer of any shape.
 
 Compiled by XLA once per size of layer; `MaskEngine` does the same for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random numbers for masks: functions of a seed, a layer's name and a step.
 
 A counter-based generator made of integer operations alone, so that XLA, eager

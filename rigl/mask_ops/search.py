@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact top-k by a search over the bits of the k-th highest key.
 
 The bits of the k-th highest key are fixed one by one, from the highest, by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an update selects: the rule of counts, top-k, drop and grow.
 
 Functions of the flat scores and masks of some layers. How the k-th highest key

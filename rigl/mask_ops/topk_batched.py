@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Top-k of many layers at once, for GPUs and TPUs.
 
 Layer by layer, each pass over a small layer costs the launch of a kernel; here

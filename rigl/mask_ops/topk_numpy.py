@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Top-k by NumPy on the host: nothing to compile.
 
 XLA needs about a second for each size of layer to compile the search over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Size of a sparse fully connected network without its dead parts.
 
 The size follows from the masks alone.

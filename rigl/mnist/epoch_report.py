@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Console lines of the MNIST script: one per epoch."""
 
 from __future__ import annotations

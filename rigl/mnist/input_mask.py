@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Removal of input pixels that another run's masks do not connect.
 
 The masks come from checkpoints, published ones or our own.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks of a training run over time, and their file `mask_records.npz`.
 
 The training script records them; `visualize_mask_records` draws them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads MNIST from IDX files and makes synthetic digits, as NumPy arrays.
 
 Batching, shuffling and scaling to [0, 1] do not live here but with the

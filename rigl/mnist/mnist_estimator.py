@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TPUEstimator executor of the MNIST script, `--runner=tpu_estimator`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MNIST network, 784-300-100-10 by default, and its loss and metrics."""
 
 from __future__ import annotations

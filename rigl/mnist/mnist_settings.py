@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The settings of the MNIST script, each of them a flag.
 
 Names and defaults are those of the published script; the last ones are ours.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Model and train state of the MNIST script."""
 
 from __future__ import annotations

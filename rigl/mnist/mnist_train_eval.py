@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains and evaluates sparse networks on MNIST.
 
   python rigl/mnist/mnist_train_eval.py --training_method=rigl

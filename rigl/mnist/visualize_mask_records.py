@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws how the connections of every input pixel change during training.
 
   python rigl/mnist/visualize_mask_records.py --records_path=mask_records.npz

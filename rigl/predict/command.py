@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predicts the classes of images by a published or our own checkpoint.
 
   rigl-predict --task=imagenet --resnet_depth=50 --first_layer_sparsity=-1 \

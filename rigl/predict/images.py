@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers of images to predict: .npz files, JPEG and PNG files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks for prediction, one per task, and their flags.
 
 A network takes images as they are stored and normalises them itself.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading of checkpoints into a network."""
 
 from __future__ import annotations

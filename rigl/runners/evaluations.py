@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of a task over all test examples, in memory or as a stream."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Program: a TensorFlow function for arguments of fixed shapes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorFlow executor: trains on the devices of a `tf.distribute` strategy.
 
 It has three modes. FUSED: the examples are in memory, and one program makes

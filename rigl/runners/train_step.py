@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train step: gradient step, mask update and state metrics of one replica.
 
 These functions are built into the programs of `tensorflow_executor`.

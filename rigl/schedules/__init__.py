@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Schedules: which step updates masks, by how much, at which learning rate.
 
 They are pure functions of the step: NumPy answers on the host and, with

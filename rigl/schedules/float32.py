@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """float32 numbers, computed alike with NumPy and inside a TensorFlow graph."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning rates by step or epoch.
 
 Each schedule answers on the host with NumPy and, with `ops=tf`, in a graph; all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask updates of drop-and-grow methods: their steps and drop fractions."""
 
 from __future__ import annotations

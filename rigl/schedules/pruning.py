@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradual pruning: when masks are made, and how sparse."""
 
 from __future__ import annotations

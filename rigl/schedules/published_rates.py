@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learning rates of the published MNIST and CIFAR-10 recipes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Update window: the steps at which masks may change."""
 
 from __future__ import annotations

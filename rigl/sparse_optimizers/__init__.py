@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparse optimizers: wrappers of `tf.compat.v1.train` optimizers.
 
 One class per training method; all have the interface of `SparseOptimizer`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DNW: discovering neural wirings, the largest weights after every step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drop and grow by a schedule: the base of SET, static, SNFS and RigL.
 
 All four drop by magnitude; each says what it grows by in its own file.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixed masks: sparse training from scratch, and the dense baseline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Control flow that works the same in eager mode and in graphs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Initial values of grown connections: the `grow_init` argument.
 
 Pure functions of flat tensors, for all connections of a layer; the caller

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The owner of the masks: creates, describes and saves them.
 
 How a method trains and updates is the part of `base.SparseOptimizer`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradual magnitude pruning: from dense to sparse by a cubic schedule."""
 
 from __future__ import annotations

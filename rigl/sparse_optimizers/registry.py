@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registry: the optimizer class of every training method, by its name.
 
 A new method needs one line here; scripts offer it under that name.

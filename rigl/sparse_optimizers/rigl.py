@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RigL: growth by the dense gradient of one batch."""
 
 from __future__ import annotations

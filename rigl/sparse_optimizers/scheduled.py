@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask updates by a schedule, and the step of the last one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SET: sparse evolutionary training, random growth."""
 
 from __future__ import annotations

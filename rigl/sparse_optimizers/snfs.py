@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SNFS: growth by the momentum of the dense gradient."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SNIP: one-shot pruning at initialisation by connection sensitivity."""
 
 from __future__ import annotations

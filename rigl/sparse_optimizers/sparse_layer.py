@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sparse layer: a kernel, its mask, and the names of both."""
 
 from __future__ import annotations

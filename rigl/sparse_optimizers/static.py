@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Static masks whose smallest weights are re-initialised."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table of the sparse layers of an optimizer, as text."""
 
 from __future__ import annotations

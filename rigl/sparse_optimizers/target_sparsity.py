@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimizers with a target sparsity per layer: SNIP, DNW, gradual pruning."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A wrapper of an optimizer: its slots, and state variables of its own.
 
 Masks, steps and schedules belong to the classes that derive from it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparsities of layers, initial masks, and the cost of a sparse network.
 
 Plain NumPy: layers are known by name and kernel shape.

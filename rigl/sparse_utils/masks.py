@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Initial masks of layers, in plain NumPy."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sparsity of each layer, from an overall sparsity and a distribution.
 
 Layers are known by name and kernel shape; everything is plain NumPy.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost of a network of a given sparsity, by the MicroNet rules."""
 
 from collections.abc import Mapping

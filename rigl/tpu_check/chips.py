@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TPUs that programs can be compiled for.
 
 The memory sizes are the usable memory of a core as reported by libtpu 0.0.52.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile report: a table of costs of programs, by the TPU's compiler."""
 
 from __future__ import annotations

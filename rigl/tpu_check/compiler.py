@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TPU's own compiler, libtpu, called through JAX without a TPU.
 
 It compiles StableHLO programs, which `rigl.runners.stablehlo` makes.

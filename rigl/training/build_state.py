@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds the train state of any task from its model and its flags."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints: named tensors in TensorFlow's own format, written atomically.
 
 The names are those of the variables, as in the published TF1 checkpoints.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of the checkpoints of a run while another process writes them."""
 
 from __future__ import annotations

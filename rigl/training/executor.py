@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Executor protocol: the interface between the loop and what computes.
 
 `Loop` decides how far it is to the next event. An executor decides how to get

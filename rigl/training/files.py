@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Atomic files: a reader sees the old content or the new one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loop: advances an executor from event to event.
 
 It knows every coming event (report, evaluation, checkpoint, end) and asks the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics files: `metrics.csv` and TensorBoard."""
 
 from __future__ import annotations

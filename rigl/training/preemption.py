@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Preemption: requests to stop before the process is killed.
 
 They come as SIGTERM, which schedulers send some seconds before they kill, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reporter: writes what the loop reports to the console and to files.
 
 Console lines of all commands are formatted here.

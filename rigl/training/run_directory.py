@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run directory: the output directory of one run, and its result.
 
 `checkpoints` and `metrics` write the other files in it.

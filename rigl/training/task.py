@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Task: what is trained, as the executors see it.
 
 A task knows no sparse-training method.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train state: model, sparse optimizer, step counter, learning rate.
 
 It is what a checkpoint holds. A task builds it, eagerly or in the graph of a

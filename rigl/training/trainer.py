@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainer: runs one experiment and writes its checkpoints and result.
 
 A task supplies the parts: train state, executor, events and reporter.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warm start: the masks or the parameters of another run."""
 
 from __future__ import annotations

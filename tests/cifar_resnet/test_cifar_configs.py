@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gin files in configs/cifar10: the runs of the study."""
 
 import pathlib

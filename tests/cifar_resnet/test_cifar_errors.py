@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong input to the CIFAR-10 script: one line, exit code 1, no files."""
 
 import numpy as np

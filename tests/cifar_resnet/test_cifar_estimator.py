@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CIFAR-10 by a TPUEstimator: the same as by the loop."""
 
 import estimator_runs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks against the published graphs, weights and numbers."""
 
 import cifar_golden

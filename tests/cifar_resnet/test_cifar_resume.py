@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes of the CIFAR-10 script that are killed at a random moment."""
 
 import os

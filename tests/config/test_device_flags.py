@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flags of devices and runners, and their errors where something is missing."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`--help` lists the flags by group, with an example command on top."""
 
 import re

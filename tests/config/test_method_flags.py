@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flags of the methods reach the arguments of the optimizers."""
 
 import dataclasses

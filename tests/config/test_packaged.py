@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configurations are found in a checkout and in an installed wheel."""
 
 import pathlib

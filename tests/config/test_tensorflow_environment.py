@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scripts choose their kernels themselves and start without a message."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layer lists of the published networks against recorded shapes and totals."""
 
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Costs of kernels and layers, against counts that are worked out by hand."""
 
 import math

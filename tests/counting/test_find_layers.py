@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of Keras models of both kinds, and of models that know their own."""
 
 import types

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`get_stats` against everything that the published code counted."""
 
 import gzip

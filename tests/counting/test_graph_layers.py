@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers found in the graph of a forward pass."""
 
 import keras

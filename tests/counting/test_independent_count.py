@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our counts against those of TensorFlow's graph profiler.
 
 It reads the graphs of our own ResNet-50 and MobileNet-v1 and counts two

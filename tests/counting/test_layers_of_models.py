@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lists of layers in `architectures` are those of the models themselves."""
 
 import pytest

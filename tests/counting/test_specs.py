@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layer specs: sizes, names, widths and refusals."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What training costs, against the formulas of the paper worked out by hand."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet on several devices and workers: who reads which images."""
 
 import csv

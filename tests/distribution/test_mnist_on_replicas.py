@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MNIST on several devices and workers: one run, whatever computes it."""
 
 import numpy as np

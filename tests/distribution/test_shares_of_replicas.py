@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shares and sums over replicas, on virtual devices of a process of its own."""
 
 import subprocess

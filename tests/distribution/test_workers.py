@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workers that die: the cluster starts again from the last checkpoint."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command `rigl-flops`, and what it reads and writes."""
 
 import csv

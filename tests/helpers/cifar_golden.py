@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden wide residual networks, for the tests beside it."""
 
 from golden_files import arrays, load_json, network

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs of the CIFAR-10 script inside the test process, on tiny networks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of `--runner=tpu_estimator` share; they need TensorFlow 2.15."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies in `golden/`, for the tests of several folders."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny TFRecord files like those of ImageNet, for the tests beside it."""
 
 import numpy as np

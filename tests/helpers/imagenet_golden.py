@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Golden ImageNet networks, for the tests beside it."""
 
 import numpy as np

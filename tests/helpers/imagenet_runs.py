@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs of the ImageNet script inside the test process, on tiny data."""
 
 from __future__ import annotations

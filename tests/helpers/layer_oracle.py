@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cost of a layer, counted by walking over its weights and its outputs."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores and NumPy oracles for the tests of mask arithmetic."""
 
 import zlib

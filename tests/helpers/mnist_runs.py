@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs of the MNIST script inside the test process.
 
 They train on synthetic data, 10 iterations an epoch, and nothing but the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """README.md and the pages in docs/, with their blocks of code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints, images and a short way to predict, for the tests beside it."""
 
 import json

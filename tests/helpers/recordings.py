@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands do that the recordings are of.
 
 All that the recordings and their tests know of the package is here: the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a script and then writes the state of every replica of this process.
 
   python replica_states.py SCRIPT OUTPUT FLAG...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs scripts on several devices, in processes of their own."""
 
 from __future__ import annotations

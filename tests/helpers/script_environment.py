@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An environment in which shell scripts use this interpreter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training scripts run inside the test process, and what they leave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of training methods, and a small problem that all of them train.
 
 Both kernels have 96 weights, so that XLA compiles one program for both.

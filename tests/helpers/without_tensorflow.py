@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes in which TensorFlow cannot be imported, as if not installed."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of published checkpoints, and what is said of others."""
 
 import dataclasses

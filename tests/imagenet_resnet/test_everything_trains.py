@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every method with every network, and settings the published script broke at.
 
 Two steps on synthetic data, eagerly: compiling takes far longer.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A mask update and a gradient step of ResNet-18, width 0.25, by RigL."""
 
 import imagenet_golden

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Iterations of the script go through the states of the published code.
 
 From its checkpoint at step 500: a mask update by RigL and two gradient steps.

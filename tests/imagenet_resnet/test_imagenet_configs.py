@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gin files in configs/imagenet: the rows of the published tables."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet by a TPUEstimator: a small ResNet trains, resumes and evaluates."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graphs of a TPUEstimator for two TPU cores, built where there are none.
 
 They are never run: what a TPU says of itself is made up.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flags of the ImageNet script: names, defaults and meaning."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses and metrics of the ImageNet task."""
 
 import imagenet_golden

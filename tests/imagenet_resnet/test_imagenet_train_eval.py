@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ImageNet script from command line to files, on tiny networks."""
 
 import csv

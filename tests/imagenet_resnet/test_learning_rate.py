@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning rates of ImageNet: those that the published code printed."""
 
 import gzip

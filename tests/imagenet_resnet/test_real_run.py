@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run on real images: digits of MNIST as JPEGs in TFRecords.
 
 Killed and resumed once. docs/imagenet.md has the same with CIFAR-10, longer.

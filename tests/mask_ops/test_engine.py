@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mask engine: its names, and the same masks in all three ways."""
 
 import threading

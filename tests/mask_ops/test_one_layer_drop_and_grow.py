@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drop and grow against NumPy oracles and hand-worked masks."""
 
 import numpy as np

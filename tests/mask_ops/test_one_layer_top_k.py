@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks of the highest scores against NumPy oracles and by hand."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random numbers and masks against Python oracles and statistics."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drop and grow of layers at once against drop and grow of each layer."""
 
 import zlib

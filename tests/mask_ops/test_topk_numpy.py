@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The masks that NumPy finds are those of XLA, bit for bit."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong input to the MNIST script: one line, exit code 1, nothing written."""
 
 import gzip

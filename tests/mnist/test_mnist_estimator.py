@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MNIST by a TPUEstimator: the same as by the loop, in whole and in parts."""
 
 import json

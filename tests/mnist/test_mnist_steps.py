@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The steps of the MNIST script against NumPy, and its learning rates."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`rigl-predict` with published and own checkpoints, arrays and files."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `rigl-predict` refuses, and that it never harms a file."""
 
 import numpy as np

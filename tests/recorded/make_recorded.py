@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Records what the commands do now, for the tests in this directory.
 
   PYTHONPATH=tests/helpers python tests/recorded/make_recorded.py \

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Directories of runs that an earlier version began go on in this one.
 
 What follows a checkpoint depends a little on the processor, so the end of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every configuration writes the `run.json` and gin file of the recording."""
 
 import pytest

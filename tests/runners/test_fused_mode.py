@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TensorFlow executor on examples in memory, against NumPy."""
 
 import numpy as np

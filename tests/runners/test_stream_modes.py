@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TensorFlow executor on streams: batches it takes and sums it makes."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule of gradual pruning against published numbers and by hand."""
 
 import math

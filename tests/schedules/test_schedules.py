@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Schedules against the published numbers and hand-worked values."""
 
 import ast

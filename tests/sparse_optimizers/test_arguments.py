@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What constructors refuse: each message names the argument."""
 
 import pytest

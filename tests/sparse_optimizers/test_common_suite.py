@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Promises that every method keeps; a method enters by a row of the table."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DNW: dense weights, and the kernel as their largest."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What SET, static, SNFS and RigL share: ties, shares and fresh values."""
 
 import numpy as np

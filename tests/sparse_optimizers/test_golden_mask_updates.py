@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every optimizer against two recorded calls of the published code.
 
 180 recorded cases: most are replayed as they are, those that draw weights at

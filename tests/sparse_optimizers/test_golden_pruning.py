@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradual pruning against masks recorded from the published code."""
 
 import functools

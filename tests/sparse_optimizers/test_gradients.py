@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradients on their way to the wrapped optimizer, and weight decay."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How masks come to be: counts, names and what is refused."""
 
 import math

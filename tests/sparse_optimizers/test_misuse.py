@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong order and wrong kinds are refused with words that help."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradual pruning: the schedule's sparsity, and no way back."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several replicas: the same bits on all, and the numbers of one device.
 
 Virtual devices must exist before TensorFlow starts, so that this file runs

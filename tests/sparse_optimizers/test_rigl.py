@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RigL: what an update reads, changes and leaves."""
 
 import numpy as np

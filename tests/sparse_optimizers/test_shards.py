@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shards of a TPU computation: one sum of gradients, before all else.
 
 There is no TPU here: the sum over two shards is played by the test.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SNFS: the moving average of the dense gradient, and growth by it."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SNIP: masks by sensitivity, once."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Static: masks stay, the smallest weights start anew."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How optimizers describe themselves, and what a checkpoint holds of them."""
 
 import numpy as np

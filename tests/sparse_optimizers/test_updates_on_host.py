@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Updates on the host are those in a graph."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`get_stats`: distributes a sparsity over layers and counts them."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparsity distributions and initial masks against numbers from elsewhere."""
 
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of compiled programs, by a compiler that is made up."""
 
 import tensorflow as tf

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The script that compiles a training for a TPU."""
 
 import importlib.util

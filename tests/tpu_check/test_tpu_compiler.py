@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TPU's compiler; where it is not installed, what stands around it.
 
 `.ci/run` has a stage with libtpu, in which nothing is skipped.

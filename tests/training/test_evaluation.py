@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluating checkpoints while they are written."""
 
 import pytest

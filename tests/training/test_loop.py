@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop over an executor that only notes its calls."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Positions that count gradient steps, and reports with and without tests."""
 
 import pytest

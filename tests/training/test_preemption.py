@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Notices of an end from outside: signals, and the metadata of a machine."""
 
 import http.server

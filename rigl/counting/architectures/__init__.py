@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of the published networks, without building them.
 
 Layers have the names of the published masks, which the sparsities of `str` are

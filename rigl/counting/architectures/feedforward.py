@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks without branches: VGG of ImageNet and the one of MNIST."""
 
 from __future__ import annotations

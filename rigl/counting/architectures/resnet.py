@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Residual networks of ImageNet and of CIFAR-10."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Block tables of the published networks: repeats, channels, rounding.
 
 The models themselves and the lists of their layers share these tables.

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The published tables of sizes and FLOPs beside our counts."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes the published tables, and says where they do not follow.
 
 The published numbers themselves are in `published`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published tables, with the digits in which they were printed.
 
 Source: README of https://github.com/google-research/rigl at commit d39fc7d.

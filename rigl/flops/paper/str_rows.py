@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sparsities by layer that STR learned for ResNet-50.
 
 `rigl.sparse_utils` has the ones that the published code trains with. The

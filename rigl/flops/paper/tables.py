@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Markdown of the published tables beside our counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Widths of small dense and big sparse networks of a given size."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Input pipelines for ImageNet: files, decoding, cropping, batches."""

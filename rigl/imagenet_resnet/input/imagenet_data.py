@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet data: training and evaluation batches of the flags."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet as batches: for training without end, for evaluation whole.
 
 Which records a training batch holds and how they are cropped is a function of

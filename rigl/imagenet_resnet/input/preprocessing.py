@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JPEGs to images of the size of the network, as the published pipeline.
 
 Values stay in [0, 255] (a little beyond, by bicubic resizing); `normalise` is

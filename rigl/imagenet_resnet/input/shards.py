@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the TFRecord files of ImageNet and reads their records.
 
 How images are decoded and cropped, and how batches are made, is said by

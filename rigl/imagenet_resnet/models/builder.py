@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builder of the layers of one ImageNet model, under their published names.
 
 The names are those of the published checkpoints: a layer without a mask has its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Factory of ImageNet models.
 
 At width 1, with 1000 classes and images of 224 x 224 pixels:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ImageModel`, the base class of the ImageNet models."""
 
 from __future__ import annotations

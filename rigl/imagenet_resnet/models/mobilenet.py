@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MobileNet v1 and v2.
 
 Howard et al., 2017, https://arxiv.org/abs/1704.04861, and Sandler et al., 2018,

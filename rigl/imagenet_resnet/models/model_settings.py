@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings that all ImageNet models share."""
 
 from __future__ import annotations

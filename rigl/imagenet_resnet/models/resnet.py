@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNet v1 (He et al., 2015, https://arxiv.org/abs/1512.03385).
 
 The stride of a bottleneck is on its 3x3 convolution, and the last batch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VGG (Simonyan & Zisserman, 2014, https://arxiv.org/abs/1409.1556).
 
 As published with RigL: no batch normalisation, no biases, and the mean over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the flags of the model that a checkpoint is of, by its variables.
 
 Names say the architecture and which layers are masked, shapes the width. What

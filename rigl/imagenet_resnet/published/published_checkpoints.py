@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints of the published code, made into what our runs restore.
 
 They lack the count of iterations and the position in the data, and hold raw

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export of a run: compiled programs, state, data and plan in one folder.
 
 The folder runs on another machine without TensorFlow, by `exported_run.py`,

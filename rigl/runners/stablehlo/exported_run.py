@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exported run: makes the recorded calls on a device of JAX.
 
   python exported_run.py FOLDER

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JAX client: compiles StableHLO and runs it on one device.
 
 All use of JAX is here, with the two private names that it needs (JAX has no

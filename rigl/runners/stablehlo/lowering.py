@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lowering: the StableHLO text of a TensorFlow program.
 
 `exported_run` compiles it for NVIDIA GPUs, `rigl.tpu_check` for TPUs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recorder and Replay: executors that plan a run, and that repeat its results.
 
 Which program runs when depends on the schedules alone, not on what is learned.

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """TPUEstimator executor, for TensorFlow 2.15."""

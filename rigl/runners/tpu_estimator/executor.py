@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TPUEstimator executor: trains up to the next event by `TPUEstimator.train`.
 
 Each call builds a graph and a session, so it is only called for evaluations

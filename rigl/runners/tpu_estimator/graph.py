@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs of a TPUEstimator: one training iteration, one evaluation batch.
 
 Their variables get their values from checkpoints, so no weight or mask is a

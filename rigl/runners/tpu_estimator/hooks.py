@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks of a TPUEstimator's training where it is not on a TPU."""
 
 from __future__ import annotations

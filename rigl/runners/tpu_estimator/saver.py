@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A `Saver` whose checkpoints are interchangeable with those of `TrainState`.
 
 Names and types are the same: masks are float32.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Specs of a TPUEstimator: settings, what it trains on, how it evaluates.
 
 All of it needs TensorFlow 2.15.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The published tables: every cell agrees or its row says why it cannot."""
 
 import functools

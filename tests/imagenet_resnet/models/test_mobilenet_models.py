@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The MobileNets against their definition, written down once more."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The variables of a checkpoint tell the flags of its model."""
 
 import imagenet_golden

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published checkpoints become what a run restores."""
 
 import imagenet_golden

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exported runs, trained by JAX, against the normal loop."""
 
 import importlib.util

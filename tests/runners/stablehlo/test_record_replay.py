@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plans of runs against the calls that their loops really make."""
 
 import numpy as np
