@@ -227,6 +227,8 @@ def _epochs(
     )
     paths = order[settings.host :: settings.num_hosts]
     records = _interleaved(read, paths, settings)
+    # Without this, `tf.random.set_seed` of the process would change the order.
+    tf.compat.v1.get_default_graph().seed = None
     records = records.shuffle(
       settings.shuffle_records, seed, reshuffle_each_iteration=False
     ).enumerate()

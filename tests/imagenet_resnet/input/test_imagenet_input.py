@@ -75,6 +75,15 @@ def test_order_and_crops_are_a_function_of_the_seed(directory):
   assert not np.array_equal(labels_of(other), labels_of(first))
 
 
+def test_the_global_seed_of_tensorflow_changes_no_order(directory):
+  first = batches(directory, 9)
+  tf.random.set_seed(5)
+  try:
+    assert_same(batches(directory, 9), first)
+  finally:
+    tf.random.set_seed(None)
+
+
 def position_after(batch):
   return Position(int(batch["epoch"][-1]), int(batch["record"][-1]) + 1)
 
