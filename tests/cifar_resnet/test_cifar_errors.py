@@ -3,9 +3,7 @@
 
 import numpy as np
 import pytest
-from cifar_runs import TINY, shell
-
-__all__ = ["shell"]  # A fixture.
+from cifar_runs import TINY
 
 BINDING = "--gin_bindings="
 

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from cifar_runs import SHORT, TINY, eagerly, only_run, shell
+from cifar_runs import SHORT, TINY, only_run
 from script_runs import (
   assert_same_results,
   assert_same_tensors,
@@ -15,8 +15,6 @@ from script_runs import (
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
-
-__all__ = ["shell", "eagerly"]  # Fixtures.
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 PER_CLASS = {

@@ -13,18 +13,14 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
-  without_any_xla,
 )
 from imagenet_golden import published_tensors
-from imagenet_runs import shell
-from script_runs import assert_same_tensors, final_tensors, without_xla
+from script_runs import assert_same_tensors, final_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.training import checkpoints
-
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
 pytestmark = [
   *estimator_runs.MARKS,

@@ -7,9 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from mnist_runs import SCRIPT, shell
-
-__all__ = ["shell"]  # A fixture.
+from mnist_runs import SCRIPT
 
 FILES = (
   "train-images-idx3-ubyte",

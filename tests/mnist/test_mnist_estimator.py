@@ -12,20 +12,15 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
-  without_any_xla,
 )
 from mnist_runs import (
   assert_same_tensors,
   final_tensors,
   metrics,
-  shell,
-  without_xla,
 )
 
 from rigl.training import checkpoints
 from rigl.training.reporting import Reporter
-
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
 pytestmark = [
   *estimator_runs.MARKS,
