@@ -97,8 +97,16 @@ def test_run_killed_several_times_ends_with_the_same_bits(
 
 
 @pytest.mark.usefixtures("without_xla")
-@pytest.mark.parametrize("calls", [1, 4, 6])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+  ("method", "calls"),
+  [
+    ("rigl", 1),
+    ("rigl", 4),
+    ("rigl", 6),
+    pytest.param("snip", 1, marks=pytest.mark.slow),
+    pytest.param("prune", 4, marks=pytest.mark.slow),
+  ],
+)
 def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
   shell, monkeypatch, tmp_path, undisturbed, method, calls
 ):
