@@ -110,6 +110,25 @@ class Shell:
     gin.clear_config()
 
 
+def refusal(shell: Shell, directory: pathlib.Path, *arguments: Any) -> str:
+  """Runs a command that must be refused in one line; returns the line.
+
+  Args:
+    shell: the script.
+    directory: the working directory, below which no file may be written.
+    *arguments: the command's.
+  """
+  found = shell(*arguments)
+  assert found.code == 1
+  assert found.out == ""
+  assert found.err.startswith("error: "), found.err
+  assert found.err.count("\n") == 1 and found.err.endswith("\n")
+  assert " at 0x" not in found.err
+  files = [path for path in directory.rglob("*") if path.is_file()]
+  assert [path for path in files if path.stat().st_size] == []
+  return found.err
+
+
 def final_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   """All tensors of the newest checkpoint."""
   tensors = checkpoints.load_latest(path)
