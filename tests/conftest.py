@@ -1,4 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow in the tests is set up as in the scripts, on any processor."""
+"""Fixtures of all tests.
 
-from rigl.config import tensorflow_environment  # noqa: F401
+TensorFlow is set up as in the scripts, on any processor.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import pytest
+
+from rigl.config import tensorflow_environment  # noqa: F401 - Comes first.
+
+# isort: split
+import tensorflow as tf
+
+from rigl.mask_ops import engine
+from rigl.runners.program import Program
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def without_xla(monkeypatch):
+  """Nothing but the top-k is compiled by XLA, which costs seconds a run."""
+  tf_function = tf.function
+
+  def plain_function(function: Any, jit_compile: Any = None, **options: Any):
+    del jit_compile
+    return tf_function(function, **options)
+
+  monkeypatch.setattr(tf, "function", plain_function)
+
+
+@pytest.fixture
+def without_any_xla(monkeypatch, without_xla):
+  """Not even the top-k is compiled, which takes seconds for each graph."""
+  for name in ("top_k_of_layer", "drop_and_grow_of_layer"):
+    function = getattr(engine, name).python_function
+    monkeypatch.setattr(engine, name, tf.function(function, autograph=False))
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+  """Nothing is traced or compiled, which costs seconds for each program.
+
+  Optimizers made meanwhile choose connections by NumPy.
+  """
+
+  def call(program: Program, *arguments: Any) -> Any:
+    return program.function.python_function(*arguments)
+
+  monkeypatch.setattr(Program, "__call__", call)
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def environment(tmp_path):
+  """Variables that make run.sh take this interpreter and install nothing."""
+  requirements = "requirements.txt"
+  place = tmp_path / "environment"
+  (place / "bin").mkdir(parents=True)
+  python = place / "bin" / "python"
+  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+  python.chmod(0o755)
+  (place / ".installed").write_text(
+    (ROOT / requirements).read_text() + (ROOT / "pyproject.toml").read_text()
+  )
+  return {
+    **os.environ,
+    "RIGL_ENV": str(place),
+    "RIGL_REQUIREMENTS": requirements,
+  }

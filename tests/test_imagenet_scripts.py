@@ -9,12 +9,11 @@ import tarfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from script_environment import ROOT, environment
 
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.training import checkpoints
 
-__all__ = ["environment"]  # A fixture.
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SHORT = ("--image_size=32", "--eval_batch_size=2", "--num_eval_images=2")
 

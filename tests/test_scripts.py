@@ -2,13 +2,13 @@
 """The scripts in scripts/, run as a user runs them."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
 import pytest
-from script_environment import ROOT, environment
 
-__all__ = ["environment"]  # A fixture.
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run_mnist(environment, tmp_path, **variables):

@@ -3,11 +3,8 @@
 
 import estimator_runs
 import pytest
-from cifar_runs import only_run, shell
-from estimator_runs import BY_ESTIMATOR, assert_close_tensors, without_any_xla
-from script_runs import without_xla
-
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
+from cifar_runs import only_run
+from estimator_runs import BY_ESTIMATOR, assert_close_tensors
 
 pytestmark = [
   *estimator_runs.MARKS,

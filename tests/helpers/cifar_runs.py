@@ -6,14 +6,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import pytest
 import script_runs
-from script_runs import eagerly
 
 from rigl.cifar_resnet import resnet_train_eval
-from rigl.cifar_resnet.cifar_settings import CifarSettings
-
-__all__ = ["eagerly"]  # A fixture.
 
 SCRIPT = pathlib.Path(resnet_train_eval.__file__)
 
@@ -45,11 +40,6 @@ class Shell(script_runs.Shell):
   def train(self, path: pathlib.Path, *arguments: Any) -> str:
     """Runs it on synthetic data below a directory; returns what it printed."""
     return self.done(*SHORT, f"--train_dir={path}", *arguments)
-
-
-@pytest.fixture
-def shell(monkeypatch, capsys):
-  return Shell(resnet_train_eval, CifarSettings, monkeypatch, capsys)
 
 
 def only_run(path: pathlib.Path) -> pathlib.Path:

@@ -10,8 +10,6 @@ import pytest
 import tensorflow as tf
 from script_runs import final_tensors
 
-from rigl.mask_ops import engine
-
 HAS_ESTIMATOR = tf.__version__.startswith("2.15.")
 # Each builds several graphs, half a minute together.
 MARKS = [
@@ -19,14 +17,6 @@ MARKS = [
   pytest.mark.slow,
 ]
 BY_ESTIMATOR = "--runner=tpu_estimator"
-
-
-@pytest.fixture
-def without_any_xla(monkeypatch, without_xla):
-  """Not even the top-k is compiled, which takes seconds for each graph."""
-  for name in ("top_k_of_layer", "drop_and_grow_of_layer"):
-    function = getattr(engine, name).python_function
-    monkeypatch.setattr(engine, name, tf.function(function, autograph=False))
 
 
 class KilledError(Exception):

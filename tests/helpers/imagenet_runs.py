@@ -5,11 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from script_runs import Outcome, Shell
-
-from rigl.imagenet_resnet import imagenet_train_eval
-from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 
 # A network and images that take tenths of a second a step.
 TINY = (
@@ -30,8 +26,3 @@ class TinyShell(Shell):
 
   def __call__(self, *arguments: Any) -> Outcome:
     return super().__call__(*TINY, *arguments)
-
-
-@pytest.fixture
-def shell(monkeypatch, capsys):
-  return TinyShell(imagenet_train_eval, ImagenetSettings, monkeypatch, capsys)

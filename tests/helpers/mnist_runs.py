@@ -11,7 +11,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pytest
 import script_runs
 from script_runs import (
   assert_same_results,
@@ -19,19 +18,16 @@ from script_runs import (
   final_tensors,
   metrics,
   without_timing,
-  without_xla,
 )
 
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mask_records import MaskRecords
-from rigl.mnist.mnist_settings import MnistSettings
 
 __all__ = [
   "assert_same_tensors",
   "final_tensors",
   "metrics",
   "without_timing",
-  "without_xla",
 ]
 
 SCRIPT = pathlib.Path(mnist_train_eval.__file__)
@@ -56,11 +52,6 @@ class Shell(script_runs.Shell):
   def train(self, path: pathlib.Path, *arguments: Any) -> str:
     """Runs it on synthetic data in a directory; returns what it printed."""
     return self.done(*SHORT, f"--save_path={path}", *arguments)
-
-
-@pytest.fixture
-def shell(monkeypatch, capsys):
-  return Shell(mnist_train_eval, MnistSettings, monkeypatch, capsys)
 
 
 def records(path: pathlib.Path) -> dict[int, dict[str, np.ndarray]]:

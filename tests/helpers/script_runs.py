@@ -11,16 +11,12 @@ from typing import Any, NamedTuple
 import gin
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 
 from rigl.config import app
 from rigl.config.settings import flag_names
-from rigl.runners.program import Program
 from rigl.training import checkpoints
 from rigl.training.run_directory import RunDirectory
-
-_tf_function = tf.function
 
 
 class Outcome(NamedTuple):
@@ -59,14 +55,14 @@ class Shell:
     self._script, self._settings = script, settings_class
     self._monkeypatch, self._capsys = monkeypatch, capsys
     self._own_flags = own_flags
-    self._locks: list[Any] = []
-    take_lock = RunDirectory._take_lock
+    self._directories: list[RunDirectory] = []
+    make = RunDirectory.__init__
 
-    def noting(directory: RunDirectory) -> Any:
-      self._locks.append(take_lock(directory))
-      return self._locks[-1]
+    def noting(directory: RunDirectory, *args: Any, **kwargs: Any) -> None:
+      make(directory, *args, **kwargs)
+      self._directories.append(directory)
 
-    monkeypatch.setattr(RunDirectory, "_take_lock", noting)
+    monkeypatch.setattr(RunDirectory, "__init__", noting)
 
   def __call__(self, *arguments: Any) -> Outcome:
     argv = [str(self._script.__file__), *map(str, arguments)]
@@ -79,8 +75,7 @@ class Shell:
       code = error.code or 0
     finally:
       self._forget_flags()
-      for lock in self._locks:
-        lock.close()  # As the end of a process does.
+      self._close_directories()  # As the end of a process does.
     assert code is not None
     return Outcome(code, *self._capsys.readouterr())
 
@@ -92,8 +87,7 @@ class Shell:
 
   def run_of(self, *arguments: Any) -> Any:
     """The run of a command line, not prepared; those before are given up."""
-    for lock in self._locks:
-      lock.close()
+    self._close_directories()
     argv = [str(self._script.__file__), *map(str, arguments)]
     self._monkeypatch.setattr(sys, "argv", argv)
     self._script.define_flags()
@@ -103,6 +97,11 @@ class Shell:
     finally:
       self._forget_flags()
 
+  def _close_directories(self) -> None:
+    """Lets later runs use the directories of earlier ones."""
+    for directory in self._directories:
+      directory.close()
+
   def _forget_flags(self) -> None:
     """Removes the script's flags, so that they can be defined again."""
     for name in (*flag_names(self._settings), *self._own_flags):
@@ -111,31 +110,23 @@ class Shell:
     gin.clear_config()
 
 
-@pytest.fixture
-def without_xla(monkeypatch):
-  """Nothing but the top-k is compiled by XLA, which costs seconds a run."""
-  monkeypatch.setattr(tf, "function", _plain_function)
+def refusal(shell: Shell, directory: pathlib.Path, *arguments: Any) -> str:
+  """Runs a command that must be refused in one line; returns the line.
 
-
-@pytest.fixture
-def eagerly(monkeypatch):
-  """Nothing is traced or compiled, which costs seconds for each program.
-
-  Optimizers made meanwhile choose connections by NumPy.
+  Args:
+    shell: the script.
+    directory: the working directory, below which no file may be written.
+    *arguments: the command's.
   """
-
-  def call(program: Program, *arguments: Any) -> Any:
-    return program.function.python_function(*arguments)
-
-  monkeypatch.setattr(Program, "__call__", call)
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
-def _plain_function(function: Any, jit_compile: Any = None, **options: Any):
-  del jit_compile
-  return _tf_function(function, **options)
+  found = shell(*arguments)
+  assert found.code == 1
+  assert found.out == ""
+  assert found.err.startswith("error: "), found.err
+  assert found.err.count("\n") == 1 and found.err.endswith("\n")
+  assert " at 0x" not in found.err
+  files = [path for path in directory.rglob("*") if path.is_file()]
+  assert [path for path in files if path.stat().st_size] == []
+  return found.err
 
 
 def final_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -9,14 +9,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from imagenet_runs import shell
-from script_runs import eagerly, final_tensors
+from script_runs import final_tensors
 
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_trainer import build_trainer
 from rigl.imagenet_resnet.model_flags import IMAGENET_METHODS
-
-__all__ = ["eagerly", "shell"]  # Fixtures.
 
 NETWORKS = {
   "resnet18": dict(model_architecture="resnet", resnet_depth=18, width=0.125),

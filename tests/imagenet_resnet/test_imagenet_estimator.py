@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ImageNet by a TPUEstimator: a small ResNet trains, resumes and evaluates."""
 
-import shutil
-
 import estimator_runs
 import imagenet_files
 import numpy as np
@@ -13,18 +11,14 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
-  without_any_xla,
 )
 from imagenet_golden import published_tensors
-from imagenet_runs import shell
-from script_runs import assert_same_tensors, final_tensors, without_xla
+from script_runs import assert_same_tensors, final_tensors
 
 from rigl.imagenet_resnet.evaluate import Evaluator
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.training import checkpoints
-
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
 pytestmark = [
   *estimator_runs.MARKS,
@@ -133,34 +127,15 @@ def test_masks_keep_their_counts(by_estimator):
   assert masks[0] == masks[1] == masks[2]
 
 
-@pytest.fixture
-def killed(rigl, made, monkeypatch):
-  """A run that was killed at step 4; its newest checkpoint is of step 3."""
-  path = made / "killed"
-  if not path.exists():
-    with monkeypatch.context() as patch:
-      kill_training_at(patch, 6)
-      with pytest.raises(KilledError):
-        rigl(path, *OPTIONS, BY_ESTIMATOR)
-  return path
-
-
-def test_a_run_in_parts_ends_with_the_same_bits(
-  rigl, by_estimator, killed, tmp_path
+def test_a_killed_run_ends_with_the_same_bits(
+  rigl, by_estimator, monkeypatch, tmp_path
 ):
-  path = tmp_path / "run"
-  shutil.copytree(killed, path)
-  assert "Resumed at step 3." in rigl(path, *OPTIONS, BY_ESTIMATOR)
-  assert_same_tensors(path, by_estimator[0])
-
-
-def test_the_loop_goes_on_where_it_stopped(
-  rigl, by_estimator, killed, tmp_path
-):
-  path = tmp_path / "run"
-  shutil.copytree(killed, path)
-  assert "Resumed at step 3." in rigl(path, *OPTIONS)
-  assert_close_tensors(path, by_estimator[0])
+  with monkeypatch.context() as patch:
+    kill_training_at(patch, 6)  # At step 4, past the checkpoint of step 3.
+    with pytest.raises(KilledError):
+      rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
+  assert "Resumed at step 3." in rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
+  assert_same_tensors(tmp_path, by_estimator[0])
 
 
 def test_both_runners_evaluate_a_checkpoint_alike(shell, data, by_estimator):

@@ -220,7 +220,6 @@ def test_end_layers_reach_the_distribution():
     ("--resnet_depth=49", "resnet_depth"),
     ("--label_smoothing=1", "label_smoothing"),
     ("--first_layer_sparsity=-0.5", "first_layer_sparsity"),
-    ("--training_steps_multiplier=0", "training_steps_multiplier"),
     ("--train_steps=0", "train_steps"),
     ("--sgdr_t_mul=0.5", "sgdr_t_mul"),
   ],

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from imagenet_golden import published_tensors
-from imagenet_runs import shell
-from script_runs import assert_same_tensors, eagerly, final_tensors
+from script_runs import assert_same_tensors, final_tensors
 
 from rigl.training import checkpoints
 from rigl.training.trainer import Trainer
-
-__all__ = ["shell", "eagerly"]  # Fixtures.
 
 SHORT = ("--maskupdate_frequency=3", "--iterations_per_loop=100")
 

@@ -12,20 +12,15 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
-  without_any_xla,
 )
 from mnist_runs import (
   assert_same_tensors,
   final_tensors,
   metrics,
-  shell,
-  without_xla,
 )
 
 from rigl.training import checkpoints
 from rigl.training.reporting import Reporter
-
-__all__ = ["shell", "without_any_xla", "without_xla"]  # Fixtures.
 
 pytestmark = [
   *estimator_runs.MARKS,
@@ -104,21 +99,6 @@ def test_summaries_have_the_names_and_numbers_of_the_loop(
     assert ours[name, 40] == pytest.approx(theirs[name, 40], rel=1e-5)
 
 
-def test_a_run_in_parts_ends_with_the_same_bits(
-  shell, monkeypatch, tmp_path, by_estimator
-):
-  for iteration in (7, 33):
-    with monkeypatch.context() as patch:
-      kill_training_at(patch, iteration)
-      with pytest.raises(KilledError):
-        shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
-  out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
-  assert "Resumed at iteration 20." in out
-  assert_same_tensors(tmp_path, by_estimator)
-  assert result(tmp_path) == result(by_estimator)
-  assert "is finished" in shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
-
-
 def test_the_loop_goes_on_where_it_stopped(
   shell, monkeypatch, tmp_path, by_loop
 ):
@@ -146,7 +126,7 @@ def test_it_goes_on_where_the_loop_stopped(
   assert_close_tensors(tmp_path, by_loop)
 
 
-def test_a_damaged_checkpoint_is_passed_over(
+def test_a_damaged_checkpoint_of_a_killed_run_is_passed_over(
   shell, monkeypatch, tmp_path, by_estimator
 ):
   with monkeypatch.context() as patch:
@@ -158,6 +138,8 @@ def test_a_damaged_checkpoint_is_passed_over(
   out = shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
   assert "Resumed at iteration 0." in out
   assert_same_tensors(tmp_path, by_estimator)
+  assert result(tmp_path) == result(by_estimator)
+  assert "is finished" in shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
 
 
 @pytest.mark.parametrize(

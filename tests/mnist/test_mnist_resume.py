@@ -16,17 +16,14 @@ from mnist_runs import (
   assert_same_tensors,
   metrics,
   records,
-  shell,
-  without_xla,
 )
 
 from rigl.mnist.mnist_trainer import MaskRecorder
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training import checkpoints
 from rigl.training.reporting import Reporter
+from rigl.training.run_directory import RunDirectory
 from rigl.training.trainer import Trainer
-
-__all__ = ["shell", "without_xla"]  # Fixtures.
 
 COMMON = (
   "--num_epochs=4",
@@ -100,8 +97,16 @@ def test_run_killed_several_times_ends_with_the_same_bits(
 
 
 @pytest.mark.usefixtures("without_xla")
-@pytest.mark.parametrize("calls", [1, 4, 6])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+  ("method", "calls"),
+  [
+    ("rigl", 1),
+    ("rigl", 4),
+    ("rigl", 6),
+    pytest.param("snip", 1, marks=pytest.mark.slow),
+    pytest.param("prune", 4, marks=pytest.mark.slow),
+  ],
+)
 def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
   shell, monkeypatch, tmp_path, undisturbed, method, calls
 ):
@@ -137,7 +142,7 @@ def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
     ((MaskRecorder, "record", 4), 10),
     ((Reporter, "report", 3, False), 20),
     ((Trainer, "save", 3, False), 30),
-    ((Trainer, "_result", 1), 40),
+    ((RunDirectory, "finish", 1), 40),
   ],
 )
 def test_run_killed_anywhere_goes_on_from_its_newest_checkpoint(

@@ -7,16 +7,12 @@ from mnist_runs import (
   EPOCH,
   final_tensors,
   metrics,
-  shell,
-  without_xla,
 )
 
 from rigl.data.array_source import ArraySource
 from rigl.mnist import mnist_data
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_trainer import build_trainer
-
-__all__ = ["shell", "without_xla"]  # Fixtures.
 
 LAYERS = ("layer1", "layer2", "layer3")
 

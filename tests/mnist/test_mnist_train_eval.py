@@ -14,9 +14,7 @@ from mnist_runs import (
   final_tensors,
   metrics,
   records,
-  shell,
   without_timing,
-  without_xla,
 )
 
 from rigl.mnist import mnist_data
@@ -25,8 +23,6 @@ from rigl.mnist.mnist_trainer import build_trainer
 from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
 from rigl.version import __version__
-
-__all__ = ["shell", "without_xla"]  # Fixtures.
 
 LAYERS = ("layer1", "layer2", "layer3")
 MASKED = [method for method in METHODS if method != "baseline"]

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import fcntl
 import json
 import pathlib
 import subprocess
@@ -168,14 +169,14 @@ def test_lock_is_held_until_it_is_closed(path):
 
 
 def test_owner_is_checked_again_under_the_lock(path, monkeypatch):
-  take_lock = RunDirectory._take_lock
+  lock = fcntl.flock
 
-  def slowly(self):
+  def slowly(file, operation):
     monkeypatch.undo()
     stop(path, rate=0.2)  # Another run is there and gone meanwhile.
-    return take_lock(self)
+    lock(file, operation)
 
-  monkeypatch.setattr(RunDirectory, "_take_lock", slowly)
+  monkeypatch.setattr(fcntl, "flock", slowly)
   with pytest.raises(ValueError, match="rate = 0.2 there, 0.1 now"):
     RunDirectory(path, IDENTITY)
   stop(path, rate=0.2)

@@ -3,15 +3,13 @@
 
 import numpy as np
 import pytest
-from script_runs import Shell, eagerly
+from script_runs import Shell
 
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.runners.stablehlo import export, record_replay
-
-__all__ = ["eagerly"]  # A fixture.
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 SLOWER = ["set", "prune", "baseline", "dnw", "momentum"]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrong values of the flags that scripts share: one line, exit code 1, no file.
+
+The script of CIFAR-10 stands for all, because it has every shared flag.
+"""
+
+import pytest
+from cifar_runs import TINY
+from script_runs import Shell, refusal
+
+from rigl.cifar_resnet import resnet_train_eval
+from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.config.device_flags import DeviceFlags
+from rigl.config.method_flags import MethodFlags
+from rigl.config.training_length import LengthFlags
+from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.mnist.mnist_settings import MnistSettings
+
+BINDING = "--gin_bindings="
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys, tmp_path):
+  """Runs a command that must be refused before anything is written."""
+  work = tmp_path / "work"
+  work.mkdir()
+  monkeypatch.chdir(work)
+  shell = Shell(resnet_train_eval, CifarSettings, monkeypatch, capsys)
+  return lambda *arguments: refusal(shell, work, "--train_dir=run", *arguments)
+
+
+def test_the_scripts_share_these_flags():
+  for settings in (MnistSettings, CifarSettings, ImagenetSettings):
+    assert issubclass(settings, MethodFlags)
+    assert issubclass(settings, DeviceFlags)
+  for settings in (CifarSettings, ImagenetSettings):
+    assert issubclass(settings, LengthFlags)
+
+
+@pytest.mark.parametrize(
+  ("argument", "named"),
+  [
+    # Flags that do not parse.
+    ("--training_method=foo", "--training_method=foo"),
+    ("--mask_init_method=foo", "--mask_init_method=foo"),
+    ("--end_sparsity=much", "--end_sparsity=much"),
+    ("--max_steps=1.5", "--max_steps=1.5"),
+    ("--prune_last_layer=perhaps", "--prune_last_layer=perhaps"),
+    ("--strategy=foo", "--strategy=foo"),
+    ("--runner=foo", "--runner=foo"),
+    ("--jit_compile=foo", "--jit_compile=foo"),
+    ("--trainig_method=rigl", "training_method"),
+    ("stray", "'stray'"),
+    # Out of range.
+    ("--end_sparsity=1.2", "`end_sparsity` must be in [0.0, 1.0), got 1.2"),
+    ("--end_sparsity=1", "`end_sparsity`"),
+    ("--end_sparsity=-0.1", "`end_sparsity`"),
+    ("--end_sparsity=nan", "`end_sparsity`"),
+    ("--drop_fraction=1.5", "`drop_fraction`"),
+    ("--s_momentum=1.5", "`s_momentum`"),
+    ("--rigl_acc_scale=inf", "`rigl_acc_scale`"),
+    ("--maskupdate_frequency=0", "`maskupdate_frequency`"),
+    ("--maskupdate_begin_step=-1", "`maskupdate_begin_step`"),
+    ("--seed=-1", "`seed`"),
+    ("--seed=2147483648", "`seed`"),
+    ("--virtual_devices=-1", "`virtual_devices`"),
+    ("--virtual_devices=65", "`virtual_devices`"),
+    ("--training_steps_multiplier=-1", "`training_steps_multiplier`"),
+    ("--training_steps_multiplier=inf", "`training_steps_multiplier`"),
+    ("--training_steps_multiplier=0", "* `max_steps` must be at least 1"),
+    # Unknown words.
+    ("--drop_fraction_anneal=foo", "`drop_fraction_anneal`"),
+    ("--drop_fraction_anneal=exponential_x", "`drop_fraction_anneal`"),
+    ("--grow_init=foo", "`grow_init`"),
+    ("--grow_init=zeros_2", "`grow_init`"),
+    ("--grow_init=random_normal_0", "`grow_init`"),
+    # Gin.
+    ("--gin_config=nowhere.gin", "nowhere.gin"),
+    ("--gin_config=/proc", "`--gin_config`"),
+    (BINDING + "CifarSettings.sede = 1", "sede"),
+    (BINDING + "CifarSetings.seed = 1", "CifarSetings"),
+    (BINDING + "CifarSettings.seed =", "--gin_bindings"),
+    (BINDING + "CifarSettings.seed = %seed", "seed"),
+    (BINDING + "CifarSettings.seed = 1.5", "`seed` must be of type int"),
+    (BINDING + "CifarSettings.end_sparsity = 'a'", "`end_sparsity`"),
+    (BINDING + "CifarSettings.runner = 'foo'", "`runner`"),
+    (BINDING + "SparseRigLOptimizer.noise_std = -1", "`noise_std`"),
+    (BINDING + "SparseRigLOptimizer.nosie_std = 0", "nosie_std"),
+    (BINDING + "SparseRigLOptimizer.noise_std = 'a'", "SparseRigLOptimizer"),
+    (BINDING + "import no_such_module", "no_such_module"),
+  ],
+)
+def test_wrong_argument_is_named(refused, argument, named):
+  # RigL unless the argument says otherwise, for it looks at most of them.
+  assert named in refused(*TINY, "--training_method=rigl", argument)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "named"),
+  [
+    (("--training_method=rigl", "--maskupdate_end_step=5"), "`end_step`"),
+    (("--training_method=set", "--grow_init=grad_sign"), "`grow_init`"),
+    (("--training_method=set", "--mask_init_method=str"), "`default_sparsity`"),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused(refused, arguments, named):
+  assert named in refused(*TINY, "--maskupdate_begin_step=6", *arguments)
+
+
+@pytest.mark.parametrize(
+  "content", [b"CifarSettings.sede = 1", b"\xff\xfe\x00"]
+)
+def test_wrong_gin_file_is_named(refused, tmp_path, content):
+  path = tmp_path / "wrong.gin"
+  path.write_bytes(content)
+  assert "wrong.gin" in refused(*TINY, f"--gin_config={path}")
+
+
+def test_missing_include_is_named(refused, tmp_path):
+  path = tmp_path / "top.gin"
+  path.write_text("include 'absent.gin'\n")
+  assert "absent.gin" in refused(*TINY, f"--gin_config={path}")
