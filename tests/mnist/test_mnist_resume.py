@@ -268,6 +268,7 @@ def test_kill_while_a_checkpoint_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize(
   ("owner", "name"), [(os, "replace"), (tf.raw_ops, "SaveV2")]
