@@ -70,7 +70,13 @@ def _commands(page):
 
 
 _EXAMPLES = [
-  pytest.param(page, example, id=f"{page}-{i}")
+  pytest.param(
+    page,
+    example,
+    id=f"{page}-{i}",
+    # It trains as long as a reader's first run does.
+    marks=[pytest.mark.slow] if (page, i) == ("README.md", 0) else [],
+  )
   for page in PAGES
   for i, example in enumerate(pages.blocks(page, "python"))
 ]

@@ -50,8 +50,15 @@ def test_all_scripts_are_looked_at():
   assert scripts == {*SCRIPTS, *OTHERS}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+def marks_of(script):
+  """All start by the same module; test_mnist_errors.py has a fast process."""
+  others = [] if script.startswith("rigl/") else [pytest.mark.long]
+  return [pytest.mark.slow, *others]
+
+
+@pytest.mark.parametrize(
+  "script", [pytest.param(name, marks=marks_of(name)) for name in SCRIPTS]
+)
 def test_nothing_is_said_before_a_script_speaks(script):
   found = run_python(str(ROOT / script), "--help")
   assert found.stdout and found.stderr == ""

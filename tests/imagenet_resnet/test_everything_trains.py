@@ -24,7 +24,15 @@ NETWORKS = {
   "vgg_16": dict(model_architecture="vgg_16", width=0.05),
   "vgg_19": dict(model_architecture="vgg_19", width=0.05),
 }
-FAST = {(method, "vgg_a") for method in IMAGENET_METHODS}
+
+
+def marks_of(network, method):
+  """Fast: every method. Slow: every network. Long: all pairs of them."""
+  if network == "vgg_a":
+    return []
+  if method == "rigl":
+    return [pytest.mark.slow]
+  return [pytest.mark.slow, pytest.mark.long]
 
 
 def flags_of(network, method, path, **changes):
@@ -66,11 +74,7 @@ def trained(flags, capsys):
 @pytest.mark.parametrize(
   "network, method",
   [
-    pytest.param(
-      network,
-      method,
-      marks=[] if (method, network) in FAST else pytest.mark.slow,
-    )
+    pytest.param(network, method, marks=marks_of(network, method))
     for network in NETWORKS
     for method in IMAGENET_METHODS
   ],

@@ -100,11 +100,11 @@ def test_run_killed_several_times_ends_with_the_same_bits(
 @pytest.mark.parametrize(
   ("method", "calls"),
   [
-    ("rigl", 1),
     ("rigl", 4),
-    ("rigl", 6),
-    pytest.param("snip", 1, marks=pytest.mark.slow),
-    pytest.param("prune", 4, marks=pytest.mark.slow),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (("rigl", 1), ("rigl", 6), ("snip", 1), ("prune", 4))
+    ),
   ],
 )
 def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
@@ -268,6 +268,7 @@ def test_kill_while_a_checkpoint_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("without_xla")
 @pytest.mark.parametrize(
   ("owner", "name"), [(os, "replace"), (tf.raw_ops, "SaveV2")]

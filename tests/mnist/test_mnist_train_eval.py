@@ -26,6 +26,7 @@ from rigl.version import __version__
 
 LAYERS = ("layer1", "layer2", "layer3")
 MASKED = [method for method in METHODS if method != "baseline"]
+FAST = ("scratch", "rigl", "snip", "prune")  # One of each kind.
 SHAPES = {"layer1": (784, 300), "layer2": (300, 100), "layer3": (100, 10)}
 # The connections that the published code leaves at the default sparsities.
 ONES = {"layer1": 4704, "layer2": 3540, "layer3": 1000}
@@ -72,7 +73,13 @@ def expected_names(method):
   return names
 
 
-@pytest.mark.parametrize("method", MASKED)
+@pytest.mark.parametrize(
+  "method",
+  [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in MASKED
+  ],
+)
 def test_method_ends_with_its_sparsity_and_all_its_files(
   shell, tmp_path, method
 ):

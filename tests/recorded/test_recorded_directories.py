@@ -29,7 +29,14 @@ MASK_TOLERANCE = 0.01
 TOLERANCES = {"mnist": 0.001, "cifar10": 0.1, "imagenet": 0.01}
 
 
-@pytest.fixture(params=RUNS)
+# They train on; one in the fast tests.
+SOME_RUNS = [
+  name if name == "mnist" else pytest.param(name, marks=pytest.mark.slow)
+  for name in RUNS
+]
+
+
+@pytest.fixture
 def name(request, tmp_path, monkeypatch):
   """That of a run, whose stopped directory is below the working directory."""
   with zipfile.ZipFile(RUNS_FOLDER / f"{request.param}.zip") as archive:
@@ -49,6 +56,7 @@ def positions(text):
   ]
 
 
+@pytest.mark.parametrize("name", RUNS, indirect=True)
 def test_a_stopped_run_is_restored_bit_for_bit(name):
   checkpoint = newest_checkpoint(only_run("run"))
   state = restored_state(*RUNS[name].command)
@@ -57,6 +65,7 @@ def test_a_stopped_run_is_restored_bit_for_bit(name):
     assert state[key].astype(value.dtype).tobytes() == value.tobytes(), key
 
 
+@pytest.mark.parametrize("name", SOME_RUNS, indirect=True)
 def test_a_stopped_run_ends_as_in_the_recording(name, tmp_path):
   directory = only_run("run")
   before = (directory / "metrics.csv").read_text()

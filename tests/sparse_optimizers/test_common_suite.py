@@ -139,6 +139,7 @@ def _digests():
   return result
 
 
+@pytest.mark.slow
 def test_same_bits_in_another_process():
   helpers = pathlib.Path(sparse_methods.__file__).parent
   path = os.pathsep.join([*sys.path, str(helpers)])

@@ -57,6 +57,7 @@ def test_compute_gradients_are_those_of_the_wrapped_optimizer():
   assert (kernel.numpy() == -1.0).all()
 
 
+@pytest.mark.slow
 def test_many_layer_sizes_bring_no_retracing_warnings():
   program = """
 import tensorflow as tf

@@ -64,11 +64,16 @@ class Updated:
   "method, options",
   [
     (SparseRigLOptimizer, {}),
-    (SparseRigLOptimizer, {"initial_acc_scale": 0.5}),
-    (SparseRigLOptimizer, {"grow_init": "grad_sign"}),
-    (SparseSETOptimizer, {}),
     (SparseSETOptimizer, {"grow_init": "initial_dist_0.5"}),
-    (SparseMomentumOptimizer, {}),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
+        (SparseRigLOptimizer, {"initial_acc_scale": 0.5}),
+        (SparseRigLOptimizer, {"grow_init": "grad_sign"}),
+        (SparseSETOptimizer, {}),
+        (SparseMomentumOptimizer, {}),
+      )
+    ),
   ],
 )
 def test_updates_on_the_host_are_those_of_a_graph(method, options):
@@ -90,7 +95,11 @@ def test_updates_on_the_host_are_those_of_a_graph(method, options):
 
 @pytest.mark.parametrize(
   "options",
-  [{}, {"grow_init": "random_normal"}, {"grow_init": "grad_scale_3"}],
+  [
+    {},
+    pytest.param({"grow_init": "random_normal"}, marks=pytest.mark.slow),
+    pytest.param({"grow_init": "grad_scale_3"}, marks=pytest.mark.slow),
+  ],
 )
 def test_noise_and_statistics_differ_by_rounding_alone(options):
   method = SparseRigLOptimizer

@@ -73,11 +73,19 @@ def test_a_published_checkpoint_on_the_disk_is_told(tmp_path):
   ]
 
 
-@pytest.mark.parametrize("missing", ["gamma", "final_dense/weights"])
-def test_other_checkpoints_are_refused(missing):
-  flags = ModelFlags(resnet_depth=18, width=0.1, training_method="rigl")
+@pytest.mark.parametrize(
+  ("values", "missing"),
+  [
+    (dict(model_architecture="vgg_a"), "conv5_1/weights"),
+    (dict(resnet_depth=18), "final_dense/weights"),
+    pytest.param(dict(resnet_depth=18), "gamma", marks=pytest.mark.slow),
+  ],
+)
+def test_other_checkpoints_are_refused(values, missing):
+  flags = ModelFlags(**values, width=0.1, training_method="rigl")
   shapes = shapes_of(flags)
   others = {n: s for n, s in shapes.items() if not n.endswith(missing)}
+  assert len(others) < len(shapes)
   for wrong in (others, {"layer1/weights": (784, 300)}, {}):
     with pytest.raises(ValueError, match="is of no ImageNet model"):
       checkpoint_flags.find_flags(wrong)
