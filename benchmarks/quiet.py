@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells whether the machine was quiet while something was measured.
+"""Meter of other processes: whether the machine was quiet in a measurement.
 
-Linux alone can tell; elsewhere there is no answer.
+It reads /proc of Linux. On other systems the result is None.
 """
 
 import os
@@ -12,7 +12,7 @@ class OthersMeter:
   """Measures how many cores others than one process keep busy.
 
   A second busy process does not make everything slower alike: on two cores it
-  was seen to slow one contestant by two and another by twenty.
+  slowed one contestant by two and another by twenty.
 
   Args:
     pid: the process that is not counted.

@@ -21,19 +21,19 @@ from typing import Any
 import quiet
 
 _WORKERS = pathlib.Path(__file__).parent / "workers"
-# Busy cores of others, from which on a measurement is not to be trusted.
+# Measurements with more busy cores of other processes are not reliable.
 _NOT_QUIET = 0.1
 
 
 @dataclass(frozen=True)
 class Contestant:
-  """Something to be measured.
+  """A program to measure.
 
   Attributes:
-    name: what the tables call it.
+    name: its name in tables.
     worker: file name in `workers/`.
     task: a task of that worker.
-    settings: what the task is to do, as JSON knows it.
+    settings: settings of the task, for JSON.
     peer: whether it runs under `--peer_python`.
   """
 
@@ -46,14 +46,14 @@ class Contestant:
 
 @dataclass
 class Result:
-  """What came out for a contestant.
+  """Measurements of a contestant.
 
   Attributes:
     name: its name.
     info: what the worker reported when it was ready.
-    seconds: of each round, per step or update.
-    others: of each round, the cores that other processes kept busy, or None
-      where the system does not tell.
+    seconds: seconds per step or update, of each round.
+    others: cores that other processes kept busy, of each round; None if
+      unknown.
   """
 
   name: str
@@ -103,7 +103,7 @@ class Worker:
     self.info = json.loads(answer.removeprefix("ready "))
 
   def run(self, result: Result) -> None:
-    """Makes one unit and adds what came out to `result`."""
+    """Runs one unit and adds its measurements to `result`."""
     meter = quiet.OthersMeter(self._process.pid)
     result.seconds.append(float(self._ask("run")))
     result.others.append(meter.cores())
@@ -137,7 +137,7 @@ def argument_parser(
   """Returns a parser of the flags that all comparisons have.
 
   Args:
-    description: what `--help` says.
+    description: text of `--help`.
     rounds: the default of `--rounds`.
   """
   parser = argparse.ArgumentParser(description=description)
@@ -168,7 +168,7 @@ def compare(
   Args:
     contestants: what to measure.
     reference: name of the contestant that ratios refer to.
-    args: of `argument_parser`.
+    args: the arguments, parsed by `argument_parser`.
   """
   results = measure(contestants, args)
   if reference not in [result.name for result in results]:
@@ -223,7 +223,7 @@ def table(results: Sequence[Result], reference: str) -> str:
   """Returns medians, spreads and ratios as text.
 
   Args:
-    results: of `measure`.
+    results: the results of `measure`.
     reference: name of the result that ratios refer to.
   """
   base = next(r.median for r in results if r.name == reference)

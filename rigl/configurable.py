@@ -86,7 +86,7 @@ def call_configured(
       `explicit` is left to gin.
 
   Returns:
-    What the function returns.
+    The result of the function.
   """
   passed = {
     name: value
@@ -107,7 +107,7 @@ def _binds(function: str, argument: str) -> bool:
 def _inside_gin(
   function: Callable[..., Any], selector: str, unrecorded: Collection[str]
 ) -> Callable[..., Any]:
-  """What gin calls: marks errors to which gin's bindings are irrelevant."""
+  """Function that gin calls: marks errors that no binding of gin caused."""
 
   @functools.wraps(function)
   def call(*args: Any, **kwargs: Any) -> Any:
@@ -137,7 +137,7 @@ def _inside_gin(
 def _outside_gin(
   bound: Callable[..., Any], shown: Callable[..., Any]
 ) -> Callable[..., Any]:
-  """What users call: raises marked errors as they were.
+  """Function that users call: raises marked errors unchanged.
 
   Args:
     bound: the function that gin made.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the flags of the ImageNet model that a checkpoint is of.
+"""Prints the flags of the ImageNet model of a checkpoint.
 
   python scripts/checkpoint_flags.py path/to/model.ckpt-3200000
 
-prints what `imagenet_train_eval.py` and `rigl-predict` need, a flag a line.
+prints the flags for `imagenet_train_eval.py` and `rigl-predict`, one per line.
 """
 
 from __future__ import annotations

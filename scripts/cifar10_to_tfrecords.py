@@ -40,7 +40,7 @@ def write_split(
   """Writes the TFRecords of a split.
 
   Args:
-    directory: where to; it is made if it is not there.
+    directory: the directory to write to; it is made if it does not exist.
     split: `train` or `validation`.
     images: uint8 [n, height, width, 3].
     labels: classes from 0, int [n].

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts the classes of images by a checkpoint.
+"""Predicts the classes of images with a checkpoint.
 
-For example, and see `--help`:
+For example (`--help` lists all flags):
 
   python scripts/predict.py --task=cifar10 --resnet_depth=22 --resnet_width=2 \
     --training_method=rigl --checkpoint=DIR/model.ckpt-97656 \

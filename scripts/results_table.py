@@ -3,7 +3,7 @@
 
   python scripts/results_table.py rigl_runs/mnist_table
 
-One row a method and sparsity, over all seeds. Nothing is trained here.
+One row per method and sparsity, over all seeds. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Run(NamedTuple):
 
   Attributes:
     method: its training method.
-    length: of the whole run, in epochs or steps.
+    length: length of the whole run, in epochs or steps.
     sparsity: share of zeros of all masks at the end, in [0, 1].
     accuracy: test accuracy at the end, in [0, 1]; None before the end.
-    steps_per_second: of each epoch, without the evaluation.
+    steps_per_second: speed in each epoch, without the evaluation.
   """
 
   method: str
@@ -78,7 +78,7 @@ def table(runs: Iterable[Run]) -> str:
   groups: dict[tuple, list[Run]] = collections.defaultdict(list)
   for run in runs:
     if run.accuracy is not None:
-      # Seeds may differ in the last connections, as rounding goes.
+      # Rounding may make the sparsities of seeds differ slightly.
       groups[run.method, f"{run.sparsity:.4f}", run.length].append(run)
   rows = [
     _row(*key, group)
@@ -122,7 +122,7 @@ def _mean_accuracy(runs: list[Run]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Prints the table of the directory that is given."""
+  """Prints the table of the directory on the command line."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("directory", type=pathlib.Path, help="holds the runs")
   directory = parser.parse_args(arguments).directory

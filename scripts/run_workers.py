@@ -5,7 +5,7 @@
     rigl/mnist/mnist_train_eval.py --strategy=multi_worker --save_path=RUN
 
 Every worker gets a TF_CONFIG of its own. If one ends with an error, the others
-are stopped and all start again: training goes on from the last checkpoint. It
+are stopped and all start again: training resumes from the last checkpoint. It
 shows how a cluster behaves; it makes nothing faster on one machine.
 """
 
@@ -26,7 +26,7 @@ _STOP_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Runs the workers; returns the exit code of the last try."""
+  """Runs the workers; returns the exit code of the last attempt."""
   options = _parse(arguments)
   for left in range(options.restarts, -1, -1):
     code = _run_once(options.command, options.workers)
@@ -121,7 +121,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _exit_code(code: int) -> int:
-  """As a shell reports it: 128 and the number of the signal."""
+  """The code that a shell reports: 128 plus the number of the signal."""
   return code if code >= 0 else 128 - code
 
 

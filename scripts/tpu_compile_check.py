@@ -5,13 +5,14 @@
     --training_method=rigl --precision=bfloat16 --per_core_batch=256
 
 The TPU's own compiler, libtpu, takes the programs that a core runs: training
-step, mask update and evaluation of one batch (of MNIST and CIFAR-10, which lie
-in the device's memory, of many). A table says how much processor time that
-took, what the programs cost and how much memory they need. What does not
-compile or fit is named, and the exit code is 1. It needs the extra `tpu-check`.
+step, mask update and evaluation of one batch (of many for MNIST and CIFAR-10,
+whose data is in the memory of the device). A table shows the processor time of
+each compilation, and the cost and memory of each program. If a program does not
+compile or fit, it is named and the exit code is 1. It needs the extra
+`tpu-check`.
 
-The other flags are those of the model's script. Without --gin_config they are
-those of RigL, 90 % sparse by ERK (for MNIST, 98 %).
+The other flags are those of the script of the model. The default of
+--gin_config is RigL at 90 % sparsity with ERK (98 % for MNIST).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class CompileTarget(NamedTuple):
 
   Attributes:
     settings: dataclass of its flags.
-    build: builds its trainer of settings.
+    build: builds its trainer from the settings.
     batch_flags: the flags that a batch of one core decides.
     batch: the default of such a batch.
     config: the default of `--gin_config`, in `configs/`.
@@ -67,7 +68,7 @@ class CompileTarget(NamedTuple):
 
 
 def _cifar_place(folder: pathlib.Path) -> dict[str, Any]:
-  """As many images as there are, all black: the programs hold the data."""
+  """Black images, as many as the data set has: the programs hold the data."""
   for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
     with (folder / f"{name}.bin").open("wb") as file:
       file.truncate(10000 * (1 + 32 * 32 * 3))
@@ -148,7 +149,7 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "per_core_batch",
     0,
-    "Images a batch of one core. 0: ImageNet 256, CIFAR-10 128, MNIST 100.",
+    "Images per batch of one core. 0: ImageNet 256, CIFAR-10 128, MNIST 100.",
   )
   try:
     task, _ = find_model(_typed_model(sys.argv[1:]))
@@ -167,7 +168,7 @@ def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
   """Checks the parsed flags.
 
   Args:
-    folder: where data and output go.
+    folder: the folder for data and output.
 
   Returns:
     A function that builds their trainer.
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str]) -> None:
   optimizer, executor = trainer.state.optimizer, trainer.executor
   if not isinstance(executor, TensorFlowExecutor):
     app.fail("`runner` must be loop: its programs are compiled.")
-  # As on a TPU, which is not there.
+  # As on a TPU.
   optimizer.use_mask_engine("batched")
   updates = optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)

@@ -6,8 +6,8 @@
   python FOLDER/exported_run.py FOLDER              # where the GPU is
   python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER --action=finish
 
-The flags besides these four are those of the task's script, of which `finish`
-makes the same files: metrics, checkpoint and result. `--action=all` does all
+All other flags are those of the script of the task. `finish` makes the same
+files as that script: metrics, checkpoint and result. `--action=all` does all
 three on a machine that has TensorFlow, JAX and the GPU.
 """
 
@@ -59,7 +59,7 @@ def define_flags() -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Does the part that the flags say."""
+  """Runs the action of the flags."""
   del arguments
   with app.one_line_errors():
     values = flags.FLAGS
@@ -118,7 +118,7 @@ def _make_trainer() -> Trainer:
 
 
 def _task_flags() -> list[tuple[str, Any]]:
-  """The flags that were typed, but for those of this script."""
+  """The typed flags except those of this script."""
   values = flags.FLAGS
   return [
     (name, values[name].value)

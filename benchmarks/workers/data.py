@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random data of the step benchmark, and what an update did to masks.
+"""Random data of the step benchmark, and counts of mask changes.
 
 It is the same for every worker, and needs NumPy alone.
 """
@@ -53,7 +53,7 @@ class RandomData:
 def mask_info(
   before: Sequence[np.ndarray], after: Sequence[np.ndarray]
 ) -> dict[str, int]:
-  """Says what an update did, to see that contestants do the same work.
+  """Counts the changes of an update, to check that contestants do equal work.
 
   Args:
     before: the masks before the update, bool.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmark worker of the input: images a second of one core, JPEG to batch.
+"""Benchmark worker of the input: images per second of one core, JPEG to batch.
 
 The whole process stays on one core.
 """
@@ -23,7 +23,7 @@ from rigl.imagenet_resnet.input import imagenet_input, shards
 Tensor = Any
 
 _QUALITY = 92
-# Batches after which all buffers of a pipeline are as they stay.
+# Batches after which all buffers of a pipeline are full.
 _WARM_UP = 4
 
 
@@ -33,7 +33,7 @@ def batches(
   """Batches of a pipeline over the same JPEGs.
 
   Args:
-    settings: see `input_speed.py`.
+    settings: the settings of `input_speed.py`.
 
   Returns:
     The unit, whose seconds are of an image, and its information.

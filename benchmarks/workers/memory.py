@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peak memory of a piece of work, as the operating system sees it.
 
-Linux alone can tell it after the fact; elsewhere there is no answer.
+It reads /proc of Linux. On other systems the result is None.
 """
 
 import contextlib
@@ -15,17 +15,16 @@ _KIB = 1 / 1024
 
 
 def peak_growth_mib(work: Callable[[], Any]) -> float | None:
-  """Runs `work` and says by how much the resident set grew at its peak.
+  """Runs `work` and measures by how much the resident set grew at its peak.
 
   What was allocated before does not count, unless it was freed and its pages
   were still held; so freed pages are handed back first.
 
   Args:
-    work: what to run.
+    work: the function to run.
 
   Returns:
-    Mebibytes, or None where the system does not tell. `work` has run in
-    either case.
+    Mebibytes; None if unknown. `work` has run in either case.
   """
   gc.collect()
   _hand_freed_pages_back()
@@ -50,6 +49,6 @@ def _status(field: str) -> int:
 
 
 def _hand_freed_pages_back() -> None:
-  # Other C libraries than that of GNU do not know it.
+  # Only the GNU C library has this function.
   with contextlib.suppress(AttributeError, OSError, TypeError):
     ctypes.CDLL(None).malloc_trim(0)

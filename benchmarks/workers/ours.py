@@ -42,7 +42,7 @@ def mask_update(
   """One drop and grow of all layers, with the assignment of its results.
 
   Args:
-    settings: see `mask_update.py`.
+    settings: the settings of `mask_update.py`.
 
   Returns:
     The unit and its information.
@@ -68,7 +68,7 @@ class RandomLayers:
   """Sparse kernels without a network around them.
 
   Args:
-    settings: see `mask_update.py`.
+    settings: the settings of `mask_update.py`.
   """
 
   def __init__(self, settings: protocol.Settings) -> None:
@@ -99,7 +99,7 @@ class RandomLayers:
 
   @tf.function(autograph=False)
   def update(self, gradients: list[Tensor]) -> None:
-    """What is measured."""
+    """The unit that is measured."""
     pairs = zip(gradients, self._kernels, strict=True)
     self._optimizer.update_masks(list(pairs), self._step)
 
@@ -114,7 +114,7 @@ def step_time(
   """Training iterations of a model, with their share of mask updates.
 
   Args:
-    settings: see `step_time.py`.
+    settings: the settings of `step_time.py`.
 
   Returns:
     The unit and its information.
@@ -128,7 +128,7 @@ class Trainer:
   """The package's own loop on random images.
 
   Args:
-    settings: see `step_time.py`.
+    settings: the settings of `step_time.py`.
   """
 
   def __init__(self, settings: protocol.Settings) -> None:
@@ -210,7 +210,7 @@ def mnist_run(
   """Epochs of the MNIST script with all it does, or its bare steps.
 
   Args:
-    settings: see `whole_run.py`.
+    settings: the settings of `whole_run.py`.
 
   Returns:
     The unit and its information.

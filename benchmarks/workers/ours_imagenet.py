@@ -27,7 +27,7 @@ def step_time(
   """Gradient steps of a network, with their share of mask updates.
 
   Args:
-    settings: see `step_time.py`.
+    settings: the settings of `step_time.py`.
 
   Returns:
     The unit and its information.

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 Settings = Mapping[str, Any]
 # Makes one measured unit and returns its seconds per step or update.
 Unit = Callable[[], float]
-# Sets a task up, warms it up, and returns its unit and what is to be reported.
+# Sets a task up, warms it up, and returns its unit and its information.
 Task = Callable[[Settings], tuple[Unit, dict[str, Any]]]
 
 
@@ -27,7 +27,7 @@ def main(tasks: Mapping[str, Task], description: str | None) -> None:
 
   Args:
     tasks: the tasks by name.
-    description: what `--help` says about the worker.
+    description: text of `--help`.
   """
   parser = argparse.ArgumentParser(description=description)
   parser.add_argument("--task", required=True, choices=sorted(tasks))

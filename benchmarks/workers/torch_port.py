@@ -49,7 +49,7 @@ def mask_update(
   """One drop and grow of all layers: `RigLScheduler._rigl_step`.
 
   Args:
-    settings: see `mask_update.py`.
+    settings: the settings of `mask_update.py`.
 
   Returns:
     The unit and its information.
@@ -75,7 +75,7 @@ class RandomLayers:
   """Sparse modules without a network around them.
 
   Args:
-    settings: see `mask_update.py`.
+    settings: the settings of `mask_update.py`.
   """
 
   def __init__(self, settings: protocol.Settings) -> None:
@@ -106,7 +106,7 @@ class RandomLayers:
         hook.dense_grad.normal_()
 
   def update(self) -> None:
-    """What is measured."""
+    """The unit that is measured."""
     self._pruner._rigl_step()
 
   def masks(self) -> list[np.ndarray]:
@@ -125,7 +125,7 @@ def step_time(
   """Training iterations of a model, with their share of mask updates.
 
   Args:
-    settings: see `step_time.py`.
+    settings: the settings of `step_time.py`.
 
   Returns:
     The unit and its information.
@@ -138,7 +138,7 @@ def step_time(
   return unit, _info() | {"active": trainer.num_active()}
 
 
-# What makes a model, see `MODELS`.
+# Makes a model; `MODELS` holds one per name.
 Made = tuple[
   torch.nn.Module,
   dict[str, torch.nn.Module],
@@ -150,7 +150,7 @@ class Trainer:
   """The training loop of the port's README, on data in memory.
 
   Args:
-    settings: see `step_time.py`.
+    settings: the settings of `step_time.py`.
   """
 
   def __init__(self, settings: protocol.Settings) -> None:

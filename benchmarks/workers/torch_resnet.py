@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet-50 in PyTorch, and what is done to its images.
+"""ResNet-50 in PyTorch, and the preprocessing of its images.
 
 The same as `rigl.imagenet_resnet`: the comparison is of libraries.
 """
@@ -58,7 +58,7 @@ class _Block(torch.nn.Module):
     self.norm3 = torch.nn.BatchNorm2d(outputs)
 
   def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-    """Adds what three convolutions make of the inputs."""
+    """Adds the result of three convolutions to the inputs."""
     added = inputs
     if self.skip is not None:
       added = self.skip_norm(self.skip(inputs))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wide residual network in PyTorch, and what is done to its images.
+"""A wide residual network in PyTorch, and the preprocessing of its images.
 
 The same as `rigl.cifar_resnet`: the comparison is of libraries.
 """
@@ -47,7 +47,7 @@ class _Block(torch.nn.Module):
     self.conv2 = torch.nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
 
   def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-    """Adds what two convolutions make of the inputs."""
+    """Adds the result of two convolutions to the inputs."""
     active = functional.relu(self.norm1(inputs))
     added = inputs if self.skip is None else self.skip(active)
     features = functional.relu(self.norm2(self.conv1(active)))

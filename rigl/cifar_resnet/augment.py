@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to CIFAR images before the network sees them.
+"""Preprocessing of CIFAR images: standardisation, random crops and flips.
 
 Tensor code on a whole batch, the same with and without XLA: it compiles into
 the training step.
@@ -18,8 +18,8 @@ _PADDING = 4
 def standardize(images: Tensor) -> Tensor:
   """Gives every image mean 0 and standard deviation 1.
 
-  As `tf.image.per_image_standardization`: the standard deviation counts as at
-  least 1 / sqrt(number of values of an image).
+  Like `tf.image.per_image_standardization`, it takes the standard deviation as
+  at least 1 / sqrt(number of values of an image).
 
   Args:
     images: [batch, height, width, channels] of any number type.
@@ -43,8 +43,8 @@ def random_crop_and_flip(images: Tensor, key: Tensor) -> Tensor:
 
   Args:
     images: [batch, height, width, channels] of static shape.
-    key: integer [2]; what is done is a function of it and of the shape, of
-      which replicas do their shares.
+    key: integer [2]; together with the shape it decides shifts and flips. Each
+      replica transforms its shard of the global batch.
 
   Returns:
     Tensor of the same shape and dtype.
@@ -54,7 +54,7 @@ def random_crop_and_flip(images: Tensor, key: Tensor) -> Tensor:
   bits = tf.random.stateless_uniform(
     [3, count * batch, 1], key, None, None, tf.uint32, alg="philox"
   )
-  if count > 1:  # What one replica would do to its share of the batch.
+  if count > 1:  # The values a single replica would draw for this shard.
     bits = tf.stack([replicas.local_shard(row) for row in tf.unstack(bits)])
   shifts = tf.cast(bits % (2 * _PADDING + 1), tf.int32) - _PADDING
   rows = _mirrored(tf.range(height) + shifts[0], height)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads CIFAR-10 and makes synthetic images, as NumPy arrays.
 
-Batching, shuffling, standardising and augmenting do not live here.
+`ArraySource` batches and shuffles them; `augment` standardises and crops them.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def synthetic_cifar10(
 ) -> CifarData:
   """Makes data of CIFAR's shapes that are easy to learn.
 
-  Every class has a random coarse pattern of 4x4 colours; an image is that of
-  its class plus noise.
+  Every class has a random coarse pattern of 4x4 colours; each image is the
+  pattern of its class plus noise.
 
   Args:
     num_train: number of training images, at least 1.

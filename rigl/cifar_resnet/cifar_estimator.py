@@ -36,11 +36,11 @@ def make_executor(
 
   Args:
     flags: the settings.
-    state: what is trained.
+    state: the train state.
     source: the training examples.
     test: the test examples.
-    directory: that of the run.
-    intervals: those of the run.
+    directory: the run directory.
+    intervals: distances between the events of the run.
   """
   size = min(_EVAL_BATCH_SIZE, test.num_examples)
 

@@ -13,9 +13,9 @@ from rigl.distribution import replicas
 from rigl.types import Metrics, Tensor, Variable
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
-# Random numbers that one iteration may draw: keys are that far apart.
+# Distance between the keys of two iterations.
 _KEYS = 2**20
-# What a replica may draw of them for dropout.
+# Distance between the dropout keys of two replicas.
 _REPLICA_KEYS = 2**10
 
 
@@ -110,8 +110,8 @@ def with_precision_and_recall(found: Mapping[str, float]) -> Metrics:
     found: means of the metrics of `CifarTask`, with counts or without.
 
   Returns:
-    The metrics that are no counts, and `precision/K` (hits of all predictions
-    of class K) and `recall/K` (hits of all labels K); 0 where there is none.
+    The metrics other than counts, and `precision/K` (hits of all predictions of
+    class K) and `recall/K` (hits of all labels K); 0 where there is none.
   """
   metrics = {name: value for name, value in found.items() if "/" not in name}
   classes = [name[5:] for name in found if name.startswith("hits/")]

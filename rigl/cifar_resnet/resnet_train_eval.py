@@ -4,7 +4,7 @@
   python rigl/cifar_resnet/resnet_train_eval.py --mode=train_and_eval \
     --training_method=rigl --mask_init_method=erdos_renyi_kernel
 
-`cifar_settings.py` has the flags, `cifar_trainer.py` what they build.
+`cifar_settings.py` declares the flags, `cifar_trainer.py` builds the run.
 """
 
 from __future__ import annotations

@@ -169,13 +169,13 @@ class _Block(tf.Module):
     inputs: int,
     outputs: int,
     strides: int,
-    position: tuple[int, int],
+    place: tuple[int, int],
     seed: int,
     path: Callable[[str], str],
     norms: Iterator[str],
     dropout_rate: float,
   ) -> None:
-    group, index = position
+    group, index = place
     super().__init__(name=f"block_{group}_{index}")
     self.norm1 = BatchNorm(inputs, next(norms), unbiased=False)
     self.skip = None

@@ -12,7 +12,7 @@ from absl import app, flags
 
 from rigl.config.help_text import help_text
 
-# What gin adds to the message of an error.
+# Start of the text that gin appends to error messages.
 _GIN_CALL = "\n  In call to configurable"
 _HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "--h", "-?"}
 
@@ -23,8 +23,8 @@ def run(
   """Defines the flags, parses them and runs `main`.
 
   Args:
-    main: function of the arguments, of which parsing leaves the first one. The
-      docstring of its module opens `--help`.
+    main: called with the arguments that parsing leaves: the name of the script
+      alone. The docstring of its module opens `--help`.
     define: defines the flags. It is not done at import, because one program
       may import two scripts with the same flags.
   """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The flags that say on what a run trains, and with which runner."""
+"""Flags that select the devices and the runner of a run."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ class DeviceFlags(Settings):
     return self.strategy, self.tpu
 
   def check_runner(self) -> None:
-    """Checks that TensorFlow has what the runner needs.
+    """Checks that the installed TensorFlow supports the runner.
 
     Raises:
-      ValueError: if it has not.
+      ValueError: if it does not.
     """
     version = tuple(tf.__version__.split(".")[:2])
     if self.uses_estimator and version != ("2", "15"):
@@ -110,7 +110,7 @@ class DeviceFlags(Settings):
     strategy, tpu = self.requested_devices()
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     with made.scope():
-      found = replicas.Replicas()
+      devices = replicas.Replicas()
       for name in batch_sizes:
-        found.share(getattr(self, name), name)
-      yield found
+        devices.share(getattr(self, name), name)
+      yield devices

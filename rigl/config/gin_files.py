@@ -13,7 +13,7 @@ from rigl.config.packaged import packaged_config
 
 
 def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
-  """Reads gin files and bindings, and forgets those of before.
+  """Replaces gin's configuration by that of files and bindings.
 
   Includes are relative to the file that includes them.
 

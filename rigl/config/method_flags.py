@@ -184,8 +184,8 @@ def create_optimizer(
     kernels: the kernels to sparsify, by layer name.
     masks: initial masks by layer name, for methods that start sparse. None:
       random ones.
-    weight_decay_filter: says which variables have weight decay. None: all of
-      rank 2 and more.
+    weight_decay_filter: returns whether a variable has weight decay. None: all
+      of rank 2 and more.
     init_masks: whether to make initial masks. False where they will come from
       a checkpoint.
 
@@ -240,7 +240,7 @@ def initial_masks(
   flags: MethodFlags,
   erk_power_scale: float = 1.0,
 ) -> dict[str, float]:
-  """Gives the kernels random masks of the sparsity that the flags say.
+  """Gives the kernels random masks of the sparsity that the flags set.
 
   Args:
     optimizer: the optimizer that gets the masks.

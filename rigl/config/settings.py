@@ -21,7 +21,7 @@ from rigl.config.help_text import set_group
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 
-# What defines a flag of a type.
+# The function that defines a flag, by the type of its default.
 DEFINERS = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
@@ -60,8 +60,8 @@ def setting(
     less_than: a bound that a number must stay under.
     defines_run: whether runs that differ in it are different runs. False for
       paths and for what changes no result.
-    ignored: whether the flag has no effect, so that typing it is warned of; or
-      a function of the settings that says so.
+    ignored: whether the flag has no effect, so that a user who types it gets a
+      warning; or a function of the settings that returns this.
     alias: another name of the flag.
     argument: the argument of the method's optimizer that this flag decides;
       several, if optimizers name it differently or the flag decides more than
@@ -137,9 +137,9 @@ class Settings:
 
   def with_explicit(self: SettingsT, names: Iterable[str]) -> SettingsT:
     """A copy whose settings of these names count as typed."""
-    found = copy.copy(self)
-    object.__setattr__(found, "_explicit", frozenset(names))
-    return found
+    copied = copy.copy(self)
+    object.__setattr__(copied, "_explicit", frozenset(names))
+    return copied
 
   def configure(
     self,
@@ -157,7 +157,7 @@ class Settings:
       **arguments: arguments by name.
 
     Returns:
-      What the function returns.
+      The result of the function.
     """
     explicit = {
       name for name in arguments if flag_names.get(name, name) in self.explicit
@@ -242,7 +242,7 @@ def check(settings: Any) -> None:
   """Checks the type and range of every setting.
 
   Raises:
-    ValueError: naming the setting, what is allowed and what came.
+    ValueError: naming the setting, the allowed values and the given one.
   """
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)
@@ -277,13 +277,13 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
 
 
 def run_identity(settings: Any) -> dict[str, Any]:
-  """What makes two runs the same: settings, and gin bindings of other things.
+  """Identity of a run: its settings, and gin bindings of other functions.
 
   Args:
     settings: a dataclass made of `setting`s.
 
   Returns:
-    A dict that survives JSON.
+    A dict that JSON represents exactly.
   """
   identity = {}
   for field in dataclasses.fields(settings):

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environment of TensorFlow in every script; scripts import it first.
 
-The processor decides neither what a script computes nor what it prints:
+Results and output do not depend on the processor:
 
 - oneDNN's kernels are on. TensorFlow itself chooses them only on processors
   with instructions for neural networks. Where XLA compiles nothing, as in the
   CIFAR-10 and ImageNet scripts on a CPU, they make convolutions faster on the
   others, too. The programs of MNIST are compiled by XLA: they have the same
-  bits with oneDNN and without. So all scripts, and what is evaluated or
-  predicted after a training, need no choice of their own.
-- TensorFlow's C++ code logs errors only. Its first messages do not obey that
-  level (in 2.21 that oneDNN is on, in GPU builds what is registered twice), so
-  TensorFlow is imported here and they are taken out of the standard error.
+  bits with oneDNN and without. So one setting serves training, evaluation and
+  prediction.
+- TensorFlow's C++ code logs errors only. Its first messages ignore that level
+  (in 2.21 one about oneDNN, in GPU builds some about double registrations), so
+  TensorFlow is imported here, with a filter on the standard error.
 
 Variables that the user sets stay: `TF_ENABLE_ONEDNN_OPTS=0` keeps oneDNN off,
 `TF_CPP_MIN_LOG_LEVEL=0` shows everything.
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 
 from rigl import needs_tensorflow  # noqa: F401
 
-# The level is that of `run.sh`.
+# The same level as in `run.sh`.
 _DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 # A line of the C++ log, with the letter of its severity: of absl, such as
@@ -57,18 +57,18 @@ def is_hidden(line: bytes, level: int) -> bool:
     return False
   if any(notice in line for notice in _NOTICES):
     return True
-  found = _LOGGED.match(line)
-  if found is None:
+  match = _LOGGED.match(line)
+  if match is None:
     return False
-  return _SEVERITIES.index(found[1] or found[2]) < min(level, 3)
+  return _SEVERITIES.index(match[1] or match[2]) < min(level, 3)
 
 
 @contextlib.contextmanager
 def filtered_stderr(level: int) -> Iterator[None]:
   """Leaves out hidden lines that C++ code writes to the standard error.
 
-  A process of its own passes the others on, so that they are not lost where
-  this one is aborted.
+  A child process forwards the other lines, so they are not lost if this process
+  aborts.
   """
   try:
     kept = os.dup(2)

@@ -60,8 +60,8 @@ class LengthFlags(MethodFlags):
     Args:
       layers: names of the layers with a sparse kernel, in order.
     """
-    found = super().computed_arguments(layers)
+    arguments = super().computed_arguments(layers)
     if self.training_method in registry.DROP_GROW:
-      found["begin_step"] = self.multiplied(self.maskupdate_begin_step)
-      found["end_step"] = self.multiplied(self.maskupdate_end_step)
-    return found
+      arguments["begin_step"] = self.multiplied(self.maskupdate_begin_step)
+      arguments["end_step"] = self.multiplied(self.maskupdate_end_step)
+    return arguments

@@ -133,25 +133,26 @@ def output_size(size: int, window: int, stride: int, padding: str) -> int:
 def kernel_cost(
   size: float,
   outputs: int,
-  positions: int,
+  applications: int,
   n_zeros: float = 0,
   param_bits: int = 32,
   use_bias: bool = True,
   activation: str | None = None,
 ) -> Count:
-  """Cost of a kernel: every nonzero weight multiplies once per position.
+  """Cost of a kernel: every nonzero weight multiplies once per application.
 
-  With z zeros among n weights, at P positions and C outputs there are
-  P * (n - z) multiplications, P * (n - z - C) additions for the sums and P * C
-  additions for the biases.
+  With z zeros among n weights, P applications and C outputs there are P * (n -
+  z) multiplications, P * (n - z - C) additions for the sums and P * C additions
+  for the biases.
 
-  >>> kernel_cost(size=20, outputs=4, positions=1, n_zeros=10)
+  >>> kernel_cost(size=20, outputs=4, applications=1, n_zeros=10)
   Count(multiplications=10, additions=10, value_bits=448, mask_bits=20)
 
   Args:
     size: number of weights.
     outputs: number of output channels.
-    positions: number of image positions that the kernel is applied to.
+    applications: number of times that the kernel is applied in one example, for
+      images once per pixel of the output.
     n_zeros: number of pruned weights, in [0, size].
     param_bits: bits of a weight or bias, at least 1.
     use_bias: whether each output has a bias (or a batch normalization, which
@@ -168,9 +169,9 @@ def kernel_cost(
   biases = outputs if use_bias else 0
   sums = max(ones - outputs, 0)
   count = Count(
-    positions * ones,
-    positions * (sums + biases),
+    applications * ones,
+    applications * (sums + biases),
     (ones + biases) * param_bits,
     size if n_zeros > 0 else 0,
   )
-  return count.plus(activation_cost(activation, positions * outputs))
+  return count.plus(activation_cost(activation, applications * outputs))

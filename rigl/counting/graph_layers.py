@@ -21,12 +21,12 @@ _KINDS = {
   "MatMul": "dense",
 }
 _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu", "Sigmoid": "sigmoid"}
-# What may stand between a variable and where it is used.
+# Operations that may stand between a variable and its use.
 _READS = ("Identity", "Cast", "ReadVariableOp")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 # They add a bias if one of their inputs does not depend on the examples.
 _SUMS = ("Add", "AddV2", "BiasAdd", "Sub")
-# What may stand between a kernel and its bias or its activation.
+# Operations that may stand between a kernel and its bias or activation.
 _BETWEEN = (*_NORMS, *_SUMS, "Cast", "Identity", "Mul")
 
 
@@ -192,7 +192,7 @@ def _follows(
   strides: Sequence[int],
   padding: str,
 ) -> bool:
-  """Whether the size of a result is what image, window and stride give."""
+  """Whether image, window and stride determine the size of the result."""
   if None in sizes:
     return True  # `LayerSpec` refuses unknown sizes.
   return all(

@@ -110,13 +110,13 @@ def _refuse(layer: Any) -> None:
 
 
 def _dense_spec(layer: Any) -> LayerSpec:
-  *positions, _ = _image_shape(layer, "output")
+  *vectors, _ = _image_shape(layer, "output")
   return LayerSpec(
     layer.name,
     "dense",
     tuple(layer.kernel.shape),
     activation=_activation(layer),
-    output_size=math.prod(positions),
+    output_size=math.prod(vectors),
   )
 
 

@@ -59,7 +59,7 @@ def count_layer(
   count = kernel_cost(
     spec.size,
     spec.outputs,
-    spec.positions,
+    spec.applications,
     n_zeros,
     param_bits,
     spec.use_bias,
@@ -95,7 +95,7 @@ def count_layer_as_published(
   _check_sparsity(sparsity, spec)
   check_param_bits(param_bits)
   *inputs, outputs = spec.kernel_shape
-  results = spec.padded_positions * outputs
+  results = spec.padded_applications * outputs
   products = math.prod(inputs) * (1 - sparsity)
   sums = products - 1
   count = Count(

@@ -34,7 +34,7 @@ _SUFFIXES = (
 class LayerSpec:
   """Shape of a layer and of its input.
 
-  >>> LayerSpec('conv', 'conv2d', (7, 7, 3, 64), 224, (2, 2)).positions
+  >>> LayerSpec('conv', 'conv2d', (7, 7, 3, 64), 224, (2, 2)).applications
   12544
 
   Args:
@@ -114,8 +114,8 @@ class LayerSpec:
     return self.kernel_shape[-1]
 
   @property
-  def positions(self) -> int:
-    """Number of positions that the kernel is applied to in one example."""
+  def applications(self) -> int:
+    """Number of times that the kernel is applied in one example."""
     if self.output_size is not None:
       return math.prod(self._pair("output_size"))
     if self.kind == "dense":
@@ -129,14 +129,14 @@ class LayerSpec:
     return math.prod(output_size(*size, self.padding) for size in sizes)
 
   @property
-  def padded_positions(self) -> int:
-    """`positions` as the published code counts them.
+  def padded_applications(self) -> int:
+    """`applications` as the published code counts them.
 
-    It takes the padded image for the image, and every convolution for one of
+    It ignores that images are padded, and treats every convolution as one of
     square images with `same` padding.
     """
     if self.kind == "dense":
-      return self.positions
+      return self.applications
     size, stride = self._pair("input_size")[0], self._pair("strides")[0]
     return output_size(size, 1, stride, "same") ** 2
 

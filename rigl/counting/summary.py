@@ -38,7 +38,7 @@ def real_sparsity(layers: Sequence[LayerCount]) -> float:
 
 
 def rows(layers: Sequence[LayerCount]) -> list[dict[str, Any]]:
-  """One row a layer, with the keys `COLUMNS`.
+  """One row per layer, with the keys `COLUMNS`.
 
   `sparsity` is the real one, `zeros / weights`.
   """

@@ -78,8 +78,8 @@ def step_flops(
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: FLOPs of the trained network's forward pass, in [0, dense].
     period: steps between two mask updates, for `rigl`; at least 1.
-    pruning_mean: for `prune`, the mean of `sparse` over training; see
-      `mean_over_pruning`.
+    pruning_mean: for `prune`, the mean of `sparse` over training, as
+      `mean_over_pruning` computes it.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -128,7 +128,7 @@ def training_cost(
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: FLOPs of the trained network's forward pass, in [0, dense].
     steps: training steps of a run of length 1x, at least 1.
-    batch_size: examples a step, at least 1.
+    batch_size: examples per step, at least 1.
     multiplier: how much longer the run is (5 for 5x); positive.
     period: steps between two mask updates, for `rigl`.
     pruning_mean: for `prune`, the mean of `sparse` over training.
@@ -156,7 +156,7 @@ def training_cost(
 def pruning_phases(
   schedule: PruningSchedule, steps: int
 ) -> Iterator[tuple[int, float]]:
-  """How long gradual pruning stays at which sparsity.
+  """Phases of gradual pruning: number of steps and sparsity of each.
 
   >>> schedule = PruningSchedule(10, 30, 10, 0.8)
   >>> [(n, round(s, 2)) for n, s in pruning_phases(schedule, 40)]

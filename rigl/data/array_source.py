@@ -77,10 +77,10 @@ class ArraySource:
     yield self.order(iteration)
 
   def take(self, order: Tensor) -> Tensor:
-    """Returns the order, of which each replica reads its batch.
+    """Returns the order as it is; each replica reads its batch from it.
 
     Args:
-      order: what `examples` gave.
+      order: the value that `examples` yielded.
     """
     return order
 
@@ -142,7 +142,7 @@ class ArraySource:
     }
 
   def zeros(self) -> Batch:
-    """A batch of zeros with the shapes and dtypes of those of one device."""
+    """A batch of zeros, shaped and typed like the batches of one device."""
     batch = self.batch(tf.zeros([self.batch_size], tf.int32))
     return {name: tf.zeros_like(value) for name, value in batch.items()}
 

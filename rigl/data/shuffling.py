@@ -23,7 +23,7 @@ def epoch_order(
     seed: seed of the run, at least 0.
     epoch: number of epochs before.
     num_examples: how many there are.
-    batch_size: examples a batch, from 1 to `num_examples`.
+    batch_size: examples per batch, from 1 to `num_examples`.
 
   Returns:
     int32 [batches, batch_size].

@@ -32,7 +32,7 @@ class Source(Protocol):
     """
 
   def examples(self, iteration: int) -> contextlib.AbstractContextManager[Any]:
-    """Gives what a program gets its batches from.
+    """Gives the examples that `take` takes batches from.
 
     Args:
       iteration: number of iterations before.
@@ -42,16 +42,16 @@ class Source(Protocol):
     """Takes the next batch, outside of the replicas.
 
     Args:
-      examples: what `examples` gave.
+      examples: the value that `examples` yielded.
     """
 
   def batch_of(self, taken: Any, iteration: Tensor) -> Batch:
     """The batch of one replica.
 
     Args:
-      taken: what `take` returned, for this replica.
+      taken: the result of `take`, for this replica.
       iteration: int64 scalar, number of iterations before.
     """
 
   def zeros(self) -> Batch:
-    """A batch of zeros with the shapes and dtypes of those of one device."""
+    """A batch of zeros, shaped and typed like the batches of one device."""

@@ -182,7 +182,7 @@ class StreamSource:
     return self._cursors()[0]
 
   def zeros(self) -> Batch:
-    """A batch of zeros with the shapes and dtypes of those of one device."""
+    """A batch of zeros, shaped and typed like the batches of one device."""
     return zeros_like_batch(self.make(self.host_cursor(), InputShard()))
 
   def _after_all(self, batch: Batch) -> Tensor:
@@ -214,7 +214,7 @@ def diagnosed(diagnose: Callable[[], str | None]) -> Iterator[None]:
   try:
     yield
   except tf.errors.OpError as error:
-    found = diagnose()
-    if found is None:
+    problem = diagnose()
+    if problem is None:
       raise
-    raise DataError(found) from error
+    raise DataError(problem) from error

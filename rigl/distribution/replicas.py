@@ -17,7 +17,7 @@ from rigl.types import Tensor
 
 
 def num_replicas() -> int:
-  """The number of replicas, with this one; 1 outside a replica context."""
+  """The number of replicas, including this one; 1 outside a replica context."""
   if tf.distribute.in_cross_replica_context():
     return 1
   return tf.distribute.get_replica_context().num_replicas_in_sync
@@ -114,12 +114,12 @@ def as_numpy(
   Raises:
     RuntimeError: if there is a strategy.
   """
-  found = {}
+  result = {}
   for name, array in arrays.items():
     if isinstance(array, ReplicatedArray):
       raise RuntimeError("The arrays are on several devices.")
-    found[name] = array.numpy()
-  return found
+    result[name] = array.numpy()
+  return result
 
 
 def gather(array: Tensor | ReplicatedArray, numbers: Tensor) -> Tensor:
@@ -173,8 +173,8 @@ class Replicas:
     """
     if not self.is_distributed:
       return function(*arguments)
-    found = self.strategy.run(function, tuple(arguments))
-    return tf.nest.map_structure(lambda v: self.local(v)[0], found)
+    results = self.strategy.run(function, tuple(arguments))
+    return tf.nest.map_structure(lambda v: self.local(v)[0], results)
 
   def local(self, value: Any) -> tuple[Any, ...]:
     """The values of the replicas of this host."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sparse networks cost: the command `rigl-flops` and the paper's tables.
+"""Costs of sparse networks: the command `rigl-flops`, the published tables.
 
 The rules of counting are in `rigl.counting`.
 """

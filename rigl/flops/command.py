@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts FLOPs and bytes of a sparse network, and what training it costs.
+"""Counts FLOPs and bytes of a sparse network, and FLOPs of its training.
 
   rigl-flops --model=resnet50 --sparsity=0.9 --method=erdos_renyi_kernel
 

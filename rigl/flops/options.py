@@ -22,7 +22,7 @@ _COUNTS = (
 
 
 def define_flags() -> None:
-  """Defines the flags; `run` does it, so that an import does not."""
+  """Defines the flags; `run` calls it, because imports must not define any."""
   flags.DEFINE_string(
     "model",
     "resnet50",
@@ -45,8 +45,10 @@ def define_flags() -> None:
       -1.0,
       f"Sparsity of the {end} layer; -1 treats it as the others.",
     )
-  flags.DEFINE_float("erk_power_scale", 1.0, "Of erdos_renyi_kernel, >= 0.")
-  flags.DEFINE_float("width", 1.0, "What channels are multiplied by, > 0.")
+  flags.DEFINE_float(
+    "erk_power_scale", 1.0, "Exponent of erdos_renyi_kernel, >= 0."
+  )
+  flags.DEFINE_float("width", 1.0, "Factor of the number of channels, > 0.")
   flags.DEFINE_integer("image_size", None, "Height and width of the images.")
   flags.DEFINE_integer("param_size", 32, "Bits of a weight, >= 1.")
   flags.DEFINE_boolean(
@@ -62,15 +64,17 @@ def _define_training_flags() -> None:
   flags.DEFINE_string(
     "training_method",
     "rigl",
-    f"What training costs: one of {training_flops.TRAINING_METHODS}.",
+    f"Training method to count: one of {training_flops.TRAINING_METHODS}.",
   )
   flags.DEFINE_integer(
     "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."
   )
   flags.DEFINE_integer(
-    "train_batch_size", training_flops.PUBLISHED_BATCH, "Images a step, >= 1."
+    "train_batch_size", training_flops.PUBLISHED_BATCH, "Images per step, >= 1."
   )
-  flags.DEFINE_float("training_steps_multiplier", 1.0, "5 for 5x, > 0.")
+  flags.DEFINE_float(
+    "training_steps_multiplier", 1.0, "Length of training, 5 for 5x, > 0."
+  )
   flags.DEFINE_integer(
     "maskupdate_frequency", 100, "Steps between mask updates (rigl), >= 1."
   )
@@ -82,7 +86,7 @@ def _define_training_flags() -> None:
 
 
 def check(values: Any) -> None:
-  """Checks flags that have other names where they go.
+  """Checks the flags whose values go to arguments of other names.
 
   Args:
     values: an object with the flags as attributes.

@@ -58,7 +58,7 @@ class Evaluator:
     )
     flags.check_runner()
     data = ImagenetData(flags)
-    data.evaluation_batches()  # To hear now if there are none.
+    data.evaluation_batches()  # Raises early if there are none.
     self.model = make_model(flags, evaluates=True)
     self._evaluate: Callable[[], dict[str, float]]
     if flags.uses_estimator:
@@ -129,20 +129,20 @@ class Evaluator:
 
 
 def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
-  """Evaluates one checkpoint and prints what was found.
+  """Evaluates one checkpoint and prints the result.
 
   Raises:
     ValueError: if there is no checkpoint, or it does not fit.
     OSError: if data cannot be read.
   """
   prefix = _prefix(flags)
-  found = Evaluator(flags).evaluate(prefix)
-  for name, sparsity in found.sparsities.items():
+  result = Evaluator(flags).evaluate(prefix)
+  for name, sparsity in result.sparsities.items():
     print(f"{name}: sparsity {sparsity:.4f}")
-  print(f"Total sparsity: {found.sparsity:.4f}")
-  metrics = found.metrics
+  print(f"Total sparsity: {result.sparsity:.4f}")
+  metrics = result.metrics
   print(
-    f"{prefix}, step {found.step}: loss {metrics['loss']:.4f} (cross-entropy "
+    f"{prefix}, step {result.step}: loss {metrics['loss']:.4f} (cross-entropy "
     f"{metrics['cross_entropy']:.4f}, regularization "
     f"{metrics['regularization_loss']:.4f})"
   )
@@ -151,7 +151,7 @@ def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
     f"{metrics['top_5_accuracy']:.4f}",
     flush=True,
   )
-  return found
+  return result
 
 
 def evaluate_all(flags: ImagenetSettings) -> None:
@@ -164,9 +164,9 @@ def evaluate_all(flags: ImagenetSettings) -> None:
   evaluator = Evaluator(flags)
 
   def evaluate(prefix: str) -> CheckpointMetrics:
-    found = evaluator.evaluate_present(prefix)
-    metrics = {**found.metrics, "sparsity": found.sparsity}
-    return CheckpointMetrics(found.step, found.step, metrics)
+    result = evaluator.evaluate_present(prefix)
+    metrics = {**result.metrics, "sparsity": result.sparsity}
+    return CheckpointMetrics(result.step, result.step, metrics)
 
   evaluate_as_written(
     flags.directory, flags.total_steps, evaluate, ["accuracy"]

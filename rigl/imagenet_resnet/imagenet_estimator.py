@@ -39,11 +39,11 @@ def make_executor(
 
   Args:
     flags: the settings.
-    state: what is trained.
+    state: the train state.
     source: the training batches.
     data: the images.
-    directory: that of the run.
-    intervals: those of the run.
+    directory: the run directory.
+    intervals: distances between the events of the run.
   """
 
   def graph_state(step: Variable, wrap: OptimizerWrapper) -> TrainState:
@@ -82,7 +82,7 @@ def make_evaluation(
   data: ImagenetData,
   variables: Mapping[str, Variable],
 ) -> EstimatorEvaluation:
-  """Makes what evaluates the present weights of a network.
+  """Makes the evaluation of the current weights of a network.
 
   Args:
     flags: the settings.

@@ -157,7 +157,7 @@ def make_evaluation(
   replicas: Replicas,
   jit_compile: bool,
 ) -> StreamEvaluation:
-  """Makes what evaluates a model on the images of the flags.
+  """Makes the evaluation of a model on the images that the flags select.
 
   Args:
     flags: the settings.

@@ -37,8 +37,8 @@ def make_model(flags: ImagenetSettings, evaluates: bool = False) -> ImageModel:
 def _sparsities(flags: ImagenetSettings) -> dict[str, float]:
   """The sparsity of every layer, which its shapes decide."""
   with tf.Graph().as_default():  # Nothing is computed.
-    # The same arguments as of the model itself, so that gin's operative
-    # configuration has no defaults of this call.
+    # With all arguments of the real model, so that gin's operative
+    # configuration records no defaults of this call.
     model = flags.create_model(
       seed=flags.seed, init_method="baseline", init_sparsity=0.0
     )

@@ -113,7 +113,7 @@ class ModelFlags(Settings):
     self.end_layers()  # Checks them.
 
   def end_layers(self) -> factory.EndLayers:
-    """What becomes of the first and the last layer."""
+    """Treatment of the first and the last layer."""
     return factory.end_layers(
       self.model_architecture,
       self.first_layer_sparsity,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two kinds of variables that layers have."""
+"""Variables of layers: trainable ones and moving averages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def make_variable(value: Tensor, name: str) -> Variable:
 
 
 def make_average(value: Tensor, name: str) -> Variable:
-  """A variable that each replica moves by itself."""
+  """A variable that each replica updates by itself."""
   return tf.Variable(
     value,
     name=name,

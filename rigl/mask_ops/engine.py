@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mask engine: top-k and drop and grow for the layers of a network.
 
-Three ways to find the highest scores, which give the same masks bit for bit,
-under one interface; `selection` says what is selected.
+One interface to three implementations of top-k, which give the same masks bit
+for bit. `selection` holds the rules of selection.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class MaskEngine:
     a function that XLA compiles.
 
   All choose the same connections, bit for bit: exactly as many as asked for,
-  ties broken by the lower flat index. (What the scores are computed with may
-  round differently with and without XLA.)
+  ties broken by the lower flat index. (The computation of the scores may round
+  differently with and without XLA.)
 
   Args:
     name: `xla`, `batched`, `numpy`, or `auto`: `batched` if TensorFlow has a
@@ -119,10 +119,10 @@ class MaskEngine:
   ) -> list[DropGrow]:
     """Drops the lowest active connections and grows as many of the highest.
 
-    Of n_ones active connections of a layer, those of the lowest drop scores
-    are dropped, int(float32(n_ones) * drop_fraction) of them; as many grow
-    among all that are not kept, so that a connection can be dropped and grown
-    back at once (Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1).
+    In a layer of n_ones active connections, the int(float32(n_ones) *
+    drop_fraction) of lowest drop score are dropped. As many grow among all that
+    are not kept, so that a connection can be dropped and grown back at once
+    (Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1).
 
     Args:
       drop_scores: float [n] of each layer, n of at least 1; high values stay.
@@ -155,7 +155,7 @@ class MaskEngine:
     layers: Sequence[Any],
     *shared: Tensor,
   ) -> list[Any]:
-    """Runs what an update computes, with the layers together or one by one.
+    """Applies a function to the layers, together or one by one.
 
     Args:
       function: pure function of a list of layers and `shared`, which returns

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact top-k masks and drop and grow of one layer of any shape.
 
-Compiled by XLA once per size of layer; `MaskEngine` does the same for the
-layers of a network, also in other ways.
+Compiled by XLA once per size of layer; `MaskEngine` does the same for all
+layers of a network.
 """
 
 from __future__ import annotations

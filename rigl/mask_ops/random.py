@@ -51,8 +51,8 @@ def random_bits(size: int, key: Tensor) -> Tensor:
   Returns:
     uint32 [size].
   """
-  # Row by row: of one range of all indices, TensorFlow would put a constant of
-  # that size into the program.
+  # Row by row: TensorFlow would turn one range of all indices into a constant
+  # of that size.
   rows = _ROW * tf.range(-(-size // _ROW), dtype=tf.int32)
   rows, columns = (
     tf.bitcast(part, tf.uint32) for part in (rows, tf.range(_ROW))

@@ -4,7 +4,7 @@
 The bits of the k-th highest key are fixed one by one, from the highest, by
 counting how many keys reach a candidate. Every pass has static shapes and reads
 the keys once, so it compiles under XLA for CPU, GPU and TPU; nothing is sorted.
-Of equal keys those of the lower position are chosen.
+Equal keys are chosen in the order of their flat index.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Rows(abc.ABC):
     threshold, keys = self._kth_highest(keys, k)
     last_tie = self._last_tie(keys, threshold, k)
     threshold = self.spread(threshold)
-    position = self.length * tf.range(keys.shape[0])[:, None]
-    position += tf.range(self.length)
-    tie = tf.equal(keys, threshold) & (position <= self.spread(last_tie))
+    index = self.length * tf.range(keys.shape[0])[:, None]
+    index += tf.range(self.length)
+    tie = tf.equal(keys, threshold) & (index <= self.spread(last_tie))
     return (keys > threshold) | tie
 
   def _kth_highest(self, keys: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class Rows(abc.ABC):
     return threshold, keys
 
   def _last_tie(self, keys: Tensor, threshold: Tensor, k: Tensor) -> Tensor:
-    """The flat position of the last key equal to the threshold that is chosen.
+    """The flat index of the last chosen key that equals the threshold.
 
     Found in two steps, the row and then the column, so that no running sum over
     all keys is needed. It is -1 for a layer without one.

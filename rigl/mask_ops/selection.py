@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an update selects: the rule of counts, top-k, drop and grow.
+"""Selection rules of mask updates: counts, top-k, drop and grow.
 
-Functions of the flat scores and masks of some layers. How the k-th highest key
-is found is the part of a `TopK`; how many connections that are is decided
-here, once for all of them.
+Functions of the flat scores and masks of some layers. A `TopK` finds the
+highest keys; their number is decided here, once for all implementations.
 """
 
 from __future__ import annotations

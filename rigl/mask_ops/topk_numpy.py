@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Top-k by NumPy on the host: nothing to compile.
 
-XLA needs about a second for each size of layer to compile the search over
-bits, and the first update of a run all of them.
+XLA needs about a second per layer size to compile the search over bits, and the
+first update of a run needs all sizes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def top_k(keys: np.ndarray, k: int) -> np.ndarray:
 
 
 def _top_k(keys: np.ndarray, k: int) -> np.ndarray:
-  position = keys.size - k
-  threshold = np.partition(keys, position)[position]
+  rank = keys.size - k
+  threshold = np.partition(keys, rank)[rank]
   chosen = keys > threshold
   ties = np.flatnonzero(keys == threshold)
   chosen[ties[: k - np.count_nonzero(chosen)]] = True

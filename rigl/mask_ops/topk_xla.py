@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Top-k of one layer, for XLA on a CPU.
 
-A layer at a time stays in the cache, which makes this the fastest way there.
+One layer at a time stays in the cache, which makes this the fastest way there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads MNIST from IDX files and makes synthetic digits, as NumPy arrays.
 
-Batching, shuffling and scaling to [0, 1] do not live here but with the
-training script.
+`ArraySource` batches and shuffles them; `MnistTask` scales them to [0, 1].
 """
 
 import gzip
@@ -30,7 +29,7 @@ _UINT8_CODE = 0x08
 
 
 class MnistData(NamedTuple):
-  """Training and test split; the counts are those of the packaged files.
+  """Training and test split; shapes as in the packaged files.
 
   Attributes:
     train_images: uint8 [60000, 784], rows of 28 pixels one after the other.
@@ -48,7 +47,7 @@ class MnistData(NamedTuple):
 def read_idx(path: str | os.PathLike) -> np.ndarray:
   """Reads one IDX file of unsigned bytes, gzip-compressed or not.
 
-  Compression is told by the content, so a renamed file is read as well.
+  Compression is detected from the content, whatever the name of the file.
 
   Args:
     path: the file.
@@ -178,18 +177,18 @@ def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
       f"`{folder}` is not a directory; looked there for "
       f"{', '.join(_FILE_NAMES)} (each may end in .gz); {advice}"
     )
-  found, missing = [], []
+  paths, missing = [], []
   for name in _FILE_NAMES:
     candidates = [folder / f"{name}.gz", folder / name]
     existing = [path for path in candidates if path.is_file()]
-    found.extend(existing[:1])
+    paths.extend(existing[:1])
     if not existing:
       missing.append(f"{name}.gz or {name}")
   if missing:
     raise FileNotFoundError(
       f"`{folder}` lacks MNIST files; looked for {', '.join(missing)}; {advice}"
     )
-  return found
+  return paths
 
 
 def _load_split(

@@ -25,7 +25,7 @@ _EVAL_BATCH_SIZE = 1000
 
 
 def check(flags: MnistSettings) -> None:
-  """Refuses settings that the runner cannot follow.
+  """Rejects settings that a TPUEstimator does not support.
 
   Raises:
     ValueError: naming the setting.
@@ -54,11 +54,11 @@ def make_executor(
 
   Args:
     flags: the settings.
-    state: what is trained.
+    state: the train state.
     source: the training examples.
     test: the test examples.
-    directory: that of the run.
-    intervals: those of the run.
+    directory: the run directory.
+    intervals: distances between the events of the run.
   """
   size = min(_EVAL_BATCH_SIZE, test.num_examples)
   num_inputs = source.zeros()["images"].shape[1]

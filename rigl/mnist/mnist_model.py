@@ -21,7 +21,7 @@ class MnistFc(tf.Module):
     seed: decides the initial weights.
     masked: whether the variables have the names of the published masked
       layers, `layer1/weights`, or those of its dense ones, `layer1/kernel`.
-    units: outputs of each layer; of the last one for the 10 classes.
+    units: outputs of each layer; the last one has at least one per class.
 
   Raises:
     ValueError: if `units` is not as described.

@@ -3,7 +3,7 @@
 
   python rigl/mnist/mnist_train_eval.py --training_method=rigl
 
-`mnist_settings.py` has the flags, `mnist_trainer.py` what they build.
+`mnist_settings.py` declares the flags, `mnist_trainer.py` builds the run.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _NUM_PANELS = 6
 
 
 def define_flags() -> None:
-  """Defines the flags; `run` does it, so that importing this module does not.
+  """Defines the flags; `run` calls it, because imports must not define any.
 
   The training script has a `save_path` too, and one process may import both.
   """

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts the classes of images by a published or our own checkpoint.
+"""Predicts the classes of images with a published checkpoint or one of ours.
 
   rigl-predict --task=imagenet --resnet_depth=50 --first_layer_sparsity=-1 \
     --checkpoint=path/to/model.ckpt-3200000 --images=images.npz \
     --output=predictions.npz
 
-`--images` may also be JPEG or PNG files, of which the five most probable
-classes are printed.
+`--images` may also be JPEG or PNG files; then the five most probable classes of
+each are printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags; `run` does it, so that an import does not."""
+  """Defines the flags; `run` calls it, because imports must not define any."""
   flags.DEFINE_string("task", None, f"One of {[*TASKS]}.")
   flags.DEFINE_string(
     "checkpoint",

@@ -43,7 +43,7 @@ class ArrayEvaluation:
     source: the argument.
 
   Args:
-    task: what is evaluated.
+    task: the task to evaluate.
     source: the examples; all of them count, whatever the batch size.
     replicas: the devices that evaluate.
     batch_size: examples per batch.
@@ -98,7 +98,7 @@ class StreamEvaluation:
   """Evaluates a task on a stream of batches, one program call per batch.
 
   Args:
-    task: what is evaluated.
+    task: the task to evaluate.
     make: makes the batches of one host: what the task takes and `valid`,
       float32 [batch], 0 for padding. All hosts must make equally many.
     replicas: the devices that evaluate.

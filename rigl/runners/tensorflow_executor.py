@@ -47,12 +47,12 @@ class TensorFlowExecutor:
   """Executes training in TensorFlow; create it in the strategy's scope.
 
   Attributes:
-    state: what is trained.
+    state: the train state.
     source: the training batches.
     evaluation: evaluates the task.
 
   Args:
-    state: what is trained.
+    state: the train state.
     source: the training batches. A stream has to be asked for iterations in
       their order, because each takes the next batch.
     evaluation: evaluates the task.
@@ -83,7 +83,7 @@ class TensorFlowExecutor:
       on_host = not (jit_compile or distributed)
       mode = Mode.HOST if on_host else Mode.PER_STEP
       mode = Mode.FUSED if source.in_memory else mode
-    # Every replica moves these by itself.
+    # Every replica updates these by itself.
     on_read = tf.VariableSynchronization.ON_READ
     self._replica_variables = [
       v for v in state.variables.values() if v.synchronization == on_read
@@ -149,7 +149,7 @@ class TensorFlowExecutor:
   def _on_replicas(
     self, function: Callable[..., Any], jit_compile: bool = False
   ) -> Callable[..., Any]:
-    """Makes a function of one replica one of all; called in a graph."""
+    """Turns a function of one replica into one of all; called in a graph."""
     if jit_compile:
       function = tf.function(function, jit_compile=True, autograph=False)
     if not self._replicas.is_distributed:
@@ -157,7 +157,7 @@ class TensorFlowExecutor:
     return lambda *arguments: self._replicas.run(function, arguments)
 
   def advance(self, iteration: int, limit: int) -> Progress:
-    """Makes gradient steps up to the next mask update, and that.
+    """Makes gradient steps up to the next mask update, and the update.
 
     Args:
       iteration: number of iterations before.
@@ -195,7 +195,7 @@ class TensorFlowExecutor:
     return self.evaluation()
 
   def state_metrics(self) -> Metrics:
-    """Returns what is measured without data."""
+    """Returns the metrics that need no data."""
     self._synchronize()
     measured = {n: float(v) for n, v in self._measure_state().items()}
     return state_metrics(measured, self._optimizer)
@@ -204,7 +204,7 @@ class TensorFlowExecutor:
     return measure_state(self.state, self._norms)
 
   def _synchronize(self) -> None:
-    """Sets what each replica moves by itself to the mean everywhere."""
+    """Sets variables that each replica updates by itself to their mean."""
     if self._replicas.count > 1:
       for variable in self._replica_variables:
         variable.assign(variable.read_value())

@@ -26,14 +26,14 @@ _Gradients = list[tuple[Tensor, Variable]]
 
 
 class TrainStep:
-  """Computes what one replica does; the others do the same.
+  """The computation of one replica; all replicas do the same.
 
   On several replicas each computes the gradients of its part of a batch.
   Their means decide the step and the masks, so weights, masks and slots stay
   the same on all of them.
 
   Args:
-    state: what is trained.
+    state: the train state.
     source: the training batches.
     jit_gradients: whether XLA compiles the gradients by themselves.
     norms: whether the norms of gradient and weights are measured.
@@ -65,7 +65,7 @@ class TrainStep:
     """Makes a gradient step; returns the means of the metrics.
 
     Args:
-      taken: what `Source.take` returned.
+      taken: the result of `Source.take`.
       iteration: int64 scalar, number of iterations before.
     """
     batch = self._source.batch_of(taken, iteration)
@@ -75,7 +75,7 @@ class TrainStep:
     """Updates the masks.
 
     Args:
-      taken: what `Source.take` returned; None if no gradients are needed.
+      taken: the result of `Source.take`; None if no gradients are needed.
       iteration: int64 scalar, number of iterations before.
 
     Returns:
@@ -170,10 +170,10 @@ def note_update(
 
 
 def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:
-  """Computes what `state_metrics` makes metrics of.
+  """Measures the state; `state_metrics` makes metrics of the result.
 
   Args:
-    state: what is trained.
+    state: the train state.
     norms: whether the norm of the weights is measured.
   """
   variables, optimizer = state.task.trainable_variables, state.optimizer
@@ -191,7 +191,7 @@ def state_metrics(
   """Makes the metrics of `Executor.state_metrics`.
 
   Args:
-    measured: what `measure_state` returned, as numbers.
+    measured: the result of `measure_state`, as numbers.
     optimizer: the sparse optimizer.
   """
   metrics = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schedules: which step updates masks, by how much, at which learning rate.
+"""Schedules of mask updates, sparsities and learning rates.
 
 They are pure functions of the step: NumPy answers on the host and, with
 `ops=tf`, TensorFlow inside a graph.

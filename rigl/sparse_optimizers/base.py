@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The common part of all sparse optimizers: masked steps and mask updates.
 
-A method derives from one of the classes of this package and says which
+A method derives from one of the classes of this package and defines which
 connections it drops and grows, and when.
 """
 

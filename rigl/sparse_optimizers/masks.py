@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The owner of the masks: creates, describes and saves them.
 
-How a method trains and updates is the part of `base.SparseOptimizer`.
+`base.SparseOptimizer` adds training steps and mask updates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class MaskOwner(WrappingOptimizer):
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
     name: name of this optimizer. None: the name of the class.
     seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: `xla`, `batched`, `numpy` or `auto`; see `MaskEngine`.
+    mask_engine: how connections are chosen, which changes the speed alone:
+      `xla` layer by layer, `batched` all layers at once, `numpy` on the host,
+      `auto` by the devices that TensorFlow has.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -167,7 +169,7 @@ class MaskOwner(WrappingOptimizer):
   def use_mask_engine(
     self, name: EngineName, threads: int | None = None
   ) -> None:
-    """Replaces the mask engine; for who executes the updates and knows where.
+    """Replaces the mask engine, for executors, which know the device.
 
     Call it before the first update: functions that are traced already keep
     the engine they have.
@@ -187,7 +189,7 @@ class MaskOwner(WrappingOptimizer):
     return {bare_name(layer.mask): layer.mask for layer in self._layers}
 
   def checkpoint_state(self) -> dict[str, Tensor | Variable]:
-    """What a checkpoint holds of the optimizer, by the published names.
+    """The tensors of the optimizer for a checkpoint, by the published names.
 
     It is `state()` with the masks as float32, as published checkpoints have
     them.

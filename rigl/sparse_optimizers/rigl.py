@@ -54,12 +54,12 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
       constant.
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
-      from the initial weights of the layer; `random_normal`, with the standard
-      deviation of the active weights; `random_uniform`, in plus or minus their
-      mean magnitude; `grad_scale`, the gradient; or `grad_sign`, its sign. All
-      but `zeros` may be followed by `_K`, K > 0, to divide by K, such as
-      `grad_scale_10`.
+    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
+      drawn from the initial weights of the layer; `random_normal`, with the
+      standard deviation of the active weights; `random_uniform`, in plus or
+      minus their mean magnitude; `grad_scale`, the gradient; or `grad_sign`,
+      its sign. All but `zeros` may be followed by `_K` to divide by K > 0, such
+      as `grad_scale_10`.
     initial_acc_scale: the slots of grown connections start at this times their
       gradient. It applies to every slot, as in the published code: leave it at
       0 where a slot must not be negative, as with Adam.

@@ -14,11 +14,11 @@ from rigl.types import Tensor, Variable
 class ScheduledOptimizer(SparseOptimizer):
   """A sparse optimizer that updates its masks by a schedule.
 
-  Its state has one variable more: `last_mask_update_step`.
+  It adds one variable to the state: `last_mask_update_step`.
 
   Attributes:
-    update_lag: gradient steps between the step that the schedule speaks of and
-      the value of `global_step` at the update.
+    update_lag: gradient steps from the scheduled step to the value of
+      `global_step` at the update.
   """
 
   update_lag = 0

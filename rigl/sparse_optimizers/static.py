@@ -38,11 +38,11 @@ class SparseStaticOptimizer(DropGrowOptimizer):
       f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
       constant.
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    grow_init: what grown connections start at: `zeros`; `initial_dist`, drawn
-      from the initial weights of the layer; `random_normal`, with the standard
-      deviation of the active weights; or `random_uniform`, in plus or minus
-      their mean magnitude. All but `zeros` may be followed by `_K`, K > 0, to
-      divide by K, such as `random_normal_10`.
+    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
+      drawn from the initial weights of the layer; `random_normal`, with the
+      standard deviation of the active weights; or `random_uniform`, in plus or
+      minus their mean magnitude. All but `zeros` may be followed by `_K` to
+      divide by K > 0, such as `random_normal_10`.
     name: name of this optimizer. None: the name of the class.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.

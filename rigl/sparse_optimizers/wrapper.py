@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wrapper of an optimizer: its slots, and state variables of its own.
+"""Wrapper of an optimizer: slots, and state variables of its own.
 
 Masks, steps and schedules belong to the classes that derive from it.
 """
@@ -16,7 +16,7 @@ from rigl.types import Variable
 
 
 class WrappingOptimizer(tf.compat.v1.train.Optimizer):
-  """Wraps an optimizer; names its variables and own ones for checkpoints.
+  """Wraps an optimizer and names the variables of both for checkpoints.
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the steps. In a

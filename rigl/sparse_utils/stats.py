@@ -42,8 +42,8 @@ def get_stats(
   4520
 
   Args:
-    layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or
-      a model with a method `layer_specs`; see `counting.find_layers`.
+    layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or a
+      model with a method `layer_specs`.
     default_sparsity: overall share of zeros, in [0, 1).
     method: one of `DISTRIBUTIONS`.
     custom_sparsities: {name of a layer or its kernel: sparsity in [0, 1)}, of
@@ -56,9 +56,9 @@ def get_stats(
       the last.
     param_size: bits of a weight or bias, at least 1.
     erk_power_scale: non-negative exponent of `erdos_renyi_kernel`.
-    published_rules: whether to count as the published code does, see
-      `counting.count_layer_as_published`. It also distributes the sparsity
-      over the layers before `width` scales them.
+    published_rules: whether to count as the published code does, with
+      `counting.count_layer_as_published`. It also distributes the sparsity over
+      the layers before `width` scales them.
 
   Returns:
     The cost, as the named tuple `Stats`.

@@ -28,8 +28,8 @@ class Chip(NamedTuple):
   config: str | None = None
 
 
-# Of v4 and v5p the two cores of a chip are one device, `megacore`; of v2, v3
-# and 7x each core is one.
+# The two cores of a v4 or v5p chip are one device, `megacore`; each core of a
+# v2, v3 or 7x chip is one.
 CHIPS = {
   chip.name: chip
   for chip in (

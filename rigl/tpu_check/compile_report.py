@@ -34,11 +34,11 @@ class ProgramRow(NamedTuple):
 
   Attributes:
     name: name of the program.
-    found: figures of the compiled program, or the reason why it failed.
+    result: figures of the compiled program, or the reason why it failed.
   """
 
   name: str
-  found: CompiledProgram | str
+  result: CompiledProgram | str
 
 
 def compile_all(
@@ -78,16 +78,16 @@ def header(chip: chips.Chip) -> str:
 
 def line(row: ProgramRow, chip: chips.Chip) -> str:
   """A line of the table."""
-  if isinstance(row.found, str):
+  if isinstance(row.result, str):
     return _line([row.name, "failed", "", "", ""])
-  found = row.found
-  gib = found.peak_bytes / chips.GIB
+  figures = row.result
+  gib = figures.peak_bytes / chips.GIB
   return _line(
     [
       row.name,
-      f"{found.seconds:.0f} s",
-      f"{found.flops:.3g}",
-      f"{found.bytes_accessed:.3g}",
+      f"{figures.seconds:.0f} s",
+      f"{figures.flops:.3g}",
+      f"{figures.bytes_accessed:.3g}",
       f"{gib:.2f} GiB ({gib / chip.hbm_gib:.0%})",
     ]
   )
@@ -95,8 +95,8 @@ def line(row: ProgramRow, chip: chips.Chip) -> str:
 
 def failures(rows: Iterable[ProgramRow]) -> str:
   """One line with the programs that failed and why; empty if none did."""
-  found = [f"{r.name}: {r.found}" for r in rows if isinstance(r.found, str)]
-  return "; ".join(found)
+  lines = [f"{r.name}: {r.result}" for r in rows if isinstance(r.result, str)]
+  return "; ".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:

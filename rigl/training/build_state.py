@@ -40,7 +40,7 @@ def make_train_state(
 
   Args:
     flags: the flags of the training method.
-    task: what is trained.
+    task: the task to train.
     kernels: the kernels to sparsify, by layer name.
     variables: all variables of the model, by name.
     learning_rate: schedule of the learning rate.
@@ -49,8 +49,8 @@ def make_train_state(
     momentum: of `momentum`, in [0, 1).
     use_nesterov: whether `momentum` is Nesterov's.
     masks: initial masks by layer name. None: random ones.
-    weight_decay_filter: says which variables have weight decay. None: all of
-      rank 2 and more.
+    weight_decay_filter: returns whether a variable has weight decay. None: all
+      of rank 2 and more.
     init_masks: whether to make initial masks. False where they will come from
       a checkpoint.
     optimizer_wrapper: wraps the optimizer that makes the steps.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: named tensors in TensorFlow's own format, written atomically.
 
-The names are those of the variables, as in the published TF1 checkpoints.
+Tensors have the names of the variables, as in the published TF1 checkpoints.
 `tf.train.load_checkpoint` and other readers of that format read them.
 """
 
@@ -39,7 +39,7 @@ def save(
   either whole or invisible.
 
   Args:
-    directory: where to.
+    directory: the directory to write to.
     number: number in the name; it grows during the run.
     tensors: variables, tensors or arrays by name.
     keep: how many checkpoints to keep, at least 1; 0 keeps all.
@@ -107,7 +107,7 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   """Reads the newest checkpoint that is readable.
 
   Args:
-    directory: where from.
+    directory: the directory to read.
 
   Returns:
     All tensors by name; None if there is no checkpoint.

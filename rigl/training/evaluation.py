@@ -92,11 +92,11 @@ def evaluate_as_written(
       continue
     last = numbers[0]
     try:
-      found = evaluate(str(directory / checkpoints.name_of(last)))
+      result = evaluate(str(directory / checkpoints.name_of(last)))
     except FileNotFoundError:
       continue  # It was removed meanwhile.
-    place = {"iteration": found.iteration, "step": found.step}
-    writer.write(found.step, place, {}, found.test)
-    line = metrics_text(f"step {found.step}", "test", found.test, shown)
+    place = {"iteration": result.iteration, "step": result.step}
+    writer.write(result.step, place, {}, result.test)
+    line = metrics_text(f"step {result.step}", "test", result.test, shown)
     print(line, flush=True)
   writer.close()

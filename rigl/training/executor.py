@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executor protocol: the interface between the loop and what computes.
+"""Executor protocol: the interface between the loop and the runners.
 
 `Loop` decides how far it is to the next event. An executor decides how to get
 there: with which programs, on which device, and where a mask update is due.
@@ -51,15 +51,15 @@ class Executor(Protocol):
     """Returns the means of the metrics over all test examples."""
 
   def state_metrics(self) -> Metrics:
-    """Returns what is measured without data.
+    """Returns the metrics that need no data.
 
-    `regularization_loss` and, if there are masks, the sparsity of all of them
-    (`sparsity`) and of each (`sparsity/LAYER`).
+    They are `regularization_loss` and, if there are masks, the sparsity of all
+    of them (`sparsity`) and of each (`sparsity/LAYER`).
     """
 
 
 class Stretch(NamedTuple):
-  """What comes next: gradient steps, a mask update, or both in this order.
+  """The next iterations: gradient steps, a mask update, or both in this order.
 
   Attributes:
     steps: number of gradient steps.

@@ -100,7 +100,7 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass
 class _Sums:
-  """What was added up since the last report."""
+  """Sums since the last report."""
 
   steps: int = 0
   metrics: Metrics = field(default_factory=dict)
@@ -122,7 +122,7 @@ class Loop:
 
   Args:
     executor: trains and evaluates.
-    state: what is trained; the loop counts its iterations.
+    state: the train state; the loop counts its iterations.
     intervals: distances between events.
     on_report: gets every report.
     on_save: writes a checkpoint. None: none is written.

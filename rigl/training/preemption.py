@@ -89,11 +89,11 @@ def _watch_machine(
   while not done.is_set() and not notice.is_given:
     for entry, quiet in _QUIET.items():
       try:
-        found = _read(metadata + entry)
+        value = _read(metadata + entry)
       except OSError:
         continue  # No such machine, or no answer this time.
-      if found not in quiet:
-        notice.give(f"{entry} {found}")
+      if value not in quiet:
+        notice.give(f"{entry} {value}")
     done.wait(_POLL_SECONDS)
 
 

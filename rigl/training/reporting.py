@@ -43,7 +43,7 @@ class Reporter:
     learning_rate: the schedule of the learning rate.
     epoch_at: returns the epoch of an iteration.
     line: formats the console line.
-    summarize_test: makes the metrics of an evaluation those that are reported.
+    summarize_test: converts the metrics of an evaluation to those to report.
     images: returns images of the state, uint8 [1, height, width, 1] by name,
       which TensorBoard shows. None: no images.
   """
@@ -66,7 +66,7 @@ class Reporter:
     """Opens the files.
 
     Args:
-      directory: where they are.
+      directory: the directory of the files.
       iteration: rows of later iterations are removed.
     """
     self._writer = MetricsWriter(directory, iteration)
@@ -125,14 +125,14 @@ def metrics_text(
 
 
 class StepLines:
-  """Formats a line on the training and, after an evaluation, one on the test.
+  """Formats one line for training and, after an evaluation, one for the test.
 
   Args:
     names: the metrics to show, beside `loss`.
-    batch_size: examples per step; the line then also says how many examples
-      per second there were. None: it does not.
-    test_only: names of further metrics of the test, by what the line calls
-      them.
+    batch_size: examples per step; the line then also shows examples per second.
+      None: it does not.
+    test_only: names of further metrics of the test, by their labels in the
+      line.
   """
 
   def __init__(

@@ -32,11 +32,12 @@ class RunDirectory:
   """A directory that belongs to one run and is refused to others.
 
   `run.json` holds the version and all that defines the run, `result.json` the
-  result of a finished run, `operative_config.gin` what gin configured.
+  result of a finished run, `operative_config.gin` the operative configuration
+  of gin.
 
   Args:
     path: the directory; it is made if it does not exist.
-    identity: what defines the run, as `settings.run_identity` returns it.
+    identity: the values that define the run, from `settings.run_identity`.
     writes: whether this process writes there: if several train together, the
       chief alone does. If not, the directory is not made, and another process
       may train in it.
@@ -79,14 +80,14 @@ class RunDirectory:
       raise
 
   def close(self) -> None:
-    """Lets other processes, or another run in this one, use the directory."""
+    """Releases the directory for other processes and runs."""
     if self._lock is not None:
       self._lock.close()
 
   def start(self) -> None:
-    """Writes what defines the run; call it before the first step.
+    """Writes the identity of the run; call it before the first step.
 
-    Also removes what a killed process left half-written.
+    Also removes half-written files of a killed process.
     """
     if not self._writes:
       return
@@ -179,8 +180,8 @@ def directory_name(name: str, identity: dict[str, Any]) -> str:
   """A name for the directory of a run that was given none.
 
   Args:
-    name: what a human should see.
-    identity: what defines the run; a hash of it follows the name.
+    name: the readable part.
+    identity: the values that define the run; their hash follows the name.
   """
   text = json.dumps(identity, sort_keys=True)
   return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

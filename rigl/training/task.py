@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Task: what is trained, as the executors see it.
+"""Task protocol: a model with its loss and metrics, for the executors.
 
 A task knows no sparse-training method.
 """

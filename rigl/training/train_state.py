@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train state: model, sparse optimizer, step counter, learning rate.
 
-It is what a checkpoint holds. A task builds it, eagerly or in the graph of a
+A checkpoint holds all of it. A task builds it, eagerly or in the graph of a
 TPUEstimator.
 """
 
@@ -43,15 +43,15 @@ class TrainState:
   """Everything that training changes.
 
   Attributes:
-    task: what is trained.
+    task: the task to train.
     variables: all variables of the model, and of the data source, by name.
     optimizer: the sparse optimizer, with its masks.
     global_step: int64 variable that gradient steps advance.
     learning_rate: the schedule of the learning rate.
     iteration: number of iterations so far: gradient steps, and mask updates
       that took the place of one.
-    convert_checkpoint: makes the tensors of a checkpoint that another program
-      wrote those of this state; gets and returns arrays by name.
+    convert_checkpoint: converts the checkpoint of another program to one of
+      this state; gets and returns arrays by name.
   """
 
   task: Task
@@ -82,7 +82,7 @@ class TrainState:
     """Writes a checkpoint.
 
     Args:
-      directory: where to.
+      directory: the directory to write to.
       number: the number in its name; it grows during the run.
       keep: how many checkpoints to keep; 0 keeps all.
       writes: whether this process writes it. Every host has to call this,

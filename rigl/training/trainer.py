@@ -31,7 +31,7 @@ from rigl.training.run_directory import RunDirectory
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
-# How the loss of a worker shows at the others.
+# The errors that a worker sees when another one is lost.
 _LOST = (
   tf.errors.AbortedError,
   tf.errors.CancelledError,
@@ -45,7 +45,7 @@ class Companion(Protocol):
   """Something that is saved with every checkpoint, in a file of its own."""
 
   def restore(self, iteration: int) -> None:
-    """Goes back to what it was at an iteration."""
+    """Restores the content that it had at an iteration."""
 
   def save(self) -> None:
     """Writes the file."""
@@ -61,14 +61,14 @@ class Trainer:
     loop: runs the executor.
 
   Args:
-    state: what is trained.
+    state: the train state.
     executor: trains and evaluates.
-    directory: where everything is written.
+    directory: the run directory.
     replicas: the devices that train.
     intervals: distances between events, and the end.
     reporter: writes reports.
-    events: what else happens during the run.
-    companions: what is saved with every checkpoint.
+    events: further actions during the run.
+    companions: objects that are saved with every checkpoint.
     keep: how many checkpoints to keep; 0 keeps all.
     writes_checkpoints: whether checkpoints are written.
     result_metrics: metrics of the test that the result holds. None: the
@@ -115,8 +115,8 @@ class Trainer:
   def train(self) -> None:
     """Trains to the end and prints the result; errors become one line.
 
-    A finished run says so. A run that is stopped ends the process with the
-    exit code of SIGTERM.
+    If the run is finished already, it prints that. A run that is stopped ends
+    the process with the exit code of SIGTERM.
     """
     with app.one_line_errors():
       result = self._start()
@@ -184,7 +184,7 @@ class Trainer:
     """Writes the result of a run that is at its end.
 
     Args:
-      loop: what ran, if not the trainer's own loop.
+      loop: the loop that ran, if not the trainer's own.
 
     Returns:
       The result, which `result.json` then holds.

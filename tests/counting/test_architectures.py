@@ -68,7 +68,7 @@ def test_numbers_of_weights(name, weights, biases):
 
 def multiplications(name):
   layers = architectures.network(name)
-  return sum(layer.size * layer.positions for layer in layers)
+  return sum(layer.size * layer.applications for layer in layers)
 
 
 # Multiply-adds: He et al., 2015, table 1 (their stride is on the first 1x1 for
@@ -133,7 +133,7 @@ def test_images_of_any_size_are_halved_rounding_up(size):
     architectures.mobilenet_v1(image_size=size),
   ):
     halved = -(-size // 2)
-    assert network[0].positions == halved**2
+    assert network[0].applications == halved**2
 
 
 @pytest.mark.parametrize(

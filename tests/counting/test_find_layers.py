@@ -36,8 +36,8 @@ def test_layers_of_a_keras_model(model):
     "depthwise_conv2d",
     (3, 3, 8, 1),
   )
-  assert depth.positions == 9 * 7
-  assert wide.positions == 9 * 5
+  assert depth.applications == 9 * 7
+  assert wide.applications == 9 * 5
   assert wide.activation == "swish"
   assert (last.kind, last.kernel_shape, last.activation) == (
     "dense",
@@ -124,15 +124,15 @@ def test_layers_of_keras_2():
     types.SimpleNamespace(name="relu", weights=[]),
   ]
   conv, depth, dense = counting.find_layers(layers)
-  assert (conv.name, conv.input_size, conv.positions) == (
+  assert (conv.name, conv.input_size, conv.applications) == (
     "conv",
     (230, 230),
     112 * 112,
   )
-  assert conv.padded_positions == 115 * 115
+  assert conv.padded_applications == 115 * 115
   assert depth.kind == "depthwise_conv2d"
-  assert (depth.input_size, depth.positions) == ((56, 28), 28 * 14)
-  assert dense.positions == 9
+  assert (depth.input_size, depth.applications) == ((56, 28), 28 * 14)
+  assert dense.applications == 9
 
 
 def test_a_model_may_know_its_layers():

@@ -166,5 +166,5 @@ def test_correct_count_has_the_sizes_that_keras_says(golden):
         spec.input_size,
         spec.strides,
         padding,
-      ).positions
+      ).applications
       assert size == layer["output_shape"][1] * layer["output_shape"][2]

@@ -53,8 +53,8 @@ def test_zeros_that_a_convolution_adds_belong_to_its_image():
   conv = Conv2D(3, 3, 8, "net/conv", 0, strides=2, padding="FIXED")
   (spec,) = graph_layers.find_layers(conv, [16, 10, 3])
   assert (spec.input_size, spec.padding) == ((18, 12), "valid")
-  assert spec.positions == 8 * 5
-  assert layer_oracle.positions(spec) == spec.positions
+  assert spec.applications == 8 * 5
+  assert layer_oracle.applications(spec) == spec.applications
 
 
 def test_unknown_sizes_are_refused():
@@ -71,7 +71,7 @@ def test_layers_are_found_behind_casts():
     return tf.nn.conv2d(tf.cast(images, tf.bfloat16), kernel, 1, "SAME")
 
   (spec,) = graph_layers.find_layers(forward, [4, 4, 3])
-  assert (spec.name, spec.positions) == ("net/conv", 16)
+  assert (spec.name, spec.applications) == ("net/conv", 16)
 
 
 def dense(name, inputs=5, outputs=5):
@@ -198,4 +198,4 @@ def test_graph_and_layers_of_a_keras_model_agree():
   assert [vars(spec) | {"output_size": None} for spec in found] == [
     vars(spec) for spec in graph
   ]
-  assert [n.positions for n in found] == [n.positions for n in graph]
+  assert [n.applications for n in found] == [n.applications for n in graph]

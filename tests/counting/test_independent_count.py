@@ -69,12 +69,12 @@ def test_multiply_adds_are_those_of_the_graph_profiler(name):
   profiled = profile(model)
   kernels = sum(profiled.pop(kind, 0) for kind in KERNELS)
   layers = model.layer_specs()
-  multiply_adds = sum(layer.size * layer.positions for layer in layers)
+  multiply_adds = sum(layer.size * layer.applications for layer in layers)
   assert kernels == 2 * multiply_adds
 
   # All of the difference to our count, term by term.
-  outputs = sum(layer.outputs * layer.positions for layer in layers)
-  relus = sum(n.outputs * n.positions for n in layers if n.activation)
+  outputs = sum(layer.outputs * layer.applications for layer in layers)
+  relus = sum(n.outputs * n.applications for n in layers if n.activation)
   stats = sparse_utils.get_stats(model, 0.0, "random")
   sums_of_one_less, biases = -outputs, outputs
   assert stats.total_flops == kernels + sums_of_one_less + biases + relus

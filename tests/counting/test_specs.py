@@ -12,24 +12,24 @@ def test_sizes_may_be_numbers_pairs_or_lists():
   b = LayerSpec("a", "conv2d", (3, 3, 4, 8), [28, 28], (2, 2))
   assert a == b
   assert hash(a) == hash(b)
-  assert (a.size, a.outputs, a.positions) == (288, 8, 14 * 14)
+  assert (a.size, a.outputs, a.applications) == (288, 8, 14 * 14)
 
 
 def test_five_arguments_are_enough():
   spec = LayerSpec("a", "conv2d", (7, 7, 3, 64), 224, (2, 2))
-  assert spec.positions == 112 * 112
-  assert LayerSpec("a", "dense", (5, 3), 5, None).positions == 1
+  assert spec.applications == 112 * 112
+  assert LayerSpec("a", "dense", (5, 3), 5, None).applications == 1
 
 
 def test_images_need_not_be_square():
   spec = LayerSpec("a", "conv2d", (3, 1, 4, 8), (9, 6), (1, 2), "valid")
-  assert spec.positions == 7 * 3
+  assert spec.applications == 7 * 3
 
 
-def test_published_positions_are_those_of_the_padded_square():
+def test_published_applications_are_those_of_the_padded_square():
   spec = LayerSpec("a", "conv2d", (7, 7, 3, 64), 230, 2, "valid")
-  assert spec.positions == 112**2
-  assert spec.padded_positions == 115**2
+  assert spec.applications == 112**2
+  assert spec.padded_applications == 115**2
 
 
 def test_width_scales_channels_and_rounds_down():

@@ -14,7 +14,7 @@ _ACTIVATIONS = {
 }
 
 
-def positions(spec):
+def applications(spec):
   """Number of places of the window, in the image with zeros around it."""
   if spec.kind == "dense":
     return 1
@@ -40,6 +40,6 @@ def count(spec, n_zeros, param_bits):
     multiplications += products + of_activation[0]
     additions += max(products - 1, 0) + spec.use_bias + of_activation[1]
     bits += (products + spec.use_bias) * param_bits
-  places = positions(spec)
+  places = applications(spec)
   mask_bits = kernel.size if n_zeros else 0
   return Count(multiplications * places, additions * places, bits, mask_bits)

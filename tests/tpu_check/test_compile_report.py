@@ -41,7 +41,7 @@ def test_programs_are_compiled_in_their_order():
   rows = list(compile_report.compile_all(compiler, programs(), updates=True))
   names = ["training step", "mask update", "evaluation"]
   assert [row.name for row in rows] == names
-  assert all(row.found == GOOD for row in rows)
+  assert all(row.result == GOOD for row in rows)
   for text, word in zip(
     compiler.texts, ("tanh", "cosine", "sine"), strict=True
   ):
@@ -60,7 +60,7 @@ def test_what_is_refused_is_named_and_the_others_go_on():
   assert compile_report.failures(rows) == (
     "training step: does not run; mask update: does not fit: too big"
   )
-  assert rows[2].found == GOOD
+  assert rows[2].result == GOOD
   failed = compile_report.line(rows[1], compiler.chip)
   assert failed == "| mask update | failed |  |  |  |"
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of the published networks, without building them.
 
-Layers have the names of the published masks, which the sparsities of `str` are
-listed by. If a network pads an image itself, `input_size` is the size of the
-padded image.
+Layers have the names of the published masks, which also key the sparsities of
+`str`. If a network pads an image itself, `input_size` is the size of the padded
+image.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def network(
   Args:
     name: `resnet50` or another depth, `mobilenet_v1`, `mobilenet_v2`, `vgg_a`,
       `vgg_16`, `vgg_19`, `wrn_22_2` or another depth and width, `mnist_fc`.
-    width: what channels are multiplied by, as the network itself rounds them;
-      `wrn_22_2` and `mnist_fc` have none but 1.
+    width: factor of the number of channels, rounded as the network itself does;
+      must be 1 for `wrn_DEPTH_WIDTH` and `mnist_fc`.
     image_size: height and width of the images; None for the published ones.
 
   Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Building blocks of the lists of layers."""
+"""Descriptions of single layers of the published networks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def projection(
   stride: int,
   use_bias: bool = True,
 ) -> LayerSpec:
-  """A 1x1 convolution beside a block; no ReLU follows but of a sum."""
+  """A 1x1 convolution on a block's shortcut, without a ReLU of its own."""
   return convolution(name, 1, inputs, outputs, size, stride, None, use_bias)
 
 
@@ -62,7 +62,7 @@ def depthwise(block: int, channels: int, size: int, stride: int) -> LayerSpec:
 
 
 def _padded(size: int, window: int) -> int:
-  """The image with zeros for a window at every one of its pixels."""
+  """Size of an image that is padded for a window at each of its pixels."""
   return size + window - 1
 
 

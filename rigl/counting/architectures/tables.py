@@ -87,8 +87,8 @@ def mobilenet_channels(block: int, channels: int, width: float) -> int:
   Args:
     block: number of the block, from 0. Channels of all but the first are
       multiples of 8.
-    channels: those at width 1.
-    width: what they are multiplied by.
+    channels: its channels at width 1.
+    width: factor of the number of channels.
   """
   return make_divisible(channels * width, 8 if block else 1)
 

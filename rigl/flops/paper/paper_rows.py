@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Computes the published tables, and says where they do not follow.
+"""Computes the published tables, with reasons where our numbers differ.
 
-The published numbers themselves are in `published`.
+`published_values` holds the published numbers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FIRST_DENSE_FROM = 0.99
 
 
 class Setting(NamedTuple):
-  """How a row is counted.
+  """Arguments with which a row is counted.
 
   Attributes:
-    layers: of the network.
+    layers: layers of the network.
     method: distribution of the sparsity.
     sparsity: overall share of zeros in the layers that are pruned.
     custom: sparsities of other layers.
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 class Cost(NamedTuple):
-  """Cost of a network and of training it by RigL.
+  """Cost of a network and of training it with RigL.
 
   Attributes:
     training: FLOPs as a fraction of dense training of 1x.
@@ -50,12 +50,12 @@ class Cost(NamedTuple):
 
 
 class ComparedRow(NamedTuple):
-  """A row beside what we compute.
+  """A published row beside our counts.
 
   Attributes:
-    row: the published one.
-    ours: by the published rules.
-    correct: counted correctly.
+    row: the published row.
+    ours: our count by the published rules.
+    correct: the correct count.
     disagreeing: names of the columns that differ in the printed digits.
     reasons: why they do; empty where all agree.
   """
@@ -68,7 +68,7 @@ class ComparedRow(NamedTuple):
 
 
 def setting_of(row: PublishedRow, model: str) -> Setting:
-  """How a row is counted, as the published runs were made.
+  """The setting of a row, as in the published runs.
 
   ERK sparsifies all layers, but not the first one of ResNet-50 at 0.99;
   uniform sparsity leaves the first layer dense. Depthwise kernels stay dense.
@@ -91,7 +91,7 @@ def cost_of(setting: Setting, length: float, published_rules: bool) -> Cost:
   Args:
     setting: the network and its sparsities.
     length: how many times longer than 1x.
-    published_rules: see `sparse_utils.get_stats`.
+    published_rules: whether to count as the published code does.
   """
   layers, method, sparsity, custom = setting
   dense, sparse = (
@@ -106,11 +106,11 @@ def cost_of(setting: Setting, length: float, published_rules: bool) -> Cost:
 
 
 def size_if_rounded_up(setting: Setting, size: float) -> float:
-  """The size in MB had the numbers of zeros been rounded up, as they once were.
+  """The size in MB if numbers of zeros are rounded up instead of down.
 
-  The outputs that are stored in the published notebooks were made by such a
-  version. Each layer over which the sparsity is distributed then has one
-  weight less, where its share of zeros is not a whole number.
+  A version that did so made the outputs stored in the published notebooks. Each
+  layer over which the sparsity is distributed then has one weight less, where
+  its share of zeros is not a whole number.
 
   Args:
     setting: the network and its sparsities.
@@ -122,7 +122,7 @@ def size_if_rounded_up(setting: Setting, size: float) -> float:
 
 
 def agrees(printed: str, value: float) -> bool:
-  """Whether a value is what was printed, to the digits that were.
+  """Whether a value rounds to the printed digits.
 
   >>> agrees('0.42', 0.4153), agrees('5.8', 5.79), agrees('0.24', 0.2456)
   (True, True, False)
@@ -145,7 +145,7 @@ def as_printed(printed: str, value: float) -> str:
 
 
 def compare(table: Table) -> list[ComparedRow]:
-  """All rows of a table beside what we compute."""
+  """All rows of a table beside our counts."""
   return [_compare(row, table.model) for row in table.rows]
 
 
@@ -188,7 +188,7 @@ def _differing(
 def _reason(
   column: str, row: PublishedRow, ours: Cost, setting: Setting
 ) -> str:
-  """Why a cell differs. Reasons are computed; the last resort says so."""
+  """The reason why a cell differs, computed from the rules."""
   if column == "size":
     return _size_reason(row, ours, setting)
   if column == "training" and row.training == row.inference:

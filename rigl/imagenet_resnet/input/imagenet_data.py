@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import Any
 
 import tensorflow as tf
 
@@ -13,8 +12,12 @@ from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input import imagenet_input
-from rigl.imagenet_resnet.input.imagenet_input import InputSettings, Position
-from rigl.imagenet_resnet.input.shards import Shards, find_shards
+from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
+from rigl.imagenet_resnet.input.shards import (
+  CorruptRecord,
+  Shards,
+  find_shards,
+)
 from rigl.types import Tensor
 
 
@@ -31,7 +34,7 @@ class ImagenetData:
 
   @property
   def name(self) -> str:
-    """Tells one set of training files from another."""
+    """Identity of the training data: hash of file names, or `synthetic`."""
     if self._flags.use_synthetic_data:
       return "synthetic"
     names = [os.path.basename(path) for path in self._split("train").paths]
@@ -53,7 +56,7 @@ class ImagenetData:
       return StreamSource(
         lambda _, shard: self._synthetic(flags.train_batch_size, shard),
         lambda _: tf.zeros([2], tf.int64),
-        Position(),
+        DataCursor(),
         batches,
         replicas,
       )
@@ -62,16 +65,18 @@ class ImagenetData:
 
     def make(cursor: Cursor, shard: InputShard) -> tf.data.Dataset:
       return imagenet_input.training_dataset(
-        shards, self._settings(flags.train_batch_size, shard), Position(*cursor)
+        shards,
+        self._settings(flags.train_batch_size, shard),
+        DataCursor(*cursor),
       )
 
     def diagnose(cursor: Cursor) -> str | None:
       found = imagenet_input.find_corrupt_record(
-        shards, settings, Position(*cursor)
+        shards, settings, DataCursor(*cursor)
       )
       return _advice(found)
 
-    return StreamSource(make, _after, Position(), batches, replicas, diagnose)
+    return StreamSource(make, _after, DataCursor(), batches, replicas, diagnose)
 
   def evaluation_batches(
     self, shard: InputShard | None = None
@@ -137,7 +142,7 @@ class ImagenetData:
     )
 
   def _settings(self, batch_size: int, shard: InputShard) -> InputSettings:
-    """The input of one host; its batches are those of single replicas."""
+    """The input settings of one host, with the batch size of one replica."""
     flags = self._flags
     return InputSettings(
       batch_size // shard.num_replicas,
@@ -156,7 +161,7 @@ def _after(batch: dict[str, Tensor]) -> Tensor:
   return tf.stack([batch["epoch"][-1], batch["record"][-1] + 1])
 
 
-def _advice(found: Any) -> str | None:
+def _advice(found: CorruptRecord | None) -> str | None:
   if found is None:
     return None
   return f"{found}; --skip_corrupt_records leaves it out."

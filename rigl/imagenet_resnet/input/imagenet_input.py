@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet as batches: for training without end, for evaluation whole.
+"""Batches of ImageNet: an endless stream for training, one pass for evaluation.
 
-Which records a training batch holds and how they are cropped is a function of
-the settings, the seed and a position, so that a resumed run goes on with the
-same images.
+The records of a training batch and their crops are a function of the settings,
+the seed and a data cursor, so a resumed run continues with the same images.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _FOREVER = np.iinfo(np.int64).max
 _EPOCH_STRIDE = 1_000_003  # Keeps the seeds of epochs apart.
 
 
-class Position(NamedTuple):
-  """A place in the training data.
+class DataCursor(NamedTuple):
+  """A cursor: how far the training data has been read.
 
   Attributes:
     epoch: passes over the files of this host before.
@@ -42,7 +41,7 @@ class InputSettings:
   """Settings of the input.
 
   Attributes:
-    batch_size: images a batch, of this host.
+    batch_size: images per batch of this host.
     image_size: height and width of the images.
     bfloat16: whether images are bfloat16 instead of float32.
     seed: decides the order of the images and their crops.
@@ -50,7 +49,7 @@ class InputSettings:
       follows a damaged record in its file, are left out instead of raising.
     num_hosts: number of hosts that share the files.
     host: number of this one, from 0.
-    parallel_calls: images decoded at a time. None: as TensorFlow finds best.
+    parallel_calls: images decoded at a time. None: TensorFlow tunes it.
     shuffle_records: size of the buffer that training records are drawn from.
 
   Raises:
@@ -83,7 +82,7 @@ class InputSettings:
 
 
 def training_dataset(
-  shards: Shards, settings: InputSettings, start: Position | None = None
+  shards: Shards, settings: InputSettings, start: DataCursor | None = None
 ) -> tf.data.Dataset:
   """Batches without end, in an order that is new every epoch.
 
@@ -103,7 +102,7 @@ def training_dataset(
     ValueError: if there are fewer files than hosts.
   """
   _check_hosts(shards, settings)
-  first = start or Position()
+  first = start or DataCursor()
 
   def crop(place: Mapping[str, Tensor], record: Tensor) -> Any:
     jpeg, label = shards.parse(record)
@@ -121,15 +120,15 @@ def training_dataset(
 
 
 def find_corrupt_record(
-  shards: Shards, settings: InputSettings, start: Position | None = None
+  shards: Shards, settings: InputSettings, start: DataCursor | None = None
 ) -> CorruptRecord | None:
-  """Finds what a dataset has just failed at; errors of TensorFlow do not say.
+  """Finds the record that a dataset failed at; errors of TensorFlow do not.
 
   Args:
     shards: the files.
     settings: settings of the input.
-    start: the position behind the last training batch; the record is looked
-      for in the batch that follows. None: in all files.
+    start: the cursor behind the last training batch; the record is looked for
+      in the batch that follows. None: in all files.
 
   Returns:
     The first damaged record, None if there is none.
@@ -144,7 +143,7 @@ def find_corrupt_record(
       if problem:
         path, offset = element["path"].numpy(), element["offset"].numpy()
         return CorruptRecord(path.decode(), int(offset), problem)
-  except tf.errors.OpError:  # Of the file itself.
+  except tf.errors.OpError:  # The file itself is damaged.
     return next(shards.corrupt_records(decode=False), None)
   return None
 
@@ -162,7 +161,7 @@ def evaluation_dataset(
 
   Returns:
     Dataset of {`images`: as for training; `labels`: int32 [batch]; `valid`:
-    float32 [batch], 0 for what only fills the last batch}.
+    float32 [batch], 0 for padding of the last batch}.
 
   Raises:
     ValueError: if there are fewer files than hosts.
@@ -194,11 +193,11 @@ def evaluation_dataset(
 def synthetic_dataset(
   settings: InputSettings, num_classes: int = 1000
 ) -> tf.data.Dataset:
-  """One batch of random images for ever, to measure everything but input."""
+  """One batch of random images, repeated forever: no input to wait for."""
   count, size = settings.batch_size, settings.image_size
 
   def draw(shape: list[int], stream: int, end: int) -> Tensor:
-    # Not by NumPy, whose numbers would be part of a graph.
+    # Not with NumPy, whose numbers would be constants of a graph.
     return tf.random.stateless_uniform(
       shape, [settings.seed, stream], 0, end, tf.int32, alg="philox"
     )
@@ -215,9 +214,9 @@ def _epochs(
   read: Callable[[Tensor], tf.data.Dataset],
   shards: Shards,
   settings: InputSettings,
-  start: Position,
+  start: DataCursor,
 ) -> tf.data.Dataset:
-  """(place, what `read` makes of a file) from a position on, without end."""
+  """(place, what `read` makes of a file) from a cursor on, without end."""
 
   def epoch_records(epoch: Tensor) -> tf.data.Dataset:
     seed = _epoch_seed(settings, epoch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JPEGs to images of the size of the network, as the published pipeline.
+"""Decoding, cropping and resizing of JPEGs, as in the published pipeline.
 
 Values stay in [0, 255] (a little beyond, by bicubic resizing); `normalise` is
 for the network's input.
@@ -59,7 +59,8 @@ def training_image(
     use_image_if_no_bounding_boxes=True,
   )
   window = tf.concat([begin[:2], extent[:2]], 0)
-  # It returns all of it. (In a TF1 graph `==` compares objects.)
+  # Without a valid crop it returns the whole image. (In a TF1 graph `==`
+  # compares objects.)
   failed = tf.reduce_all(tf.equal(extent[:2], shape[:2]))
   window = tf.where(failed, _central_window(shape, size), window)
   image = _cropped(jpeg, window, size)
@@ -110,8 +111,8 @@ def _cropped(jpeg: Tensor, window: Tensor, size: int) -> Tensor:
 
 
 def _resized(image: Tensor, size: int) -> Tensor:
-  # With pixels placed as TensorFlow 1 did, not at their centres. The operation
-  # converts a byte each time it reads it, several times: so before.
+  # With pixels placed as TensorFlow 1 did, not at their centres. Converted
+  # before, because the operation would convert each byte several times.
   pixels = tf.cast(image, tf.float32)
   resized = tf.raw_ops.ResizeBicubic(images=pixels[None], size=[size, size])
   return tf.ensure_shape(resized[0], [size, size, 3])

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the TFRecord files of ImageNet and reads their records.
 
-How images are decoded and cropped, and how batches are made, is said by
-`preprocessing` and `imagenet_input`.
+`preprocessing` decodes and crops the images; `imagenet_input` makes batches.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -26,8 +25,8 @@ class CorruptRecord(NamedTuple):
   """A damaged record.
 
   Attributes:
-    path: its file.
-    offset: its place there in bytes.
+    path: the file.
+    offset: the offset of the record in the file, in bytes.
     problem: what is wrong.
   """
 
@@ -122,7 +121,7 @@ class Shards:
     return features[self.image_key], label
 
   def problem(self, record: Tensor) -> str | None:
-    """What keeps a record from being decoded, None if nothing does."""
+    """The reason why a record cannot be decoded; None if it can."""
     try:
       tf.io.decode_jpeg(self.parse(record)[0])
     except tf.errors.OpError as error:
@@ -139,8 +138,8 @@ class Shards:
       decode: whether to look at the images, too, which takes longer.
 
     Yields:
-      The damaged records. A file is not read on behind a record whose
-      checksum is wrong.
+      The damaged records. Reading of a file ends at a record whose checksum is
+      wrong.
     """
     for path in self.paths if paths is None else paths:
       offset = 0
@@ -190,7 +189,9 @@ def find_shards(directory: str, split: str) -> Shards:
   )
 
 
-def _placed(offset: Tensor, record: Tensor) -> tuple[Tensor, Any]:
+def _placed(
+  offset: Tensor, record: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
   size = tf.cast(tf.strings.length(record), tf.int64)
   return offset + size + _HEADER_BYTES + _FOOTER_BYTES, (offset, record)
 

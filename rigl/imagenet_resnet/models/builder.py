@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builder of the layers of one ImageNet model, under their published names.
 
-The names are those of the published checkpoints: a layer without a mask has its
-scope twice, and batch normalizations are numbered in the order of creation.
+Names are as in the published checkpoints: a layer without a mask has its scope
+twice, and batch normalizations are numbered in the order of creation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Builder:
 
   Attributes:
     modules: all layers, in the order of creation.
-    kernels: those with a kernel, in the order of creation.
+    kernels: the layers with a kernel, in the order of creation.
 
   Args:
     scope: first part of all names.

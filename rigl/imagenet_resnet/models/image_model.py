@@ -116,10 +116,10 @@ class ImageModel(tf.Module, abc.ABC):
 def _as_published(spec: LayerSpec, is_first: bool) -> LayerSpec:
   """The spec as the published code counts it.
 
-  All strided convolutions add zeros around their images. Only of the first one
-  and the depthwise ones `input_size` includes these zeros, because it did so in
-  the Keras networks which the published code counted. It makes no difference
-  to the correct count.
+  All strided convolutions add zeros around their images. `input_size` includes
+  these zeros only for the first one and the depthwise ones, as in the Keras
+  networks that the published code counted. It makes no difference to the
+  correct count.
   """
   if is_first or spec.kind == "depthwise_conv2d":
     return spec

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the flags of the model that a checkpoint is of, by its variables.
+"""Infers the model flags of a checkpoint from its variables.
 
-Names say the architecture and which layers are masked, shapes the width. What
-a name does not tell (label smoothing, the length of the training) does not
-change the network.
+Names give the architecture and the masked layers, shapes the width. Settings
+that neither shows (label smoothing, length of training) do not change the
+network.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class _Shape:
 
 
 def find_flags(shapes: Shapes) -> ModelFlags:
-  """The flags of the model that variables are of.
+  """Infers the model flags from the shapes of variables.
 
   Args:
     shapes: shapes of a checkpoint's tensors by name.
 
   Raises:
-    ValueError: if they are of no model of this package.
+    ValueError: if no model of this package has such variables.
   """
   for flags in _candidates(shapes):
     if _fits(flags, shapes):
       return flags
   raise ValueError(
-    "The checkpoint is of no ImageNet model that can be told by its "
-    f"variables; the first are {[*sorted(shapes)[:3]]}."
+    "The checkpoint fits no ImageNet model of this package; its first "
+    f"variables are {[*sorted(shapes)[:3]]}."
   )
 
 
@@ -64,7 +64,7 @@ def read_shapes(prefix: str) -> dict[str, tuple[int, ...]]:
 
 
 def command_line(flags: ModelFlags) -> list[str]:
-  """The flags that are not as by default, as they are typed."""
+  """The flags that differ from their defaults, as typed on a command line."""
   return [
     f"--{field.name}={getattr(flags, field.name)}"
     for field in dataclasses.fields(flags)
@@ -105,7 +105,7 @@ def _candidates(shapes: Shapes) -> Iterable[ModelFlags]:
         **ends,
       )
     return
-  # Masked only with a sparsity of its own, which no weights tell before.
+  # Masked only with a sparsity of its own, whose value no variable shows.
   first = 0.5 if "resnet_model/initial_conv/mask" in shapes else 0.0
   yield from _mobilenets(shapes, {**ends, "first_layer_sparsity": first})
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of the published code, made into what our runs restore.
+"""Converter of published checkpoints into ones that our runs restore.
 
-They lack the count of iterations and the position in the data, and hold raw
-weights and slots also where the mask is 0.
+Published checkpoints lack the number of iterations and the data cursor, and
+hold raw weights and slots also where the mask is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AVERAGE = re.compile(
 
 
 def is_published(tensors: Mapping[str, Any]) -> bool:
-  """Whether a checkpoint, tensors by name, is not one of our runs'."""
+  """Whether the published code wrote a checkpoint, given as tensors by name."""
   return ITERATION not in tensors
 
 
@@ -35,17 +35,16 @@ def adapted(
   optimizer: SparseOptimizer,
   steps_per_epoch: float,
 ) -> dict[str, np.ndarray]:
-  """Adds what a run needs to go on from a published checkpoint.
+  """Adds the tensors that a run needs to resume from a published checkpoint.
 
   Args:
     tensors: the checkpoint; one of our own stays as it is.
     optimizer: the optimizer of the run.
-    steps_per_epoch: steps an epoch.
+    steps_per_epoch: steps per epoch.
 
   Returns:
-    Tensors by our names: weights times masks, slots alike, the number of
-    iterations that made so many steps, and the start of the epoch that they
-    had come to.
+    Tensors by our names: masked weights and slots, the number of iterations up
+    to that step, and the cursor of the start of its epoch.
   """
   if not is_published(tensors):
     return dict(tensors)

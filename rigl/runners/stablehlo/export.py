@@ -33,12 +33,12 @@ from rigl.types import Tensor
 
 
 def export(trainer: Trainer, folder: files.Path) -> None:
-  """Writes all that a run needs from where it is to its end.
+  """Writes everything that a run needs from its position to its end.
 
   Args:
     trainer: the run, restored.
-    folder: where to; it gets `programs.json.gz`, `state.npz`, `plan.json`,
-      `data/` and the scripts that run it.
+    folder: the folder to write; it gets `programs.json.gz`, `state.npz`,
+      `plan.json`, `data/` and the scripts that run it.
 
   Raises:
     ValueError: if the run has events, its examples are not in memory, or a
@@ -47,7 +47,7 @@ def export(trainer: Trainer, folder: files.Path) -> None:
   executor, source, test = in_memory_parts(trainer)
   folder = pathlib.Path(folder)
   (folder / "data").mkdir(parents=True, exist_ok=True)
-  # The fastest where the programs will run.
+  # The fastest engine on the GPUs where the programs will run.
   trainer.state.optimizer.use_mask_engine("batched")
   state = trainer.state.all_variables
   data: dict[str, Any] = {
@@ -124,7 +124,7 @@ def _export_program(
   known: dict[int, str],
   constants: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-  """The text of a program and the names of what goes in and comes out.
+  """The text of a program and the names of its inputs and outputs.
 
   Args:
     program: the program; XLA compiles it, whatever it does here.

@@ -4,7 +4,7 @@
   python exported_run.py FOLDER
 
 It needs NumPy and JAX (for its compiler and devices), not TensorFlow. Started
-again, it resumes. `results.jsonl` holds what the calls returned, and
+again, it resumes. `results.jsonl` holds the results of the calls, and
 `state-end.npz` the state at the end.
 """
 
@@ -42,7 +42,7 @@ class ExportedRun:
   Args:
     folder: the folder that `export` wrote.
     platform: `cpu` or `gpu`. None: JAX's choice.
-    data: the folder of the data, if it is not in the folder.
+    data: the folder of the data. None: `data` in the folder.
   """
 
   def __init__(
@@ -177,7 +177,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("folder")
   parser.add_argument("--platform", choices=("cpu", "gpu"))
-  parser.add_argument("--data", help="folder of the data, if it is elsewhere")
+  parser.add_argument(
+    "--data", help="folder of the data, by default FOLDER/data"
+  )
   parser.add_argument(
     "--seconds", type=float, default=float("inf"), help="when to stop"
   )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorder and Replay: executors that plan a run, and that repeat its results.
+"""Recorder and Replay: executors that plan a run and replay its results.
 
-Which program runs when depends on the schedules alone, not on what is learned.
-So the calls of a run are known before the first one. A machine that has only
-the compiled programs can make them, and the loop can afterwards go through
-the results as if it had made them itself.
+The order of the calls of a run depends on the schedules alone, not on weights
+or data, so the calls are known in advance. A machine that has only the compiled
+programs can make them. The loop then replays their results as if it had made
+the calls itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Planner:
   """Follows the schedules without computing anything.
 
   Args:
-    state: what is trained; only steps and mask updates are counted.
+    state: the train state; only steps and mask updates are counted.
     source: the training batches.
   """
 
@@ -50,7 +50,7 @@ class _Planner:
     self._state, self._source = state, source
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
-    """Plans what comes next, as the TensorFlow executor does."""
+    """Plans the next stretch and its calls, as the TensorFlow executor does."""
     state, calls = self._state, []
     limit = min(limit, self._source.steps_left(iteration) or limit)
     stretch = next_stretch(state.optimizer, state.step, limit)
@@ -70,7 +70,7 @@ class Recorder(_Planner):
     calls: the calls so far.
 
   Args:
-    state: what is trained; only steps and mask updates are counted.
+    state: the train state; only steps and mask updates are counted.
     source: the training batches.
   """
 
@@ -101,12 +101,12 @@ class Recorder(_Planner):
 
 
 class Replay(_Planner):
-  """Executor that returns what the calls of a plan returned elsewhere.
+  """Executor that replays the results of a plan instead of computing.
 
   Args:
-    state: what is trained; only steps and mask updates are counted.
+    state: the train state; only steps and mask updates are counted.
     source: the training batches.
-    results: those of the plan in its order, without saves.
+    results: results of the planned calls in their order, without saves.
   """
 
   def __init__(
@@ -155,10 +155,10 @@ class Replay(_Planner):
 
 
 def make_plan(trainer: Trainer, source: Source) -> list[Call]:
-  """Returns the calls of a run from where it is to its end.
+  """Plans the calls of a run from its position to its end.
 
   Args:
-    trainer: the run; it is as before afterwards.
+    trainer: the run, which stays at its position.
     source: its training batches.
 
   Returns:
@@ -185,12 +185,12 @@ def finish(
   results: Sequence[Result],
   state: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-  """Makes a run what it would be if it had made the calls of its plan.
+  """Brings a run to its end with the results of its planned calls.
 
   Args:
     trainer: the run that was planned, not prepared.
     source: its training batches.
-    results: those of the plan in its order, without saves.
+    results: results of the planned calls in their order, without saves.
     state: the values of all variables at the end, by name.
 
   Returns:
@@ -202,11 +202,11 @@ def finish(
   trainer.prepare()
   replay = Replay(trainer.state, source, results)
 
-  def report(found: Report) -> None:
-    # How fast it went elsewhere is not known here.
-    trainer.reporter.report(dataclasses.replace(found, timing={}))
+  def report(replayed: Report) -> None:
+    # The speed of the recorded run is not known.
+    trainer.reporter.report(dataclasses.replace(replayed, timing={}))
 
-  # It saves nothing: there is no state but the one at the end.
+  # It saves nothing, because only the state at the end is known.
   loop = Loop(replay, trainer.state, trainer.intervals, report)
   trainer.run(loop=loop)
   checkpoints.restore(state, trainer.state.all_variables)
@@ -216,7 +216,7 @@ def finish(
 
 @contextlib.contextmanager
 def _preserved(state: TrainState) -> Iterator[None]:
-  """Gives what a plan counts its values back."""
+  """Restores steps, iterations and optimizer state after planning."""
   variables = [state.global_step, *state.optimizer.state().values()]
   before = [variable.read_value() for variable in variables]
   iteration = state.iteration

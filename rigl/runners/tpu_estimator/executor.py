@@ -3,7 +3,7 @@
 
 Each call builds a graph and a session, so it is only called for evaluations
 and for the end. Between them the graph itself writes summaries, and hooks print
-lines and save; every step of that would otherwise cost half a minute.
+lines and save; each of these events would otherwise cost half a minute.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from rigl.training.loop import STEPS, Intervals, TrainingDivergedError
 from rigl.training.train_state import ITERATION, TrainState
 from rigl.types import Metrics, Tensor
 
-# In the directory of a run: the checkpoint that training starts from where the
-# newest one is not of this program.
+# Subdirectory of a run directory: the checkpoint that training starts from if
+# another program wrote the newest one.
 _START = "start"
 
 
@@ -52,14 +52,14 @@ class EstimatorExecutor:
     evaluation: the argument.
 
   Args:
-    state: what is trained. Checkpoints carry it to the graphs and back.
-    train_spec: what the graph trains, on what.
+    state: the train state. Checkpoints carry it to the graphs and back.
+    train_spec: how the graph makes its train state and its batches.
     evaluation: evaluates the state.
-    settings: where it computes.
-    directory: that of the run, where checkpoints are.
-    intervals: those of the run. `report` is the distance of summaries, `save`
-      that of checkpoints in a run that counts steps. One more checkpoint is
-      written at the end of every call.
+    settings: devices and batch sizes.
+    directory: the run directory, which holds the checkpoints.
+    intervals: distances between the events of the run. `report` is the distance
+      of summaries, `save` that of checkpoints in a run that counts steps. One
+      more checkpoint is written at the end of every call.
     keep: how many checkpoints to keep; 0 keeps all.
     norms: whether the norm of the weights is measured.
 
@@ -99,11 +99,11 @@ class EstimatorExecutor:
     )
 
   def advance(self, iteration: int, limit: int) -> Progress:
-    """Trains, saves, and loads what was saved.
+    """Trains to a checkpoint, and loads it.
 
     Args:
       iteration: number of iterations before.
-      limit: how far.
+      limit: the most positions to advance.
 
     Returns:
       The progress, without metrics.
@@ -125,7 +125,7 @@ class EstimatorExecutor:
     return self.evaluation()
 
   def state_metrics(self) -> Metrics:
-    """Returns what is measured without data."""
+    """Returns the metrics that need no data."""
     measured = measure_state(self._state, self._norms)
     return state_metrics(
       {name: float(value) for name, value in measured.items()},
@@ -137,13 +137,13 @@ class EstimatorExecutor:
     return self._state.step if self._by_steps else self._state.iteration
 
   def _write_start(self) -> None:
-    """Makes the state the checkpoint that an Estimator will start from.
+    """Writes the state to the checkpoint that an Estimator will start from.
 
     An Estimator takes the newest one by name. That may be damaged, and a
     published one lacks variables.
     """
     state, path, position = self._state, self._directory, self._position
-    for left in path.glob("model.ckpt*.tempstate*"):  # By a killed process.
+    for left in path.glob("model.ckpt*.tempstate*"):  # Of a killed process.
       left.unlink()
     self._has_start = True
     numbers = checkpoints.list_numbers(path)

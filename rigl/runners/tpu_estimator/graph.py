@@ -30,7 +30,7 @@ from rigl.types import Batch, Tensor, Variable
 # Feature of training batches: the cursor behind the whole batch, int32
 # [batch, n]. Checkpoints hold it under this name.
 CURSOR = stream_source.CURSOR
-# Before the names of metrics, because Estimators have a `loss` of their own.
+# Prefix of the names of metrics, because Estimators have their own `loss`.
 TEST = "test_"
 COUNT = "count"
 STEP = "step"
@@ -41,16 +41,16 @@ DUE = "due"  # 1 where an iteration is reported.
 class TrainingGraph:
   """Makes the graph of a training iteration; a `model_fn`.
 
-  An iteration is a gradient step, a mask update, or both, as
-  `SparseOptimizer.apply_gradients` has it.
+  An iteration is one call of `SparseOptimizer.apply_gradients`: a gradient
+  step, a mask update, or both.
 
   Attributes:
     make_state: makes the train state around a `global_step`; masks and weights
-      will come from a checkpoint. The second argument puts its optimizer into
-      another one.
+      will come from a checkpoint. The second argument wraps the optimizer that
+      makes the steps.
     summaries: directory of the summaries.
     by_steps: whether positions of the run count steps, or else iterations.
-    report_every: how far summaries are apart, in positions.
+    report_every: distance of summaries, in positions.
     keep: how many checkpoints to keep; 0 keeps all.
     use_tpu: whether it is built inside of a TPU computation.
     hooks: makes hooks from the scalars of an iteration, by name, and the
@@ -111,14 +111,15 @@ class TrainingGraph:
   def _iterate(
     self, state: TrainState, own: Mapping[str, Variable], batch: Batch
   ) -> dict[str, Tensor]:
-    """One iteration; returns what is reported of it, scalars."""
+    """Makes one iteration; returns the scalars to report."""
     optimizer, step = state.optimizer, state.global_step
     count, before = own[ITERATION], step.read_value()
     variables = state.task.trainable_variables
     metrics = state.task.metrics(batch, count.read_value())
     found = {name: tf.reduce_mean(m) for name, m in metrics.items()}
-    # Over shards: of the loss divided by their number, the gradients of which
-    # `apply_gradients` sums once, before masks or steps are made of them.
+    # With several shards `compute_gradients` divides the loss by their number,
+    # and `apply_gradients` sums the gradients once, before it derives masks or
+    # steps.
     gradients = optimizer.compute_gradients(found["loss"], variables)
     optimizer.apply_gradients(gradients, step)
     if CURSOR in own:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Specs of a TPUEstimator: settings, what it trains on, how it evaluates.
+"""Specs of a TPUEstimator: settings, training and evaluation.
 
 All of it needs TensorFlow 2.15.
 """
@@ -24,16 +24,16 @@ from rigl.types import Batch, Metrics, Variable
 
 @dataclass(frozen=True)
 class EstimatorSettings:
-  """Where and in which pieces a TPUEstimator computes.
+  """Settings of a TPUEstimator: devices and batch sizes.
 
   Attributes:
     train_batch_size: examples per iteration, of all shards.
     eval_batch_size: examples per batch of an evaluation, of all shards.
     iterations_per_loop: iterations that a TPU makes without the host.
     use_tpu: whether it computes on TPUs.
-    num_shards: their number of cores.
+    num_shards: number of TPU cores.
     master: address of the TPU worker; empty: this machine.
-    tpu_job_name: name of the worker's job; empty: as TensorFlow finds it.
+    tpu_job_name: name of the worker's job; empty: TensorFlow finds it.
 
   Raises:
     ValueError: if batches cannot be divided among the shards.
@@ -63,7 +63,7 @@ class EstimatorSettings:
 
     Args:
       graph: its `model_fn`.
-      directory: that of its checkpoints.
+      directory: the directory of its checkpoints.
       save_every: steps between checkpoints. None: it writes none by itself.
     """
     # On TPU, TensorFlow's logs are the only progress output; elsewhere they are
@@ -101,14 +101,14 @@ class EstimatorSettings:
 
 @dataclass(frozen=True)
 class EvalSpec:
-  """What is evaluated, on what.
+  """An evaluation: its task and its batches.
 
   Attributes:
     make_task: makes the task and the variables of its model by name; their
       values will come from a checkpoint.
     batches: makes the batches of `eval_batch_size` examples, with `valid`,
       float32 [batch], 0 for padding.
-    num_examples: at most so many are evaluated on.
+    num_examples: the most examples to evaluate on.
   """
 
   make_task: Callable[[], tuple[Task, Mapping[str, Variable]]]
@@ -118,13 +118,13 @@ class EvalSpec:
 
 @dataclass(frozen=True)
 class TrainSpec:
-  """What is trained, on what.
+  """A training: its train state and its batches.
 
   Attributes:
     make_state: makes the train state around a `global_step`; masks and weights
-      will come from a checkpoint. The second argument puts its optimizer into
-      another one.
-    start: returns where in the data the run is; called before a graph is built.
+      will come from a checkpoint. The second argument wraps the optimizer that
+      makes the steps.
+    start: returns the data cursor of the run; called before a graph is built.
     batches: makes the batches of `train_batch_size` examples that follow.
   """
 
@@ -134,12 +134,12 @@ class TrainSpec:
 
 
 class EstimatorEvaluation:
-  """Evaluates the present weights of a network through a TPUEstimator.
+  """Evaluates the current weights of a network through a TPUEstimator.
 
   Args:
-    spec: what is evaluated.
+    spec: the task and its batches.
     variables: the variables of the network by name.
-    settings: where it computes.
+    settings: devices and batch sizes.
   """
 
   def __init__(
@@ -176,12 +176,12 @@ class EstimatorEvaluation:
     }
 
   def estimator(self, directory: str) -> Any:
-    """Makes the TPUEstimator, with a directory for what it writes."""
+    """Makes the TPUEstimator, which writes its files to a directory."""
     graph = EvaluationGraph(self._spec.make_task)
     return self._settings.estimator(graph, directory)
 
   def batches(self, params: Mapping[str, Any]) -> tf.data.Dataset:
-    """Its `input_fn`."""
+    """The `input_fn` of the estimator."""
     dataset = self._spec.batches()
     if self._settings.use_tpu:
       dataset = _without_end(dataset)
@@ -200,7 +200,7 @@ def _without_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def for_shards(
   dataset: tf.data.Dataset, params: Mapping[str, Any]
 ) -> tf.data.Dataset:
-  """Cuts each batch into those of the shards."""
+  """Splits each batch into one batch per shard."""
   context = params.get("context")
   if context is not None and context.num_hosts > 1:
     raise ValueError(

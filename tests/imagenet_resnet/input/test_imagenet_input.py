@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import imagenet_input
-from rigl.imagenet_resnet.input.imagenet_input import InputSettings, Position
+from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
 from rigl.imagenet_resnet.input.shards import find_shards
 
 SIZES = (7, 5, 9, 6)
@@ -85,14 +85,14 @@ def test_the_global_seed_of_tensorflow_changes_no_order(directory):
 
 
 def position_after(batch):
-  return Position(int(batch["epoch"][-1]), int(batch["record"][-1]) + 1)
+  return DataCursor(int(batch["epoch"][-1]), int(batch["record"][-1]) + 1)
 
 
 @pytest.mark.parametrize("after", [1, 6, 7, 12])
 def test_resumed_data_go_on_where_they_were(directory, after):
   whole = batches(directory, 15)
-  position = position_after(whole[after - 1])
-  rest = batches(directory, 15 - after, start=position)
+  cursor = position_after(whole[after - 1])
+  rest = batches(directory, 15 - after, start=cursor)
   assert_same(rest, whole[after:])
 
 
@@ -170,11 +170,11 @@ def test_missing_files_are_said_to_be_missing(tmp_path):
 def test_corrupt_image_stops_training_and_is_found(corrupt_directory):
   shards = find_shards(corrupt_directory, "train")
   dataset = imagenet_input.training_dataset(shards, SETTINGS)
-  position = Position()
+  cursor = DataCursor()
   with pytest.raises(tf.errors.InvalidArgumentError):
     for batch in dataset:
-      position = position_after(batch)
-  found = imagenet_input.find_corrupt_record(shards, SETTINGS, position)
+      cursor = position_after(batch)
+  found = imagenet_input.find_corrupt_record(shards, SETTINGS, cursor)
   all_found = list(shards.corrupt_records())
   assert found in all_found and len(all_found) == len(CORRUPT)
   path, offset, _ = all_found[0]
@@ -216,11 +216,11 @@ def test_damaged_file_is_named_or_left_at_the_damage(tmp_path):
   path.write_bytes(content)
   shards = find_shards(str(tmp_path), "train")
   settings = dataclasses.replace(SETTINGS, batch_size=1)
-  position = Position()
+  cursor = DataCursor()
   with pytest.raises(tf.errors.DataLossError):
     for batch in imagenet_input.training_dataset(shards, settings):
-      position = position_after(batch)
-  found = imagenet_input.find_corrupt_record(shards, settings, position)
+      cursor = position_after(batch)
+  found = imagenet_input.find_corrupt_record(shards, settings, cursor)
   assert found[:2] == (str(path), sum(sizes))
   (damage,) = shards.corrupt_records(decode=False)
   assert damage[:2] == (str(path), sum(sizes))

@@ -42,7 +42,7 @@ def test_sizes_and_operations_are_those_of_the_literature(
   model = create_model(architecture, depth)
   specs = model.layer_specs()
   assert sum(s.size for s in specs) == kernels
-  products = sum(s.size * s.positions for s in specs)
+  products = sum(s.size * s.applications for s in specs)
   assert 2 * products == pytest.approx(flops, rel=0.02)
 
 

@@ -87,5 +87,5 @@ def test_other_checkpoints_are_refused(values, missing):
   others = {n: s for n, s in shapes.items() if not n.endswith(missing)}
   assert len(others) < len(shapes)
   for wrong in (others, {"layer1/weights": (784, 300)}, {}):
-    with pytest.raises(ValueError, match="is of no ImageNet model"):
+    with pytest.raises(ValueError, match="fits no ImageNet model"):
       checkpoint_flags.find_flags(wrong)
