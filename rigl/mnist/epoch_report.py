@@ -48,8 +48,8 @@ class EpochLines:
     left = compress_fully_connected(arrays)
     sizes = "-".join(str(size) for size in left.sizes)
     return (
-      f"{line}, sparsity {overall:.4f} (layers {layers}), compressed to "
-      f"{sizes} with sparsity {_list(left.sparsities)}"
+      f"{line}, sparsity {overall:.4f}\n"
+      f"  layers {layers}; compressed {sizes}: {_list(left.sparsities)}"
     )
 
 
