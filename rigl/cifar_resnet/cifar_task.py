@@ -10,7 +10,7 @@ import tensorflow as tf
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.distribution import replicas
-from rigl.types import Metrics, Tensor, Variable
+from rigl.types import Batch, Metrics, Tensor, Variable
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Distance between the keys of two iterations.
@@ -58,7 +58,7 @@ class CifarTask:
     )
 
   def metrics(
-    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+    self, batch: Batch, iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Cross-entropy (`loss`), hits (`accuracy`) and counts of each example.
 
