@@ -27,7 +27,7 @@ class CorruptRecord(NamedTuple):
   Attributes:
     path: the file.
     offset: the offset of the record in the file, in bytes.
-    problem: what is wrong.
+    problem: why it cannot be read.
   """
 
   path: str
