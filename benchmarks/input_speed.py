@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the training input against decoding and resizing of whole JPEGs.
 
-`README.md` defines what is measured and how to read it.
+`README.md` describes the measurement and how to read it.
 """
 
 import rounds

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times one drop and grow of all kernels of ResNet-50, 90 % sparse (ERK).
 
-`README.md` defines what is measured and how to read it.
+`README.md` describes the measurement and how to read it.
 """
 
 import math

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs contestants alternately and compares their times as ratios.
 
-What a contestant does is in `workers/`; this module knows no library.
+`workers/` holds the work of contestants; this module knows no library.
 """
 
 import argparse

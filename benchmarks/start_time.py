@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the ImageNet script from its start to its first gradient step.
 
-`README.md` defines what is measured and how to read it.
+`README.md` describes the measurement and how to read it.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times training iterations, sparse by RigL and dense, and a PyTorch port.
 
-`README.md` defines what is measured and how to read it.
+`README.md` describes the measurement and how to read it.
 """
 
 from typing import Any

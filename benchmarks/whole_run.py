@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times what the MNIST script adds to its compiled steps.
 
-`README.md` defines what is measured and how to read it.
+`README.md` describes the measurement and how to read it.
 """
 
 import rounds

@@ -21,7 +21,7 @@ active in each kernel and moves them while the network trains:
 >>> int(tf.math.count_nonzero(kernel))  # 10 % of 64 x 32, rounded up.
 205
 
-What it costs, which needs no TensorFlow:
+Counting its cost needs no TensorFlow:
 
 >>> layers = [rigl.LayerSpec("hidden", "dense", (64, 32))]
 >>> rigl.get_stats(layers, 0.9, "random").total_flops

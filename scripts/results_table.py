@@ -100,7 +100,7 @@ def _row(
     speed
     for run in runs
     for speed in run.steps_per_second
-    if not math.isnan(speed)  # Runs that were trained elsewhere have none.
+    if not math.isnan(speed)  # Runs replayed from a GPU have none.
   ]
   return (
     method,

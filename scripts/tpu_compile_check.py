@@ -154,7 +154,7 @@ def define_flags() -> None:
   try:
     task, _ = find_model(_typed_model(sys.argv[1:]))
   except ValueError:
-    task = IMAGENET  # `prepare` says what is wrong.
+    task = IMAGENET  # `prepare` reports the error.
   settings.define_flags(task.settings)
 
 

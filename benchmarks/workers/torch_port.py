@@ -263,7 +263,7 @@ def _resnet50(settings: protocol.Settings) -> Made:
   return model, named, torch_resnet.prepare
 
 
-# A model, its kernels' modules by layer name, and what is done to images.
+# A model, its kernels' modules by layer name, and its preprocessing.
 MODELS = {"mnist_fc": _mnist_fc, "wrn_22_2": _wrn_22_2, "resnet50": _resnet50}
 
 

@@ -52,8 +52,7 @@ def make_executor(
 
   def task() -> tuple[CifarTask, Mapping[str, Variable]]:
     model = flags.create_model()
-    names = {v.name.split(":")[0]: v for v in model.variables}
-    return make_task(flags, model), names
+    return make_task(flags, model), model.named_variables
 
   settings = EstimatorSettings(flags.batch_size, size)
   spec = EvalSpec(task, lambda: test.whole_dataset(size), test.num_examples)

@@ -49,7 +49,7 @@ def make_state(
     flags,
     make_task(flags, model),
     model.kernels,
-    {v.name.split(":")[0]: v for v in model.variables},
+    model.named_variables,
     cifar_learning_rate(multiplier=flags.training_steps_multiplier),
     global_step,
     momentum=flags.momentum,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.distribution import replicas
-from rigl.types import Metrics, Tensor, Variable
+from rigl.types import Batch, Metrics, Tensor, Variable
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Distance between the keys of two iterations.
@@ -58,7 +58,7 @@ class CifarTask:
     )
 
   def metrics(
-    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+    self, batch: Batch, iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Cross-entropy (`loss`), hits (`accuracy`) and counts of each example.
 
@@ -103,20 +103,20 @@ class CifarTask:
     return tf.stack([tf.constant(self._seed, tf.int64), number])
 
 
-def with_precision_and_recall(found: Mapping[str, float]) -> Metrics:
+def with_precision_and_recall(means: Mapping[str, float]) -> Metrics:
   """Replaces the counts of classes in an evaluation.
 
   Args:
-    found: means of the metrics of `CifarTask`, with counts or without.
+    means: means of the metrics of `CifarTask`, with or without counts.
 
   Returns:
     The metrics other than counts, and `precision/K` (hits of all predictions of
     class K) and `recall/K` (hits of all labels K); 0 where there is none.
   """
-  metrics = {name: value for name, value in found.items() if "/" not in name}
-  classes = [name[5:] for name in found if name.startswith("hits/")]
+  metrics = {name: value for name, value in means.items() if "/" not in name}
+  classes = [name[5:] for name in means if name.startswith("hits/")]
   for rate, count in (("precision", "predictions"), ("recall", "labels")):
     for k in classes:
-      among = found[f"{count}/{k}"]
-      metrics[f"{rate}/{k}"] = found[f"hits/{k}"] / among if among else 0.0
+      among = means[f"{count}/{k}"]
+      metrics[f"{rate}/{k}"] = means[f"hits/{k}"] / among if among else 0.0
   return metrics

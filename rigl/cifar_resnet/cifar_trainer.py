@@ -46,8 +46,9 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     model, masks = flags.create_model(), None
     is_new = not checkpoints.list_numbers(path)
     if flags.initial_value_checkpoint and is_new:
-      names = {v.name.split(":")[0]: v for v in model.variables}
-      warm_start.load_parameters(flags.initial_value_checkpoint, names)
+      warm_start.load_parameters(
+        flags.initial_value_checkpoint, model.named_variables
+      )
     if flags.load_mask_dir and is_new:
       masks = warm_start.load_masks(flags.load_mask_dir, model.kernels)
     state = make_state(flags, model, new_global_step(), masks)

@@ -116,6 +116,11 @@ class WideResNet(tf.Module):
       if self._is_pruned(layer.name)
     }
 
+  @property
+  def named_variables(self) -> dict[str, Variable]:
+    """All variables by their names in checkpoints."""
+    return {v.name.split(":")[0]: v for v in self.variables}
+
   def layer_specs(self, image_size: int = 32) -> list[LayerSpec]:
     """Finds the layers with a kernel, for `rigl.sparse_utils.get_stats`.
 

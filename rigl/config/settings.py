@@ -103,7 +103,9 @@ def ignored_setting(default: Any) -> Any:
   )
 
 
-def override(base: Any, name: str, default: Any, **changes: Any) -> Any:
+def override(
+  base: type[Settings], name: str, default: Any, **changes: Any
+) -> Any:
   """A setting of a base class with another default.
 
   Args:
@@ -165,7 +167,7 @@ class Settings:
     return configurable.call_configured(function, explicit, **arguments)
 
 
-def define_flags(settings_class: Any) -> None:
+def define_flags(settings_class: type[Settings]) -> None:
   """Defines a flag for every setting, its alias, and the two gin flags."""
   for field in dataclasses.fields(settings_class):
     choices, text = field.metadata["choices"], field.metadata["help"]
@@ -194,7 +196,7 @@ def define_gin_flags() -> None:
     set_group(name, "gin")
 
 
-def flag_names(settings_class: Any) -> list[str]:
+def flag_names(settings_class: type[Settings]) -> list[str]:
   """The names of all flags that `define_flags` defines."""
   fields = dataclasses.fields(settings_class)
   aliases = [field.metadata["alias"] for field in fields]
@@ -238,7 +240,7 @@ def read_flags(settings_class: type[SettingsT]) -> SettingsT:
   return settings.with_explicit(explicit)
 
 
-def check(settings: Any) -> None:
+def check(settings: Settings) -> None:
   """Checks the type and range of every setting.
 
   Raises:
@@ -276,11 +278,11 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
     )
 
 
-def run_identity(settings: Any) -> dict[str, Any]:
+def run_identity(settings: Settings) -> dict[str, Any]:
   """Identity of a run: its settings, and gin bindings of other functions.
 
   Args:
-    settings: a dataclass made of `setting`s.
+    settings: the settings.
 
   Returns:
     A dict that JSON represents exactly.

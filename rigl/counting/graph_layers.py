@@ -70,7 +70,7 @@ def find_layers(
 
 
 class _Uses:
-  """Kernels of a graph, and what is applied to their outputs.
+  """Kernels of a graph, with the biases and activations of their outputs.
 
   Attributes:
     kernels: operations that multiply by a variable, in their order.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rigl.counting.costs import KNOWN_ACTIVATIONS
 from rigl.counting.specs import LayerSpec
@@ -20,13 +20,6 @@ _CLASSES = {
   "Dense": "dense",
 }
 _DEPTHWISE_KERNEL = "depthwise_kernel"
-
-
-class Model(Protocol):
-  """A model that can list its layers."""
-
-  def layer_specs(self) -> list[LayerSpec]:
-    """The layers with kernels, in the order in which they are applied."""
 
 
 def find_layers(

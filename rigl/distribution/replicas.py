@@ -146,7 +146,7 @@ class Replicas:
     self.is_distributed = tf.distribute.has_strategy()
     self.count = self.strategy.num_replicas_in_sync
     self.num_hosts, self.host = _place_of(self.strategy)
-    self._gather: Any = None
+    self._gather: Callable[[Tensor], Tensor] | None = None
     self.num_pipelines = self.num_hosts
     if self.is_tpu:
       self.num_pipelines = self.strategy.extended.num_hosts

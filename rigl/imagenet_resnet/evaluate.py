@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rigl.imagenet_resnet.make_model import make_model
 from rigl.runners.program import resolve_jit
 from rigl.training import checkpoints, warm_start
 from rigl.training.evaluation import CheckpointMetrics, evaluate_as_written
+from rigl.types import Variable
 
 _MASK = "/mask"
 
@@ -112,7 +113,7 @@ class Evaluator:
       sparse_utils.calculate_sparsity(list(masks.values())) if masks else 0.0,
     )
 
-  def _masked(self, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+  def _masked(self, tensors: dict[str, np.ndarray]) -> dict[str, Variable]:
     """The kernels that have a mask; those of a dense network may have none."""
     kernels = self.model.kernels
     dense = self.flags.training_method == "baseline"

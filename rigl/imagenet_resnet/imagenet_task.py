@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.models.image_model import ImageModel
-from rigl.types import Tensor, Variable
+from rigl.types import Batch, Tensor, Variable
 
 _TOP = 5
 
@@ -50,7 +50,7 @@ class ImagenetTask:
     return self.metric_names
 
   def metrics(
-    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+    self, batch: Batch, iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Cross-entropy (`loss`) and hits of each image.
 

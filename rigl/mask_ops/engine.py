@@ -68,7 +68,7 @@ class MaskEngine:
       raise ValueError(f"`threads` must be at least 1, got {threads}.")
     self._name = _best() if name == "auto" else name
     self._threads = threads or os.cpu_count() or 1
-    self._compiled: dict[Callable[..., Any], Any] = {}
+    self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
   @property
   def name(self) -> str:

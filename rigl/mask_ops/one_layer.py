@@ -101,7 +101,8 @@ def drop_and_grow(
     drop_fraction: float32 scalar in [0, 1].
 
   Returns:
-    The new mask, with exactly as many ones as `mask`, and what was grown.
+    The new mask, with exactly as many ones as `mask`, and the grown
+    connections.
   """
   mask = tf.convert_to_tensor(mask)
   if mask.shape.num_elements() == 0:

@@ -71,7 +71,7 @@ class BatchRows(Rows):
     return self._sum(self.count_in_rows(condition))
 
   def reach_row(self, counts: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """The first row up to which counts reach a total, and what is left."""
+    """The first row up to which counts reach a total, and the rest of it."""
     before = tf.cumsum(counts, exclusive=True)
     before -= tf.gather(tf.gather(before, self._first), self._layer)
     begun = before < tf.gather(total, self._layer)

@@ -56,7 +56,7 @@ class LayerRows(Rows):
     return tf.reduce_sum(count_in_rows(condition))
 
   def reach_row(self, counts: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """The first row up to which counts reach a total, and what is left."""
+    """The first row up to which counts reach a total, and the rest of it."""
     row = _reach(counts, total)
     before = tf.reduce_sum(tf.where(_is_before(counts, row), counts, 0))
     return row, total - before

@@ -75,8 +75,7 @@ def make_executor(
 
   def make_task() -> tuple[MnistTask, Mapping[str, Variable]]:
     model = make_model(flags, num_inputs)
-    names = {v.name.split(":")[0]: v for v in model.variables}
-    return MnistTask(model), names
+    return MnistTask(model), model.named_variables
 
   settings = EstimatorSettings(flags.batch_size, size)
   spec = EvalSpec(

@@ -9,7 +9,7 @@ from rigl.configurable import configurable
 from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
-from rigl.types import Tensor, Variable
+from rigl.types import Batch, Tensor, Variable
 
 
 @configurable(denylist=["num_inputs", "seed", "masked"])
@@ -60,6 +60,11 @@ class MnistFc(tf.Module):
     """The kernels by layer name."""
     return {layer.name: layer.kernel for layer in self.layers}
 
+  @property
+  def named_variables(self) -> dict[str, Variable]:
+    """All variables by their names in checkpoints."""
+    return {v.name.split(":")[0]: v for v in self.variables}
+
   def layer_specs(self) -> list[LayerSpec]:
     """The layers, for `rigl.sparse_utils.get_stats`."""
     return graph_layers.find_layers(self, [self._num_inputs])
@@ -88,7 +93,7 @@ class MnistTask:
     return self._variables
 
   def metrics(
-    self, batch: dict[str, Tensor], iteration: Tensor | None = None
+    self, batch: Batch, iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
     """Cross-entropy (`loss`) and hits (`accuracy`) of every example.
 

@@ -53,7 +53,7 @@ def make_state(
     flags,
     MnistTask(model),
     model.kernels,
-    {v.name.split(":")[0]: v for v in model.variables},
+    model.named_variables,
     make_learning_rate(flags, steps_per_epoch),
     global_step,
     inner=flags.optimizer,

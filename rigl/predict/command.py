@@ -64,8 +64,7 @@ def _model_flags() -> dict[str, tuple[type, str]]:
   """Type and help text of the flags of models, by name."""
   found: dict[str, tuple[type, str]] = {}
   for task_name, task in TASKS.items():
-    fields: Any = dataclasses.fields(task.settings)  # type: ignore[arg-type]
-    for field in fields:
+    for field in dataclasses.fields(task.settings):
       if field.name in task.flags:
         kind, before = found.get(field.name, (type(field.default), ""))
         text = f"{task_name}: {field.metadata['help']}"

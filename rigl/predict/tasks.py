@@ -15,6 +15,7 @@ import tensorflow as tf
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.cifar_data import IMAGE_SHAPE
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.config.settings import Settings
 from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.mnist.input_mask import used_pixels
@@ -55,7 +56,7 @@ class PredictTask:
     floats: whether images may also be float numbers in [0, 1].
   """
 
-  settings: Callable[..., Any]
+  settings: type[Settings]
   flags: tuple[str, ...]
   make: Callable[[Any], Network]
   image_shape: tuple[int | None, ...]
@@ -94,7 +95,7 @@ def _cifar10(flags: CifarSettings) -> Network:
   model = flags.create_model()
   return Network(
     lambda images: model(augment.standardize(images)),
-    _by_name(model),
+    model.named_variables,
     model.kernels,
   )
 
@@ -109,11 +110,7 @@ def _mnist(flags: MnistSettings) -> Network:
     pixels = tf.gather(tf.cast(pixels, tf.float32) / scale, used, axis=1)
     return model(pixels)
 
-  return Network(logits, _by_name(model), {} if dense else model.kernels)
-
-
-def _by_name(model: tf.Module) -> dict[str, Variable]:
-  return {v.name.split(":")[0]: v for v in model.variables}
+  return Network(logits, model.named_variables, {} if dense else model.kernels)
 
 
 TASKS = {

@@ -103,7 +103,12 @@ class _ByEpoch:
     return self.at_epoch(epoch, ops)
 
   def at_epoch(self, epoch: Any, ops: Any = np) -> Any:
-    """The learning rate at an epoch, which may have a fraction."""
+    """The learning rate at an epoch, which may have a fraction.
+
+    Args:
+      epoch: a number, or a tensor with `ops=tf`.
+      ops: `numpy` or `tensorflow`.
+    """
     raise NotImplementedError
 
 
@@ -137,12 +142,7 @@ class DropsByEpoch(_ByEpoch):
       raise ValueError(f"`epochs` must ascend from 0, got {self.epochs}.")
 
   def at_epoch(self, epoch: Any, ops: Any = np) -> Any:
-    """The learning rate at an epoch, which may have a fraction.
-
-    Args:
-      epoch: a number, or a tensor with `ops=tf`.
-      ops: `numpy` or `tensorflow`.
-    """
+    """The rate of the stage that holds the epoch, or of the warm-up."""
     epoch = to_float32(epoch, ops)
     starts = [np.float32(start * self.stretch) for start in self.epochs]
     rate = np.float32(self.rate * self.multipliers[0])
@@ -175,12 +175,7 @@ class CosineRestarts(_ByEpoch):
   m_mul: float = 0.5
 
   def at_epoch(self, epoch: Any, ops: Any = np) -> Any:
-    """The learning rate at an epoch, which may have a fraction.
-
-    Args:
-      epoch: a number, or a tensor with `ops=tf`.
-      ops: `numpy` or `tensorflow`.
-    """
+    """The rate on the cosine of the period that holds the epoch."""
     # In this order of operations, which decides to which period a restart's
     # own step belongs.
     done = to_float32(epoch, ops) / np.float32(self.first_epochs)

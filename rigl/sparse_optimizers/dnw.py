@@ -134,15 +134,6 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
   ) -> tf.Operation | None:
     """Steps the dense weights, then sets mask and kernel by their magnitude.
 
-    Args:
-      grads_and_vars: pairs of dense gradients of the loss and variables; in a
-        replica context, unless `reduced`, each replica's own.
-      global_step: int64 variable to advance. None: the optimizer's own.
-      reduced: whether the gradients are summed over replicas already.
-
-    Returns:
-      In a graph, the operation that does it.
-
     Raises:
       RuntimeError: if the masks are not created yet.
     """

@@ -132,15 +132,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
   def drop_fraction_at(
     self, step: Tensor | int, ops: ModuleType = np
   ) -> Tensor:
-    """The share of active connections that an update at `step` drops.
-
-    Args:
-      step: numbers, or tensors together with `ops=tf`.
-      ops: `numpy` or `tensorflow`.
-
-    Returns:
-      float32 in [0, 1], of the shape of `step`; 0 outside of the window.
-    """
+    """The annealed `drop_fraction` at `step`; 0 outside of the window."""
     return self._schedule.drop_fraction_at(step, ops)
 
   def _settings(self) -> dict[str, object]:

@@ -54,11 +54,7 @@ class ScheduledOptimizer(SparseOptimizer):
     return None if due is None else due + self.update_lag - step
 
   def num_updates_before(self, step: int) -> int:
-    """The number of updates that the schedule has at steps below `step`.
-
-    Args:
-      step: a step of a run that starts at step 0.
-    """
+    """The number of updates that the schedule has at steps below `step`."""
     schedule = self._schedule
     last = step - 1
     if schedule.end_step >= 0:
@@ -66,14 +62,7 @@ class ScheduledOptimizer(SparseOptimizer):
     return max((last - schedule.begin_step) // schedule.frequency + 1, 0)
 
   def mark_updated(self, step: Tensor) -> list[tf.Operation]:
-    """Notes that the masks were updated, without updating them.
-
-    Args:
-      step: int64, the value of `global_step` at the update.
-
-    Returns:
-      The assignments.
-    """
+    """Sets `last_update_step` to the scheduled step of an update."""
     return [self.last_update_step.assign(step - self.update_lag)]
 
   def _create_state(self) -> None:

@@ -80,30 +80,15 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
     return self._is_snipped
 
   def steps_to_update(self, step: int) -> int | None:
-    """0 before the first iteration, None after it.
-
-    Args:
-      step: the current value of `global_step`.
-    """
+    """0 before the first iteration, None after it."""
     return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
 
   def num_updates_before(self, step: int) -> int:
-    """1 after step 0, where the masks are set; else 0.
-
-    Args:
-      step: a step of a run that starts at step 0.
-    """
+    """1 after step 0, where the masks are set; else 0."""
     return int(step > 0)
 
   def mark_updated(self, step: Tensor) -> list[tf.Operation]:
-    """Notes that the masks are set, without setting them.
-
-    Args:
-      step: unused.
-
-    Returns:
-      The assignments.
-    """
+    """Sets `is_snipped`, without setting the masks."""
     del step
     return [self.is_snipped.assign(True)]
 

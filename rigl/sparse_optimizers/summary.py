@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rigl.counting import align
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 
 _HEADER = ("Layer", "Shape", "Active", "Sparsity", "Changed")
@@ -41,15 +42,8 @@ def summary(
     rows.append((layer.name, shape, *_numbers(sizes[-1], actives[-1], moved)))
   total = None if changed is None else sum(changed.values())
   rows.append(("Total", "", *_numbers(sum(sizes), sum(actives), total)))
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = [
-    "  ".join(
-      cell.ljust(width) if i < 2 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    for row in rows
-  ]
-  return "\n".join([*lines, _UNKNOWN if changed is None else _NOTE])
+  note = _UNKNOWN if changed is None else _NOTE
+  return f"{align(rows, left=2)}\n{note}"
 
 
 def _numbers(

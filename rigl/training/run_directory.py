@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import Any
+from typing import IO, Any
 
 import gin
 
@@ -65,7 +65,7 @@ class RunDirectory:
       )
     self.path = pathlib.Path(path)
     self._identity = json.loads(json.dumps(identity))
-    self._lock: Any = None
+    self._lock: IO[str] | None = None
     self._adopts = adopts
     self._check_owner()
     self._writes = writes
@@ -161,7 +161,7 @@ class RunDirectory:
         f"`{self.path}` cannot be written to: {error.strerror}."
       ) from error
 
-  def _take_lock(self) -> Any:
+  def _take_lock(self) -> IO[str]:
     """Holds a lock as long as this process lives."""
     lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until exit.
     try:

@@ -18,7 +18,7 @@ from rigl.imagenet_resnet.input.shards import (
   Shards,
   find_shards,
 )
-from rigl.types import Tensor
+from rigl.types import Batch, Tensor
 
 
 class ImagenetData:
@@ -106,7 +106,7 @@ class ImagenetData:
       )
     places = tf.range(size, dtype=tf.int64)
 
-    def limit(number: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def limit(number: Tensor, batch: Batch) -> dict[str, Tensor]:
       first = (number * shard.num_hosts + shard.host) * size
       wanted = first + places < flags.num_eval_images
       valid = tf.where(wanted, batch["valid"], 0.0)
@@ -156,7 +156,7 @@ class ImagenetData:
     )
 
 
-def _after(batch: dict[str, Tensor]) -> Tensor:
+def _after(batch: Batch) -> Tensor:
   """The cursor behind a training batch, in a graph."""
   return tf.stack([batch["epoch"][-1], batch["record"][-1] + 1])
 

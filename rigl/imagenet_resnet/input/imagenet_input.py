@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
-from rigl.types import Tensor
+from rigl.types import Batch, Tensor
 
 _CYCLE_LENGTH = 64
 _SHUFFLE_RECORDS = 1024
@@ -104,7 +104,7 @@ def training_dataset(
   _check_hosts(shards, settings)
   first = start or DataCursor()
 
-  def crop(place: Mapping[str, Tensor], record: Tensor) -> Any:
+  def crop(place: Mapping[str, Tensor], record: Tensor) -> Batch:
     jpeg, label = shards.parse(record)
     seed = tf.stack([_epoch_seed(settings, place["epoch"]), place["record"]])
     image = preprocessing.training_image(jpeg, seed, settings.image_size)
@@ -168,7 +168,7 @@ def evaluation_dataset(
   """
   _check_hosts(shards, settings)
 
-  def crop(record: Tensor) -> Any:
+  def crop(record: Tensor) -> Batch:
     jpeg, label = shards.parse(record)
     image = preprocessing.evaluation_image(jpeg, settings.image_size)
     return {
@@ -251,7 +251,7 @@ def _every_nth_batch(
 ) -> tf.data.Dataset:
   """The records of this host's batches; hosts take batches in turn."""
 
-  def is_own(number: Tensor, _: Any) -> Tensor:
+  def is_own(number: Tensor, _: Tensor) -> Tensor:
     batch = number // settings.batch_size
     return batch % settings.num_hosts == settings.host
 
@@ -259,7 +259,9 @@ def _every_nth_batch(
 
 
 def _interleaved(
-  read: Callable[[Tensor], tf.data.Dataset], paths: Any, settings: InputSettings
+  read: Callable[[Tensor], tf.data.Dataset],
+  paths: Tensor | list[str],
+  settings: InputSettings,
 ) -> tf.data.Dataset:
   """The records of all files, some from each in turn."""
 
@@ -278,7 +280,7 @@ def _interleaved(
 
 
 def _decoded(
-  records: tf.data.Dataset, crop: Any, settings: InputSettings
+  records: tf.data.Dataset, crop: Callable[..., Batch], settings: InputSettings
 ) -> tf.data.Dataset:
   images = records.map(
     crop,
@@ -290,7 +292,7 @@ def _decoded(
   return images
 
 
-def _filled(batch: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
+def _filled(batch: Mapping[str, Tensor], size: int) -> Batch:
   """Fills a batch with zeros."""
 
   def fill(values: Tensor) -> Tensor:
@@ -301,7 +303,7 @@ def _filled(batch: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
   return {name: fill(values) for name, values in batch.items()}
 
 
-def _no_images(settings: InputSettings) -> dict[str, Tensor]:
+def _no_images(settings: InputSettings) -> Batch:
   count, size = settings.batch_size, settings.image_size
   return {
     "images": tf.zeros([count, size, size, 3], settings.dtype),

@@ -82,18 +82,17 @@ def evaluation_image(jpeg: Tensor, size: int = IMAGE_SIZE) -> Tensor:
   return _cropped(jpeg, _central_window(shape, size), size)
 
 
-def central_image(image: Tensor, size: int = IMAGE_SIZE) -> Tensor:
-  """`evaluation_image` of an image that is decoded already.
+def central_image(image: Tensor) -> Tensor:
+  """The central square of a decoded image, as `evaluation_image` crops it.
 
   Args:
     image: uint8 [height, width, 3].
-    size: height and width of the result.
 
   Returns:
-    float32 [size, size, 3].
+    float32 [IMAGE_SIZE, IMAGE_SIZE, 3].
   """
-  window = _central_window(tf.shape(image), size)
-  return _resized(tf.image.crop_to_bounding_box(image, *window), size)
+  window = _central_window(tf.shape(image), IMAGE_SIZE)
+  return _resized(tf.image.crop_to_bounding_box(image, *window), IMAGE_SIZE)
 
 
 def _central_window(shape: Tensor, size: int) -> Tensor:

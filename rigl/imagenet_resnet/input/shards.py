@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ class CorruptRecord(NamedTuple):
   Attributes:
     path: the file.
     offset: the offset of the record in the file, in bytes.
-    problem: what is wrong.
+    problem: why it cannot be read.
   """
 
   path: str
@@ -128,20 +128,16 @@ class Shards:
       return _first_line(error)
     return None
 
-  def corrupt_records(
-    self, paths: Sequence[str] | None = None, decode: bool = True
-  ) -> Iterator[CorruptRecord]:
-    """Reads files from start to end and yields what is damaged.
+  def corrupt_records(self, decode: bool = True) -> Iterator[CorruptRecord]:
+    """Reads all files from start to end and yields the damaged records.
 
     Args:
-      paths: the files to read. None: all.
-      decode: whether to look at the images, too, which takes longer.
+      decode: whether to decode the images as well, which takes longer.
 
     Yields:
-      The damaged records. Reading of a file ends at a record whose checksum is
-      wrong.
+      Records. Reading of a file ends at a record whose checksum is wrong.
     """
-    for path in self.paths if paths is None else paths:
+    for path in self.paths:
       offset = 0
       records = iter(tf.data.TFRecordDataset(path))
       while True:
