@@ -38,7 +38,8 @@ class EpochLines:
     epoch = report.iteration // self._batches_per_epoch
     place = f"epoch {epoch}, iteration {report.iteration}"
     if not test:  # The run is stopped within an epoch.
-      return f"{place}: loss {train['loss']:.4f}"
+      # Before the first step there is no loss.
+      return f"{place}: loss {train['loss']:.4f}" if "loss" in train else place
     line = metrics_text(place, "test", test, ["accuracy"])
     arrays = list(mask_arrays(self._optimizer).values())
     if not arrays:

@@ -158,7 +158,8 @@ class StepLines:
       for label, name in self._test_only.items():
         line += f", {label} {test[name]:.4f}"
       lines.append(line)
-    return "\n".join(lines)
+    # A run may be stopped after a mask update and before the first step.
+    return "\n".join(lines) or place
 
   def _speed(self, timing: Metrics) -> str:
     if not timing:
