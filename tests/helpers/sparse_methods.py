@@ -6,6 +6,9 @@ Both kernels have 96 weights, so that XLA compiles one program for both.
 
 from __future__ import annotations
 
+import os
+import pathlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -312,3 +315,13 @@ def assert_close(a: dict[str, Any], b: dict[str, Any]) -> None:
       )
     else:
       np.testing.assert_array_equal(value, b[name], err_msg=name)
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+  """The environment of a process that runs a test file as a script.
+
+  Args:
+    **variables: further environment variables.
+  """
+  path = os.pathsep.join([*sys.path, str(pathlib.Path(__file__).parent)])
+  return {**os.environ, "PYTHONPATH": path, **variables}

@@ -3,8 +3,6 @@
 
 import functools
 import hashlib
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -141,9 +139,7 @@ def _digests():
 
 @pytest.mark.slow
 def test_same_bits_in_another_process():
-  helpers = pathlib.Path(sparse_methods.__file__).parent
-  path = os.pathsep.join([*sys.path, str(helpers)])
-  environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": path}
+  environment = sparse_methods.child_environment(PYTHONHASHSEED="12345")
   process = subprocess.run(
     [sys.executable, __file__],
     env=environment,

@@ -138,7 +138,10 @@ def _main(path):
 def results(tmp_path_factory):
   path = tmp_path_factory.mktemp("replicas") / "results.npz"
   process = subprocess.run(
-    [sys.executable, __file__, str(path)], capture_output=True, text=True
+    [sys.executable, __file__, str(path)],
+    env=sparse_methods.child_environment(),
+    capture_output=True,
+    text=True,
   )
   assert process.returncode == 0, process.stderr[-2000:]
   with np.load(path) as file:
