@@ -81,6 +81,9 @@ class DropGrowOptimizer(ScheduledOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -105,6 +108,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -114,6 +118,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._schedule: UpdateSchedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
@@ -176,6 +181,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
     return tf.nest.map_structure(_flat, inputs) | dict(
       slot_starts=tf.constant([start for _, start in slots], tf.float32),
       key=key,
+      groups=layer.groups,
     )
 
   def _assign(
@@ -203,6 +209,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
       [each["mask"] for each in layers],
       [grow for _, grow in scores],
       fraction,
+      [each["groups"] for each in layers],
     )
     return [
       self._updated(result, **each)
@@ -237,6 +244,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
     slots: list[Tensor],
     slot_starts: Tensor,
     key: Tensor,
+    **_: Any,
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
     new = self._new(result, mask)
     values = self._grown_values(weights, mask, signal, initial, key)
