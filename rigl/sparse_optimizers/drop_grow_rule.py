@@ -48,7 +48,7 @@ class DropGrowRule:
       [each["mask"] for each in layers],
       [grow for _, grow in scores],
       fraction,
-      [each["groups"] for each in layers],
+      [each.get("groups") for each in layers],
     )
     return [
       self._updated(result, **each)
