@@ -25,7 +25,8 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-LIBRARY = CORE | {"config", "data", "layers", "training", "runners"}
+FILES = {"files", "url_path"}
+LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
   "": frozenset(
@@ -42,6 +43,8 @@ MAY_IMPORT = {
   "needs_tensorflow": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "url_path": NOTHING,
+  "files": frozenset({"url_path"}),
   "configurable": NOTHING,
   "mask_ops": NOTHING,
   "schedules": frozenset({"configurable"}),
@@ -50,12 +53,12 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "config": CORE,
+  "config": CORE | FILES,
   "data": frozenset({"distribution"}),
-  "training": CORE | {"config", "data", "layers"},
-  "runners": CORE | {"config", "data", "training"},
+  "training": CORE | FILES | {"config", "data", "layers"},
+  "runners": CORE | FILES | {"config", "data", "training"},
   "tpu_check": CORE | {"runners", "training"},
-  "flops": NUMBERS | {"config", "training"},
+  "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,
   "cifar_resnet": LIBRARY,

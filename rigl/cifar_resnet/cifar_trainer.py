@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state
@@ -95,7 +96,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     )
 
 
-def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The published place of a run below `--train_dir`, or our own."""
   sparse = flags.training_method != "baseline"
   if flags.train_dir:
@@ -108,7 +109,7 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
         flags.maskupdate_frequency,
       )
     names = [flags.training_method, *(str(number) for number in numbers)]
-    return pathlib.Path(flags.train_dir, *names)
+    return files.path(flags.train_dir).joinpath(*names)
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = (
     f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{flags.training_method}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.mnist import mnist_data, mnist_estimator
@@ -98,7 +99,7 @@ class MaskRecorder:
   """
 
   def __init__(
-    self, optimizer: SparseOptimizer, path: pathlib.Path, every: int
+    self, optimizer: SparseOptimizer, path: files.AnyPath, every: int
   ) -> None:
     self._optimizer, self._path = optimizer, path
     self._every, self._records = every, MaskRecords()
@@ -138,10 +139,10 @@ class MaskRecorder:
       self._records.save(self._path)
 
 
-def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
-    return pathlib.Path(flags.save_path)
+    return files.path(flags.save_path)
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
