@@ -36,8 +36,9 @@ class CifarSettings(LengthFlags, DeviceFlags):
   train_dir: str = setting(
     "",
     "Directory above that of the run, which is METHOD/END_SPARSITY/BEGIN_STEP/"
-    "END_STEP/FREQUENCY of mask updates. Empty: a directory under "
-    "rigl_runs/cifar10 that is named after the settings.",
+    "END_STEP/FREQUENCY of mask updates or pruning, and METHOD/0.0/0.0/0.0/0.0 "
+    "for methods without a schedule. Empty: a directory under rigl_runs/cifar10 "
+    "that is named after the settings.",
     group="output",
     defines_run=False,
     alias="output_dir",

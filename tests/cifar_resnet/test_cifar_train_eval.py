@@ -168,22 +168,72 @@ def test_every_method_learns_and_comes_to_its_sparsity(shell, tmp_path, method):
     assert not np.any(tensors[f"{layer}/weights"][~mask])
 
 
-def test_multiplier_stretches_steps_updates_and_learning_rate(shell, tmp_path):
+WINDOWS = (
+  "--maskupdate_begin_step=10",
+  "--maskupdate_end_step=60",
+  "--maskupdate_frequency=7",
+  "--sparsity_begin_step=21",
+  "--sparsity_end_step=81",
+  "--pruning_frequency=9",
+)
+
+
+@pytest.mark.parametrize("multiplier", [0.5, 2.0])
+@pytest.mark.parametrize("method", ["rigl", "set", "prune"])
+def test_multiplier_stretches_steps_updates_and_learning_rate(
+  shell, tmp_path, method, multiplier
+):
   run = shell.run_of(
     *TINY,
+    *WINDOWS,
     f"--train_dir={tmp_path}",
-    "--training_method=rigl",
+    f"--training_method={method}",
     "--max_steps=100",
-    "--maskupdate_begin_step=10",
-    "--maskupdate_end_step=60",
-    "--training_steps_multiplier=0.5",
+    f"--training_steps_multiplier={multiplier}",
   )
-  assert run.intervals.total == 50
+  assert run.intervals.total == 100 * multiplier
   schedule = run.state.optimizer.schedule
-  assert (schedule.begin_step, schedule.end_step) == (5, 30)
-  assert schedule.frequency == 100
-  assert float(run.state.learning_rate.at(15000)) == pytest.approx(0.1)
-  assert float(run.state.learning_rate.at(15001)) == pytest.approx(0.02)
+  begin, end, every = (21, 81, 9) if method == "prune" else (10, 60, 7)
+  found = (schedule.begin_step, schedule.end_step, schedule.frequency)
+  assert found == (int(begin * multiplier), int(end * multiplier), every)
+  drop = int(30000 * multiplier)
+  assert float(run.state.learning_rate.at(drop)) == pytest.approx(0.1)
+  assert float(run.state.learning_rate.at(drop + 1)) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+  "method, multiplier, place",
+  [
+    ("rigl", 1.0, "rigl/0.8/10/60/7"),
+    ("momentum", 2.0, "momentum/0.8/20/120/7"),
+    ("static", 0.5, "static/0.8/5/30/7"),
+    ("prune", 1.0, "prune/0.8/21/81/9"),
+    ("prune", 0.5, "prune/0.8/10/40/9"),
+    ("snip", 1.0, "snip/0.0/0.0/0.0/0.0"),
+    ("scratch", 2.0, "scratch/0.0/0.0/0.0/0.0"),
+    ("dnw", 1.0, "dnw/0.0/0.0/0.0/0.0"),
+  ],
+)
+def test_directory_has_the_published_name(
+  shell, tmp_path, method, multiplier, place
+):
+  run = shell.run_of(
+    *TINY,
+    *WINDOWS,
+    f"--train_dir={tmp_path}",
+    f"--training_method={method}",
+    "--end_sparsity=0.8",
+    f"--training_steps_multiplier={multiplier}",
+  )
+  assert run.directory.path == tmp_path / place
+
+
+def test_another_sparsity_in_a_directory_of_zeros_is_refused(shell, tmp_path):
+  arguments = (*TINY, f"--train_dir={tmp_path}", "--training_method=snip")
+  shell.run_of(*arguments, "--end_sparsity=0.8").directory.start()
+  refused = shell(*arguments, "--end_sparsity=0.9")
+  assert refused.code == 1 and refused.err.count("\n") == 1
+  assert "end_sparsity" in refused.err
 
 
 def test_flag_without_effect_is_said_to_have_none(shell, tmp_path, caplog):
