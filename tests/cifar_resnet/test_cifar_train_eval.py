@@ -286,6 +286,76 @@ def test_masks_and_parameters_of_another_run_are_taken(
   )
 
 
+@pytest.fixture
+def initial(other, tmp_path):
+  """A published checkpoint of step 0: its weights are nowhere zero."""
+  tensors, place = final_tensors(other), tmp_path / "initial"
+  place.mkdir()
+  generator = np.random.default_rng(0)
+  for layer in active(tensors):
+    shape = tensors[f"{layer}/weights"].shape
+    raw = generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    tensors[f"{layer}/weights"] = raw
+    tensors[f"{layer}/mask"] = np.ones(shape, np.float32)
+    tensors[f"{layer}/mask"][0] = 0
+  checkpoints.save(place, 0, tensors)
+  return place
+
+
+@pytest.mark.parametrize("method", ["scratch", "rigl"])
+def test_lottery_ticket_has_final_masks_and_initial_weights(
+  shell, tmp_path, other, initial, method
+):
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--training_method={method}",
+    f"--load_mask_dir={other}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  masks, raw = active(final_tensors(other)), final_tensors(initial)
+  assert masks
+  for layer, mask in masks.items():
+    expected = np.where(mask, raw[f"{layer}/weights"], 0)
+    found = run.state.variables[f"{layer}/weights"].numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert np.any(found[mask & (raw[f"{layer}/mask"] == 0)])
+
+
+@pytest.mark.parametrize("method", ["prune", "snip"])
+def test_method_that_starts_dense_takes_all_raw_weights(
+  shell, tmp_path, initial, method
+):
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--training_method={method}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  raw = final_tensors(initial)
+  for layer in active(raw):
+    found = run.state.variables[f"{layer}/weights"].numpy()
+    np.testing.assert_array_equal(found, raw[f"{layer}/weights"])
+
+
+def test_parameters_that_the_checkpoint_lacks_are_said_in_one_line(
+  shell, tmp_path, initial, caplog
+):
+  # A dense network has other names where the others have masks.
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  (line,) = [r.message for r in caplog.records if "lacks" in r.message]
+  assert "lacks 10 of 39 parameters, which keep their initial values" in line
+  raw, own = final_tensors(initial), run.state.variables
+  taken = [n for n in own if n in raw and n.endswith(("gamma", "beta"))]
+  for name in taken:
+    np.testing.assert_array_equal(own[name].numpy(), raw[name])
+  assert taken
+
+
 def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
   flags = (*SHORT, "--training_method=scratch")
   run, plain = (
