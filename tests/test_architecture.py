@@ -22,6 +22,7 @@ NUMBERS = frozenset(
     "mask_ops",
     "schedules",
     "sparse_utils",
+    "structures",
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
@@ -46,10 +47,11 @@ MAY_IMPORT = {
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
   "configurable": NOTHING,
-  "mask_ops": NOTHING,
+  "structures": NOTHING,
+  "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
-  "sparse_utils": frozenset({"counting"}),
+  "sparse_utils": frozenset({"counting", "structures"}),
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
@@ -69,7 +71,14 @@ MAY_IMPORT = {
 EVERYWHERE = {"needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {
+  "structures",
+  "",
+  "cli",
+  "flops",
+  "configurable",
+  "needs_tensorflow",
+}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 

@@ -29,11 +29,12 @@ _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
 
 
-def build_trainer(flags: MnistSettings) -> Trainer:
+def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
   """Builds everything that a run on MNIST needs.
 
   Args:
     flags: the settings.
+    evaluates: whether it only evaluates what another process trains.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
@@ -53,7 +54,8 @@ def build_trainer(flags: MnistSettings) -> Trainer:
     model = make_model(flags, data.train_images.shape[1])
     state = make_state(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
-    directory = RunDirectory(path, identity, writes=replicas.is_chief)
+    writes = replicas.is_chief and not evaluates
+    directory = RunDirectory(path, identity, writes)
     intervals = Intervals(
       flags.num_epochs * epoch, epoch, save=flags.checkpoint_epochs * epoch
     )
