@@ -26,7 +26,7 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-FILES = {"files", "url_path"}
+FILES = {"file_kinds", "files", "url_path"}
 LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
@@ -44,6 +44,7 @@ MAY_IMPORT = {
   "needs_tensorflow": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "file_kinds": NOTHING,
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
   "configurable": NOTHING,
