@@ -40,6 +40,7 @@ MAY_IMPORT = {
   ),
   "cli": frozenset({"config"}),
   "needs_tensorflow": NOTHING,
+  "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
   "configurable": NOTHING,
@@ -63,10 +64,11 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {"checks"}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 
