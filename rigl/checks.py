@@ -58,11 +58,8 @@ def check_integer(name: str, value: Any, minimum: float = -math.inf) -> None:
     value: its value; integers of Python and NumPy are allowed, bools are not.
     minimum: the lower bound.
   """
-  if (
-    isinstance(value, numbers.Integral)
-    and not isinstance(value, bool)
-    and value >= minimum
-  ):
+  is_integer = isinstance(value, numbers.Integral)
+  if is_integer and not isinstance(value, bool) and int(value) >= minimum:
     return
   bound = f" of at least {minimum}" if minimum > -math.inf else ""
   raise ValueError(f"`{name}` must be an integer{bound}, got {value!r}.")

@@ -138,7 +138,7 @@ class MethodFlags(Settings):
     values = {
       name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      for name in _arguments(field, self.training_method)
+      for name in arguments_of(field, self.training_method)
     }
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
@@ -158,12 +158,17 @@ class MethodFlags(Settings):
       name
       for field in dataclasses.fields(self)
       if field.name in self.explicit
-      for name in _arguments(field, self.training_method)
+      for name in arguments_of(field, self.training_method)
     )
 
 
-def _arguments(field: dataclasses.Field, method: str) -> Collection[str]:
-  """The arguments that a flag decides for the optimizer of a method."""
+def arguments_of(field: dataclasses.Field, method: str) -> Collection[str]:
+  """The arguments that a flag decides for the optimizer of a method.
+
+  Args:
+    field: the field of the flag.
+    method: name of the training method.
+  """
   methods = field.metadata["methods"]
   return field.metadata["argument"] if method in (methods or [method]) else ()
 

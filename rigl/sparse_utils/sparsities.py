@@ -254,12 +254,16 @@ def _distribute(
 
 
 @functools.cache
-def _str_tables() -> dict[float, dict[str, float | None]]:
+def _str_tables() -> dict[float, dict[str, float]]:
+  """{overall sparsity: {layer of ResNet-50: its sparsity}}."""
   path = importlib.resources.files("rigl") / "str_sparsities.json"
   data = json.loads(path.read_text(encoding="utf-8"))
   return {
-    float(overall): dict(zip(data["layers"], values, strict=True))
-    for overall, values in data["sparsities"].items()
+    float(overall) / 100: {
+      name: value / 100
+      for name, value in zip(data["layers"], values, strict=True)
+    }
+    for overall, values in data["percent"].items()
   }
 
 
@@ -267,16 +271,14 @@ def _str_sparsities(names: Iterable[str], overall: float) -> dict[str, float]:
   tables = _str_tables()
   nearest = min(tables, key=lambda known: abs(known - overall))
   if abs(nearest - overall) > _STR_TOLERANCE:
+    known = [round(table, 4) for table in sorted(tables)]
     raise ValueError(
-      f"`default_sparsity` must be in {sorted(tables)} for 'str', got "
-      f"{overall}."
+      f"`default_sparsity` must be in {known} for 'str', got {overall}."
     )
-  table = tables[nearest]
-  found = {name: table.get(name) for name in names}
-  sparsities = {name: s for name, s in found.items() if s is not None}
-  if len(sparsities) < len(found):
+  table, names = tables[nearest], list(names)
+  unknown = sorted(set(names) - set(table))
+  if unknown:
     raise ValueError(
-      "`layers` must be layers of ResNet-50 with an STR sparsity at "
-      f"{nearest}, got also {sorted(set(found) - set(sparsities))}."
+      f"`layers` must be layers of ResNet-50 for 'str', got also {unknown}."
     )
-  return sparsities
+  return {name: table[name] for name in names}

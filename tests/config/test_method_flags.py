@@ -73,6 +73,27 @@ def test_window_of_drop_and_grow_is_multiplied():
   assert schedule.frequency == 9
 
 
+@pytest.mark.parametrize("multiplier", [2.0, 3, 0.5])
+def test_window_of_pruning_is_multiplied(multiplier):
+  flags = ToyFlags(
+    training_method="prune",
+    training_steps_multiplier=multiplier,
+    maskupdate_begin_step=5,
+  )
+  schedule = make(flags).schedule
+  window = (schedule.begin_step, schedule.end_step)
+  assert window == (int(7 * multiplier), int(90 * multiplier))
+  assert schedule.frequency == 3
+
+
+def test_typed_multiplier_wins_over_a_window_of_pruning_in_gin():
+  gin.parse_config("SparsePruningOptimizer.begin_step = 44")
+  flags = ToyFlags(training_method="prune", training_steps_multiplier=2.0)
+  typed = flags.with_explicit(["training_steps_multiplier"])
+  assert make(flags).schedule.begin_step == 44
+  assert make(typed).schedule.begin_step == 14
+
+
 def test_pruning_has_flags_of_its_own_for_the_same_arguments():
   flags = ToyFlags(training_method="prune", maskupdate_begin_step=5)
   schedule = make(flags).schedule
