@@ -42,6 +42,7 @@ MAY_IMPORT = {
   ),
   "cli": frozenset({"config"}),
   "needs_tensorflow": NOTHING,
+  "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
   "file_kinds": NOTHING,
@@ -69,10 +70,11 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
+  "checks",
   "structures",
   "",
   "cli",
