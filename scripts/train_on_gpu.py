@@ -26,12 +26,12 @@ from rigl.config import tensorflow_environment  # noqa: F401
 import numpy as np
 from absl import flags
 
+from rigl import files
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app
 from rigl.mnist import mnist_train_eval
 from rigl.runners.stablehlo import record_replay
 from rigl.runners.stablehlo.export import export, in_memory_parts
-from rigl.training import files
 from rigl.training.trainer import Trainer
 
 _TASKS: dict[str, Any] = {

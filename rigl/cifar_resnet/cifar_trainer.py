@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state
@@ -97,7 +98,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     )
 
 
-def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The published place of a run below `--train_dir`, or our own."""
   method = flags.training_method
   if flags.train_dir:
@@ -107,7 +108,7 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
       window = (arguments[n] for n in ("begin_step", "end_step", "frequency"))
       numbers = (flags.end_sparsity, *window)
     names = [method, *(str(number) for number in numbers)]
-    return pathlib.Path(flags.train_dir, *names)
+    return files.path(flags.train_dir).joinpath(*names)
   sparsity = f"_{flags.end_sparsity:g}" if method != registry.BASELINE else ""
   name = (
     f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import gin
 
 from rigl.config.packaged import packaged_config
+from rigl.url_path import UrlPath, has_scheme
 
 
 def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
@@ -27,6 +28,10 @@ def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
   """
   gin.clear_config()
   for name in files:
+    with _one_line_gin_errors(f"`--gin_config`: {name!r}"):
+      if has_scheme(name):
+        gin.parse_config(UrlPath(name).read_text())
+        continue
     path = find_config(name)
     with _one_line_gin_errors(f"`--gin_config`: {name!r}"), _inside(path):
       gin.parse_config_file(os.path.basename(path))

@@ -14,6 +14,7 @@ from rigl.sparse_utils.sparsities import (
   get_sparsities,
   layer_shapes,
 )
+from rigl.structures import Groups
 
 
 def calculate_sparsity(masks: Iterable[Any]) -> float:
@@ -63,15 +64,48 @@ def get_mask_random(
   Raises:
     ValueError: if `sparsity` or `seed` is out of its range.
   """
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  generator = _generator(seed, name)
   shape = tuple(shape)
   mask = np.ones(math.prod(shape), np.bool_)
   mask[: get_n_zeros(mask.size, sparsity)] = False
+  generator.shuffle(mask)
+  return mask.reshape(shape).astype(dtype)
+
+
+def get_mask_in_groups(
+  shape: Iterable[int], groups: Groups, num_ones: int, seed: int, name: str = ""
+) -> np.ndarray:
+  """Random mask with exactly `num_ones` ones in every group.
+
+  Args:
+    shape: shape of the mask.
+    groups: the groups of its connections, of `Structure.groups`.
+    num_ones: ones per group, from 0 to the size of the groups.
+    seed: non-negative seed of the run.
+    name: name of the layer; layers of the same shape get different masks.
+
+  Returns:
+    A bool array of the given shape, True where a connection is active.
+
+  Raises:
+    ValueError: if `num_ones` or `seed` is out of its range.
+  """
+  if not 0 <= num_ones <= groups.size:
+    raise ValueError(
+      f"`num_ones` must be in [0, {groups.size}], got {num_ones}."
+    )
+  ordered = np.zeros((groups.size, groups.number), np.bool_)
+  ordered[:num_ones] = True
+  mask = _generator(seed, name).permuted(ordered, axis=0)
+  return groups.join(mask).reshape(tuple(shape))
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+  if seed < 0:
+    raise ValueError(f"`seed` must be at least 0, got {seed}.")
   # Not `hash`, which differs between processes.
   sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
-  np.random.Generator(np.random.Philox(sequence)).shuffle(mask)
-  return mask.reshape(shape).astype(dtype)
+  return np.random.Generator(np.random.Philox(sequence))
 
 
 def get_mask_init_fn(

@@ -10,20 +10,19 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
-import pathlib
-import re
 import tempfile
 from typing import IO, Any
 
 import gin
 
-from rigl.training import files
+from rigl import files
+from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = "run.json"
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
+_LOCK_FILE = ".lock"
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
 
@@ -46,7 +45,7 @@ class RunDirectory:
 
   Raises:
     ValueError: if the directory holds another run, another process is
-      training in it, or it is in a bucket.
+      training in it, or TensorFlow knows no such scheme as that of a bucket.
     OSError: if it cannot be made or written to.
   """
 
@@ -57,13 +56,7 @@ class RunDirectory:
     writes: bool = True,
     adopts: bool = False,
   ) -> None:
-    # `pathlib` makes one slash of two.
-    if re.match(r"\w+:/", os.fspath(path)):
-      raise ValueError(
-        f"A run needs a directory on a disk, got {os.fspath(path)!r}; copy it "
-        "to a bucket when it is there."
-      )
-    self.path = pathlib.Path(path)
+    self.path = files.path(path)
     self._identity = json.loads(json.dumps(identity))
     self._lock: IO[str] | None = None
     self._adopts = adopts
@@ -154,16 +147,23 @@ class RunDirectory:
   def _make(self) -> None:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
+      if isinstance(self.path, UrlPath):
+        with files.replacing(self.path / _LOCK_FILE) as temporary:
+          temporary.write_bytes(b"")
+        return
       with tempfile.TemporaryFile(dir=self.path):
         pass
     except OSError as error:
       raise OSError(
-        f"`{self.path}` cannot be written to: {error.strerror}."
+        f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
 
-  def _take_lock(self) -> IO[str]:
-    """Holds a lock as long as this process lives."""
-    lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until exit.
+  def _take_lock(self) -> IO[str] | None:
+    """Holds a lock as long as this process lives; buckets have none."""
+    if isinstance(self.path, UrlPath):
+      logging.info("`%s` cannot be locked: use one process.", self.path)
+      return None
+    lock = open(self.path / _LOCK_FILE, "a")  # noqa: SIM115 - held until exit.
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import logging
-import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from rigl import files
 from rigl.training import checkpoints
 from rigl.types import Variable
 
@@ -143,7 +143,7 @@ def effective_weights(
 
 
 def _load(place: str) -> dict[str, np.ndarray]:
-  if not pathlib.Path(place).is_dir():
+  if not files.path(place).is_dir():
     return checkpoints.load(place)
   tensors = checkpoints.load_latest(place)
   if tensors is None:
