@@ -38,6 +38,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   with flags.scope("batch_size") as replicas:
     data = _load_data(flags)
