@@ -160,8 +160,7 @@ def remove_tree(directory: Path) -> None:
   """
   found = path(directory)
   if isinstance(found, UrlPath):
-    if found.exists():
-      found.remove_tree()
+    found.remove_tree()
   else:
     shutil.rmtree(found, ignore_errors=True)
 

@@ -55,7 +55,7 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
   """
   if not path:
     return np.arange(num_pixels)
-  is_run = files.path(path).is_dir()
+  is_run = not checkpoints.exists(path) and files.path(path).is_dir()
   prefix = tf.train.latest_checkpoint(path) if is_run else path
   if prefix is None:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")

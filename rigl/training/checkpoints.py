@@ -84,6 +84,11 @@ def name_of(number: int) -> str:
   return f"{PREFIX}-{number}"
 
 
+def exists(prefix: str) -> bool:
+  """Whether there is a checkpoint of this prefix; it may be damaged."""
+  return files.path(prefix + _INDEX).exists()
+
+
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
   return _reader(prefix).has_tensor(tensor)
@@ -157,14 +162,13 @@ def load_present(prefix: str) -> dict[str, np.ndarray]:
     FileNotFoundError: if it does not exist.
     ValueError: if it is damaged.
   """
-  index = files.path(prefix + _INDEX)
   missing = f"There is no checkpoint `{prefix}`."
-  if not index.exists():
+  if not exists(prefix):
     raise FileNotFoundError(missing)
   try:
     return load(prefix)
   except ValueError as error:
-    if index.exists():
+    if exists(prefix):
       raise
     raise FileNotFoundError(missing) from error
 
