@@ -40,6 +40,7 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
