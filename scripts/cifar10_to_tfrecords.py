@@ -23,8 +23,8 @@ from rigl.config import tensorflow_environment  # noqa: F401
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.cifar_resnet.cifar_data import load_cifar10
-from rigl.training import files
 
 _QUALITY = 95
 

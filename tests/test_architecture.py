@@ -22,10 +22,12 @@ NUMBERS = frozenset(
     "mask_ops",
     "schedules",
     "sparse_utils",
+    "structures",
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-LIBRARY = CORE | {"config", "data", "layers", "training", "runners"}
+FILES = {"file_kinds", "files", "url_path"}
+LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
   "": frozenset(
@@ -40,22 +42,27 @@ MAY_IMPORT = {
   ),
   "cli": frozenset({"config"}),
   "needs_tensorflow": NOTHING,
+  "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "file_kinds": NOTHING,
+  "url_path": NOTHING,
+  "files": frozenset({"url_path"}),
   "configurable": NOTHING,
-  "mask_ops": NOTHING,
+  "structures": NOTHING,
+  "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
-  "sparse_utils": frozenset({"counting"}),
+  "sparse_utils": frozenset({"counting", "structures"}),
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "config": CORE,
+  "config": CORE | FILES,
   "data": frozenset({"distribution"}),
-  "training": CORE | {"config", "data", "layers"},
-  "runners": CORE | {"config", "data", "training"},
+  "training": CORE | FILES | {"config", "data", "layers"},
+  "runners": CORE | FILES | {"config", "data", "training"},
   "tpu_check": CORE | {"runners", "training"},
-  "flops": NUMBERS | {"config", "training"},
+  "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,
   "cifar_resnet": LIBRARY,
@@ -63,10 +70,18 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {
+  "checks",
+  "structures",
+  "",
+  "cli",
+  "flops",
+  "configurable",
+  "needs_tensorflow",
+}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
 

@@ -36,7 +36,8 @@ class CifarSettings(LengthFlags, DeviceFlags):
   train_dir: str = setting(
     "",
     "Directory above that of the run, which is METHOD/END_SPARSITY/BEGIN_STEP/"
-    "END_STEP/FREQUENCY of mask updates. Empty: a directory under "
+    "END_STEP/FREQUENCY of mask updates or pruning, and METHOD/0.0/0.0/0.0/0.0 "
+    "for methods without a schedule. Empty: a directory under "
     "rigl_runs/cifar10 that is named after the settings.",
     group="output",
     defines_run=False,
@@ -49,7 +50,8 @@ class CifarSettings(LengthFlags, DeviceFlags):
   )
   initial_value_checkpoint: str = setting(
     "",
-    "Run directory or checkpoint whose parameters this run starts with.",
+    "Run directory or checkpoint whose parameters this run starts with, as "
+    "they are in it; with --load_mask_dir the masks are those of that one.",
     group="model",
   )
   momentum: float = setting(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state
@@ -15,6 +16,7 @@ from rigl.data.array_source import ArraySource, fingerprint
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.program import resolve_jit
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.sparse_optimizers import registry
 from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
 from rigl.training.loop import STEPS, Intervals
@@ -36,6 +38,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   with flags.scope("batch_size") as replicas:
     data = _load_data(flags)
@@ -95,23 +98,20 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     )
 
 
-def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The published place of a run below `--train_dir`, or our own."""
-  sparse = flags.training_method != "baseline"
+  method = flags.training_method
   if flags.train_dir:
     numbers: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    if sparse:
-      numbers = (
-        flags.end_sparsity,
-        flags.maskupdate_begin_step,
-        flags.maskupdate_end_step,
-        flags.maskupdate_frequency,
-      )
-    names = [flags.training_method, *(str(number) for number in numbers)]
-    return pathlib.Path(flags.train_dir, *names)
-  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+    arguments = flags.method_arguments()
+    if "frequency" in arguments:  # It updates masks by a schedule.
+      window = (arguments[n] for n in ("begin_step", "end_step", "frequency"))
+      numbers = (flags.end_sparsity, *window)
+    names = [method, *(str(number) for number in numbers)]
+    return files.path(flags.train_dir).joinpath(*names)
+  sparsity = f"_{flags.end_sparsity:g}" if method != registry.BASELINE else ""
   name = (
-    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{flags.training_method}"
+    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"
     f"{sparsity}_seed{flags.seed}"
   )
   return _RUNS / directory_name(name, identity)

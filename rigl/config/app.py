@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from rigl.config import system_errors
+from rigl.config import stop_signals, system_errors
 from rigl.config.help_text import help_text
 
 # Start of the text that gin appends to error messages.
@@ -53,7 +53,8 @@ def run(
     with _one_line_system_errors():
       return main(arguments)
 
-  app.run(guarded, flags_parser=parse)
+  with stop_signals.installed():
+    app.run(guarded, flags_parser=parse)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,30 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from rigl.config.settings import Settings, setting
-from rigl.distribution import replicas, strategies
+from rigl.distribution import cluster, replicas, strategies
+from rigl.distribution.cluster import Role
 
 LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
+
+
+def announce_role() -> Role:
+  """Returns what this process has to do in its cluster, and prints it.
+
+  Nothing is printed in a process that trains.
+
+  Raises:
+    ValueError: if TF_CONFIG is not as TensorFlow defines it.
+  """
+  found = cluster.read()
+  if found.role is Role.EVALUATES:
+    print("TF_CONFIG: this is the evaluator of the run.", flush=True)
+  elif found.role is Role.IS_NOT_NEEDED:
+    print(
+      f"TF_CONFIG: training does not need the type `{found.task_type}`; this "
+      "process ends.",
+      flush=True,
+    )
+  return found.role
 
 
 @dataclasses.dataclass(frozen=True)

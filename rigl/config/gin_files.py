@@ -11,6 +11,7 @@ import gin
 
 from rigl.config import gin_check
 from rigl.config.packaged import packaged_config
+from rigl.url_path import UrlPath, has_scheme
 
 
 def parse_gin(
@@ -34,6 +35,12 @@ def parse_gin(
   checker = gin_check.GinChecker(imports)
   gin.clear_config()
   for name in files:
+    with _one_line_gin_errors(f"`--gin_config`: {name!r}"):
+      if has_scheme(name):
+        text = UrlPath(name).read_text()
+        checker.check_text(text)
+        gin.parse_config(text)
+        continue
     path = find_config(name)
     with _one_line_gin_errors(f"`--gin_config`: {name!r}"), _inside(path):
       checker.check_file(os.path.basename(path))

@@ -145,6 +145,10 @@ class Settings:
     object.__setattr__(copied, "_explicit", frozenset(names))
     return copied
 
+  def changed(self: SettingsT, **values: Any) -> SettingsT:
+    """A copy with other values; what the user typed counts as typed still."""
+    return dataclasses.replace(self, **values).with_explicit(self.explicit)
+
   def configure(
     self,
     function: Callable[..., Any],

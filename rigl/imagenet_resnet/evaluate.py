@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from rigl import sparse_utils
+from rigl import files, sparse_utils
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_estimator
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
@@ -175,15 +174,14 @@ def evaluate_all(flags: ImagenetSettings) -> None:
 
 
 def _prefix(flags: ImagenetSettings) -> str:
+  directory = files.path(flags.directory)
   if flags.eval_once_ckpt_prefix:
-    return os.path.join(flags.directory, flags.eval_once_ckpt_prefix)
-  numbers = []
-  if os.path.isdir(flags.directory):
-    numbers = checkpoints.list_numbers(flags.directory)
+    return str(directory / flags.eval_once_ckpt_prefix)
+  numbers = checkpoints.list_numbers(directory)
   if not numbers:
     raise ValueError(
-      f"`{flags.directory}` holds no checkpoint model.ckpt-STEP; "
+      f"`{directory}` holds no checkpoint model.ckpt-STEP; "
       "`eval_once_ckpt_prefix` gives another name, `use_folder_stub`=false "
       "the directory itself."
     )
-  return os.path.join(flags.directory, f"model.ckpt-{numbers[-1]}")
+  return str(directory / checkpoints.name_of(numbers[-1]))

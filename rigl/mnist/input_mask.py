@@ -6,11 +6,10 @@ The masks come from checkpoints, published ones or our own.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.mnist.mnist_data import MnistData
 from rigl.training import checkpoints
 
@@ -56,7 +55,8 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
   """
   if not path:
     return np.arange(num_pixels)
-  prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
+  is_run = files.path(path).is_dir()
+  prefix = tf.train.latest_checkpoint(path) if is_run else path
   if prefix is None:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.mnist import mnist_data, mnist_estimator
@@ -28,16 +29,18 @@ _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
 
 
-def build_trainer(flags: MnistSettings) -> Trainer:
+def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
   """Builds everything that a run on MNIST needs.
 
   Args:
     flags: the settings.
+    evaluates: whether it only evaluates what another process trains.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
@@ -52,7 +55,8 @@ def build_trainer(flags: MnistSettings) -> Trainer:
     model = make_model(flags, data.train_images.shape[1])
     state = make_state(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
-    directory = RunDirectory(path, identity, writes=replicas.is_chief)
+    writes = replicas.is_chief and not evaluates
+    directory = RunDirectory(path, identity, writes)
     intervals = Intervals(
       flags.num_epochs * epoch, epoch, save=flags.checkpoint_epochs * epoch
     )
@@ -96,7 +100,7 @@ class MaskRecorder:
   """
 
   def __init__(
-    self, optimizer: SparseOptimizer, path: pathlib.Path, every: int
+    self, optimizer: SparseOptimizer, path: files.AnyPath, every: int
   ) -> None:
     self._optimizer, self._path = optimizer, path
     self._every, self._records = every, MaskRecords()
@@ -136,10 +140,10 @@ class MaskRecorder:
       self._records.save(self._path)
 
 
-def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
-    return pathlib.Path(flags.save_path)
+    return files.path(flags.save_path)
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"

@@ -12,8 +12,6 @@ each are printed.
 from __future__ import annotations
 
 import dataclasses
-import glob
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +20,7 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 from absl import flags
 
+from rigl import files
 from rigl.config import app
 from rigl.config.gin_files import parse_gin
 from rigl.config.settings import DEFINERS, define_gin_flags
@@ -98,7 +97,7 @@ def predict_files(values: Any) -> str:
     raise ValueError(
       f"`images` must be one .npz file or other files, got {values.images}."
     )
-  output = pathlib.Path(values.output) if values.output else None
+  output = files.path(values.output) if values.output else None
   if output is not None:
     predictions.check_output(output, paths)
   elif arrays:
@@ -132,13 +131,9 @@ def main(arguments: Sequence[str]) -> None:
     print(text)
 
 
-def _paths(names: Sequence[str]) -> list[pathlib.Path]:
+def _paths(names: Sequence[str]) -> list[files.AnyPath]:
   """Files of names and patterns; a name without a match is kept."""
-  return [
-    pathlib.Path(path)
-    for name in names
-    for path in (sorted(glob.glob(name)) or [name])
-  ]
+  return [path for name in names for path in files.matching(name)]
 
 
 def run() -> None:

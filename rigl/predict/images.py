@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import pathlib
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import PredictTask
 from rigl.types import Tensor
@@ -28,7 +29,7 @@ _BROKEN = (
 )
 
 
-def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
+def load_array(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   """Reads the images of an .npz file.
 
   Args:
@@ -41,7 +42,7 @@ def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be an existing file, got {str(path)!r}.")
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
       keys = file.files
       images = file[KEY] if KEY in keys else None
   except _BROKEN as error:
@@ -57,7 +58,7 @@ def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
   return images
 
 
-def load_files(paths: Sequence[pathlib.Path], task: PredictTask) -> np.ndarray:
+def load_files(paths: Sequence[files.AnyPath], task: PredictTask) -> np.ndarray:
   """Reads JPEG and PNG files and resizes them for the task.
 
   ImageNet takes the central crop, as evaluations do. The other tasks take the
@@ -100,7 +101,7 @@ def _check(images: np.ndarray, task: PredictTask) -> None:
   raise ValueError(f"`images` must be {kinds}, got {images.dtype}.")
 
 
-def _load_file(path: pathlib.Path, task: PredictTask) -> np.ndarray:
+def _load_file(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be existing files, got {str(path)!r}.")
   content = path.read_bytes()

@@ -62,6 +62,9 @@ class SparseOptimizer(MaskOwner):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -79,8 +82,9 @@ class SparseOptimizer(MaskOwner):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
-    super().__init__(optimizer, use_locking, name, seed, mask_engine)
+    super().__init__(optimizer, use_locking, name, seed, mask_engine, structure)
     if not 0 <= weight_decay < np.inf:
       raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
     self._weight_decay = float(weight_decay)

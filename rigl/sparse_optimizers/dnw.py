@@ -26,6 +26,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparseDNWOptimizer(TargetSparsityOptimizer):
@@ -70,6 +71,9 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -97,6 +101,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -110,6 +115,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._dense: dict[str, Variable] = {}
 
@@ -160,7 +166,11 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     """Sets the masks and kernels of all layers by their dense weights."""
     weights = [layer.kernel.read_value() for layer in self.layers]
     inputs = [
-      dict(weights=tf.reshape(each, [-1]), num_ones=self._num_ones(layer))
+      dict(
+        weights=tf.reshape(each, [-1]),
+        num_ones=self._num_ones(layer),
+        groups=layer.groups,
+      )
       for layer, each in zip(self.layers, weights, strict=True)
     ]
     masks = self._engine.map(self._largest, inputs)
@@ -178,4 +188,5 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in layers],
       [each["num_ones"] for each in layers],
+      groups=[each["groups"] for each in layers],
     )

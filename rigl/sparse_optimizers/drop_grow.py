@@ -13,24 +13,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import sparse_layer
-from rigl.sparse_optimizers.grow_init import (
-  WEIGHT_METHODS,
-  grown_values,
-  parse_grow_init,
-)
+from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
+from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import Tensor, Variable
 
-# Streams of random numbers within one update of one layer.
-_DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
 
-
-class DropGrowOptimizer(ScheduledOptimizer):
+class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """Drops and grows connections by a schedule; the base of four methods.
 
   An update is, in every layer of n active connections,
@@ -81,6 +74,9 @@ class DropGrowOptimizer(ScheduledOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -105,6 +101,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -114,6 +111,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._schedule: UpdateSchedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
@@ -176,6 +174,7 @@ class DropGrowOptimizer(ScheduledOptimizer):
     return tf.nest.map_structure(_flat, inputs) | dict(
       slot_starts=tf.constant([start for _, start in slots], tf.float32),
       key=key,
+      groups=layer.groups,
     )
 
   def _assign(
@@ -193,91 +192,6 @@ class DropGrowOptimizer(ScheduledOptimizer):
       )
     ]
 
-  def _update_layers(
-    self, layers: list[dict[str, Any]], fraction: Tensor
-  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
-    scores = [self._scores(**each) for each in layers]
-    results = self._engine.drop_and_grow(
-      [drop for drop, _ in scores],
-      [each["mask"] for each in layers],
-      [grow for _, grow in scores],
-      fraction,
-    )
-    return [
-      self._updated(result, **each)
-      for result, each in zip(results, layers, strict=True)
-    ]
-
-  def _scores(
-    self,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    key: Tensor,
-    **_: Any,
-  ) -> tuple[Tensor, Tensor]:
-    """The scores by which a layer's connections are dropped and grown."""
-    drop_scores = tf.abs(tf.cast(weights, tf.float32))
-    if self._noise_std:
-      noise = mask_ops.approximate_normal(
-        weights.shape[0], _stream(key, _DROP_STREAM)
-      )
-      drop_scores += self._noise_std * noise
-    grow_key = _stream(key, _GROW_STREAM)
-    return drop_scores, self._grow_scores(mask, signal, grow_key)
-
-  def _updated(
-    self,
-    result: mask_ops.DropGrow,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    initial: Tensor | None,
-    slots: list[Tensor],
-    slot_starts: Tensor,
-    key: Tensor,
-  ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    new = self._new(result, mask)
-    values = self._grown_values(weights, mask, signal, initial, key)
-    zero = tf.zeros([], weights.dtype)
-    weights = tf.where(new, values, tf.where(result.mask, weights, zero))
-    slots = [
-      self._reset_slot(slot, slot_starts[i], new, result.mask, signal)
-      for i, slot in enumerate(slots)
-    ]
-    return weights, result.mask, slots
-
-  def _grown_values(
-    self,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    initial: Tensor | None,
-    key: Tensor,
-  ) -> Tensor:
-    size, method = weights.shape[0], self._grow_init.method
-    normal = uniform = None
-    if method == "random_normal":
-      normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
-    elif method in ("random_uniform", "initial_dist"):
-      uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
-    return grown_values(
-      self._grow_init, weights, mask, signal, initial, normal, uniform
-    )
-
-  def _reset_slot(
-    self,
-    slot: Tensor,
-    start: Tensor,
-    new: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-  ) -> Tensor:
-    """Gives new and inactive connections the slots of the first step."""
-    del signal
-    return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
-
   def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
@@ -292,31 +206,6 @@ class DropGrowOptimizer(ScheduledOptimizer):
     """Hook: what growth scores are derived from, in the kernel's shape."""
     del layer, gradients
     return None
-
-  def _grow_scores(
-    self, mask: Tensor, signal: Tensor | None, key: Tensor
-  ) -> Tensor:
-    """Hook: float [n]; the highest that are not kept grow."""
-    raise NotImplementedError
-
-  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
-    """Hook: bool [n], the connections that start anew."""
-    return result.grown & ~old_mask
-
-  # Random numbers, in methods that tests can replace.
-
-  def _random_normal(self, size: int, key: Tensor) -> Tensor:
-    # Box-Muller, because TensorFlow's numbers differ with and without XLA.
-    radius = 1.0 - mask_ops.random_uniform(size, key)
-    angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
-    return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
-
-  def _random_uniform(self, size: int, key: Tensor) -> Tensor:
-    return mask_ops.random_uniform(size, key)
-
-
-def _stream(key: Tensor, stream: int) -> Tensor:
-  return key + tf.constant([stream * 0x9E3779B1 & 0xFFFFFFFF, 0], tf.uint32)
 
 
 def _flat(value: Any) -> Tensor | None:

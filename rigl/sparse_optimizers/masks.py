@@ -19,8 +19,13 @@ from rigl.sparse_optimizers.sparse_layer import (
   check_masks,
   name_layers,
 )
+from rigl.sparse_optimizers.structured import (
+  groups_of_masks,
+  structured_masks,
+)
 from rigl.sparse_optimizers.summary import summary
 from rigl.sparse_optimizers.wrapper import WrappingOptimizer
+from rigl.structures import Groups, parse_structure
 from rigl.types import Tensor, Variable
 
 
@@ -36,6 +41,8 @@ class MaskOwner(WrappingOptimizer):
     mask_engine: how connections are chosen, which changes the speed alone:
       `xla` layer by layer, `batched` all layers at once, `numpy` on the host,
       `auto` by the devices that TensorFlow has.
+    structure: `N:M` or `fan_in`, how many connections of every output are
+      active; None: only the number per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -48,8 +55,10 @@ class MaskOwner(WrappingOptimizer):
     name: str | None,
     seed: int,
     mask_engine: EngineName,
+    structure: str | None,
   ) -> None:
     super().__init__(optimizer, use_locking, name)
+    self._structure = parse_structure(structure)
     self._seed = seed
     self._engine = MaskEngine(mask_engine)
     self._layers: list[SparseLayer] = []
@@ -83,7 +92,8 @@ class MaskOwner(WrappingOptimizer):
       {layer name: sparsity}.
 
     Raises:
-      ValueError: if an argument is not as described or names are not unique.
+      ValueError: if an argument is not as described, names are not unique, or
+        a kernel cannot have the `structure` of this optimizer.
     """
     named = name_layers(kernels)
     arguments = (method, default_sparsity, custom_sparsity_map or {})
@@ -94,6 +104,13 @@ class MaskOwner(WrappingOptimizer):
       erk_power_scale=erk_power_scale,
       seed=self._seed,
     )()
+    if self._structure is not None:
+      masks |= structured_masks(
+        {name: tuple(kernel.shape) for name, kernel in named.items()},
+        sparsities,
+        self._structure,
+        self._seed,
+      )
     self.create_masks(named, masks)
     return sparsities
 
@@ -114,7 +131,8 @@ class MaskOwner(WrappingOptimizer):
         active. None: everything is active.
 
     Raises:
-      ValueError: if a mask is missing, unknown or of another shape.
+      ValueError: if a mask is missing, unknown, of another shape, or without
+        the `structure` of this optimizer.
       RuntimeError: if there are masks already.
     """
     if self._layers:
@@ -124,14 +142,28 @@ class MaskOwner(WrappingOptimizer):
       masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
     check_masks(named, masks)
     _check_dtypes(named)
+    groups = self._layer_groups(named, masks)
     for name, kernel in named.items():
-      self._add_layer(name, kernel, tf.cast(masks[name], tf.bool))
+      mask = tf.cast(masks[name], tf.bool)
+      self._add_layer(name, kernel, mask, groups.get(name))
     self._create_state()
     # Now, because a compiled update resets only the slots that it finds.
     self.create_slots(list(named.values()))
 
-  def _add_layer(self, name: str, kernel: Variable, mask: Tensor) -> None:
-    layer = SparseLayer(name, kernel, self._new_state(mask, f"{name}/mask"))
+  def _layer_groups(
+    self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
+  ) -> dict[str, Groups]:
+    """Hook: {layer name: its groups} of the layers that have a structure."""
+    del kernels
+    if self._structure is None:
+      return {}
+    return groups_of_masks(masks, self._structure)
+
+  def _add_layer(
+    self, name: str, kernel: Variable, mask: Tensor, groups: Groups | None
+  ) -> None:
+    variable = self._new_state(mask, f"{name}/mask")
+    layer = SparseLayer(name, kernel, variable, groups)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)

@@ -13,6 +13,7 @@ from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
@@ -23,6 +24,7 @@ from rigl.types import Tensor, Variable
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
@@ -71,6 +73,9 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -107,6 +112,7 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     TargetSparsityOptimizer.__init__(
       self,
@@ -121,6 +127,7 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._schedule: PruningSchedule = PruningSchedule(
       begin_step, end_step, frequency, target_sparsity
@@ -144,6 +151,7 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
         sparsity=self._schedule.sparsity_at(
           before, tf, self._targets[layer.name]
         ),
+        groups=layer.groups,
       )
       for layer in self.layers
     ]
@@ -152,8 +160,9 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
   def _largest(self, layers: list[dict[str, Any]]) -> list[Tensor]:
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in layers],
-      [_num_ones(each["mask"].shape[0], each["sparsity"]) for each in layers],
+      [_num_ones(**each) for each in layers],
       [each["mask"] for each in layers],
+      [each["groups"] for each in layers],
     )
 
   def _settings(self) -> dict[str, object]:
@@ -166,6 +175,13 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     }
 
 
-def _num_ones(size: int, sparsity: Tensor) -> Tensor:
-  """round(size * (1 - sparsity)), computed in float32, as int32."""
-  return tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)
+def _num_ones(
+  mask: Tensor, sparsity: Tensor, groups: Groups | None, **_: Any
+) -> Tensor:
+  """round(size * (1 - sparsity)), computed in float32, as int32.
+
+  The size is that of the layer, or of its groups, which keep one at least.
+  """
+  size, least = (mask.shape[0], 0) if groups is None else (groups.size, 1)
+  ones = tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)
+  return tf.maximum(ones, least)

@@ -8,7 +8,7 @@ from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(unrecorded=["mask_engine", "structure"])
 class SparseSETOptimizer(DropGrowOptimizer):
   """SET (sparse evolutionary training): grows connections at random.
 
@@ -55,6 +55,9 @@ class SparseSETOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.

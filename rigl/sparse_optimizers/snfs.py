@@ -22,6 +22,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparseMomentumOptimizer(DropGrowOptimizer):
@@ -77,6 +78,9 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -110,6 +114,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -126,6 +131,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     if not 0 <= momentum <= 1:
       raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")

@@ -12,7 +12,7 @@ from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import Tensor, Variable
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(unrecorded=["mask_engine", "structure"])
 class SparseSnipOptimizer(TargetSparsityOptimizer):
   """SNIP: prunes once, before training, by connection sensitivity.
 
@@ -52,6 +52,9 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -108,6 +111,7 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
         weights=tf.reshape(layer.kernel, [-1]),
         gradient=tf.reshape(self._gradient_of(gradients or [], layer), [-1]),
         num_ones=self._num_ones(layer),
+        groups=layer.groups,
       )
       for layer in self.layers
     ]
@@ -118,4 +122,5 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"] * each["gradient"]) for each in layers],
       [each["num_ones"] for each in layers],
+      groups=[each["groups"] for each in layers],
     )

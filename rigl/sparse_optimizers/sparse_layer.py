@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
@@ -23,11 +24,14 @@ class SparseLayer:
     name: the layer's name; masks and custom sparsities are keyed by it.
     kernel: float variable; zero wherever the mask is.
     mask: bool variable of the same shape; true means active.
+    groups: groups of connections that each keep their number of active ones;
+      None where only the layer does.
   """
 
   name: str
   kernel: Variable
   mask: Variable
+  groups: Groups | None = None
 
   @property
   def kernel_name(self) -> str:

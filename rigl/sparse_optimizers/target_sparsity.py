@@ -12,6 +12,7 @@ from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.sparse_layer import SparseLayer, name_layers
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
@@ -43,6 +44,9 @@ class TargetSparsityOptimizer(SparseOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -63,6 +67,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -72,6 +77,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._distribution = (
       mask_init_method,
@@ -104,8 +110,9 @@ class TargetSparsityOptimizer(SparseOptimizer):
     """
     named = name_layers(kernels)
     targets = sparse_utils.get_sparsities(named, *self._distribution)
+    if not self.layers:
+      self._targets = targets
     super().create_masks(named, masks)
-    self._targets = targets
 
   def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
     """Refuses, because these methods start dense.
@@ -128,10 +135,27 @@ class TargetSparsityOptimizer(SparseOptimizer):
     """{layer name: the layer's target sparsity}."""
     return dict(self._targets)
 
+  def _layer_groups(
+    self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
+  ) -> dict[str, Groups]:
+    del masks
+    if self._structure is None:
+      return {}
+    return {
+      name: self._structure.groups(name, kernels[name].shape)
+      for name in self._structure.sparse_layers(self._targets)
+    }
+
   def _num_ones(self, layer: SparseLayer) -> Tensor:
-    """The connections that the target leaves a layer, int32 scalar."""
+    """The connections that the target leaves a layer, int32 scalar.
+
+    Of a layer with a structure, those that it leaves every group.
+    """
+    target = self._targets[layer.name]
+    if self._structure is not None and layer.groups is not None:
+      return tf.constant(self._structure.ones_per_group(layer.groups, target))
     size = layer.kernel.shape.num_elements()
-    zeros = sparse_utils.get_n_zeros(size, self._targets[layer.name])
+    zeros = sparse_utils.get_n_zeros(size, target)
     return tf.constant(size - zeros)
 
   def _assign_masks(self, masks: Sequence[Tensor]) -> list[tf.Operation]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.training import files
+from rigl import files
 from rigl.types import Variable
+from rigl.url_path import UrlPath, python_errors
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
@@ -49,7 +49,7 @@ def save(
   Returns:
     The prefix of the checkpoint.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   prefix = directory / name_of(number)
   names = sorted(tensors)
   values = [tf.convert_to_tensor(tensors[name]) for name in names]
@@ -57,18 +57,18 @@ def save(
     return str(prefix)
   temporary = f"{prefix}.tmp{os.getpid()}"
   try:
-    tf.raw_ops.SaveV2(
-      prefix=temporary,
-      tensor_names=names,
-      shape_and_slices=[""] * len(names),
-      tensors=values,
-    )
+    with python_errors(prefix):
+      tf.raw_ops.SaveV2(
+        prefix=temporary,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=values,
+      )
     for ending in (_DATA, _INDEX):  # A checkpoint exists by its index.
-      files.sync(temporary + ending)
-      os.replace(temporary + ending, f"{prefix}{ending}")
+      files.move(temporary + ending, f"{prefix}{ending}")
   finally:
     for ending in (_DATA, _INDEX):
-      pathlib.Path(temporary + ending).unlink(missing_ok=True)
+      files.path(temporary + ending).unlink(missing_ok=True)
   numbers = list_numbers(directory)
   removed = [n for n in numbers if n <= number][:-keep] if keep else []
   rest = [n for n in numbers if n not in removed]
@@ -86,7 +86,7 @@ def name_of(number: int) -> str:
 
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
-  return tf.train.load_checkpoint(prefix).has_tensor(tensor)
+  return _reader(prefix).has_tensor(tensor)
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -94,7 +94,7 @@ def list_numbers(directory: files.Path) -> list[int]:
 
   The list is empty if the directory does not exist.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   if not directory.is_dir():
     return []
   pattern = re.compile(rf"{re.escape(PREFIX)}-(\d+){re.escape(_INDEX)}$")
@@ -117,7 +117,7 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   """
   numbers = list_numbers(directory)
   for number in reversed(numbers):
-    prefix = str(pathlib.Path(directory) / name_of(number))
+    prefix = str(files.path(directory) / name_of(number))
     try:
       return load(prefix)
     except ValueError as error:
@@ -137,7 +137,7 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     ValueError: if it does not exist or is damaged.
   """
   try:
-    reader = tf.train.load_checkpoint(prefix)
+    reader = _reader(prefix)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
   except (
@@ -157,7 +157,7 @@ def load_present(prefix: str) -> dict[str, np.ndarray]:
     FileNotFoundError: if it does not exist.
     ValueError: if it is damaged.
   """
-  index = pathlib.Path(prefix + _INDEX)
+  index = files.path(prefix + _INDEX)
   missing = f"There is no checkpoint `{prefix}`."
   if not index.exists():
     raise FileNotFoundError(missing)
@@ -232,9 +232,15 @@ def write_state(directory: files.Path, names: list[str]) -> None:
     directory: where that file is.
     names: prefixes of the checkpoints in the directory, the newest last.
   """
+  place = files.path(directory)
+  # It rewrites names in a relative directory, as that of a bucket seems to be.
+  absolute = os.sep if isinstance(place, UrlPath) else os.path.abspath(place)
   state = tf.compat.v1.train.generate_checkpoint_state_proto(
-    os.path.abspath(directory),  # It rewrites names in a relative directory.
-    names[-1],
-    names,
+    absolute, names[-1], names
   )
-  files.write_text(pathlib.Path(directory) / "checkpoint", str(state))
+  files.write_text(place / "checkpoint", str(state))
+
+
+def _reader(prefix: str) -> Any:
+  """The reader of a checkpoint; `tf.train.load_checkpoint` takes folders."""
+  return tf.compat.v1.train.NewCheckpointReader(prefix)

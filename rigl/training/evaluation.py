@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rigl.training import checkpoints, files
+from rigl import files
+from rigl.training import checkpoints
 from rigl.training.metrics import MetricsWriter
 from rigl.training.reporting import metrics_text
 from rigl.training.trainer import Trainer
@@ -79,7 +79,7 @@ def evaluate_as_written(
     shown: names of the metrics that are printed, beside `loss`.
     wait: seconds between looks for new checkpoints.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   results = directory / "evaluations"
   results.mkdir(parents=True, exist_ok=True)
   writer = MetricsWriter(results)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import csv
 import io
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.training import files
+from rigl import files
 
 _CSV_FILE = "metrics.csv"
 
@@ -29,14 +28,15 @@ class MetricsWriter:
   """
 
   def __init__(self, directory: files.Path, iteration: int = 0) -> None:
-    self._path = pathlib.Path(directory) / _CSV_FILE
+    place = files.path(directory)
+    self._path = place / _CSV_FILE
     self._columns = self._keep_rows(iteration)
     if iteration == 0:
       for kind in ("train", "eval"):
-        for old in (pathlib.Path(directory) / kind).glob("events.out.*"):
+        for old in (place / kind).glob("events.out.*"):
           old.unlink()
     self._writers = {
-      kind: tf.summary.create_file_writer(str(pathlib.Path(directory) / kind))
+      kind: tf.summary.create_file_writer(str(place / kind))
       for kind in ("train", "eval")
     }
     self._write_scalars = tf.function(

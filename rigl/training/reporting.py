@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 import tqdm
 
+from rigl import files
 from rigl.schedules import LearningRate
-from rigl.training import files
 from rigl.training.loop import Report
 from rigl.training.metrics import MetricsWriter, NoMetrics
 from rigl.types import Metrics

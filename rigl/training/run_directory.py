@@ -6,19 +6,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
-import os
-import pathlib
-import re
 import tempfile
 from typing import IO, Any
 
 import gin
 
-from rigl.training import files
+from rigl import files
+from rigl.training import directory_lock
+from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = "run.json"
@@ -46,7 +43,7 @@ class RunDirectory:
 
   Raises:
     ValueError: if the directory holds another run, another process is
-      training in it, or it is in a bucket.
+      training in it, or TensorFlow knows no such scheme as that of a bucket.
     OSError: if it cannot be made or written to.
   """
 
@@ -57,13 +54,7 @@ class RunDirectory:
     writes: bool = True,
     adopts: bool = False,
   ) -> None:
-    # `pathlib` makes one slash of two.
-    if re.match(r"\w+:/", os.fspath(path)):
-      raise ValueError(
-        f"A run needs a directory on a disk, got {os.fspath(path)!r}; copy it "
-        "to a bucket when it is there."
-      )
-    self.path = pathlib.Path(path)
+    self.path = files.path(path)
     self._identity = json.loads(json.dumps(identity))
     self._lock: IO[str] | None = None
     self._adopts = adopts
@@ -72,7 +63,7 @@ class RunDirectory:
     if not self._writes:
       return
     self._make()
-    self._lock = self._take_lock()
+    self._lock = directory_lock.take(self.path)
     try:
       self._check_owner()  # Again: another run may have come in between.
     except BaseException:
@@ -154,26 +145,16 @@ class RunDirectory:
   def _make(self) -> None:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
+      if isinstance(self.path, UrlPath):
+        with files.replacing(self.path / directory_lock.LOCK_FILE) as temporary:
+          temporary.write_bytes(b"")
+        return
       with tempfile.TemporaryFile(dir=self.path):
         pass
     except OSError as error:
       raise OSError(
-        f"`{self.path}` cannot be written to: {error.strerror}."
+        f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
-
-  def _take_lock(self) -> IO[str]:
-    """Holds a lock as long as this process lives."""
-    lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until exit.
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      lock.close()
-      raise ValueError(
-        f"`{self.path}`: another process is training in this directory."
-      ) from error
-    except OSError as error:  # Some network file systems have no locks.
-      logging.warning("`%s` cannot be locked: %s.", self.path, error)
-    return lock
 
 
 def directory_name(name: str, identity: dict[str, Any]) -> str:

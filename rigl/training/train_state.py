@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training import checkpoints, files
+from rigl.training import checkpoints
 from rigl.training.task import Task
 from rigl.types import Variable
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.config import app
+from rigl.config import app, unread_bindings
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
 from rigl.training import preemption
@@ -157,6 +157,7 @@ class Trainer:
       )
     self.directory.start()
     if self.replicas.is_chief:
+      unread_bindings.warn()
       self.reporter.open(path, state.iteration)
       if is_resumed:
         where = f"{self.intervals.unit} {self.loop.position}"
@@ -254,7 +255,7 @@ class Trainer:
         yield
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)
-      sys.exit(preemption.EXIT_CODE)
+      sys.exit(self.notice.exit_code)
     except (TrainingDivergedError, DataError) as error:
       app.fail(str(error))
     except _LOST as error:

@@ -168,22 +168,72 @@ def test_every_method_learns_and_comes_to_its_sparsity(shell, tmp_path, method):
     assert not np.any(tensors[f"{layer}/weights"][~mask])
 
 
-def test_multiplier_stretches_steps_updates_and_learning_rate(shell, tmp_path):
+WINDOWS = (
+  "--maskupdate_begin_step=10",
+  "--maskupdate_end_step=60",
+  "--maskupdate_frequency=7",
+  "--sparsity_begin_step=21",
+  "--sparsity_end_step=81",
+  "--pruning_frequency=9",
+)
+
+
+@pytest.mark.parametrize("multiplier", [0.5, 2.0])
+@pytest.mark.parametrize("method", ["rigl", "set", "prune"])
+def test_multiplier_stretches_steps_updates_and_learning_rate(
+  shell, tmp_path, method, multiplier
+):
   run = shell.run_of(
     *TINY,
+    *WINDOWS,
     f"--train_dir={tmp_path}",
-    "--training_method=rigl",
+    f"--training_method={method}",
     "--max_steps=100",
-    "--maskupdate_begin_step=10",
-    "--maskupdate_end_step=60",
-    "--training_steps_multiplier=0.5",
+    f"--training_steps_multiplier={multiplier}",
   )
-  assert run.intervals.total == 50
+  assert run.intervals.total == 100 * multiplier
   schedule = run.state.optimizer.schedule
-  assert (schedule.begin_step, schedule.end_step) == (5, 30)
-  assert schedule.frequency == 100
-  assert float(run.state.learning_rate.at(15000)) == pytest.approx(0.1)
-  assert float(run.state.learning_rate.at(15001)) == pytest.approx(0.02)
+  begin, end, every = (21, 81, 9) if method == "prune" else (10, 60, 7)
+  found = (schedule.begin_step, schedule.end_step, schedule.frequency)
+  assert found == (int(begin * multiplier), int(end * multiplier), every)
+  drop = int(30000 * multiplier)
+  assert float(run.state.learning_rate.at(drop)) == pytest.approx(0.1)
+  assert float(run.state.learning_rate.at(drop + 1)) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+  "method, multiplier, place",
+  [
+    ("rigl", 1.0, "rigl/0.8/10/60/7"),
+    ("momentum", 2.0, "momentum/0.8/20/120/7"),
+    ("static", 0.5, "static/0.8/5/30/7"),
+    ("prune", 1.0, "prune/0.8/21/81/9"),
+    ("prune", 0.5, "prune/0.8/10/40/9"),
+    ("snip", 1.0, "snip/0.0/0.0/0.0/0.0"),
+    ("scratch", 2.0, "scratch/0.0/0.0/0.0/0.0"),
+    ("dnw", 1.0, "dnw/0.0/0.0/0.0/0.0"),
+  ],
+)
+def test_directory_has_the_published_name(
+  shell, tmp_path, method, multiplier, place
+):
+  run = shell.run_of(
+    *TINY,
+    *WINDOWS,
+    f"--train_dir={tmp_path}",
+    f"--training_method={method}",
+    "--end_sparsity=0.8",
+    f"--training_steps_multiplier={multiplier}",
+  )
+  assert run.directory.path == tmp_path / place
+
+
+def test_another_sparsity_in_a_directory_of_zeros_is_refused(shell, tmp_path):
+  arguments = (*TINY, f"--train_dir={tmp_path}", "--training_method=snip")
+  shell.run_of(*arguments, "--end_sparsity=0.8").directory.start()
+  refused = shell(*arguments, "--end_sparsity=0.9")
+  assert refused.code == 1 and refused.err.count("\n") == 1
+  assert "end_sparsity" in refused.err
 
 
 def test_flag_without_effect_is_said_to_have_none(shell, tmp_path, caplog):
@@ -234,6 +284,76 @@ def test_masks_and_parameters_of_another_run_are_taken(
       if "Mom" in n
     ]
   )
+
+
+@pytest.fixture
+def initial(other, tmp_path):
+  """A published checkpoint of step 0: its weights are nowhere zero."""
+  tensors, place = final_tensors(other), tmp_path / "initial"
+  place.mkdir()
+  generator = np.random.default_rng(0)
+  for layer in active(tensors):
+    shape = tensors[f"{layer}/weights"].shape
+    raw = generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    tensors[f"{layer}/weights"] = raw
+    tensors[f"{layer}/mask"] = np.ones(shape, np.float32)
+    tensors[f"{layer}/mask"][0] = 0
+  checkpoints.save(place, 0, tensors)
+  return place
+
+
+@pytest.mark.parametrize("method", ["scratch", "rigl"])
+def test_lottery_ticket_has_final_masks_and_initial_weights(
+  shell, tmp_path, other, initial, method
+):
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--training_method={method}",
+    f"--load_mask_dir={other}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  masks, raw = active(final_tensors(other)), final_tensors(initial)
+  assert masks
+  for layer, mask in masks.items():
+    expected = np.where(mask, raw[f"{layer}/weights"], 0)
+    found = run.state.variables[f"{layer}/weights"].numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert np.any(found[mask & (raw[f"{layer}/mask"] == 0)])
+
+
+@pytest.mark.parametrize("method", ["prune", "snip"])
+def test_method_that_starts_dense_takes_all_raw_weights(
+  shell, tmp_path, initial, method
+):
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--training_method={method}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  raw = final_tensors(initial)
+  for layer in active(raw):
+    found = run.state.variables[f"{layer}/weights"].numpy()
+    np.testing.assert_array_equal(found, raw[f"{layer}/weights"])
+
+
+def test_parameters_that_the_checkpoint_lacks_are_said_in_one_line(
+  shell, tmp_path, initial, caplog
+):
+  # A dense network has other names where the others have masks.
+  run = shell.run_of(
+    *SHORT,
+    f"--train_dir={tmp_path / 'new'}",
+    f"--initial_value_checkpoint={initial}",
+  )
+  (line,) = [r.message for r in caplog.records if "lacks" in r.message]
+  assert "lacks 10 of 39 parameters, which keep their initial values" in line
+  raw, own = final_tensors(initial), run.state.variables
+  taken = [n for n in own if n in raw and n.endswith(("gamma", "beta"))]
+  for name in taken:
+    np.testing.assert_array_equal(own[name].numpy(), raw[name])
+  assert taken
 
 
 def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):

@@ -124,6 +124,10 @@ def test_wrong_argument_is_named(refused, argument, named):
     (("--training_method=rigl", "--maskupdate_end_step=5"), "`end_step`"),
     (("--training_method=set", "--grow_init=grad_sign"), "`grow_init`"),
     (("--training_method=set", "--mask_init_method=str"), "`default_sparsity`"),
+    (
+      ("--training_method=scratch", "--mask_init_method="),
+      "`mask_init_method` or `load_mask_dir` must be given",
+    ),
   ],
 )
 def test_flags_that_do_not_go_together_are_refused(refused, arguments, named):

@@ -49,14 +49,44 @@ def test_missing_masks_are_named(place):
     warm_start.load_masks(str(place), ["a", "b", "c"])
 
 
-def test_parameters_are_taken_effective_and_nothing_else(place):
+def test_parameters_are_taken_as_they_are_and_nothing_else(place):
   found = variables()
   warm_start.load_parameters(str(place), found)
-  np.testing.assert_array_equal(found["a/weights"], WEIGHTS * MASK)
+  np.testing.assert_array_equal(found["a/weights"], WEIGHTS)
   np.testing.assert_array_equal(found["b/biases"], [5, 6])
   np.testing.assert_array_equal(found["norm/moving_mean"], [7, 8])
   assert int(found["global_step"]) == 0
   assert not np.any(found["a/weights/Momentum"])
+
+
+@pytest.mark.parametrize(
+  "absent, named",
+  [
+    (["c/kernel"], "lacks 1 of 4 parameters"),
+    (["c/kernel", "d/bias", "e/gamma"], "values: c/kernel, d/bias, e/gamma."),
+    (["c/kernel", "d/beta", "e/bias", "f/beta"], "d/beta, e/bias, ..."),
+  ],
+)
+def test_missing_parameters_keep_their_values_and_are_said_in_one_line(
+  place, caplog, absent, named
+):
+  own = {name: tf.Variable([1.5, 2.5]) for name in absent}
+  found = {**variables(), **own}
+  warm_start.load_parameters(str(place), found)
+  np.testing.assert_array_equal(found["a/weights"], WEIGHTS)
+  for variable in own.values():
+    np.testing.assert_array_equal(variable, [1.5, 2.5])
+  (record,) = caplog.records
+  assert named in record.message and str(place) in record.message
+  assert "\n" not in record.message
+
+
+def test_checkpoint_without_any_parameter_of_the_model_is_refused(place):
+  for name in ("x/weights", "y/bias"):
+    own = {name: tf.Variable(tf.ones([2, 2])), "global_step": tf.Variable(3)}
+    with pytest.raises(ValueError, match=f"no parameter .*, such as {name}"):
+      warm_start.load_parameters(str(place), own)
+    assert int(own["global_step"]) == 3
 
 
 def test_effective_weights_leave_others_and_their_input():

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.data import shuffling
 from rigl.data.array_source import ArraySource
 from rigl.runners.evaluations import ArrayEvaluation
@@ -27,7 +28,6 @@ from rigl.runners.stablehlo import (
   record_replay,
 )
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
-from rigl.training import files
 from rigl.training.trainer import Trainer
 from rigl.types import Tensor
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.runners.tpu_estimator.graph import TrainingGraph
 from rigl.runners.tpu_estimator.hooks import EndAtIteration, ReportHook
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
@@ -73,7 +72,7 @@ class EstimatorExecutor:
     train_spec: TrainSpec,
     evaluation: EstimatorEvaluation,
     settings: EstimatorSettings,
-    directory: pathlib.Path,
+    directory: files.AnyPath,
     intervals: Intervals,
     keep: int = 2,
     norms: bool = False,
@@ -117,7 +116,7 @@ class EstimatorExecutor:
     end = self._position + limit
     self._train(end)
     state.load(str(self._directory / checkpoints.name_of(end)))
-    shutil.rmtree(self._directory / _START, ignore_errors=True)
+    files.remove_tree(self._directory / _START)
     return Progress(state.iteration - iteration, state.step - step, {})
 
   def evaluate(self) -> Metrics:

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files on disks and in buckets, written atomically.
+
+A reader sees the old content or the new one. Paths such as `gs://bucket/run`
+are read and written by TensorFlow, all others by Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rigl.url_path import UrlPath, has_scheme
+
+Path = str | os.PathLike
+AnyPath: TypeAlias = pathlib.Path | UrlPath
+
+# The temporary names of `replacing` and of checkpoints.
+_TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
+_FILE_SCHEME = "file://"
+
+
+def path(place: Path) -> AnyPath:
+  """The path object of a file or directory.
+
+  Args:
+    place: a path on a disk, also as `file:///PATH`; or a URL of a scheme that
+      TensorFlow knows, such as `gs://bucket/run`.
+
+  Returns:
+    A `pathlib.Path`, or a `UrlPath` with the same methods.
+
+  Raises:
+    ValueError: if TensorFlow knows no such scheme, or slashes are missing.
+  """
+  text = os.fspath(place)
+  if text.startswith(_FILE_SCHEME):
+    return pathlib.Path(text.removeprefix(_FILE_SCHEME))
+  return UrlPath(text) if has_scheme(text) else pathlib.Path(text)
+
+
+def check_paths(**places: str) -> None:
+  """Checks paths before anything is built; empty ones are not used.
+
+  Args:
+    **places: paths by the names of their flags.
+
+  Raises:
+    ValueError: naming the first flag whose path has an unknown scheme.
+  """
+  for name, place in places.items():
+    try:
+      path(place)
+    except ValueError as error:
+      raise ValueError(f"`{name}`: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(place: Path) -> Iterator[AnyPath]:
+  """Gives a temporary path that replaces a file at the end of the block.
+
+  Args:
+    place: the file to write or replace. It keeps its old content until the end
+      of the block, and if the block raises. Then it is whole and on the disk.
+
+  Yields:
+    A path in the same directory, to be written.
+  """
+  target = path(place)
+  temporary = target.with_name(f"{target.name}.tmp{os.getpid()}")
+  try:
+    yield temporary
+    move(temporary, target)
+    sync(target.parent)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def matching(pattern: str) -> list[AnyPath]:
+  """The files that a pattern selects, sorted.
+
+  Args:
+    pattern: such as `images/*.png`; in buckets only names have patterns.
+
+  Returns:
+    The files; the pattern itself if there are none or a file has this name.
+  """
+  place = path(pattern)
+  if isinstance(place, UrlPath):
+    found: list[AnyPath] = [*sorted(place.parent.glob(place.name))]
+  elif place.exists():
+    found = []
+  else:
+    found = [pathlib.Path(name) for name in sorted(glob.glob(str(place)))]
+  return found or [place]
+
+
+def absolute(place: Path) -> str:
+  """The path from the root of the file system, as text."""
+  found = path(place)
+  if isinstance(found, UrlPath):
+    return str(found)
+  return os.path.abspath(found)
+
+
+def move(source: Path, target: Path) -> None:
+  """Replaces a file by another one that is first brought to the disk.
+
+  Args:
+    source: the new content; it is gone afterwards.
+    target: the file to replace.
+  """
+  sync(source)
+  path(source).replace(os.fspath(target))
+
+
+def write_text(place: Path, text: str) -> None:
+  """Writes a text file whole or not at all.
+
+  Args:
+    place: the file.
+    text: its content.
+  """
+  with replacing(place) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def write_arrays(
+  place: Path, arrays: Mapping[str, np.ndarray], compressed: bool = False
+) -> None:
+  """Writes an npz archive whole or not at all.
+
+  Args:
+    place: the file.
+    arrays: its arrays by name.
+    compressed: whether to compress it.
+  """
+  content = io.BytesIO()  # NumPy seeks in the file, which buckets cannot.
+  save: Any = np.savez_compressed if compressed else np.savez
+  save(content, **arrays)
+  with replacing(place) as temporary:
+    temporary.write_bytes(content.getvalue())
+
+
+def remove_temporaries(directory: Path) -> None:
+  """Removes temporary files that killed processes left in a directory.
+
+  Args:
+    directory: the directory.
+  """
+  for found in path(directory).iterdir():
+    if _TEMPORARY.search(found.name) and found.is_file():
+      found.unlink(missing_ok=True)
+
+
+def remove_tree(directory: Path) -> None:
+  """Removes a directory and what it holds, if it exists.
+
+  Args:
+    directory: the directory.
+  """
+  found = path(directory)
+  if isinstance(found, UrlPath):
+    if found.exists():
+      found.remove_tree()
+  else:
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def sync(place: Path) -> None:
+  """Waits until a file or directory is on the disk; buckets do not need it."""
+  found = path(place)
+  if isinstance(found, UrlPath) or (os.name == "nt" and found.is_dir()):
+    return  # Windows opens no directories.
+  # Windows only writes what was opened for writing.
+  mode = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+  descriptor = os.open(found, mode)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

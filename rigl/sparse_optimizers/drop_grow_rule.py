@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rule of drop and grow: scores, counts, new weights and slots.
+
+Flat tensors in, flat tensors out: the rule knows no variable and no step. The
+wrappers of `tf.compat.v1.train` and of Keras optimizers share it, so that both
+choose the same connections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.mask_ops import MaskEngine
+from rigl.sparse_optimizers.grow_init import GrowInit, grown_values
+from rigl.types import Tensor
+
+# Streams of random numbers within one update of one layer.
+_DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
+
+
+class DropGrowRule:
+  """How one update changes flat weights, masks and slots.
+
+  A method overrides `_grow_scores`, and may override `_new` (which connections
+  start anew) and `_reset_slot`.
+
+  Attributes:
+    _engine: chooses the connections.
+    _noise_std: standard deviation of the noise on |weight| when dropping.
+    _grow_init: initial weights of grown connections.
+  """
+
+  _engine: MaskEngine
+  _noise_std: float
+  _grow_init: GrowInit
+
+  def _update_layers(
+    self, layers: list[dict[str, Any]], fraction: Tensor
+  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
+    scores = [self._scores(**each) for each in layers]
+    results = self._engine.drop_and_grow(
+      [drop for drop, _ in scores],
+      [each["mask"] for each in layers],
+      [grow for _, grow in scores],
+      fraction,
+      [each.get("groups") for each in layers],
+    )
+    return [
+      self._updated(result, **each)
+      for result, each in zip(results, layers, strict=True)
+    ]
+
+  def _scores(
+    self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    key: Tensor,
+    **_: Any,
+  ) -> tuple[Tensor, Tensor]:
+    """The scores by which a layer's connections are dropped and grown."""
+    drop_scores = tf.abs(tf.cast(weights, tf.float32))
+    if self._noise_std:
+      noise = mask_ops.approximate_normal(
+        weights.shape[0], _stream(key, _DROP_STREAM)
+      )
+      drop_scores += self._noise_std * noise
+    grow_key = _stream(key, _GROW_STREAM)
+    return drop_scores, self._grow_scores(mask, signal, grow_key)
+
+  def _updated(
+    self,
+    result: mask_ops.DropGrow,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    slots: list[Tensor],
+    slot_starts: Tensor,
+    key: Tensor,
+    **_: Any,
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    new = self._new(result, mask)
+    values = self._grown_values(weights, mask, signal, initial, key)
+    zero = tf.zeros([], weights.dtype)
+    weights = tf.where(new, values, tf.where(result.mask, weights, zero))
+    slots = [
+      self._reset_slot(slot, slot_starts[i], new, result.mask, signal)
+      for i, slot in enumerate(slots)
+    ]
+    return weights, result.mask, slots
+
+  def _grown_values(
+    self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    key: Tensor,
+  ) -> Tensor:
+    size, method = weights.shape[0], self._grow_init.method
+    normal = uniform = None
+    if method == "random_normal":
+      normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
+    elif method in ("random_uniform", "initial_dist"):
+      uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
+    return grown_values(
+      self._grow_init, weights, mask, signal, initial, normal, uniform
+    )
+
+  def _reset_slot(
+    self,
+    slot: Tensor,
+    start: Tensor,
+    new: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+  ) -> Tensor:
+    """Gives new and inactive connections the slots of the first step."""
+    del signal
+    return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
+
+  def _grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor
+  ) -> Tensor:
+    """Hook: float [n]; the highest that are not kept grow."""
+    raise NotImplementedError
+
+  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
+    """Hook: bool [n], the connections that start anew."""
+    return result.grown & ~old_mask
+
+  # Random numbers, in methods that tests can replace.
+
+  def _random_normal(self, size: int, key: Tensor) -> Tensor:
+    # Box-Muller, because TensorFlow's numbers differ with and without XLA.
+    radius = 1.0 - mask_ops.random_uniform(size, key)
+    angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
+    return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
+
+  def _random_uniform(self, size: int, key: Tensor) -> Tensor:
+    return mask_ops.random_uniform(size, key)
+
+
+def _stream(key: Tensor, stream: int) -> Tensor:
+  return key + tf.constant([stream * 0x9E3779B1 & 0xFFFFFFFF, 0], tf.uint32)
