@@ -152,15 +152,23 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       layer.kernel.assign(self._dense[layer.name]) for layer in self.layers
     ]
     with graph_control.after(*restored):
-      stepped = self._inner_step(
-        [
-          (g if id(v) in self._layer_of else self._decayed(g, v), v)
-          for g, v in pairs
-        ],
-        step,
-      )
+      stepped = self._inner_step(self.step_gradients(pairs), step)
     with graph_control.after(stepped):
       return graph_control.group(self._select())
+
+  def step_gradients(
+    self, grads_and_vars: GradsAndVars
+  ) -> list[tuple[Tensor, Variable]]:
+    """The gradients of a step: those of sparse kernels are as they come.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss, summed over
+        replicas, and variables.
+    """
+    return [
+      (g if id(v) in self._layer_of else self._decayed(g, v), v)
+      for g, v in grads_and_vars
+    ]
 
   def _select(self) -> list[tf.Operation]:
     """Sets the masks and kernels of all layers by their dense weights."""
