@@ -178,9 +178,12 @@ def remove_tree(directory: Path) -> None:
 
 def sync(place: Path) -> None:
   """Waits until a file or directory is on the disk; buckets do not need it."""
-  if isinstance(path(place), UrlPath):
-    return
-  descriptor = os.open(path(place), os.O_RDONLY)
+  found = path(place)
+  if isinstance(found, UrlPath) or (os.name == "nt" and found.is_dir()):
+    return  # Windows opens no directories.
+  # Windows only writes what was opened for writing.
+  mode = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+  descriptor = os.open(found, mode)
   try:
     os.fsync(descriptor)
   finally:

@@ -26,7 +26,7 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-FILES = {"files", "url_path"}
+FILES = {"file_kinds", "files", "url_path"}
 LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
@@ -42,8 +42,10 @@ MAY_IMPORT = {
   ),
   "cli": frozenset({"config"}),
   "needs_tensorflow": NOTHING,
+  "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "file_kinds": NOTHING,
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
   "configurable": NOTHING,
@@ -68,10 +70,11 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
+  "checks",
   "structures",
   "",
   "cli",

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from rigl.config import stop_signals
 from rigl.config.help_text import help_text
 
 # Start of the text that gin appends to error messages.
@@ -40,7 +41,8 @@ def run(
       sys.exit(0)
     return _parse(arguments)
 
-  app.run(main, flags_parser=parse)
+  with stop_signals.installed():
+    app.run(main, flags_parser=parse)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ of them compute in float32, as the published graphs did.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.schedules.float32 import HALF, ONE, PI, ZERO, to_float32, unwrap
 
@@ -55,6 +57,8 @@ class PiecewiseConstant:
   values: tuple[float, ...]
 
   def __post_init__(self) -> None:
+    for name in ("boundaries", "values"):
+      _check_numbers(name, getattr(self, name))
     # A configuration file may bring lists, which would not hash.
     object.__setattr__(self, "boundaries", tuple(self.boundaries))
     object.__setattr__(self, "values", tuple(self.values))
@@ -133,6 +137,11 @@ class DropsByEpoch(_ByEpoch):
   stretch: float = 1.0
 
   def __post_init__(self) -> None:
+    check_number("rate", self.rate)
+    check_number("steps_per_epoch", self.steps_per_epoch, 0, above=True)
+    check_number("stretch", self.stretch, 0)
+    for name in ("multipliers", "epochs"):
+      _check_numbers(name, getattr(self, name))
     if len(self.multipliers) != len(self.epochs) or not self.epochs:
       raise ValueError(
         "`multipliers` and `epochs` must be of one length, at least 1, got "
@@ -174,6 +183,13 @@ class CosineRestarts(_ByEpoch):
   t_mul: float = 1.5
   m_mul: float = 0.5
 
+  def __post_init__(self) -> None:
+    check_number("rate", self.rate)
+    check_number("steps_per_epoch", self.steps_per_epoch, 0, above=True)
+    check_number("first_epochs", self.first_epochs, 0, above=True)
+    check_number("t_mul", self.t_mul, 0, above=True)
+    check_number("m_mul", self.m_mul, 0)
+
   def at_epoch(self, epoch: Any, ops: Any = np) -> Any:
     """The rate on the cosine of the period that holds the epoch."""
     # In this order of operations, which decides to which period a restart's
@@ -203,6 +219,9 @@ class ConstantRate:
 
   rate: float
 
+  def __post_init__(self) -> None:
+    check_number("rate", self.rate)
+
   def at(self, step: Any, ops: Any = np) -> Any:
     """The learning rate at a step, a float32 scalar.
 
@@ -211,3 +230,14 @@ class ConstantRate:
       ops: `numpy` or `tensorflow`.
     """
     return np.float32(self.rate) + ZERO * to_float32(step, ops)
+
+
+def _check_numbers(name: str, values: Any) -> None:
+  """Raises a ValueError unless a value is a sequence of numbers."""
+  try:
+    if not all(isinstance(value, numbers.Real) for value in values):
+      raise TypeError
+  except TypeError:
+    raise ValueError(
+      f"`{name}` must be a sequence of numbers, got {values!r}."
+    ) from None

@@ -2,6 +2,7 @@
 """Initial masks of layers, in plain NumPy."""
 
 import math
+import operator
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rigl.checks import check_integer, check_number, describe
 from rigl.sparse_utils.sparsities import (
   get_n_zeros,
   get_sparsities,
@@ -31,6 +33,10 @@ def calculate_sparsity(masks: Iterable[Any]) -> float:
     ValueError: if there is no connection at all.
   """
   values = masks.values() if isinstance(masks, Mapping) else masks
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    raise ValueError(
+      f"`masks` must be a mapping or a sequence of arrays, got {values!r}."
+    )
   arrays = [np.asarray(mask) for mask in values]
   size = sum(array.size for array in arrays)
   if not size:
@@ -64,8 +70,9 @@ def get_mask_random(
   Raises:
     ValueError: if `sparsity` or `seed` is out of its range.
   """
+  shape = _shape_of(shape)
+  check_number("sparsity", sparsity, 0, 1)
   generator = _generator(seed, name)
-  shape = tuple(shape)
   mask = np.ones(math.prod(shape), np.bool_)
   mask[: get_n_zeros(mask.size, sparsity)] = False
   generator.shuffle(mask)
@@ -101,8 +108,8 @@ def get_mask_in_groups(
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  _check_seed(seed)
+  _check_name(name)
   # Not `hash`, which differs between processes.
   sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
   return np.random.Generator(np.random.Philox(sequence))
@@ -138,8 +145,12 @@ def get_mask_init_fn(
   Raises:
     ValueError: at once, if an argument is not as described.
   """
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  _check_seed(seed)
+  if not callable(mask_fn):
+    raise ValueError(
+      "`mask_fn` must be a function (shape, sparsity, seed, name) -> array, "
+      f"got {describe(mask_fn)}."
+    )
   shapes = layer_shapes(layers)
   sparsities = get_sparsities(
     layers, method, default_sparsity, custom_sparsity_map, erk_power_scale
@@ -156,3 +167,33 @@ def get_mask_init_fn(
     return masks
 
   return init_masks
+
+
+def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
+  try:
+    dims = tuple(operator.index(dim) for dim in shape)
+  except TypeError:
+    dims = (-1,)
+  if min(dims, default=0) < 0:
+    raise ValueError(
+      "`shape` must be a sequence of integers, such as mask.shape of the "
+      f"published API's mask, got {describe(shape)}."
+    )
+  return dims
+
+
+def _check_seed(seed: int) -> None:
+  try:
+    check_integer("seed", seed, 0)
+  except ValueError as error:
+    raise ValueError(
+      f"{error} (A dtype is the argument `dtype`, and a RandomState of the "
+      "published API becomes a seed.)"
+      if not isinstance(seed, int)
+      else str(error)
+    ) from None
+
+
+def _check_name(name: str) -> None:
+  if not isinstance(name, str):
+    raise ValueError(f"`name` must be a str, got {describe(name)}.")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preemption: requests to stop before the process is killed.
 
-They come as SIGTERM, which schedulers send some seconds before they kill, and
-as maintenance notices of Google's virtual machines.
+They come as SIGTERM, which schedulers send some seconds before they kill, as
+SIGINT (Ctrl-C), and as maintenance notices of Google's virtual machines.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
-from types import FrameType
 
-# The code that a shell reports for a process that SIGTERM ended.
-EXIT_CODE = 128 + signal.SIGTERM
+from rigl.config import stop_signals
+
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/"
 # Values of each entry as long as nothing is planned.
 _QUIET = {"maintenance-event": ("NONE",), "preempted": ("FALSE",)}
@@ -27,11 +26,17 @@ class PreemptedError(Exception):
 
 
 class Notice:
-  """A request to stop (SIGTERM or a maintenance event)."""
+  """A request to stop: a signal or a maintenance event.
+
+  Attributes:
+    reason: who requests it; empty before.
+    exit_code: code of the process that stops for it.
+  """
 
   def __init__(self) -> None:
     self._wanted = threading.Event()
     self.reason = ""
+    self.exit_code = stop_signals.exit_code(signal.SIGTERM)
 
   @property
   def is_given(self) -> bool:
@@ -47,39 +52,38 @@ class Notice:
     self.reason = self.reason or reason
     self._wanted.set()
 
+  def give_signal(self, number: int) -> None:
+    """Requests a stop because of a signal.
+
+    Args:
+      number: the signal.
+    """
+    if not self.is_given:
+      self.exit_code = stop_signals.exit_code(number)
+    self.give(stop_signals.name_of(number))
+
 
 @contextlib.contextmanager
 def watching(
   notice: Notice, machine: bool = False, metadata: str = _METADATA
 ) -> Iterator[None]:
-  """Watches for requests to stop; a second SIGTERM ends the process.
+  """Watches for requests to stop; a second signal ends the process.
 
   Args:
     notice: gets the request.
     machine: whether to watch the machine's metadata for maintenance as well.
     metadata: address of the metadata of the machine.
   """
-
-  def handle(number: int, frame: FrameType | None) -> None:
-    del frame
-    notice.give("SIGTERM")
-    signal.signal(number, signal.SIG_DFL)
-
   done = threading.Event()
   if machine:
     threading.Thread(
       target=_watch_machine, args=(notice, done, metadata), daemon=True
     ).start()
-  if threading.current_thread() is not threading.main_thread():
-    yield  # Only the main thread may handle signals.
-    done.set()
-    return
-  before = signal.signal(signal.SIGTERM, handle)
   try:
-    yield
+    with stop_signals.deferred(notice.give_signal):
+      yield
   finally:
     done.set()
-    signal.signal(signal.SIGTERM, before)
 
 
 def _watch_machine(

@@ -6,23 +6,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
 import tempfile
 from typing import IO, Any
 
 import gin
 
 from rigl import files
+from rigl.training import directory_lock
 from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = "run.json"
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
-_LOCK_FILE = ".lock"
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
 
@@ -65,7 +63,7 @@ class RunDirectory:
     if not self._writes:
       return
     self._make()
-    self._lock = self._take_lock()
+    self._lock = directory_lock.take(self.path)
     try:
       self._check_owner()  # Again: another run may have come in between.
     except BaseException:
@@ -148,7 +146,7 @@ class RunDirectory:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       if isinstance(self.path, UrlPath):
-        with files.replacing(self.path / _LOCK_FILE) as temporary:
+        with files.replacing(self.path / directory_lock.LOCK_FILE) as temporary:
           temporary.write_bytes(b"")
         return
       with tempfile.TemporaryFile(dir=self.path):
@@ -157,23 +155,6 @@ class RunDirectory:
       raise OSError(
         f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
-
-  def _take_lock(self) -> IO[str] | None:
-    """Holds a lock as long as this process lives; buckets have none."""
-    if isinstance(self.path, UrlPath):
-      logging.info("`%s` cannot be locked: use one process.", self.path)
-      return None
-    lock = open(self.path / _LOCK_FILE, "a")  # noqa: SIM115 - held until exit.
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      lock.close()
-      raise ValueError(
-        f"`{self.path}`: another process is training in this directory."
-      ) from error
-    except OSError as error:  # Some network file systems have no locks.
-      logging.warning("`%s` cannot be locked: %s.", self.path, error)
-    return lock
 
 
 def directory_name(name: str, identity: dict[str, Any]) -> str:

@@ -255,7 +255,7 @@ class Trainer:
         yield
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)
-      sys.exit(preemption.EXIT_CODE)
+      sys.exit(self.notice.exit_code)
     except (TrainingDivergedError, DataError) as error:
       app.fail(str(error))
     except _LOST as error:

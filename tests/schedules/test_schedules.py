@@ -347,4 +347,8 @@ def test_schedules_import_only_numpy_and_the_standard_library():
   standard = {"__future__", "collections.abc", "dataclasses", "math", "numbers"}
   assert others == standard | {"typing", "numpy"}
   ours = modules - others
-  assert {name.split(".")[1] for name in ours} == {"configurable", "schedules"}
+  assert {name.split(".")[1] for name in ours} == {
+    "checks",
+    "configurable",
+    "schedules",
+  }
