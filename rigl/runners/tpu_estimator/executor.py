@@ -60,7 +60,7 @@ class EstimatorExecutor:
       of summaries, `save` that of checkpoints in a run that counts steps. One
       more checkpoint is written at the end of every call.
     keep: how many checkpoints to keep; 0 keeps all.
-    norms: whether the norm of the weights is measured.
+    norms: whether the norms of gradient and weights are measured.
 
   Raises:
     ValueError: if a TPU is to count iterations.
@@ -192,6 +192,7 @@ class EstimatorExecutor:
       self._by_steps,
       self._intervals.report,
       self._keep,
+      self._norms,
       self._settings.use_tpu,
       hooks,
     )
