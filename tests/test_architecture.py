@@ -31,6 +31,7 @@ MAY_IMPORT = {
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
       "sparse_optimizers",
@@ -50,6 +51,7 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  "keras": NUMBERS | {"sparse_optimizers"},
   "config": CORE,
   "data": frozenset({"distribution"}),
   "training": CORE | {"config", "data", "layers"},
