@@ -33,6 +33,7 @@ MAY_IMPORT = {
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
       "sparse_optimizers",
@@ -57,6 +58,7 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  "keras": NUMBERS | {"sparse_optimizers"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
