@@ -58,7 +58,8 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "keras": NUMBERS | {"sparse_optimizers"},
+  # Of training, the files of checkpoints.
+  "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},

@@ -11,7 +11,9 @@ them for a model in one call.
 
 from rigl import needs_tensorflow  # noqa: F401, I001
 from rigl.keras import needs_keras  # noqa: F401
+from rigl.keras import networks
 from rigl.keras.base import SparseOptimizer
+from rigl.keras.checkpoints import load_checkpoint, save_checkpoint
 from rigl.keras.dnw import DNW
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.pruning import GradualPruning
@@ -20,7 +22,10 @@ from rigl.keras.set import SET
 from rigl.keras.snfs import SNFS
 from rigl.keras.snip import SNIP
 from rigl.keras.sparsify import METHODS, sparsify
+from rigl.keras.sparsity_table import get_stats, summarize_sparsity
 from rigl.keras.static import Static
+from rigl.keras.strip import strip
+from rigl.keras.summaries import SparsitySummaries
 
 __all__ = [
   "DNW",
@@ -32,6 +37,13 @@ __all__ = [
   "GradualPruning",
   "RigL",
   "SparseOptimizer",
+  "SparsitySummaries",
   "Static",
+  "get_stats",
+  "load_checkpoint",
+  "networks",
+  "save_checkpoint",
   "sparsify",
+  "strip",
+  "summarize_sparsity",
 ]
