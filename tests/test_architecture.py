@@ -68,7 +68,16 @@ EVERYWHERE = {"needs_tensorflow", "types"}
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
-USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
+USING_TENSORFLOW = {
+  "rigl.counting.graph_layers",
+  "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.products",
+  "rigl.counting.graphs.reader",
+  "rigl.counting.graphs.uses",
+  "rigl.counting.keras_layers",
+  "rigl.flops.flops_models",
+}
 
 
 def module_name(path):
