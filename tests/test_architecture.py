@@ -33,6 +33,7 @@ MAY_IMPORT = {
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
       "sparse_optimizers",
@@ -57,6 +58,8 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  # Of training, the files of checkpoints.
+  "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},

@@ -26,6 +26,15 @@ _LOSS, _ONES = "regularization_loss", "ones/"
 _Gradients = list[tuple[Tensor, Variable]]
 
 
+def add_metrics(
+  sums: dict[str, Tensor], metrics: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+  """Adds the metrics of a step to the sums, in the dtype of these."""
+  return {
+    n: total + tf.cast(metrics[n], total.dtype) for n, total in sums.items()
+  }
+
+
 class TrainStep:
   """The computation of one replica; all replicas do the same.
 
@@ -55,12 +64,17 @@ class TrainStep:
         self._gradients_graph, jit_compile=True, autograph=False
       )
 
-  def zero_sums(self) -> dict[str, Tensor]:
-    """Zeros to add the metrics of steps to."""
+  def zero_sums(self, dtype: tf.DType) -> dict[str, Tensor]:
+    """Zeros to add the metrics of steps to.
+
+    Args:
+      dtype: that of the sums. Float64 makes a sum independent of the number of
+        calls that it is made in; TPUs have float32.
+    """
     names = list(self._task.metric_names)
     if self._norms:
       names.append(GRADIENT_NORM)
-    return {name: tf.constant(0.0) for name in names}
+    return {name: tf.zeros([], dtype) for name in names}
 
   def step(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
     """Makes a gradient step; returns the means of the metrics.

@@ -100,20 +100,6 @@ def test_weight_decay_never_enters_the_average_of_snfs():
   np.testing.assert_array_equal(*averages)
 
 
-@pytest.mark.parametrize("name", sparse_methods.MASKED)
-def test_sparse_kernels_must_have_a_gradient(name):
-  run = Run(name)
-  gradients = run.gradients(0)
-  for bad in (
-    [(None if v is run.model.kernels[1] else g, v) for g, v in gradients],
-    [(g, v) for g, v in gradients if v is not run.model.kernels[1]],
-  ):
-    before = run.state()
-    with pytest.raises(ValueError, match="layer2"):
-      run.optimizer.apply_gradients(bad, run.step)
-    sparse_methods.assert_same_bits(before, run.state())
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_other_variables_may_lack_their_gradient(name):
   run = _run(name)
