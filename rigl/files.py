@@ -141,6 +141,25 @@ def write_arrays(
     temporary.write_bytes(content.getvalue())
 
 
+def set_aside(place: Path, label: str = "damaged") -> AnyPath:
+  """Gives a file another name in its directory, which is not in use.
+
+  Args:
+    place: the file; it is gone afterwards.
+    label: what the new name says of it: `NAME.LABEL`, then `NAME.LABEL2`, ...
+
+  Returns:
+    The new path.
+  """
+  source = path(place)
+  target, number = source.with_name(f"{source.name}.{label}"), 1
+  while target.exists():
+    number += 1
+    target = source.with_name(f"{source.name}.{label}{number}")
+  source.replace(os.fspath(target))
+  return target
+
+
 def remove_temporaries(directory: Path) -> None:
   """Removes temporary files that killed processes left in a directory.
 

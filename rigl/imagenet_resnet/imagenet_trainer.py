@@ -112,7 +112,11 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     ),
     events=[
       Event(
-        export_every, exporter.export, at_end=True, name="export_model_freq"
+        export_every,
+        exporter.export,
+        at_end=True,
+        name="export_model_freq",
+        may_break_off=True,
       )
     ],
     keep=flags.keep_checkpoint_max,

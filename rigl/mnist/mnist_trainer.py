@@ -117,7 +117,8 @@ class MaskRecorder:
       iteration: number of iterations so far.
     """
     masks = mask_arrays(self._optimizer)
-    if masks:
+    # A run that was stopped here repeats its events.
+    if masks and iteration not in self._records.iterations[-1:]:
       self._records.add(iteration, masks)
 
   def restore(self, iteration: int) -> None:
