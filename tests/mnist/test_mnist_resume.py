@@ -231,6 +231,20 @@ def test_run_with_damaged_files_stops_with_one_line_naming_them(
   )
 
 
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("text", ["{}", "", '{"sparsity": 0.5}'])
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(
+  shell, tmp_path, undisturbed, text
+):
+  arguments = (*COMMON, "--training_method=scratch")
+  shell.train(tmp_path, *arguments)
+  (tmp_path / "result.json").write_text(text)
+  out = shell.train(tmp_path, *arguments)
+  assert "Resumed at iteration 40." in out
+  assert (tmp_path / "result.json.damaged").read_text() == text
+  assert_same_run(tmp_path, reference(shell, undisturbed, "scratch"))
+
+
 def check_every_kill(shell, monkeypatch, tmp_path, owner, name, steps, path):
   """Kills at each of the nth calls; returns how many calls there are."""
   arguments = (*COMMON, "--training_method=scratch")
