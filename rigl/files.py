@@ -29,12 +29,13 @@ _TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
 _FILE_SCHEME = "file://"
 
 
-def path(place: Path) -> AnyPath:
+def path(place: Path, name: str = "") -> AnyPath:
   """The path object of a file or directory.
 
   Args:
     place: a path on a disk, also as `file:///PATH`; or a URL of a scheme that
       TensorFlow knows, such as `gs://bucket/run`.
+    name: the flag that it comes from, for errors.
 
   Returns:
     A `pathlib.Path`, or a `UrlPath` with the same methods.
@@ -45,23 +46,12 @@ def path(place: Path) -> AnyPath:
   text = os.fspath(place)
   if text.startswith(_FILE_SCHEME):
     return pathlib.Path(text.removeprefix(_FILE_SCHEME))
-  return UrlPath(text) if has_scheme(text) else pathlib.Path(text)
-
-
-def check_paths(**places: str) -> None:
-  """Checks paths before anything is built; empty ones are not used.
-
-  Args:
-    **places: paths by the names of their flags.
-
-  Raises:
-    ValueError: naming the first flag whose path has an unknown scheme.
-  """
-  for name, place in places.items():
-    try:
-      path(place)
-    except ValueError as error:
-      raise ValueError(f"`{name}`: {error}") from error
+  if not has_scheme(text):
+    return pathlib.Path(text)
+  try:
+    return UrlPath(text)
+  except ValueError as error:
+    raise ValueError(f"`{name}`: {error}" if name else str(error)) from error
 
 
 @contextlib.contextmanager

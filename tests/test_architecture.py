@@ -86,7 +86,16 @@ WITHOUT_TENSORFLOW |= {
   "needs_tensorflow",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
-USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
+USING_TENSORFLOW = {
+  "rigl.counting.graph_layers",
+  "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.products",
+  "rigl.counting.graphs.reader",
+  "rigl.counting.graphs.uses",
+  "rigl.counting.keras_layers",
+  "rigl.flops.flops_models",
+}
 
 
 def module_name(path):

@@ -164,6 +164,7 @@ def evaluate_all(flags: ImagenetSettings) -> None:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
+  directory = files.path(flags.directory, "output_dir")
   evaluator = Evaluator(flags)
   evaluator.open_data()  # Before it waits for checkpoints.
 
@@ -172,13 +173,11 @@ def evaluate_all(flags: ImagenetSettings) -> None:
     metrics = {**result.metrics, "sparsity": result.sparsity}
     return CheckpointMetrics(result.step, result.step, metrics)
 
-  evaluate_as_written(
-    flags.directory, flags.total_steps, evaluate, ["accuracy"]
-  )
+  evaluate_as_written(directory, flags.total_steps, evaluate, ["accuracy"])
 
 
 def _prefix(flags: ImagenetSettings) -> str:
-  directory = files.path(flags.directory)
+  directory = files.path(flags.directory, "output_dir")
   if flags.eval_once_ckpt_prefix:
     return str(directory / flags.eval_once_ckpt_prefix)
   numbers = checkpoints.list_numbers(directory)

@@ -139,9 +139,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     self._dense[layer.name] = self._new_state(
       initial_value(layer.kernel), f"{layer.kernel_name}/dense"
     )
-    self._dense_marks[layer.name] = restored.restore_mark(
-      self._dense[layer.name]
-    )
+    self._dense_marks[layer.name] = -1
 
   def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
     dense = self._dense[layer.name]
@@ -176,10 +174,12 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     step = self.global_step if global_step is None else global_step
     given = {id(variable) for _, variable in pairs}
     layers = [la for la in self.layers if id(la.kernel) in given]
-    dense = [
-      layer.kernel.assign(self._dense[layer.name].read_value())
-      for layer in layers
-    ]
+    # The gradients, first, are those of the masked kernels.
+    with graph_control.after(*(gradient for gradient, _ in pairs)):
+      dense = [
+        layer.kernel.assign(self._dense[layer.name].read_value())
+        for layer in layers
+      ]
     with graph_control.after(*dense):
       stepped = self._inner_step(self.step_gradients(pairs), step)
     with graph_control.after(stepped):

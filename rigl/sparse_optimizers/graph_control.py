@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.distribution.replicas import num_replicas
-from rigl.types import Tensor
+from rigl.types import Tensor, Variable
 
 
 def branch(
@@ -84,6 +85,20 @@ def inside_replicas() -> Iterator[None]:
     ) from error
 
 
+def read_on_host(variable: Variable) -> np.ndarray:
+  """The value of a variable, in eager mode.
+
+  Raises:
+    RuntimeError: in a graph.
+  """
+  if not tf.executing_eagerly():
+    raise RuntimeError(
+      f"{variable.name} can only be read in eager mode. In a graph "
+      "apply_gradients decides by itself, and session.run reads variables."
+    )
+  return np.asarray(tf.convert_to_tensor(variable))
+
+
 def is_session_graph() -> bool:
   """Whether operations are built for a session, with no eager mode outside.
 
@@ -99,6 +114,11 @@ def is_session_graph() -> bool:
   with tf.init_scope():
     if tf.executing_eagerly():
       raise RuntimeError("Create masks outside of tf.function, before it.")
+  if not isinstance(tf.TensorShape([1])[0], int):
+    raise RuntimeError(
+      "Sparse optimizers need shapes of TensorFlow 2: call "
+      "tf.compat.v1.enable_v2_tensorshape() after disable_v2_behavior()."
+    )
   return True
 
 

@@ -93,6 +93,12 @@ def _check_kernels(kernels: Mapping[str, Variable]) -> None:
         f"`kernels` holds one variable under two names, {other!r} and "
         f"{name!r}. Layers that share a kernel share its mask: name it once."
       )
+    if kernel.dtype._is_ref_dtype:
+      raise ValueError(
+        f"The kernel of {name!r} is a reference variable of TensorFlow 1: call "
+        "tf.compat.v1.enable_resource_variables() before creating variables, "
+        "after disable_v2_behavior()."
+      )
     if kernel.dtype not in _DTYPES:
       raise ValueError(
         f"The kernel of {name!r} must be float32, float64, bfloat16 or "

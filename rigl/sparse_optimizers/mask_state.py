@@ -149,7 +149,7 @@ class MaskState(WrappingOptimizer):
     update.
 
     Raises:
-      RuntimeError: if there are no masks yet.
+      RuntimeError: if there are no masks yet, or in a graph.
     """
     if not self._layers:
       raise RuntimeError("There are no masks yet, so there is no summary.")

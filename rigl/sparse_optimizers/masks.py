@@ -93,7 +93,9 @@ class MaskOwner(MaskState):
       )
     elif tf.executing_eagerly():
       masks = {
-        name: restored.mask_with_weights(restored.value_of(named[name]), mask)
+        name: restored.mask_with_weights(
+          graph_control.read_on_host(named[name]), mask
+        )
         for name, mask in masks.items()
       }
     self.create_masks(named, masks)
@@ -177,7 +179,7 @@ class MaskOwner(MaskState):
     found: dict[str, float] = {}
     for layer in self._layers:
       if self._marks[layer.name][1] >= 0:
-        mask = restored.value_of(layer.mask)
+        mask = graph_control.read_on_host(layer.mask)
         found[layer.name] = float(1 - np.count_nonzero(mask) / mask.size)
     return found
 
@@ -236,8 +238,8 @@ class MaskOwner(MaskState):
       of_kernel: whether the kernel was restored.
       of_mask: whether the mask was restored.
     """
-    weights = restored.value_of(layer.kernel)
-    mask = restored.value_of(layer.mask)
+    weights = graph_control.read_on_host(layer.kernel)
+    mask = graph_control.read_on_host(layer.mask)
     if of_kernel and not of_mask and layer.groups is None:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)

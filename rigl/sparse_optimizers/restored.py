@@ -6,7 +6,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
 from rigl.types import Variable
 
@@ -18,11 +17,6 @@ def restore_mark(variable: Variable) -> int:
   assigned, by name or by a `Saver`, do not change it.
   """
   return int(getattr(variable, "_update_uid", -1))
-
-
-def value_of(variable: Variable) -> np.ndarray:
-  """The value of a variable in eager mode, also under `tf.distribute`."""
-  return np.asarray(tf.convert_to_tensor(variable))
 
 
 def mask_with_weights(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:

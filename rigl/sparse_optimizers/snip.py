@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import Tensor, Variable
@@ -122,7 +123,8 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
 
   def steps_to_update(self, step: int) -> int | None:
     """0 before the first iteration, None after it."""
-    return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
+    is_snipped = bool(graph_control.read_on_host(self.is_snipped))
+    return 0 if step == 0 and not is_snipped else None
 
   def num_updates_before(self, step: int) -> int:
     """1 after step 0, where the masks are set; else 0."""

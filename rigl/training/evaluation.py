@@ -84,13 +84,21 @@ def evaluate_as_written(
   results.mkdir(parents=True, exist_ok=True)
   writer = MetricsWriter(results)
   print(f"Evaluating the checkpoints of {directory}.", flush=True)
-  last = -1
+  last, is_waiting = -1, False
   while last < total:
     numbers = [n for n in checkpoints.list_numbers(directory) if n > last]
     if not numbers:
+      if not is_waiting:
+        after = f" after number {last}" if last >= 0 else ""
+        print(
+          f"Waiting for a checkpoint{after}; the last one will be "
+          f"{checkpoints.name_of(total)}.",
+          flush=True,
+        )
+      is_waiting = True
       time.sleep(wait)
       continue
-    last = numbers[0]
+    last, is_waiting = numbers[0], False
     try:
       result = evaluate(str(directory / checkpoints.name_of(last)))
     except FileNotFoundError:

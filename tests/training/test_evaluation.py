@@ -2,7 +2,9 @@
 """Evaluating checkpoints while they are written."""
 
 import pytest
+import tensorflow as tf
 
+from rigl import files
 from rigl.training import checkpoints, evaluation
 from rigl.training.loop import Intervals
 
@@ -69,7 +71,9 @@ def test_checkpoint_that_was_removed_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_it_waits_for_checkpoints_that_come(tmp_path, monkeypatch, exists):
+def test_it_waits_for_checkpoints_that_come(
+  tmp_path, monkeypatch, exists, capsys
+):
   path = tmp_path / "run"
   if exists:
     path.mkdir()
@@ -85,6 +89,35 @@ def test_it_waits_for_checkpoints_that_come(tmp_path, monkeypatch, exists):
   evaluation.evaluate_checkpoints(run, wait=7)
   assert waits == [7, 7, 7]
   assert run.state.loaded == [10, 20, 30]
+  waiting = [n for n in capsys.readouterr().out.splitlines() if "Wait" in n]
+  assert waiting == [
+    "Waiting for a checkpoint; the last one will be model.ckpt-30.",
+    "Waiting for a checkpoint after number 10; the last one will be "
+    "model.ckpt-30.",
+  ]
+
+
+def test_checkpoints_in_a_bucket_are_evaluated_there(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = files.path("ram://test_evaluation/run")
+  path.mkdir()
+  save(path, 10, 30)
+  run = FakeTrainer(path)
+  evaluation.evaluate_checkpoints(run)
+  assert run.state.loaded == [10, 30]
+  rows = (path / "evaluations" / "metrics.csv").read_text().splitlines()
+  assert len(rows) == 3
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_bucket_that_does_not_answer_ends_the_evaluation(monkeypatch):
+  def fail(_):
+    raise tf.errors.UnavailableError(None, None, "no\nanswer")
+
+  for name in ("stat", "makedirs", "listdir"):
+    monkeypatch.setattr(tf.io.gfile, name, fail)
+  with pytest.raises(OSError, match="^`gs://b/run.*`: no answer.$"):
+    evaluation.evaluate_checkpoints(FakeTrainer(files.path("gs://b/run")))
 
 
 def test_checkpoints_of_no_directory_are_none(tmp_path):
