@@ -26,6 +26,10 @@ _DATA, _INDEX = ".data-00000-of-00001", ".index"
 _NAMED = 2
 
 
+class DamagedError(ValueError):
+  """A checkpoint cannot be read, or holds values that are not finite."""
+
+
 def save(
   directory: files.Path,
   number: int,
@@ -139,7 +143,7 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     prefix: such as `DIR/model.ckpt-1200`.
 
   Raises:
-    ValueError: if it does not exist or is damaged.
+    DamagedError: if it does not exist or is damaged.
   """
   try:
     reader = _reader(prefix)
@@ -152,7 +156,9 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     LookupError,  # The data file is too short.
   ) as error:
     text = str(error).splitlines()[0]
-    raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
+    raise DamagedError(
+      f"`{prefix}` is no readable checkpoint: {text}"
+    ) from error
 
 
 def load_present(prefix: str) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
@@ -28,7 +29,7 @@ from rigl.training.loop import (
 )
 from rigl.training.preemption import Notice, PreemptedError
 from rigl.training.reporting import ProgressBar, Reporter
-from rigl.training.run_directory import RunDirectory
+from rigl.training.run_directory import DamagedResultError, RunDirectory
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
@@ -134,7 +135,17 @@ class Trainer:
   def _start(self) -> dict[str, Any] | None:
     """Prepares the run, or returns the result of a finished one."""
     path, is_chief = self.directory.path, self.replicas.is_chief
-    result = self.directory.result()
+    try:
+      result = self.directory.result()
+      if result is not None and self.intervals.unit not in result:
+        raise DamagedResultError(
+          f"`{path}/result.json` is damaged (`{self.intervals.unit}` is "
+          "missing)."
+        )
+    except DamagedResultError as error:
+      logging.warning("%s The run goes on from its newest checkpoint.", error)
+      self.directory.set_result_aside()
+      result = None
     if is_chief and result is None:
       print(f"Run directory: {path}", flush=True)
     elif is_chief:
