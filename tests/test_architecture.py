@@ -36,6 +36,7 @@ MAY_IMPORT = {
       "keras",
       "mask_ops",
       "schedules",
+      "sparse",
       "sparse_optimizers",
       "sparse_utils",
       "version",
@@ -58,6 +59,7 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  "sparse": NUMBERS | {"sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
