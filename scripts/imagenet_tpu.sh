@@ -16,7 +16,7 @@
 # On a TPU VM, RIGL_ENV may name an environment with '.[tpu]' installed.
 # Otherwise this script creates one.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 configs=$root/configs/imagenet
 
 fail() {

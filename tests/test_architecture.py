@@ -26,13 +26,14 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-FILES = {"files", "url_path"}
+FILES = {"file_kinds", "files", "url_path"}
 LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
       "sparse_optimizers",
@@ -45,6 +46,7 @@ MAY_IMPORT = {
   "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "file_kinds": NOTHING,
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
   "configurable": NOTHING,
@@ -56,6 +58,8 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  # Of training, the files of checkpoints.
+  "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -82,7 +86,16 @@ WITHOUT_TENSORFLOW |= {
   "needs_tensorflow",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
-USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
+USING_TENSORFLOW = {
+  "rigl.counting.graph_layers",
+  "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.products",
+  "rigl.counting.graphs.reader",
+  "rigl.counting.graphs.uses",
+  "rigl.counting.keras_layers",
+  "rigl.flops.flops_models",
+}
 
 
 def module_name(path):

@@ -40,6 +40,7 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
@@ -116,7 +117,8 @@ class MaskRecorder:
       iteration: number of iterations so far.
     """
     masks = mask_arrays(self._optimizer)
-    if masks:
+    # A run that was stopped here repeats its events.
+    if masks and iteration not in self._records.iterations[-1:]:
       self._records.add(iteration, masks)
 
   def restore(self, iteration: int) -> None:
@@ -142,7 +144,7 @@ class MaskRecorder:
 def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
-    return files.path(flags.save_path)
+    return files.path(flags.save_path, "save_path")
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"

@@ -159,10 +159,19 @@ class SparseOptimizer(MaskOwner):
     step = self.global_step if global_step is None else global_step
     if not reduced:
       grads_and_vars = self.reduce_gradients(grads_and_vars)
-    stepped = self._inner_step(
-      [(self._masked(g, v), v) for g, v in grads_and_vars], step
-    )
+    stepped = self._inner_step(self.step_gradients(grads_and_vars), step)
     return self._keep_zeros(stepped)
+
+  def step_gradients(
+    self, grads_and_vars: GradsAndVars
+  ) -> list[tuple[Tensor, Variable]]:
+    """The gradients that the wrapped optimizer gets: masked, with weight decay.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss, summed over
+        replicas, and variables.
+    """
+    return [(self._masked(g, v), v) for g, v in grads_and_vars]
 
   def _keep_zeros(self, stepped: tf.Operation | None) -> tf.Operation | None:
     """Clears what a gradient step moved off the masks.

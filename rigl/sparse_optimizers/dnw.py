@@ -181,15 +181,23 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
         for layer in layers
       ]
     with graph_control.after(*dense):
-      stepped = self._inner_step(
-        [
-          (g if id(v) in self._layer_of else self._decayed(g, v), v)
-          for g, v in pairs
-        ],
-        step,
-      )
+      stepped = self._inner_step(self.step_gradients(pairs), step)
     with graph_control.after(stepped):
       return graph_control.group(self._select(layers))
+
+  def step_gradients(
+    self, grads_and_vars: GradsAndVars
+  ) -> list[tuple[Tensor, Variable]]:
+    """The gradients of a step: those of sparse kernels are as they come.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss, summed over
+        replicas, and variables.
+    """
+    return [
+      (g if id(v) in self._layer_of else self._decayed(g, v), v)
+      for g, v in grads_and_vars
+    ]
 
   def _select(self, layers: Sequence[SparseLayer]) -> list[tf.Operation]:
     """Sets the masks and kernels of layers by their dense weights."""

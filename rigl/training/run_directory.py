@@ -6,25 +6,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
+import math
 import tempfile
 from typing import IO, Any
 
 import gin
 
 from rigl import files
+from rigl.training import directory_lock
 from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = "run.json"
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
-_LOCK_FILE = ".lock"
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
+
+
+class DamagedResultError(ValueError):
+  """The result of a run is damaged; its checkpoint may give it again."""
 
 
 class RunDirectory:
@@ -65,7 +68,7 @@ class RunDirectory:
     if not self._writes:
       return
     self._make()
-    self._lock = self._take_lock()
+    self._lock = directory_lock.take(self.path)
     try:
       self._check_owner()  # Again: another run may have come in between.
     except BaseException:
@@ -95,15 +98,27 @@ class RunDirectory:
     """The result of the run if it is finished, else None.
 
     Raises:
-      ValueError: if the file is damaged.
+      DamagedResultError: if the file is damaged.
     """
     file = self.path / _RESULT_FILE
     if not file.exists():
       return None
     try:
-      return dict(json.loads(file.read_text()))
+      result = dict(json.loads(file.read_text()))
+      _check_result(result)
     except (ValueError, TypeError) as error:
-      raise ValueError(f"`{file}` is damaged ({error}).") from error
+      raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
+    return result
+
+  def set_result_aside(self, label: str = "damaged") -> None:
+    """Renames the result, so that the run counts as not finished.
+
+    Args:
+      label: what the new name says of it, `result.json.LABEL`.
+    """
+    file = self.path / _RESULT_FILE
+    if self._writes and file.exists():
+      files.set_aside(file, label)
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
@@ -148,7 +163,7 @@ class RunDirectory:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       if isinstance(self.path, UrlPath):
-        with files.replacing(self.path / _LOCK_FILE) as temporary:
+        with files.replacing(self.path / directory_lock.LOCK_FILE) as temporary:
           temporary.write_bytes(b"")
         return
       with tempfile.TemporaryFile(dir=self.path):
@@ -158,22 +173,19 @@ class RunDirectory:
         f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
 
-  def _take_lock(self) -> IO[str] | None:
-    """Holds a lock as long as this process lives; buckets have none."""
-    if isinstance(self.path, UrlPath):
-      logging.info("`%s` cannot be locked: use one process.", self.path)
-      return None
-    lock = open(self.path / _LOCK_FILE, "a")  # noqa: SIM115 - held until exit.
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      lock.close()
-      raise ValueError(
-        f"`{self.path}`: another process is training in this directory."
-      ) from error
-    except OSError as error:  # Some network file systems have no locks.
-      logging.warning("`%s` cannot be locked: %s.", self.path, error)
-    return lock
+
+def _check_result(result: dict[str, Any]) -> None:
+  """Checks that a result is whole.
+
+  Raises:
+    ValueError: naming what is wrong.
+  """
+  if not result:
+    raise ValueError("it is empty")
+  for name, value in result.items():
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+      raise ValueError(f"`{name}` is {value!r}")
 
 
 def directory_name(name: str, identity: dict[str, Any]) -> str:

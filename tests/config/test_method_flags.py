@@ -4,6 +4,7 @@
 import dataclasses
 
 import gin
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -129,6 +130,36 @@ def test_gin_wins_unless_a_flag_of_the_argument_is_typed(
 def test_initial_masks_are_refused_by_methods_that_start_dense(method):
   with pytest.raises(ValueError, match="takes no initial masks"):
     make(ToyFlags(training_method=method), masks={})
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_empty_distribution_is_for_methods_that_start_dense(method):
+  flags = ToyFlags(training_method=method, mask_init_method="")
+  if method in registry.SPARSE_START:
+    expected = f"`mask_init_method` must be given for method '{method}'"
+    with pytest.raises(ValueError, match=expected):
+      make(flags)
+    return
+  optimizer = make(flags)
+  assert type(optimizer) is registry.METHODS[method]
+  assert flags.method_arguments()["mask_init_method"] == "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagsOfMasks(ToyFlags):
+  load_mask_dir: str = setting("", "Masks.")
+
+
+@pytest.mark.parametrize("method", registry.SPARSE_START)
+def test_empty_distribution_is_for_masks_of_another_run(method):
+  flags = FlagsOfMasks(
+    training_method=method, mask_init_method="", load_mask_dir="x"
+  )
+  mask = np.eye(8, 10, dtype=bool)
+  for layer in make(flags, masks={"a": mask, "b": mask}).layers:
+    np.testing.assert_array_equal(layer.mask, mask)
+  with pytest.raises(ValueError, match="method` or `load_mask_dir` must be"):
+    dataclasses.replace(flags, load_mask_dir="").method_arguments()
 
 
 def test_override_keeps_help_and_limits():

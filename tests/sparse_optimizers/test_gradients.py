@@ -50,6 +50,16 @@ def test_weight_decay_is_the_gradient_of_the_l2_loss(name):
   assert np.any(ours.kernels()[1] != _run(name).train(1).kernels()[1])
 
 
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"dnw"}))
+def test_wrapped_optimizer_steps_by_the_step_gradients(name):
+  run = _run(name, weight_decay=DECAY)
+  found = run.optimizer.step_gradients(run.gradients(0))
+  expected = [v.numpy() - np.float32(0.1) * g.numpy() for g, v in found]
+  run.iterate(0)
+  for (_, variable), value in zip(found, expected, strict=True):
+    np.testing.assert_allclose(variable, value, rtol=1e-6, atol=1e-7)
+
+
 def test_regularization_loss_is_that_of_the_decay():
   run = _run("scratch", weight_decay=DECAY)
   loss = run.optimizer.regularization_loss(run.model.all_variables)

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input.find_shards import check_images, find_shards
 from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
-from rigl.imagenet_resnet.input.shards import (
-  CorruptRecord,
-  Shards,
-  find_shards,
-)
+from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
 from rigl.types import Batch, Tensor
 
 
@@ -37,7 +34,7 @@ class ImagenetData:
     """Identity of the training data: hash of file names, or `synthetic`."""
     if self._flags.use_synthetic_data:
       return "synthetic"
-    names = [os.path.basename(path) for path in self._split("train").paths]
+    names = [files.path(path).name for path in self._split("train").paths]
     return f"{zlib.crc32(' '.join(names).encode()):08x}"
 
   def train_source(self, replicas: Replicas) -> StreamSource:
@@ -132,7 +129,11 @@ class ImagenetData:
         "`data_directory` must be given, or `use_synthetic_data`."
       )
     if split not in self._shards:
-      self._shards[split] = find_shards(self._flags.data_directory, split)
+      shards = find_shards(
+        self._flags.data_directory, split, self._flags.num_label_classes
+      )
+      check_images(shards, split, self._flags.skip_corrupt_records)
+      self._shards[split] = shards
     return self._shards[split]
 
   def _synthetic(self, batch_size: int, shard: InputShard) -> tf.data.Dataset:
@@ -162,6 +163,4 @@ def _after(batch: Batch) -> Tensor:
 
 
 def _advice(found: CorruptRecord | None) -> str | None:
-  if found is None:
-    return None
-  return f"{found}; --skip_corrupt_records leaves it out."
+  return found.advice if found else None
