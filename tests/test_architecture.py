@@ -33,6 +33,7 @@ MAY_IMPORT = {
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
       "sparse_optimizers",
@@ -57,6 +58,8 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  # Of training, the files of checkpoints.
+  "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -83,7 +86,16 @@ WITHOUT_TENSORFLOW |= {
   "needs_tensorflow",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
-USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
+USING_TENSORFLOW = {
+  "rigl.counting.graph_layers",
+  "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.products",
+  "rigl.counting.graphs.reader",
+  "rigl.counting.graphs.uses",
+  "rigl.counting.keras_layers",
+  "rigl.flops.flops_models",
+}
 
 
 def module_name(path):

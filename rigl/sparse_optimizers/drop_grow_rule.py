@@ -8,6 +8,7 @@ choose the same connections.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class DropGrowRule:
     signal: Tensor | None,
     initial: Tensor | None,
     slots: list[Tensor],
-    slot_starts: Tensor,
+    slot_starts: Sequence[Tensor | None],
     key: Tensor,
     **_: Any,
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -89,9 +90,13 @@ class DropGrowRule:
     values = self._grown_values(weights, mask, signal, initial, key)
     zero = tf.zeros([], weights.dtype)
     weights = tf.where(new, values, tf.where(result.mask, weights, zero))
+    # A slot without a start is a copy of the weights.
+    starts = [slot_starts[i] for i in range(len(slots))]
     slots = [
-      self._reset_slot(slot, slot_starts[i], new, result.mask, signal)
-      for i, slot in enumerate(slots)
+      self._reset_slot(
+        slot, weights if start is None else start, new, result.mask, signal
+      )
+      for slot, start in zip(slots, starts, strict=True)
     ]
     return weights, result.mask, slots
 

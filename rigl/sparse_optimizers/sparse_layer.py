@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
@@ -69,52 +68,6 @@ def slot_names(slots: Sequence[Variable]) -> list[str]:
     numbers[base].append(place)
   ranks = [(base, numbers[base].index(place)) for base, place in parsed]
   return [f"{base}_{rank}" if rank else base for base, rank in ranks]
-
-
-def name_layers(
-  kernels: Mapping[str, Variable] | Sequence[Variable],
-) -> dict[str, Variable]:
-  """Names layers: `layer1/weights:0` belongs to `layer1`.
-
-  Args:
-    kernels: variables, or a mapping that names them already.
-
-  Raises:
-    ValueError: if two kernels would have the same layer name, or if there is
-      no kernel.
-  """
-  if isinstance(kernels, Mapping):
-    named = dict(kernels)
-  else:
-    named = {}
-    for kernel in kernels:
-      path = bare_name(kernel)
-      name = path.rsplit("/", 1)[0]
-      if name in named:
-        raise ValueError(
-          f"Two kernels have the layer name {name!r}; give `kernels` as "
-          "{name: variable} with unique names."
-        )
-      named[name] = kernel
-  if not named:
-    raise ValueError("`kernels` must hold at least one variable, got none.")
-  return named
-
-
-def check_masks(
-  kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
-) -> None:
-  """Raises ValueError unless every kernel has a mask of its shape."""
-  if set(masks) != set(kernels):
-    raise ValueError(
-      f"`masks` must have the names {sorted(kernels)}, got {sorted(masks)}."
-    )
-  for name, kernel in kernels.items():
-    expected, shape = tuple(kernel.shape), tuple(np.shape(masks[name]))
-    if shape != expected:
-      raise ValueError(
-        f"The mask of {name!r} must have the shape {expected}, got {shape}."
-      )
 
 
 def layer_keys(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rigl.counting import align
+from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 
 _HEADER = ("Layer", "Shape", "Active", "Sparsity", "Changed")
@@ -34,7 +35,7 @@ def summary(
   rows: list[tuple[str, ...]] = [_HEADER]
   sizes, actives = [], []
   for layer in layers:
-    mask = layer.mask.numpy()
+    mask = graph_control.read_on_host(layer.mask)
     sizes.append(mask.size)
     actives.append(int(np.count_nonzero(mask)))
     shape = "x".join(map(str, mask.shape))

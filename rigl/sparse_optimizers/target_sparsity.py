@@ -11,7 +11,8 @@ import tensorflow as tf
 from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
-from rigl.sparse_optimizers.sparse_layer import SparseLayer, name_layers
+from rigl.sparse_optimizers.kernels import name_layers
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -163,12 +164,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
     operations = []
     for layer, flat in zip(self.layers, masks, strict=True):
       mask = tf.reshape(flat, layer.mask.shape)
-      for variable, start in (
-        (layer.kernel, 0.0),
-        *self._slots_of(layer.kernel),
-      ):
-        cleared = tf.where(mask, variable, tf.constant(start, variable.dtype))
-        operations.append(variable.assign(cleared))
+      operations += self._cleared(layer, mask)
       operations.append(layer.mask.assign(mask))
     return operations
 

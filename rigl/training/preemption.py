@@ -11,14 +11,17 @@ import contextlib
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rigl.config import stop_signals
+from rigl.training.executor import StoppedError
 
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/"
 # Values of each entry as long as nothing is planned.
 _QUIET = {"maintenance-event": ("NONE",), "preempted": ("FALSE",)}
 _POLL_SECONDS, _TIMEOUT_SECONDS = 5.0, 2.0
+# How long a call may take that loses nothing when it is broken off.
+_PATIENCE_SECONDS = 5.0
 
 
 class PreemptedError(Exception):
@@ -34,7 +37,7 @@ class Notice:
   """
 
   def __init__(self) -> None:
-    self._wanted = threading.Event()
+    self._wanted, self._breaks_off = threading.Event(), False
     self.reason = ""
     self.exit_code = stop_signals.exit_code(signal.SIGTERM)
 
@@ -61,26 +64,54 @@ class Notice:
     if not self.is_given:
       self.exit_code = stop_signals.exit_code(number)
     self.give(stop_signals.name_of(number))
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and self._breaks_off:
+      self._breaks_off = False
+      raise StoppedError
+
+  @contextlib.contextmanager
+  def breaking_off(self) -> Iterator[None]:
+    """Lets a signal end a block of the main thread with `StoppedError`."""
+    self._breaks_off = True
+    try:
+      yield
+    finally:
+      self._breaks_off = False
 
 
 @contextlib.contextmanager
 def watching(
-  notice: Notice, machine: bool = False, metadata: str = _METADATA
+  notice: Notice,
+  machine: bool = False,
+  is_saved: Callable[[], bool] = lambda: False,
+  metadata: str = _METADATA,
 ) -> Iterator[None]:
   """Watches for requests to stop; a second signal ends the process.
 
   Args:
     notice: gets the request.
     machine: whether to watch the machine's metadata for maintenance as well.
+    is_saved: whether ending the process now would lose nothing. If that is so
+      some seconds after a signal, as in a long compilation, the process ends.
     metadata: address of the metadata of the machine.
   """
   done = threading.Event()
+
+  def end_if_saved(number: int) -> None:
+    if not done.wait(_PATIENCE_SECONDS) and is_saved():
+      stop_signals.end_now(number)
+
+  def on_signal(number: int) -> None:
+    if not notice.is_given:
+      threading.Thread(target=end_if_saved, args=(number,), daemon=True).start()
+    notice.give_signal(number)
+
   if machine:
     threading.Thread(
       target=_watch_machine, args=(notice, done, metadata), daemon=True
     ).start()
   try:
-    with stop_signals.deferred(notice.give_signal):
+    with stop_signals.deferred(on_signal):
       yield
   finally:
     done.set()
