@@ -260,8 +260,10 @@ class MaskOwner(MaskState):
     compiled already.
     """
     changed = [la for la in self._layers if self._marks[la.name] != _marks(la)]
-    if not changed:
-      return
+    if changed:
+      graph_control.outside_replicas(lambda: self._adopt_all(changed))
+
+  def _adopt_all(self, changed: Sequence[SparseLayer]) -> None:
     with tf.init_scope():
       if tf.executing_eagerly():
         for layer in changed:
