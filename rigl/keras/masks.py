@@ -35,7 +35,11 @@ from rigl.keras.sparsities import (
   distribute,
 )
 from rigl.keras.structured import kernel_groups, structured_mask
-from rigl.keras.wrapper import WrappingOptimizer, check_unbuilt
+from rigl.keras.wrapper import (
+  WrappingOptimizer,
+  check_parts,
+  check_unbuilt,
+)
 from rigl.mask_ops import EngineName, MaskEngine
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.summary import summary
@@ -181,6 +185,7 @@ class MaskOwner(WrappingOptimizer):
     )
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
+      check_parts(self.inner_optimizer)
       slots = find_slots(
         self.inner_optimizer, [variables[place] for place in chosen]
       )
