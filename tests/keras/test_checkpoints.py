@@ -235,9 +235,7 @@ def test_a_sparse_model_gets_masks_and_steps(tmp_path, method):
     path = f"{name}/kernel"
     np.testing.assert_array_equal(model.optimizer.masks[path].numpy(), mask)
     kernel = model.get_layer(name).kernel.numpy()
-    np.testing.assert_array_equal(
-      kernel, tensors[f"net/{name}/weights"] * mask
-    )
+    np.testing.assert_array_equal(kernel, tensors[f"net/{name}/weights"] * mask)
   assert int(model.optimizer.iterations) == 7
   model.fit(np.ones([4, 6]), np.ones([4, 2]), verbose=0)
   ones = sum(m.numpy().sum() for m in model.optimizer.masks.values())
