@@ -29,12 +29,13 @@ _TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
 _FILE_SCHEME = "file://"
 
 
-def path(place: Path) -> AnyPath:
+def path(place: Path, name: str = "") -> AnyPath:
   """The path object of a file or directory.
 
   Args:
     place: a path on a disk, also as `file:///PATH`; or a URL of a scheme that
       TensorFlow knows, such as `gs://bucket/run`.
+    name: the flag that it comes from, for errors.
 
   Returns:
     A `pathlib.Path`, or a `UrlPath` with the same methods.
@@ -45,23 +46,12 @@ def path(place: Path) -> AnyPath:
   text = os.fspath(place)
   if text.startswith(_FILE_SCHEME):
     return pathlib.Path(text.removeprefix(_FILE_SCHEME))
-  return UrlPath(text) if has_scheme(text) else pathlib.Path(text)
-
-
-def check_paths(**places: str) -> None:
-  """Checks paths before anything is built; empty ones are not used.
-
-  Args:
-    **places: paths by the names of their flags.
-
-  Raises:
-    ValueError: naming the first flag whose path has an unknown scheme.
-  """
-  for name, place in places.items():
-    try:
-      path(place)
-    except ValueError as error:
-      raise ValueError(f"`{name}`: {error}") from error
+  if not has_scheme(text):
+    return pathlib.Path(text)
+  try:
+    return UrlPath(text)
+  except ValueError as error:
+    raise ValueError(f"`{name}`: {error}" if name else str(error)) from error
 
 
 @contextlib.contextmanager
@@ -151,6 +141,25 @@ def write_arrays(
     temporary.write_bytes(content.getvalue())
 
 
+def set_aside(place: Path, label: str = "damaged") -> AnyPath:
+  """Gives a file another name in its directory, which is not in use.
+
+  Args:
+    place: the file; it is gone afterwards.
+    label: what the new name says of it: `NAME.LABEL`, then `NAME.LABEL2`, ...
+
+  Returns:
+    The new path.
+  """
+  source = path(place)
+  target, number = source.with_name(f"{source.name}.{label}"), 1
+  while target.exists():
+    number += 1
+    target = source.with_name(f"{source.name}.{label}{number}")
+  source.replace(os.fspath(target))
+  return target
+
+
 def remove_temporaries(directory: Path) -> None:
   """Removes temporary files that killed processes left in a directory.
 
@@ -170,8 +179,7 @@ def remove_tree(directory: Path) -> None:
   """
   found = path(directory)
   if isinstance(found, UrlPath):
-    if found.exists():
-      found.remove_tree()
+    found.remove_tree()
   else:
     shutil.rmtree(found, ignore_errors=True)
 

@@ -195,9 +195,17 @@ class UrlPath(os.PathLike):
         raise
 
   def remove_tree(self) -> None:
-    """Deletes the directory and what it holds."""
-    with self._errors():
-      _gfile().rmtree(self._url)
+    """Deletes the directory and what it holds, if it exists.
+
+    File by file, because not every file system does it at once.
+    """
+    for found in list(self.iterdir()) if self.is_dir() else ():
+      if found.is_dir():
+        found.remove_tree()
+      else:
+        found.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), self._errors():
+      _gfile().rmtree(self._url)  # What is left: the folder itself.
 
   def _status(self) -> Any:
     """What TensorFlow knows of the file; None if there is none."""
@@ -228,6 +236,7 @@ def python_errors(place: str | os.PathLike) -> Iterator[None]:
     yield
   except tf.errors.OpError as error:
     reason = " ".join(str(error.message).split())[:_LONGEST_REASON]
+    reason = reason or type(error).__name__
     kind: type[OSError] = OSError
     if isinstance(error, tf.errors.NotFoundError):
       kind = FileNotFoundError

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
-from rigl.cifar_resnet.cifar_data import load_cifar10
+from rigl.cifar_resnet.cifar_data import load_cifar
 
 _QUALITY = 95
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(args, name) < 1:
       parser.error(f"--{name} must be at least 1, got {getattr(args, name)}.")
   try:
-    data = load_cifar10(args.data_directory)
+    data = load_cifar(args.data_directory)
     for split, images, labels, count in (
       ("train", *data[:2], args.num_train_images),
       ("validation", *data[2:], args.num_eval_images),

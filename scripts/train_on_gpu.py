@@ -28,7 +28,7 @@ from absl import flags
 
 from rigl import files
 from rigl.cifar_resnet import resnet_train_eval
-from rigl.config import app
+from rigl.config import app, stop_signals
 from rigl.mnist import mnist_train_eval
 from rigl.runners.stablehlo import record_replay
 from rigl.runners.stablehlo.export import export, in_memory_parts
@@ -69,13 +69,22 @@ def main(arguments: Sequence[str]) -> None:
     if values.action in ("export", "all"):
       _export(folder)
     if values.action == "all":
-      script = folder / "exported_run.py"
-      subprocess.run(
-        [sys.executable, script, folder, f"--platform={values.platform}"],
-        check=True,
-      )
+      _run(folder, values.platform)
     if values.action in ("finish", "all"):
       _finish(folder)
+
+
+def _run(folder: pathlib.Path, platform: str) -> None:
+  """Runs an exported folder in a process that gets the stop signals as well."""
+  script = folder / "exported_run.py"
+  command = [sys.executable, str(script), str(folder), f"--platform={platform}"]
+  with (
+    subprocess.Popen(command) as process,
+    stop_signals.deferred(process.send_signal),
+  ):
+    code = process.wait()
+  if code:
+    sys.exit(code if code > 0 else 128 - code)
 
 
 def _export(folder: pathlib.Path) -> None:

@@ -36,6 +36,7 @@ MAY_IMPORT = {
       "keras",
       "mask_ops",
       "schedules",
+      "sparse",
       "sparse_optimizers",
       "sparse_utils",
       "version",
@@ -58,6 +59,7 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  "sparse": NUMBERS | {"sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
@@ -86,7 +88,16 @@ WITHOUT_TENSORFLOW |= {
   "needs_tensorflow",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
-USING_TENSORFLOW = {"rigl.counting.graph_layers", "rigl.flops.flops_models"}
+USING_TENSORFLOW = {
+  "rigl.counting.graph_layers",
+  "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.products",
+  "rigl.counting.graphs.reader",
+  "rigl.counting.graphs.uses",
+  "rigl.counting.keras_layers",
+  "rigl.flops.flops_models",
+}
 
 
 def module_name(path):

@@ -51,7 +51,7 @@ def test_scheme_that_cannot_be_read_is_refused_with_a_cure(place, said):
     files.path(place)
   assert "\n" not in str(caught.value)
   with pytest.raises(ValueError, match="`data_directory`: "):
-    files.check_paths(output_dir="run", data_directory=place)
+    files.path(place, "data_directory")
 
 
 def test_parts_of_a_path():

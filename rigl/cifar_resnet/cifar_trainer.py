@@ -108,7 +108,7 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
       window = (arguments[n] for n in ("begin_step", "end_step", "frequency"))
       numbers = (flags.end_sparsity, *window)
     names = [method, *(str(number) for number in numbers)]
-    return files.path(flags.train_dir).joinpath(*names)
+    return files.path(flags.train_dir, "train_dir").joinpath(*names)
   sparsity = f"_{flags.end_sparsity:g}" if method != registry.BASELINE else ""
   name = (
     f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"
@@ -119,9 +119,9 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
 
 def _load_data(flags: CifarSettings) -> cifar_data.CifarData:
   if flags.use_synthetic_data:
-    data = cifar_data.synthetic_cifar10(seed=flags.seed)
+    data = cifar_data.synthetic_cifar(seed=flags.seed, dataset=flags.dataset)
   else:
-    data = cifar_data.load_cifar10(flags.data_directory)
+    data = cifar_data.load_cifar(flags.data_directory, flags.dataset)
   size = flags.dataset_size
   return data._replace(
     train_images=data.train_images[:size], train_labels=data.train_labels[:size]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains and evaluates sparse wide residual networks on CIFAR-10.
+"""Trains and evaluates sparse wide residual networks on CIFAR-10 or CIFAR-100.
 
   python rigl/cifar_resnet/resnet_train_eval.py --mode=train_and_eval \
     --training_method=rigl --mask_init_method=erdos_renyi_kernel

@@ -27,6 +27,7 @@ import sys
 from collections.abc import Iterator
 
 from rigl import needs_tensorflow  # noqa: F401
+from rigl.config import stop_signals
 
 # The same level as in `run.sh`.
 _DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -77,7 +78,10 @@ def filtered_stderr(level: int) -> Iterator[None]:
     yield
     return
   reading, writing = os.pipe()
-  child = os.fork()
+  with stop_signals.blocked():
+    child = os.fork()
+    if not child:
+      stop_signals.ignore_in_child()
   if not child:
     try:
       os.close(writing)

@@ -133,11 +133,12 @@ def output_size(size: int, window: int, stride: int, padding: str) -> int:
 def kernel_cost(
   size: float,
   outputs: int,
-  applications: int,
+  applications: float,
   n_zeros: float = 0,
   param_bits: int = 32,
   use_bias: bool = True,
   activation: str | None = None,
+  results: float | None = None,
 ) -> Count:
   """Cost of a kernel: every nonzero weight multiplies once per application.
 
@@ -158,6 +159,8 @@ def kernel_cost(
     use_bias: whether each output has a bias (or a batch normalization, which
       can be folded into kernel and bias).
     activation: one of `KNOWN_ACTIVATIONS`, or None.
+    results: number of values that all applications compute, if it is not P * C;
+      it then takes the place of P * C above.
 
   Raises:
     ValueError: if `n_zeros`, `param_bits` or `activation` is not as described.
@@ -166,12 +169,13 @@ def kernel_cost(
     raise ValueError(f"`n_zeros` must be in [0, {size}], got {n_zeros}.")
   check_param_bits(param_bits)
   ones = size - n_zeros
-  biases = outputs if use_bias else 0
-  sums = max(ones - outputs, 0)
+  if results is None:
+    results = applications * outputs
+  products = applications * ones
   count = Count(
-    applications * ones,
-    applications * (sums + biases),
-    (ones + biases) * param_bits,
+    products,
+    max(products - results, 0) + (results if use_bias else 0),
+    (ones + (outputs if use_bias else 0)) * param_bits,
     size if n_zeros > 0 else 0,
   )
-  return count.plus(activation_cost(activation, applications * outputs))
+  return count.plus(activation_cost(activation, results))

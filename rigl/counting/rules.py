@@ -11,7 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rigl.counting.costs import Count, check_param_bits, kernel_cost
-from rigl.counting.specs import LayerSpec
+from rigl.counting.specs import (
+  ELEMENTWISE_KINDS,
+  PUBLISHED_KINDS,
+  LayerSpec,
+)
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,24 @@ def count_layer(
   """
   _check_sparsity(sparsity, spec)
   n_zeros = math.floor(sparsity * spec.size)
+  applications, results = spec.applications, spec.results
+  if spec.kind in ELEMENTWISE_KINDS:
+    results *= 1 - n_zeros / spec.size
+    applications = 0
   count = kernel_cost(
     spec.size,
     spec.outputs,
-    spec.applications,
+    applications,
     n_zeros,
     param_bits,
     spec.use_bias,
     spec.activation,
+    results,
   )
+  if spec.kind == "addition":
+    count = count.plus(Count(additions=results))
+  elif spec.kind == "multiplication":
+    count = count.plus(Count(results))
   return LayerCount(spec, sparsity, n_zeros, count)
 
 
@@ -81,6 +94,8 @@ def count_layer_as_published(
   * The number of nonzeros may be fractional, and the number of additions turns
     negative for filters with less than one nonzero weight.
 
+  It has no rules for other kinds of layers; these count as `count_layer` does.
+
   Args:
     spec: the layer; its padding, activation and bias are ignored.
     sparsity: share of zeros of the layer, in [0, 1].
@@ -92,6 +107,8 @@ def count_layer_as_published(
   Raises:
     ValueError: if `sparsity` or `param_bits` is out of its range.
   """
+  if spec.kind not in PUBLISHED_KINDS:
+    return count_layer(spec, sparsity, param_bits)
   _check_sparsity(sparsity, spec)
   check_param_bits(param_bits)
   *inputs, outputs = spec.kernel_shape

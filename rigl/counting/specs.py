@@ -18,7 +18,27 @@ from rigl.counting.costs import (
   output_size,
 )
 
-KNOWN_KINDS = ("conv2d", "depthwise_conv2d", "dense")
+# The kinds of the published code; their cost follows from their sizes.
+PUBLISHED_KINDS = ("conv2d", "depthwise_conv2d", "dense")
+# Dimensions of a kernel by kind; None for any number.
+_RANKS = {
+  "conv1d": 3,
+  "conv2d": 4,
+  "conv3d": 5,
+  "conv1d_transpose": 3,
+  "conv2d_transpose": 4,
+  "conv3d_transpose": 5,
+  "depthwise_conv1d": 3,
+  "depthwise_conv2d": 4,
+  "dense": 2,
+  "einsum": None,
+  "embedding": None,
+  "addition": None,
+  "multiplication": None,
+}
+KNOWN_KINDS = tuple(_RANKS)
+# Kinds without a product of matrices; their variables are usually dense.
+ELEMENTWISE_KINDS = ("addition", "multiplication")
 
 # Suffixes of a kernel's name that are no part of the layer's name.
 _SUFFIXES = (
@@ -39,12 +59,18 @@ class LayerSpec:
 
   Args:
     name: name of the layer or of its kernel.
-    kind: `conv2d`, `depthwise_conv2d` or `dense`.
-    kernel_shape: [height, width, inputs, outputs]; of a depthwise convolution
-      [height, width, channels, outputs of each]; of a dense layer
-      [inputs, outputs].
+    kind: one of `KNOWN_KINDS`. `einsum` is any other product of a kernel, as of
+      a stack of matrices; `embedding` is a table whose entries are looked up or
+      copied; `addition` and `multiplication` combine a variable with the
+      activations element by element.
+    kernel_shape: [height, width, inputs, outputs], for 1 or 3 dimensions with
+      fewer or more sizes; of a depthwise convolution [height, width, channels,
+      outputs of each]; of a transposed convolution [height, width, outputs,
+      inputs]; of a dense layer [inputs, outputs]; of other kinds any. A grouped
+      convolution has the inputs of one group.
     input_size: height and width of the image, or one number for both; it
-      includes zeros that another layer added. Dense layers ignore it.
+      includes zeros that another layer added. Only `conv2d` and
+      `depthwise_conv2d` have one.
     strides: steps of a convolution's window, two numbers or one for both.
     padding: padding of a convolution, `same` or `valid`.
     activation: activation function of the outputs; one of
@@ -53,6 +79,12 @@ class LayerSpec:
     output_size: height and width of the result, if they do not follow from the
       arguments above. (For a dense layer that is applied to several vectors of
       one example: their number.)
+    total_applications: how often the kernel is applied in one example, if it
+      does not follow from the arguments above; a fraction if some weights are
+      applied more often. A kernel that is used several times has all its uses
+      here.
+    total_results: number of values that all applications compute together, if
+      not `outputs` each.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -67,6 +99,8 @@ class LayerSpec:
   activation: str | None = "relu"
   use_bias: bool = True
   output_size: int | Sequence[int] | None = None
+  total_applications: float | None = None
+  total_results: float | None = None
 
   def __post_init__(self) -> None:
     if not isinstance(self.name, str):
@@ -80,16 +114,27 @@ class LayerSpec:
       raise ValueError(
         f"`kind` must be in {KNOWN_KINDS}, got {self.kind!r} for {self.name!r}."
       )
-    rank = 2 if self.kind == "dense" else 4
-    self._set("kernel_shape", self._sizes("kernel_shape", rank))
+    self._set("kernel_shape", self._sizes("kernel_shape", _RANKS[self.kind]))
     check_activation(self.activation)
-    if self.kind == "dense":
+    if self.kind in ("conv2d", "depthwise_conv2d"):
+      self._set_image()
+    else:
       self._set("input_size", None)
       self._set("strides", (1, 1))
       if self.output_size is not None:
         self._set("output_size", self._sizes("output_size", None))
-      return
-    self._set("input_size", self._sizes("input_size", 2))
+    for field in ("total_applications", "total_results"):
+      value: Any = getattr(self, field)
+      is_number = isinstance(value, (int, float)) and 0 <= value < math.inf
+      if value is not None and not is_number:
+        raise ValueError(
+          f"`{field}` must be at least 0, got {value!r} for {self.name!r}."
+        )
+
+  def _set_image(self) -> None:
+    """Checks the sizes of a convolution's images."""
+    if self.input_size is not None or self.total_applications is None:
+      self._set("input_size", self._sizes("input_size", 2))
     if self.strides is None:
       self._set("strides", 1)
     self._set("strides", self._sizes("strides", 2))
@@ -100,6 +145,23 @@ class LayerSpec:
       )
     if self.output_size is not None:
       self._set("output_size", self._sizes("output_size", 2))
+      if self._pair("output_size") == self._convolved():
+        self._set("output_size", None)
+
+  def _convolved(self) -> tuple[int, ...] | None:
+    """Height and width of the result, or None if the image is too small."""
+    if self.input_size is None:
+      return None
+    sizes = zip(
+      self._pair("input_size"),
+      self.kernel_shape,
+      self._pair("strides"),
+      strict=False,
+    )
+    try:
+      return tuple(output_size(*size, self.padding) for size in sizes)
+    except ValueError:
+      return None
 
   @property
   def size(self) -> int:
@@ -109,17 +171,25 @@ class LayerSpec:
   @property
   def outputs(self) -> int:
     """Number of output channels."""
-    if self.kind == "depthwise_conv2d":
-      return self.kernel_shape[2] * self.kernel_shape[3]
+    if self.kind.startswith("depthwise"):
+      return self.kernel_shape[-2] * self.kernel_shape[-1]
+    if self.kind.endswith("transpose"):
+      return self.kernel_shape[-2]
+    if self.kind == "einsum" and self.total_results and self.applications:
+      return round(self.total_results / self.applications)
     return self.kernel_shape[-1]
 
   @property
-  def applications(self) -> int:
+  def applications(self) -> float:
     """Number of times that the kernel is applied in one example."""
+    if self.total_applications is not None:
+      return self.total_applications
     if self.output_size is not None:
       return math.prod(self._pair("output_size"))
-    if self.kind == "dense":
-      return 1
+    if self.kind == "multiplication":
+      return self.results / self.size
+    if self.input_size is None:
+      return 0 if self.kind in ("addition", "embedding") else 1
     sizes = zip(
       self._pair("input_size"),
       self.kernel_shape,
@@ -129,13 +199,22 @@ class LayerSpec:
     return math.prod(output_size(*size, self.padding) for size in sizes)
 
   @property
-  def padded_applications(self) -> int:
+  def results(self) -> float:
+    """Number of values that all applications compute in one example."""
+    if self.total_results is not None:
+      return self.total_results
+    if self.kind in ELEMENTWISE_KINDS:
+      return self.size
+    return self.applications * self.outputs
+
+  @property
+  def padded_applications(self) -> float:
     """`applications` as the published code counts them.
 
     It ignores that images are padded, and treats every convolution as one of
     square images with `same` padding.
     """
-    if self.kind == "dense":
+    if self.input_size is None:
       return self.applications
     size, stride = self._pair("input_size")[0], self._pair("strides")[0]
     return output_size(size, 1, stride, "same") ** 2
@@ -150,13 +229,29 @@ class LayerSpec:
       outputs: whether the outputs are scaled. The outputs of a depthwise
         convolution follow from its channels.
     """
-    *window, n_in, n_out = self.kernel_shape
-    if inputs:
+    if width == 1:
+      return self
+    if self.kind == "einsum":
+      raise ValueError(
+        "`width` must be 1 for layers of kind 'einsum', whose channels are not "
+        f"known, got {width} for {self.name!r}."
+      )
+    *window, n_in, n_out = (1, *self.kernel_shape)
+    if self.kind.endswith("transpose"):
+      n_in, n_out = n_out, n_in
+    has_inputs = self.kind not in (*ELEMENTWISE_KINDS, "embedding")
+    if inputs and has_inputs:
       n_in = max(int(n_in * width), 1)
     # A depthwise kernel may also be declared as a convolution to one channel.
-    if outputs and self.kind != "depthwise_conv2d" and n_out > 1:
+    if outputs and not self.kind.startswith("depthwise") and n_out > 1:
       n_out = max(int(n_out * width), 1)
-    return replace(self, kernel_shape=(*window, n_in, n_out))
+    if self.kind.endswith("transpose"):
+      n_in, n_out = n_out, n_in
+    result = replace(self, kernel_shape=(*window, n_in, n_out)[1:])
+    if self.total_results is None:
+      return result
+    ratio = result.outputs / self.outputs
+    return replace(result, total_results=self.total_results * ratio)
 
   def without_padding(self) -> LayerSpec:
     """The layer with `same` padding, if its image has zeros for the window.
@@ -164,7 +259,7 @@ class LayerSpec:
     The image of a convolution with `valid` padding is taken to have been padded
     for every one of its pixels before.
     """
-    if self.kind == "dense" or self.padding == "same":
+    if self.input_size is None or self.padding == "same":
       return self
     sizes = zip(self._pair("input_size"), self.kernel_shape, strict=False)
     image = tuple(size - window + 1 for size, window in sizes)

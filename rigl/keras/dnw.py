@@ -81,9 +81,7 @@ class DNW(TargetSparsityOptimizer):
   def _create_state(self) -> None:
     super()._create_state()
     for kernel in self._kernels:
-      dense = self.add_variable_from_reference(kernel.variable, "dense")
-      dense.assign(kernel.variable)
-      self._dense[kernel.path] = dense
+      self._dense[kernel.path] = self._new_copy(kernel, "dense")
 
   def _train(
     self,

@@ -140,9 +140,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     super()._create_state()
     if self._grow_init.method == "initial_dist":
       for kernel in self._kernels:
-        initial = self.add_variable_from_reference(kernel.variable, "initial")
-        initial.assign(kernel.variable)
-        self._initial[kernel.path] = initial
+        self._initial[kernel.path] = self._new_copy(kernel, "initial")
 
   def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)

@@ -8,12 +8,13 @@ layer, which is found among the live objects.
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
+
+from rigl.keras.live import owners
 
 # A regex, several regexes, or a function of the path of a variable.
 Filters: TypeAlias = str | Sequence[str] | Callable[[str], bool] | None
@@ -130,10 +131,10 @@ def _kernels(variables: Sequence[Any]) -> list[int]:
     if len(variable.shape) >= 2
     and path_of(variable).rsplit("/", 1)[-1] in KERNEL_NAMES
   ]
-  owners = _owners([variables[place] for place in named])
+  layers_of = owners([variables[place] for place in named])
   return [
     place
-    for place, layers in zip(named, owners, strict=True)
+    for place, layers in zip(named, layers_of, strict=True)
     if not any(_is_depthwise(layer, variables[place]) for layer in layers)
   ]
 
@@ -143,59 +144,3 @@ def _is_depthwise(layer: keras.layers.Layer, kernel: Any) -> bool:
   if isinstance(layer, _DEPTHWISE):
     return True
   return getattr(layer, "groups", 1) > 1 and kernel.shape[-2] == 1
-
-
-def _owners(variables: Sequence[Any]) -> list[list[keras.layers.Layer]]:
-  """The layers that own each variable, among all live objects."""
-  # A Keras variable, or its TensorFlow variable in a loop of one's own.
-  found: dict[int, list[keras.layers.Layer]] = {id(v): [] for v in variables}
-  kinds = _subclasses(keras.layers.Layer)
-  for candidate in gc.get_objects():
-    if type(candidate) not in kinds:
-      continue
-    for owned in vars(candidate).get("_trainable_variables", ()):
-      for key in (id(owned), id(owned.value)):
-        if key in found:
-          found[key].append(candidate)
-  return [found[id(variable)] for variable in variables]
-
-
-def _subclasses(kind: type) -> set[type]:
-  """The class and all that derive from it."""
-  kinds: set[type] = {kind}
-  derived: type
-  for derived in kind.__subclasses__():
-    kinds |= _subclasses(derived)
-  return kinds
-
-
-def stable_names(paths: Sequence[str]) -> list[str]:
-  """Names of variables that do not depend on how many layers came before.
-
-  Keras numbers layers by the order in which a process makes them: the first
-  `Dense` of a second model may be `dense_7`. Random numbers are derived from
-  names, so they must not depend on that. The numbers are counted anew, and
-  the last component, the same for all kernels, is left out where it may be:
-
-  >>> stable_names(["dense_7/kernel", "dense_8/kernel", "head/kernel"])
-  ['dense', 'dense_1', 'head']
-
-  Args:
-    paths: the paths, in the order of the model.
-
-  Returns:
-    As many different names.
-  """
-  counted: dict[tuple[str, str], dict[str, None]] = {}
-  names = []
-  for path in paths:
-    name = ""
-    for part in path.split("/"):
-      base = re.sub(r"_\d+$", "", part)
-      known = counted.setdefault((name, base), {})
-      known.setdefault(part)
-      rank = list(known).index(part)
-      name += f"/{base}_{rank}" if rank else f"/{base}"
-    names.append(name[1:])
-  layers = [name.rsplit("/", 1)[0] for name in names]
-  return layers if len(set(layers)) == len(layers) else names

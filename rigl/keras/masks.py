@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,9 @@ from rigl.keras.kernels import (
   check_filters,
   choose_kernels,
   path_of,
-  stable_names,
 )
-from rigl.keras.saving import MaskBits
+from rigl.keras.live import model_of
+from rigl.keras.saving import MaskBits, load_state, save_state
 from rigl.keras.slots import Slot, Slots, find_slots
 from rigl.keras.sparsities import Distribution, check_distribution, distribute
 from rigl.keras.wrapper import WrappingOptimizer, check_unbuilt
@@ -41,7 +42,9 @@ class SparseKernel:
 
   Attributes:
     path: path of the variable; masks and sparsities are keyed by it.
-    name: name that random numbers are derived from; see `stable_names`.
+    name: its number among the sparse variables, which random numbers are
+      derived from. Paths would not do: Keras numbers layers through all models
+      of a process, and a model from a file may have other paths.
     variable: the weights, zero wherever the mask is.
     mask: bool variable of the same shape; true means active.
     slots: the slots that the inner optimizer keeps for the weights.
@@ -115,12 +118,15 @@ class MaskOwner(WrappingOptimizer):
     self._engine = engine
     self._kernels: tuple[SparseKernel, ...] = ()
     self._kernel_at: dict[int, SparseKernel] = {}
+    self._loads = False
 
   def build(self, variables: Sequence[Variable]) -> None:
     """Creates masks and slots, and zeroes the pruned weights.
 
-    `fit` calls it before the first forward pass. A custom loop may call it, in
-    the scope of its `tf.distribute` strategy, or leave it to the first `apply`.
+    The first `apply` calls it. In a graph (`fit` makes one) that is before
+    anything runs, so the first forward pass is sparse already. In eager mode
+    the first gradient is that of the dense weights, unless this is called
+    before. Call it in the scope of the `tf.distribute` strategy, if any.
 
     Args:
       variables: the trainable variables of the model.
@@ -132,6 +138,12 @@ class MaskOwner(WrappingOptimizer):
     if self.built:
       return
     variables = list(variables)
+    if not variables:
+      raise ValueError(
+        "`variables` must hold the trainable variables of the model, got none. "
+        "(Keras cannot restore an optimizer from a legacy .h5 file: save as "
+        ".keras, or load with compile=False.)"
+      )
     check_unbuilt(self.inner_optimizer)
     settings = self._settings
     chosen = choose_kernels(variables, settings.filters)
@@ -142,7 +154,7 @@ class MaskOwner(WrappingOptimizer):
       settings.sparsity,
       dict(zip(paths, shapes, strict=True)),
     )
-    names = stable_names(paths)
+    names = [str(number) for number in range(len(chosen))]
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
       slots = find_slots(
@@ -174,7 +186,8 @@ class MaskOwner(WrappingOptimizer):
       self._create_state()
       self._mask_bits = MaskBits([kernel.mask for kernel in kernels])
       # By the variables, which a checkpoint may have restored by now.
-      self._clear()
+      if not self._loads:
+        self._clear(all_slots=True)
     self.built = True
 
   def _variable_scope(self) -> contextlib.ExitStack:
@@ -200,6 +213,17 @@ class MaskOwner(WrappingOptimizer):
 
     Weights are not masked yet.
     """
+
+  def _new_copy(self, kernel: SparseKernel, name: str) -> keras.Variable:
+    """Creates a variable of the state that starts as a copy of the weights."""
+    # Not assigned: a checkpoint may restore it as soon as it exists.
+    return self.add_variable_from_reference(
+      kernel.variable,
+      name,
+      lambda shape, dtype: tf.cast(
+        tf.convert_to_tensor(kernel.variable), dtype
+      ),
+    )
 
   def _new_counter(self, value: int, name: str) -> keras.Variable:
     """Creates an int64 scalar of the state."""
@@ -269,6 +293,55 @@ class MaskOwner(WrappingOptimizer):
 
   def _own_state(self) -> list[Variable]:
     return [*self._variables, *(kernel.mask for kernel in self._kernels)]
+
+  def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+    """Writes masks and counters; Keras saves the inner optimizer by itself.
+
+    Args:
+      store: the place in the file.
+    """
+    save_state(store, self._variables, [k.mask for k in self._kernels])
+
+  def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+    """Reads masks and counters; Keras loads the inner optimizer by itself.
+
+    An optimizer that is not built yet is built for its model first.
+
+    Args:
+      store: the place in the file; empty if the file has no optimizer, which
+        changes nothing.
+
+    Raises:
+      ValueError: if state would be lost, because the file holds other state or
+        the optimizer cannot be built.
+    """
+    if not store.keys():
+      if self.built:
+        warnings.warn(
+          f"The file holds no state of {self.name!r}, which keeps its masks: "
+          "the next step sets weights that they leave out to zero.",
+          stacklevel=2,
+        )
+      return
+    if not self.built:
+      if not set(store.keys()) & {"mask_0"}:
+        return  # Written before this optimizer was built, too.
+      self._build_to_load()
+    load_state(store, self._variables, [k.mask for k in self._kernels])
+
+  def _build_to_load(self) -> None:
+    model = model_of(self)
+    if model is None:
+      raise ValueError(
+        "The file holds the state of an optimizer, but this one is not built: "
+        "call model.optimizer.build(model.trainable_variables) before loading."
+      )
+    # The weights may be those of the file already.
+    self._loads = True
+    try:
+      self.build(model.trainable_variables)
+    finally:
+      self._loads = False
 
   def _clear(self, all_slots: bool = False) -> None:
     """Sets weights and slots of inactive connections to their start.

@@ -160,7 +160,7 @@ def _starts(
     slot = values[0]
     if slot is None or tuple(slot.shape) != weights.shape:
       continue
-    value = keras.ops.convert_to_numpy(slot)
+    value = slot.numpy()
     if np.array_equal(value, weights):
       starts[name] = None
     else:

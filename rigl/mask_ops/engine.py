@@ -92,8 +92,8 @@ class MaskEngine:
     NaN below -inf.
 
     Args:
-      scores: [n] of each layer, n of at least 1; float32, bfloat16, float16 or
-        int32.
+      scores: [n] of each layer, n of at least 1; float32, float64 (compared as
+        float32), bfloat16, float16 or int32.
       k: int32 scalar of each layer, the number of ones, in a layer with groups
         of every group; it is clipped to the number of candidates.
       candidates: bool [n] of each layer; only these can be chosen. None: all.

@@ -28,7 +28,8 @@ def top_k_mask(
   (row-major) index is chosen first.
 
   Args:
-    scores: float32, bfloat16, float16 or int32 tensor of any static shape.
+    scores: float32, float64, bfloat16, float16 or int32 tensor of any static
+      shape. float64 is compared as float32.
     k: int32 scalar, the number of ones, from 0 to the number of candidates
       (a larger k is clipped to it).
     candidates: bool tensor of the same shape; only these can be chosen. None:

@@ -117,7 +117,8 @@ class MaskRecorder:
       iteration: number of iterations so far.
     """
     masks = mask_arrays(self._optimizer)
-    if masks:
+    # A run that was stopped here repeats its events.
+    if masks and iteration not in self._records.iterations[-1:]:
       self._records.add(iteration, masks)
 
   def restore(self, iteration: int) -> None:
@@ -143,7 +144,7 @@ class MaskRecorder:
 def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
-    return files.path(flags.save_path)
+    return files.path(flags.save_path, "save_path")
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"

@@ -102,7 +102,11 @@ def predict_files(values: Any) -> str:
     predictions.check_output(output, paths)
   elif arrays:
     raise ValueError("`output` must be given for an .npz file, got none.")
-  parse_gin(values.gin_config, values.gin_bindings)
+  parse_gin(
+    values.gin_config,
+    values.gin_bindings,
+    getattr(values, "gin_imports", False),
+  )
   given = {name: getattr(values, name) for name in _model_flags()}
   network = task.network({k: v for k, v in given.items() if v is not None})
   if arrays:

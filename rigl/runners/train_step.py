@@ -19,10 +19,20 @@ from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.train_state import TrainState
 from rigl.types import Batch, Metrics, Tensor, Variable
 
-_LOSS, _ONES, _NORM = "regularization_loss", "ones/", "weight_norm"
-_GRADIENT_NORM = "gradient_norm"
+WEIGHT_NORM, GRADIENT_NORM = "weight_norm", "gradient_norm"
+
+_LOSS, _ONES = "regularization_loss", "ones/"
 
 _Gradients = list[tuple[Tensor, Variable]]
+
+
+def add_metrics(
+  sums: dict[str, Tensor], metrics: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+  """Adds the metrics of a step to the sums, in the dtype of these."""
+  return {
+    n: total + tf.cast(metrics[n], total.dtype) for n, total in sums.items()
+  }
 
 
 class TrainStep:
@@ -54,12 +64,17 @@ class TrainStep:
         self._gradients_graph, jit_compile=True, autograph=False
       )
 
-  def zero_sums(self) -> dict[str, Tensor]:
-    """Zeros to add the metrics of steps to."""
+  def zero_sums(self, dtype: tf.DType) -> dict[str, Tensor]:
+    """Zeros to add the metrics of steps to.
+
+    Args:
+      dtype: that of the sums. Float64 makes a sum independent of the number of
+        calls that it is made in; TPUs have float32.
+    """
     names = list(self._task.metric_names)
     if self._norms:
-      names.append(_GRADIENT_NORM)
-    return {name: tf.constant(0.0) for name in names}
+      names.append(GRADIENT_NORM)
+    return {name: tf.zeros([], dtype) for name in names}
 
   def step(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
     """Makes a gradient step; returns the means of the metrics.
@@ -131,13 +146,11 @@ class TrainStep:
       means: means of the metrics of this replica.
       gradients: gradients of this replica.
     """
+    optimizer = self._optimizer
     metrics, reduced = self.reduce(means, gradients)
     if self._norms:
-      norm = tf.linalg.global_norm([g for g, _ in reduced])
-      metrics = {**metrics, _GRADIENT_NORM: norm}
-    self._optimizer.apply_masked_gradients(
-      reduced, self._global_step, reduced=True
-    )
+      metrics = {**metrics, GRADIENT_NORM: norm_of_step(optimizer, reduced)}
+    optimizer.apply_masked_gradients(reduced, self._global_step, reduced=True)
     return metrics
 
   def _gradients_graph(
@@ -149,6 +162,25 @@ class TrainStep:
       metrics = self._task.metrics(batch, iteration)
       means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
     return means, tape.gradient(means["loss"], variables)
+
+
+def norm_of_step(
+  optimizer: SparseOptimizer, gradients: Sequence[tuple[Tensor, Variable]]
+) -> Tensor:
+  """Norm of all gradients of a step: masked, with weight decay.
+
+  Args:
+    optimizer: the sparse optimizer.
+    gradients: dense gradients of the loss, summed over replicas, and variables.
+  """
+  return tf.linalg.global_norm(
+    [gradient for gradient, _ in optimizer.step_gradients(gradients)]
+  )
+
+
+def norm_of_weights(variables: Sequence[Variable]) -> Tensor:
+  """Norm of all trainable variables."""
+  return tf.linalg.global_norm([v.read_value() for v in variables])
 
 
 def note_update(
@@ -179,7 +211,7 @@ def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:
   variables, optimizer = state.task.trainable_variables, state.optimizer
   found = {_LOSS: optimizer.regularization_loss(variables)}
   if norms:
-    found[_NORM] = tf.linalg.global_norm([v.read_value() for v in variables])
+    found[WEIGHT_NORM] = norm_of_weights(variables)
   for layer in optimizer.layers:
     found[_ONES + layer.name] = mask_ops.count_ones(layer.mask)
   return found
@@ -195,7 +227,7 @@ def state_metrics(
     optimizer: the sparse optimizer.
   """
   metrics = {
-    name: measured[name] for name in (_LOSS, _NORM) if name in measured
+    name: measured[name] for name in (_LOSS, WEIGHT_NORM) if name in measured
   }
   sizes = {la.name: la.mask.shape.num_elements() for la in optimizer.layers}
   ones = {name: measured[_ONES + name] for name in sizes}

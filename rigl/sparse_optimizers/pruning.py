@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.configurable import configurable
@@ -13,6 +14,7 @@ from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
+from rigl.sparse_utils import warn_of_one_connection
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -138,6 +140,24 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     """When the masks are updated, and how sparse they become."""
     return self._schedule
 
+  def create_masks(
+    self,
+    kernels: Mapping[str, Variable] | Sequence[Variable],
+    masks: Mapping[str, Tensor] | None = None,
+  ) -> None:
+    """Creates the masks of these kernels, as `TargetSparsityOptimizer` does.
+
+    A layer whose target would round to no connection keeps one, with a
+    warning.
+    """
+    super().create_masks(kernels, masks)
+    for layer in self.layers:
+      if layer.groups is None:
+        size = layer.kernel.shape.num_elements()
+        target = self._targets[layer.name]
+        if np.round(np.float32(size) * np.float32(1 - target)) < 1:
+          warn_of_one_connection(layer.name, size, target)
+
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
   ) -> list[tf.Operation]:
@@ -146,8 +166,8 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     before = tf.cast(step - self.update_lag, tf.float32)
     inputs = [
       dict(
-        weights=tf.reshape(layer.kernel, [-1]),
-        mask=tf.reshape(layer.mask, [-1]),
+        weights=tf.reshape(layer.kernel.read_value(), [-1]),
+        mask=tf.reshape(layer.mask.read_value(), [-1]),
         sparsity=self._schedule.sparsity_at(
           before, tf, self._targets[layer.name]
         ),
@@ -178,10 +198,10 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
 def _num_ones(
   mask: Tensor, sparsity: Tensor, groups: Groups | None, **_: Any
 ) -> Tensor:
-  """round(size * (1 - sparsity)), computed in float32, as int32.
+  """round(size * (1 - sparsity)), computed in float32, and at least 1; int32.
 
-  The size is that of the layer, or of its groups, which keep one at least.
+  The size is that of the layer, or of its groups.
   """
-  size, least = (mask.shape[0], 0) if groups is None else (groups.size, 1)
+  size = mask.shape[0] if groups is None else groups.size
   ones = tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)
-  return tf.maximum(ones, least)
+  return tf.maximum(ones, 1)

@@ -8,7 +8,14 @@ from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@configurable(unrecorded=["mask_engine", "structure"])
+@configurable(
+  unrecorded=[
+    "use_stateless",
+    "stateless_seed_offset",
+    "mask_engine",
+    "structure",
+  ]
+)
 class SparseSETOptimizer(DropGrowOptimizer):
   """SET (sparse evolutionary training): grows connections at random.
 
@@ -43,6 +50,9 @@ class SparseSETOptimizer(DropGrowOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     name: name of this optimizer. None: the name of the class.
+    use_stateless: ignored with a warning: random numbers are always stateless.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes

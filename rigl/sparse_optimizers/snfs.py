@@ -7,16 +7,20 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
 @configurable(
   unrecorded=[
+    "use_tpu",
+    "stateless_seed_offset",
     "noise_std",
     "weight_decay",
     "weight_decay_filter",
@@ -65,7 +69,11 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     momentum: decay of the moving average, in [0, 1].
+    use_tpu: ignored with a warning: replicas and shards sum their gradients by
+      themselves.
     name: name of this optimizer. None: the name of the class.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -96,6 +104,8 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,
@@ -107,7 +117,9 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     use_locking: bool = False,
     grow_init: str = "zeros",
     momentum: float = 0.9,
+    use_tpu: bool | None = None,
     name: str | None = None,
+    stateless_seed_offset: int = 0,
     *,
     noise_std: float = 1e-5,
     weight_decay: float = 0.0,
@@ -126,6 +138,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       use_locking,
       grow_init,
       name,
+      stateless_seed_offset=stateless_seed_offset,
       noise_std=noise_std,
       weight_decay=weight_decay,
       weight_decay_filter=weight_decay_filter,
@@ -133,8 +146,8 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       mask_engine=mask_engine,
       structure=structure,
     )
-    if not 0 <= momentum <= 1:
-      raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")
+    warn_ignored(use_tpu=use_tpu)
+    check_number("momentum", momentum, 0, 1)
     self._ema_decay = momentum
     self._averages: dict[str, Variable] = {}
 
@@ -152,12 +165,15 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     reduced: bool = False,
   ) -> tf.Operation | None:
     """Updates the averages, then makes a masked gradient step."""
+    self._notice_restored()
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
     averaged = []
-    for layer in self._layers:
-      gradient = self._gradient_of(pairs, layer)
+    for gradient, variable in pairs:
+      layer = self._layer_of.get(id(variable))
+      if layer is None:
+        continue
       average = self._averages[layer.name]
       decay = tf.cast(1.0 - self._ema_decay, gradient.dtype)
       change = decay * (gradient - average)

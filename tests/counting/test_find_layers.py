@@ -73,85 +73,15 @@ def test_names_of_kernels_are_understood(model):
   assert by_layer != sparse_utils.get_stats(model, 0.5, "random")
 
 
-def keras_2_layer(class_name, kernel, attributes):
-  """An object that looks like a layer of Keras 2."""
-  base = type(class_name, (), {})
-  layer = type("Mine", (base,), {})()
-  layer.__dict__.update(attributes)
-  weight = types.SimpleNamespace(shape=attributes.pop("shape"))
-  setattr(layer, kernel, weight)
-  layer.weights = [weight]
-  return layer
-
-
-def test_layers_of_keras_2():
-  layers = [
-    keras_2_layer(
-      "Conv2D",
-      "kernel",
-      {
-        "name": "conv",
-        "shape": (7, 7, 3, 64),
-        "input_shape": (None, 230, 230, 3),
-        "output_shape": (None, 112, 112, 64),
-        "strides": (2, 2),
-        "padding": "valid",
-      },
-    ),
-    keras_2_layer(
-      "DepthwiseConv2D",
-      "depthwise_kernel",
-      {
-        "name": "depth",
-        "shape": (3, 3, 64, 1),
-        "input_shape": (None, 64, 56, 28),
-        "output_shape": (None, 64, 28, 14),
-        "strides": (2, 2),
-        "padding": "same",
-        "data_format": "channels_first",
-      },
-    ),
-    keras_2_layer(
-      "Dense",
-      "kernel",
-      {
-        "name": "dense",
-        "shape": (64, 10),
-        "input_shape": (None, 9, 64),
-        "output_shape": (None, 9, 10),
-      },
-    ),
-    types.SimpleNamespace(name="relu", weights=[]),
-  ]
-  conv, depth, dense = counting.find_layers(layers)
-  assert (conv.name, conv.input_size, conv.applications) == (
-    "conv",
-    (230, 230),
-    112 * 112,
-  )
-  assert conv.padded_applications == 115 * 115
-  assert depth.kind == "depthwise_conv2d"
-  assert (depth.input_size, depth.applications) == ((56, 28), 28 * 14)
-  assert dense.applications == 9
-
-
 def test_a_model_may_know_its_layers():
   specs = [counting.LayerSpec("a", "dense", (3, 4))]
   model = types.SimpleNamespace(layer_specs=lambda: specs)
   assert counting.find_layers(model) == specs
 
 
-def test_kernels_that_cannot_be_counted_are_refused():
-  model = keras.Sequential(
-    [keras.Input((9, 4)), keras.layers.Conv1D(3, 3, name="strange")]
-  )
-  with pytest.raises(ValueError, match="`layers` .* Conv1D 'strange'"):
-    counting.find_layers(model)
-  model = keras.Sequential(
-    [keras.Input((9,)), keras.layers.Embedding(5, 3, name="strange")]
-  )
-  with pytest.raises(ValueError, match="`layers` .* Embedding 'strange'"):
-    counting.find_layers(model)
+def test_lists_hold_layers_only():
+  with pytest.raises(ValueError, match="`layers` must be a list .* got 3"):
+    counting.find_layers([3])
 
 
 def test_unknown_sizes_are_refused():

@@ -96,7 +96,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"kind": "conv3d"}, r"`kind` must be in .* got 'conv3d' for 'a'"),
+    ({"kind": "conv4d"}, r"`kind` must be in .* got 'conv4d' for 'a'"),
     ({"kernel_shape": (3, 3, 4)}, "`kernel_shape` must be 4 positive integers"),
     ({"kernel_shape": (3, 3, 4, 0)}, "`kernel_shape` .* for 'a'"),
     ({"kernel_shape": (3, 3, 4, None)}, "`kernel_shape`"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which variables become sparse, and the names of their random numbers."""
+"""Which variables become sparse."""
 
 import keras
 import numpy as np
@@ -12,10 +12,6 @@ def chosen(model, filters=None):
   variables = model.trainable_variables
   found = kernels.choose_kernels(variables, filters)
   return [variables[place].path for place in found]
-
-
-def layer_of(path):
-  return path.split("/", 1)[-1]
 
 
 def everything():
@@ -142,24 +138,3 @@ def test_two_variables_of_one_path_are_not_mixed():
   model(np.ones((1, 3)))
   with pytest.raises(ValueError, match="have the same path '.*fc/kernel'"):
     chosen(model)
-
-
-@pytest.mark.parametrize(
-  ("paths", "expected"),
-  [
-    (["a/kernel", "b/kernel"], ["a", "b"]),
-    (["dense_7/kernel", "dense_9/kernel"], ["dense", "dense_1"]),
-    (
-      ["net_3/dense_2/kernel", "net_3/dense_4/kernel", "net_5/dense/kernel"],
-      ["net/dense", "net/dense_1", "net_1/dense"],
-    ),
-    (
-      ["lstm_4/kernel", "lstm_4/recurrent_kernel"],
-      ["lstm/kernel", "lstm/recurrent_kernel"],
-    ),
-    (["conv2d/kernel", "conv2d_1/kernel"], ["conv2d", "conv2d_1"]),
-    (["kernel"], ["kernel"]),
-  ],
-)
-def test_names_do_not_depend_on_earlier_models(paths, expected):
-  assert kernels.stable_names(paths) == expected

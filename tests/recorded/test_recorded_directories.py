@@ -28,6 +28,20 @@ MASK_TOLERANCE = 0.01
 # convolutions on one processor gave 4e-7, 0.02 and 1e-4; other images give 1.
 TOLERANCES = {"mnist": 0.001, "cifar10": 0.1, "imagenet": 0.01}
 
+# Of CIFAR-10, whose metrics had numbers.
+CLASSES = (
+  "airplane",
+  "automobile",
+  "bird",
+  "cat",
+  "deer",
+  "dog",
+  "frog",
+  "horse",
+  "ship",
+  "truck",
+)
+
 
 # They train on; one in the fast tests.
 SOME_RUNS = [
@@ -74,7 +88,8 @@ def test_a_stopped_run_ends_as_in_the_recording(name, tmp_path):
   found = what_it_left(directory)
   expected = json.loads((tmp_path / "end" / "left.json").read_text())
   assert found["files"] == expected["files"]
-  assert found["tags"] == expected["tags"]
+  for folder, tags in expected["tags"].items():
+    assert set(map(renamed, tags)) <= set(map(renamed, found["tags"][folder]))
   check_metrics(found["metrics"], expected["metrics"])
   assert rows_until(iteration, found["metrics"]) == rows_until(
     iteration, before
@@ -90,15 +105,26 @@ def test_a_stopped_run_ends_as_in_the_recording(name, tmp_path):
 
 
 def rows_until(iteration, text):
-  """Rows that a run keeps when it resumes from an iteration."""
-  return [row for row in rows(text) if int(row["iteration"]) <= iteration]
+  """Filled cells that a run keeps when it resumes from an iteration."""
+  kept = [row for row in rows(text) if int(row["iteration"]) <= iteration]
+  return [{name: row[name] for name in row if row[name]} for row in kept]
+
+
+def renamed(name):
+  """The name that a metric has now."""
+  for number, class_name in enumerate(CLASSES):
+    for rate in ("precision", "recall"):
+      if name.removeprefix("test_") == f"{rate}/{number}":
+        return name.replace(str(number), class_name)
+  return name
 
 
 def check_metrics(found, expected):
-  assert found.splitlines()[0] == expected.splitlines()[0]
+  """Nothing that was recorded is missing; more may be there."""
   assert positions(found) == positions(expected)
   for row, wanted in zip(rows(found), rows(expected), strict=True):
-    assert [n for n in row if row[n]] == [n for n in wanted if wanted[n]]
+    filled = {renamed(name) for name in row if row[name]}
+    assert {renamed(name) for name in wanted if wanted[name]} <= filled
 
 
 def check_tensors(found, expected, tolerance):

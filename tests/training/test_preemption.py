@@ -48,22 +48,25 @@ def metadata(monkeypatch):
   server.server_close()
 
 
-def test_sigterm_gives_notice_and_the_process_goes_on():
+@pytest.mark.parametrize(
+  "number, name, code",
+  [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)],
+)
+def test_a_signal_gives_notice_and_the_process_goes_on(number, name, code):
   notice = Notice()
   with watching(notice):
     assert not notice.is_given
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert notice.is_given
-    assert notice.reason == "SIGTERM"
-    # A second one is meant to end it.
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert (notice.reason, notice.exit_code) == (name, code)
 
 
-def test_the_handler_of_before_comes_back():
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_handler_of_before_comes_back(number):
+  before = signal.getsignal(number)
   with watching(Notice()):
-    assert signal.getsignal(signal.SIGTERM) != before
-  assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) != before
+  assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize(

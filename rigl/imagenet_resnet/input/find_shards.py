@@ -76,8 +76,7 @@ def find_shards(
   """
   if split not in SPLITS:
     raise ValueError(f"`split` must be one of {SPLITS}, got {split!r}.")
-  files.check_paths(data_directory=directory)
-  root = files.path(directory)
+  root = files.path(directory, "data_directory")
   if not root.is_dir():
     what = "is a file" if root.exists() else "does not exist"
     raise FileNotFoundError(

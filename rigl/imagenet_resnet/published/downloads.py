@@ -13,7 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 
-from rigl.training import files
+from rigl import files
 
 _SCHEMES = ("http", "https", "file")
 _BUCKETS = "https://storage.googleapis.com/"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,12 @@ import numpy as np
 from rigl.data.source import Source
 from rigl.runners.train_step import note_update, state_metrics
 from rigl.training import checkpoints
-from rigl.training.executor import Progress, Stretch, next_stretch
+from rigl.training.executor import (
+  Progress,
+  Stretch,
+  never,
+  next_stretch,
+)
 from rigl.training.loop import Loop, Report
 from rigl.training.train_state import TrainState
 from rigl.training.trainer import Trainer
@@ -48,6 +53,7 @@ class _Planner:
 
   def __init__(self, state: TrainState, source: Source) -> None:
     self._state, self._source = state, source
+    self.is_stopped: Callable[[], bool] = never
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
     """Plans the next stretch and its calls, as the TensorFlow executor does."""
