@@ -179,4 +179,5 @@ class SparseOptimizer(MaskOwner):
       var_list: the trainable variables of the model.
     """
     self.inner_optimizer.finalize_variable_values(var_list)
-    self._clear()
+    with self._variable_scope():
+      self._clear()

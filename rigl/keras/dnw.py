@@ -12,6 +12,7 @@ import tensorflow as tf
 from rigl.keras import replicas
 from rigl.keras.masks import keep_masked
 from rigl.keras.target_sparsity import TargetSparsityOptimizer
+from rigl.keras.wrapper import parts_of
 from rigl.types import Tensor, Variable
 
 
@@ -65,8 +66,7 @@ class DNW(TargetSparsityOptimizer):
     self, optimizer: Any, sparsity: float = 0.9, **kwargs: Any
   ) -> None:
     super().__init__(optimizer, sparsity, **kwargs)
-    parts = getattr(self.inner_optimizer, "optimizers", [self.inner_optimizer])
-    if any(part.use_ema for part in parts):
+    if any(part.use_ema for part in parts_of(self.inner_optimizer)):
       raise ValueError(
         "`optimizer` of DNW must not average weights, got use_ema=True: the "
         "averages would bring back inactive weights."

@@ -29,7 +29,11 @@ from rigl.keras.live import model_of
 from rigl.keras.saving import MaskBits, load_state, save_state
 from rigl.keras.slots import Slot, Slots, find_slots
 from rigl.keras.sparsities import Distribution, check_distribution, distribute
-from rigl.keras.wrapper import WrappingOptimizer, check_unbuilt
+from rigl.keras.wrapper import (
+  WrappingOptimizer,
+  check_parts,
+  check_unbuilt,
+)
 from rigl.mask_ops import EngineName, MaskEngine
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.summary import summary
@@ -157,6 +161,7 @@ class MaskOwner(WrappingOptimizer):
     names = [str(number) for number in range(len(chosen))]
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
+      check_parts(self.inner_optimizer)
       slots = find_slots(
         self.inner_optimizer, [variables[place] for place in chosen]
       )
