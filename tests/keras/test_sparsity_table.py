@@ -11,7 +11,10 @@ import rigl.keras as rk
 
 def conv_and_dense():
   inputs = keras.Input([8, 8, 3])
-  outputs = keras.layers.Conv2D(4, 3, padding="same", name="conv")(inputs)
+  conv = keras.layers.Conv2D(
+    4, 3, padding="same", activation="relu", name="conv"
+  )
+  outputs = conv(inputs)
   outputs = keras.layers.Flatten()(outputs)
   return keras.Model(inputs, keras.layers.Dense(10, name="last")(outputs))
 
@@ -27,7 +30,8 @@ def test_numbers_are_those_of_the_micronet_rules():
   table = rk.summarize_sparsity(sparse(conv_and_dense()))
   conv, last = table.layers
   # 3 x 3 x 3 x 4 weights, a quarter of them active, applied 64 times: 108 and
-  # 27 products; with a bias as many additions; a ReLU costs one per output.
+  # 27 products; with a bias as many additions; a ReLU costs one per output. The
+  # dense layer has no activation.
   assert (conv.layer, conv.shape, conv.active) == ("conv", (3, 3, 3, 4), 27)
   assert conv.sparsity == 0.75
   assert conv.dense_flops == 64 * (108 + 108 + 4)
@@ -35,8 +39,8 @@ def test_numbers_are_those_of_the_micronet_rules():
   assert conv.dense_bytes == (108 + 4) * 4
   assert conv.sparse_bytes == (27 + 4) * 4 + 108 / 8
   assert (last.size, last.active) == (2560, 640)
-  assert last.dense_flops == 2560 + 2560 + 10
-  assert last.sparse_flops == 640 + 640 + 10
+  assert last.dense_flops == 2560 + 2560
+  assert last.sparse_flops == 640 + 640
   assert table.size == 2668
   assert table.active == 667
   assert table.sparsity == 0.75
@@ -53,7 +57,7 @@ def test_text_has_a_row_per_layer_and_the_totals():
   assert conv[:4] == ["conv", "3x3x3x4", "27", "75.00%"]
   assert last[:4] == ["last", "256x10", "640", "75.00%"]
   assert total[:3] == ["Total", "667", "75.00%"]
-  assert total[3:5] == ["19,210", "5,002"]
+  assert total[3:5] == ["19,200", "4,992"]
 
 
 def test_stats_are_the_totals_and_agree_with_the_count_of_that_sparsity():
@@ -116,6 +120,32 @@ def test_without_known_sizes_bytes_are_counted_and_flops_are_not():
     assert "FLOPs are not known" in str(table)
     with pytest.raises(ValueError, match="`model` must be one to count"):
       rk.get_stats(model)
+
+
+def attention():
+  inputs = keras.Input([6, 8])
+  outputs = keras.layers.MultiHeadAttention(2, 4, name="mha")(inputs, inputs)
+  outputs = keras.layers.SeparableConv1D(4, 3, name="separable")(outputs)
+  return keras.Model(inputs, keras.layers.Dense(3, name="last")(outputs))
+
+
+def nested():
+  inputs = keras.Input([8])
+  inner = keras.Sequential(
+    [keras.Input([8]), keras.layers.Dense(8, name="one")], name="inner"
+  )
+  outputs = keras.layers.Dense(4, name="two")(inner(inner(inputs)))
+  return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("make", [attention, nested, conv_and_dense])
+def test_active_connections_are_those_of_the_masks(make):
+  model = sparse(make())
+  table = rk.summarize_sparsity(model)
+  ones = sum(mask.numpy().sum() for mask in model.optimizer.masks.values())
+  total = sum(mask.numpy().size for mask in model.optimizer.masks.values())
+  assert table.size - table.active == total - ones
+  assert table.size >= total
 
 
 def test_models_without_kernels_are_refused():
