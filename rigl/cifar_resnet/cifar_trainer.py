@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from typing import Any
 
@@ -80,6 +81,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
         replicas,
         jit_compile=jit_compile,
+        skips=flags.skips_nonfinite,
       )
     return Trainer(
       state,
@@ -91,7 +93,10 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         state.learning_rate,
         lambda iteration: iteration / source.batches_per_epoch,
         StepLines(["accuracy"]),
-        with_precision_and_recall,
+        functools.partial(
+          with_precision_and_recall,
+          class_names=cifar_data.VERSIONS[flags.dataset].class_names,
+        ),
       ),
       keep=flags.keep_checkpoint_max,
       stops_on_notice=not by_estimator,

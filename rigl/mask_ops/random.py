@@ -42,7 +42,9 @@ def hash_key(seed: int, name_hash: int | Sequence[int], step: Tensor) -> Tensor:
   return tf.stack([_mix(first ^ second), second], -1)
 
 
-def random_bits(size: int, key: Tensor) -> Tensor:
+def random_bits(
+  size: int, key: Tensor, positions: Tensor | None = None
+) -> Tensor:
   """Returns 32 random bits per index, the same on every device.
 
   The index is hashed twice, with the two words of the key. That is several
@@ -52,6 +54,8 @@ def random_bits(size: int, key: Tensor) -> Tensor:
   Args:
     size: how many.
     key: uint32 [2].
+    positions: int32 [size], the indices, to get some of the numbers of a large
+      layer. None: 0 to size - 1.
 
   Returns:
     uint32 [size].
@@ -62,6 +66,9 @@ def random_bits(size: int, key: Tensor) -> Tensor:
   check_integer("size", size, 0)
   if not tf.is_tensor(key) or key.dtype != tf.uint32 or key.shape != (2,):
     raise ValueError(f"`key` must be uint32 [2], as of `hash_key`, got {key}.")
+  if positions is not None:
+    index = tf.bitcast(positions, tf.uint32) + key[0]
+    return _mix(_mix(index) + key[1])
   # Row by row: TensorFlow would turn one range of all indices into a constant
   # of that size.
   rows = _ROW * tf.range(-(-size // _ROW), dtype=tf.int32)
@@ -72,18 +79,24 @@ def random_bits(size: int, key: Tensor) -> Tensor:
   return _mix(_mix(tf.reshape(index, [-1])[:size]) + key[1])
 
 
-def random_uniform(size: int, key: Tensor) -> Tensor:
+def random_uniform(
+  size: int, key: Tensor, positions: Tensor | None = None
+) -> Tensor:
   """Returns float32 [size], uniform in [0, 1) with 24 random bits each.
 
   Args:
     size: how many.
     key: uint32 [2].
+    positions: as in `random_bits`.
   """
-  bits = tf.bitwise.right_shift(random_bits(size, key), _uint32(8))
+  bits = random_bits(size, key, positions)
+  bits = tf.bitwise.right_shift(bits, _uint32(8))
   return tf.cast(tf.bitcast(bits, tf.int32), tf.float32) * (1.0 / 2**24)
 
 
-def approximate_normal(size: int, key: Tensor) -> Tensor:
+def approximate_normal(
+  size: int, key: Tensor, positions: Tensor | None = None
+) -> Tensor:
   """Returns float32 [size], approximately normal: mean 0, deviation 1.
 
   The sum of four uniform 16-bit numbers (two of them hashed from the same
@@ -92,8 +105,9 @@ def approximate_normal(size: int, key: Tensor) -> Tensor:
   Args:
     size: how many.
     key: uint32 [2].
+    positions: as in `random_bits`.
   """
-  bits = random_bits(size, key)
+  bits = random_bits(size, key, positions)
   more = bits * _uint32(0x9E3779B9)
   total = sum(
     tf.bitwise.bitwise_and(word, _uint32(0xFFFF))

@@ -142,12 +142,7 @@ class RunDirectory:
           "choose another directory."
         )
       return
-    try:
-      theirs = dict(json.loads(run_file.read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-      raise ValueError(
-        f"`{run_file}` is damaged ({error}); choose another directory."
-      ) from error
+    theirs = read_settings(self.path) or {}
     differences = [
       f"{name} = {theirs.get(name)!r} there, {self._identity.get(name)!r} now"
       for name in sorted({*theirs, *self._identity})
@@ -172,6 +167,26 @@ class RunDirectory:
       raise OSError(
         f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
+
+
+def read_settings(directory: files.Path) -> dict[str, Any] | None:
+  """What defines the run in a directory; None if there is none.
+
+  Args:
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
+  run_file = files.path(directory) / _RUN_FILE
+  if not run_file.is_file():
+    return None
+  try:
+    return dict(json.loads(run_file.read_text())["settings"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f"`{run_file}` is damaged ({error}); choose another directory."
+    ) from error
 
 
 def _check_result(result: dict[str, Any]) -> None:

@@ -232,6 +232,7 @@ class Trainer:
     """
     state, path, loop = self.state, self.directory.path, self.loop
     if state.iteration != self._kept_at:
+      loop.check_state()
       left = loop.unreported
       if self.replicas.is_chief and self._writes_checkpoints:
         unreported.save(path, state.iteration, left)
@@ -267,7 +268,12 @@ class Trainer:
     return self.reporter.test_metrics(found, self.executor.state_metrics())
 
   def save(self) -> None:
-    """Writes a checkpoint, after the files that belong to it."""
+    """Writes a checkpoint, after the files that belong to it.
+
+    Raises:
+      TrainingDivergedError: if the state is not finite; nothing is written.
+    """
+    self.loop.check_state()
     self._save_companions()
     if self.replicas.is_chief:
       unreported.remove(self.directory.path)
