@@ -84,6 +84,25 @@ def test_kernels_of_keras_layers_train(name):
   assert optimizer.regularization_loss(variables) == 0
 
 
+def test_minimize_takes_variables_of_keras():
+  layer = _keras_dense()
+  optimizer = sparse_methods.make("set")
+  optimizer.sparsify([layer.kernel], "random", 0.5)
+  x = tf.constant(_RNG.normal(size=(8, 6)), tf.float32)
+
+  def loss():
+    return tf.reduce_mean(layer(x) ** 2)
+
+  before = float(loss())
+  for _ in range(20):
+    optimizer.minimize(loss, var_list=layer.trainable_variables)
+  assert float(loss()) < 0.5 * before
+  mask = optimizer.layers[0].mask.numpy()
+  assert not layer.kernel.numpy()[~mask].any()
+  pairs = optimizer.compute_gradients(loss, [layer.bias])
+  assert pairs[0][1] is layer.bias.value
+
+
 def test_models_of_keras_name_layers_by_their_paths():
   import keras
 
