@@ -36,6 +36,7 @@ MAY_IMPORT = {
       "keras",
       "mask_ops",
       "schedules",
+      "sparse",
       "sparse_optimizers",
       "sparse_utils",
       "version",
@@ -58,6 +59,7 @@ MAY_IMPORT = {
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
+  "sparse": NUMBERS | {"sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"sparse_optimizers", "training"},
   "config": CORE | FILES,
@@ -218,7 +220,7 @@ def test_modules_have_a_docstring_and_are_short():
 def test_other_python_files_are_short():
   long = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("benchmarks", "scripts", "tests")
+    for folder in ("benchmarks", "examples", "scripts", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if len(path.read_text().splitlines()) >= MAX_LINES
   ]
@@ -231,7 +233,7 @@ LICENSE = "# SPDX-License-Identifier: Apache-2.0"
 def test_every_source_file_names_the_license():
   paths = [
     path
-    for folder in ("benchmarks", "rigl", "scripts", "tests")
+    for folder in ("benchmarks", "examples", "rigl", "scripts", "tests")
     for pattern in ("*.py", "*.sh")
     for path in sorted((ROOT / folder).rglob(pattern))
   ]

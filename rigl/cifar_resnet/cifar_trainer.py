@@ -81,6 +81,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
         replicas,
         jit_compile=jit_compile,
+        skips=flags.skips_nonfinite,
       )
     return Trainer(
       state,

@@ -88,7 +88,13 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
       flags, state.task, model, data, replicas, jit_compile
     )
     executor = TensorFlowExecutor(
-      state, source, evaluation, replicas, jit_compile=jit_compile, norms=True
+      state,
+      source,
+      evaluation,
+      replicas,
+      jit_compile=jit_compile,
+      norms=True,
+      skips=flags.skips_nonfinite,
     )
   export_every = flags.export_model_freq
   if by_estimator and export_every:

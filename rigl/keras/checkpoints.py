@@ -28,6 +28,10 @@ from rigl.training import checkpoints, warm_start
 
 _STEP, _ITERATION = "global_step", "iteration"
 _LAST_UPDATE = "last_mask_update_step"
+# TensorFlow 1 wrote a threshold of each mask, which the scripts do not read.
+_NOT_NEEDED = "/threshold"
+# Kernels of the MNIST script, which numbers checkpoints by iterations.
+_MNIST = ("layer1/weights", "layer1/kernel")
 _METHODS = (RigL, SET, Static, FixedMask, GradualPruning)
 
 
@@ -93,8 +97,8 @@ def save_checkpoint(
 
   Returns:
     The prefix of the checkpoint, `DIRECTORY/model.ckpt-NUMBER`. The number is
-    that of the iterations if the checkpoint there is numbered so (MNIST and
-    CIFAR-10), else that of the gradient steps (ImageNet).
+    that of gradient steps; for the network of the MNIST script, which counts
+    so, that of iterations.
 
   Raises:
     ValueError: if the optimizer has state that the scripts do not have in this
@@ -111,9 +115,10 @@ def save_checkpoint(
   else:
     names = find_names(model.weights, there, name_map)
   tensors = _tensors(model, optimizer, names, there or {})
-  number = int(tensors[_STEP])
+  is_mnist = any(name in tensors for name in _MNIST)
+  number = int(tensors[_ITERATION if is_mnist else _STEP])
   if there is not None:
-    number = _check_successor(pathlib.Path(directory), tensors, there)
+    _check_successor(pathlib.Path(directory), number, tensors, there)
   pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
   return checkpoints.save(directory, number, tensors)
 
@@ -215,23 +220,25 @@ def _tensors(
 
 def _check_successor(
   directory: pathlib.Path,
+  number: int,
   tensors: Mapping[str, np.ndarray],
   there: Mapping[str, np.ndarray],
-) -> int:
-  """The number of a checkpoint that follows the one in the directory."""
-  missing = sorted(set(there) - set(tensors))
+) -> None:
+  """Raises ValueError unless a checkpoint can follow the one that is there."""
+  missing = [
+    name
+    for name in sorted(set(there) - set(tensors))
+    if not name.endswith(_NOT_NEEDED)
+  ]
   if missing:
     raise ValueError(
       f"`directory` holds a checkpoint with {', '.join(missing[:3])}, which "
       "the model and its optimizer do not have."
     )
   newest = checkpoints.list_numbers(directory)[-1]
-  is_by_step = newest != int(there.get(_ITERATION, -1))
-  number = int(tensors[_STEP if is_by_step else _ITERATION])
   if number <= newest:
     raise ValueError(
       f"`directory` must hold no checkpoint at or after {number}, that of the "
       f"model, got {checkpoints.name_of(newest)}: train the model further, or "
       "choose another directory."
     )
-  return number

@@ -26,6 +26,8 @@ def mnist_mlp(
 ) -> keras.Model:
   """The fully connected network of the MNIST script, 784-300-100-10.
 
+  With the same seed its masks are those of the script.
+
   Args:
     units: outputs of each layer; a ReLU follows all but the last.
     num_inputs: number of pixels.
@@ -33,19 +35,12 @@ def mnist_mlp(
   Returns:
     A model that maps pixels, float [batch, num_inputs] in [0, 1], to logits.
   """
-  activations = ["relu"] * (len(units) - 1) + [None]
-  return keras.Sequential(
-    [
-      keras.Input([num_inputs]),
-      *(
-        layers.Dense(size, activation, name=f"layer{i}")
-        for i, (size, activation) in enumerate(
-          zip(units, activations, strict=True), start=1
-        )
-      ),
-    ],
-    name="mnist_mlp",
-  )
+  outputs = pixels = keras.Input([num_inputs])
+  for number, size in enumerate(units, start=1):
+    activation = "relu" if number < len(units) else None
+    layer = layers.Dense(size, activation, name=f"layer{number}")
+    outputs = layer(outputs)
+  return keras.Model(pixels, outputs, name="mnist_mlp")
 
 
 def wide_resnet(

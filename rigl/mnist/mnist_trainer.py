@@ -68,7 +68,9 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
       intervals = estimator.loop_intervals(intervals.save)
     else:
       evaluation = ArrayEvaluation(state.task, test_source, replicas)
-      executor = TensorFlowExecutor(state, source, evaluation, replicas)
+      executor = TensorFlowExecutor(
+        state, source, evaluation, replicas, skips=flags.skips_nonfinite
+      )
     recorder = MaskRecorder(
       state.optimizer, path / _RECORDS_FILE, flags.mask_record_frequency
     )

@@ -13,7 +13,6 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
 from rigl.checks import check_number
 from rigl.distribution.replicas import num_replicas
 from rigl.mask_ops import EngineName
@@ -95,7 +94,7 @@ class SparseOptimizer(MaskOwner):
         f"{weight_decay_filter!r}."
       )
     self._weight_decay = float(weight_decay)
-    self._has_decay = weight_decay_filter or _is_matrix
+    self._has_decay = weight_decay_filter or self._is_kernel
 
   def apply_gradients(
     self,
@@ -160,7 +159,25 @@ class SparseOptimizer(MaskOwner):
     if not reduced:
       grads_and_vars = self.reduce_gradients(grads_and_vars)
     stepped = self._inner_step(self.step_gradients(grads_and_vars), step)
-    return self._keep_zeros(stepped)
+    return self._forget_batches(self._keep_zeros(stepped))
+
+  def _forget_batches(
+    self, stepped: tf.Operation | None
+  ) -> tf.Operation | None:
+    """Lets layers forget what the dense gradient of this step is made of."""
+    compact = [la.compact for la in self._layers if la.compact is not None]
+    if not compact:
+      return stepped
+
+    def forget() -> None:
+      for layer in compact:
+        layer.take_batches()
+
+    if tf.executing_eagerly():
+      forget()
+      return stepped
+    with graph_control.after(stepped):
+      return tf.numpy_function(forget, [], [])
 
   def step_gradients(
     self, grads_and_vars: GradsAndVars
@@ -227,10 +244,10 @@ class SparseOptimizer(MaskOwner):
     if not tf.executing_eagerly():
       self._changed = None
       return graph_control.group(self._update(gradients, step))
-    before = [layer.mask.read_value() for layer in self._layers]
+    before = [layer.snapshot() for layer in self._layers]
     self._update(gradients, step)
     self._changed = [
-      mask_ops.count_ones(tf.not_equal(old, layer.mask))
+      layer.count_changes(old)
       for old, layer in zip(before, self._layers, strict=True)
     ]
     return None
@@ -382,6 +399,7 @@ class SparseOptimizer(MaskOwner):
     given = {id(variable) for _, variable in gradients}
     return [la for la in self._layers if id(la.kernel) not in given]
 
-
-def _is_matrix(variable: Variable) -> bool:
-  return variable.shape.rank >= 2
+  def _is_kernel(self, variable: Variable) -> bool:
+    layer = self._layer_of.get(id(variable))
+    compact = layer is not None and layer.compact is not None
+    return compact or variable.shape.rank >= 2

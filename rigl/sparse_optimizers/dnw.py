@@ -92,6 +92,8 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,

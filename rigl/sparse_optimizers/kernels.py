@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.checks import check_mapping, describe
-from rigl.sparse_optimizers.sparse_layer import bare_name
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, bare_name
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
@@ -21,14 +21,17 @@ def as_variable(value: Any) -> Variable:
   """The `tf.Variable` of a variable of TensorFlow or Keras.
 
   Args:
-    value: a `tf.Variable`, or a Keras 3 variable on TensorFlow, whose `value`
-      is one.
+    value: a `tf.Variable`; a Keras 3 variable on TensorFlow, whose `value` is
+      one; or a layer that stores only its active connections, whose `values`
+      are one.
 
   Raises:
     ValueError: if it is neither.
   """
   if isinstance(value, tf.Variable):
     return value
+  if isinstance(value, CompactLayer):
+    return value.values
   inside = getattr(value, "value", None)
   if isinstance(inside, tf.Variable):
     return inside
@@ -68,8 +71,11 @@ def name_layers(
       )
     for kernel in kernels:
       variable = as_variable(kernel)
-      path = getattr(kernel, "path", None) or bare_name(variable)
-      name = path.rsplit("/", 1)[0]
+      if isinstance(kernel, CompactLayer):
+        name = kernel.name
+      else:
+        path = getattr(kernel, "path", None) or bare_name(variable)
+        name = path.rsplit("/", 1)[0]
       if name in named and named[name] is not variable:
         raise ValueError(
           f"Two kernels have the layer name {name!r}; give `kernels` as "
@@ -82,6 +88,41 @@ def name_layers(
     raise ValueError("`kernels` must hold at least one variable, got none.")
   _check_kernels(named)
   return named
+
+
+def layer_shapes(
+  kernels: Mapping[str, Variable] | Sequence[Variable],
+) -> dict[str, tuple[int, ...]]:
+  """The shapes of whole kernels, active and inactive connections.
+
+  Args:
+    kernels: as for `name_layers`, which also names what is raised.
+
+  Returns:
+    {layer name: shape}.
+  """
+  compact = compact_layers(kernels)
+  return {
+    name: tuple(compact.get(id(kernel), kernel).shape)
+    for name, kernel in name_layers(kernels).items()
+  }
+
+
+def compact_layers(
+  kernels: Mapping[str, Any] | Sequence[Any],
+) -> dict[int, CompactLayer]:
+  """The layers that store only their active connections, among kernels.
+
+  Args:
+    kernels: as for `name_layers`.
+
+  Returns:
+    {id of the layer's values: layer}.
+  """
+  given = kernels.values() if isinstance(kernels, Mapping) else kernels
+  return {
+    id(each.values): each for each in given if isinstance(each, CompactLayer)
+  }
 
 
 def _check_kernels(kernels: Mapping[str, Variable]) -> None:

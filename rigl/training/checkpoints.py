@@ -26,6 +26,10 @@ _DATA, _INDEX = ".data-00000-of-00001", ".index"
 _NAMED = 2
 
 
+class DamagedError(ValueError):
+  """A checkpoint cannot be read, or holds values that are not finite."""
+
+
 def save(
   directory: files.Path,
   number: int,
@@ -84,6 +88,11 @@ def name_of(number: int) -> str:
   return f"{PREFIX}-{number}"
 
 
+def exists(prefix: str) -> bool:
+  """Whether there is a checkpoint of this prefix; it may be damaged."""
+  return files.path(prefix + _INDEX).exists()
+
+
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
   return _reader(prefix).has_tensor(tensor)
@@ -104,7 +113,7 @@ def list_numbers(directory: files.Path) -> list[int]:
 
 
 def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
-  """Reads the newest checkpoint that is readable.
+  """Reads the newest checkpoint that is readable and finite.
 
   Args:
     directory: the directory to read.
@@ -119,12 +128,29 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   for number in reversed(numbers):
     prefix = str(files.path(directory) / name_of(number))
     try:
-      return load(prefix)
+      tensors = load(prefix)
+      _check_finite(prefix, tensors)
+      return tensors
     except ValueError as error:
       logging.warning("%s", error)
   if numbers:
-    raise ValueError(f"`{directory}`: all checkpoints are damaged.")
+    raise ValueError(
+      f"`{directory}`: all checkpoints are damaged or not finite."
+    )
   return None
+
+
+def _check_finite(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Checks that a training can go on from a checkpoint.
+
+  Raises:
+    DamagedError: naming the first tensor that is not finite.
+  """
+  for name, value in tensors.items():
+    if value.dtype.kind == "V":  # NumPy does not know bfloat16.
+      value = value.astype(np.float32)
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+      raise DamagedError(f"`{prefix}` is passed over: {name} is not finite.")
 
 
 def load(prefix: str) -> dict[str, np.ndarray]:
@@ -134,7 +160,7 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     prefix: such as `DIR/model.ckpt-1200`.
 
   Raises:
-    ValueError: if it does not exist or is damaged.
+    DamagedError: if it does not exist or is damaged.
   """
   try:
     reader = _reader(prefix)
@@ -147,7 +173,9 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     LookupError,  # The data file is too short.
   ) as error:
     text = str(error).splitlines()[0]
-    raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
+    raise DamagedError(
+      f"`{prefix}` is no readable checkpoint: {text}"
+    ) from error
 
 
 def load_present(prefix: str) -> dict[str, np.ndarray]:
@@ -157,14 +185,13 @@ def load_present(prefix: str) -> dict[str, np.ndarray]:
     FileNotFoundError: if it does not exist.
     ValueError: if it is damaged.
   """
-  index = files.path(prefix + _INDEX)
   missing = f"There is no checkpoint `{prefix}`."
-  if not index.exists():
+  if not exists(prefix):
     raise FileNotFoundError(missing)
   try:
     return load(prefix)
   except ValueError as error:
-    if index.exists():
+    if exists(prefix):
       raise
     raise FileNotFoundError(missing) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from typing import IO, Any
 
@@ -23,6 +24,10 @@ _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
+
+
+class DamagedResultError(ValueError):
+  """The result of a run is damaged; its checkpoint may give it again."""
 
 
 class RunDirectory:
@@ -93,15 +98,27 @@ class RunDirectory:
     """The result of the run if it is finished, else None.
 
     Raises:
-      ValueError: if the file is damaged.
+      DamagedResultError: if the file is damaged.
     """
     file = self.path / _RESULT_FILE
     if not file.exists():
       return None
     try:
-      return dict(json.loads(file.read_text()))
+      result = dict(json.loads(file.read_text()))
+      _check_result(result)
     except (ValueError, TypeError) as error:
-      raise ValueError(f"`{file}` is damaged ({error}).") from error
+      raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
+    return result
+
+  def set_result_aside(self, label: str = "damaged") -> None:
+    """Renames the result, so that the run counts as not finished.
+
+    Args:
+      label: what the new name says of it, `result.json.LABEL`.
+    """
+    file = self.path / _RESULT_FILE
+    if self._writes and file.exists():
+      files.set_aside(file, label)
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
@@ -125,12 +142,7 @@ class RunDirectory:
           "choose another directory."
         )
       return
-    try:
-      theirs = dict(json.loads(run_file.read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
-      raise ValueError(
-        f"`{run_file}` is damaged ({error}); choose another directory."
-      ) from error
+    theirs = read_settings(self.path) or {}
     differences = [
       f"{name} = {theirs.get(name)!r} there, {self._identity.get(name)!r} now"
       for name in sorted({*theirs, *self._identity})
@@ -155,6 +167,40 @@ class RunDirectory:
       raise OSError(
         f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
+
+
+def read_settings(directory: files.Path) -> dict[str, Any] | None:
+  """What defines the run in a directory; None if there is none.
+
+  Args:
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
+  run_file = files.path(directory) / _RUN_FILE
+  if not run_file.is_file():
+    return None
+  try:
+    return dict(json.loads(run_file.read_text())["settings"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f"`{run_file}` is damaged ({error}); choose another directory."
+    ) from error
+
+
+def _check_result(result: dict[str, Any]) -> None:
+  """Checks that a result is whole.
+
+  Raises:
+    ValueError: naming what is wrong.
+  """
+  if not result:
+    raise ValueError("it is empty")
+  for name, value in result.items():
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+      raise ValueError(f"`{name}` is {value!r}")
 
 
 def directory_name(name: str, identity: dict[str, Any]) -> str:

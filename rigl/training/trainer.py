@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
@@ -28,7 +29,7 @@ from rigl.training.loop import (
 )
 from rigl.training.preemption import Notice, PreemptedError
 from rigl.training.reporting import ProgressBar, Reporter
-from rigl.training.run_directory import RunDirectory
+from rigl.training.run_directory import DamagedResultError, RunDirectory
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
@@ -134,7 +135,17 @@ class Trainer:
   def _start(self) -> dict[str, Any] | None:
     """Prepares the run, or returns the result of a finished one."""
     path, is_chief = self.directory.path, self.replicas.is_chief
-    result = self.directory.result()
+    try:
+      result = self.directory.result()
+      if result is not None and self.intervals.unit not in result:
+        raise DamagedResultError(
+          f"`{path}/result.json` is damaged (`{self.intervals.unit}` is "
+          "missing)."
+        )
+    except DamagedResultError as error:
+      logging.warning("%s The run goes on from its newest checkpoint.", error)
+      self.directory.set_result_aside()
+      result = None
     if is_chief and result is None:
       print(f"Run directory: {path}", flush=True)
     elif is_chief:
@@ -221,6 +232,7 @@ class Trainer:
     """
     state, path, loop = self.state, self.directory.path, self.loop
     if state.iteration != self._kept_at:
+      loop.check_state()
       left = loop.unreported
       if self.replicas.is_chief and self._writes_checkpoints:
         unreported.save(path, state.iteration, left)
@@ -256,7 +268,12 @@ class Trainer:
     return self.reporter.test_metrics(found, self.executor.state_metrics())
 
   def save(self) -> None:
-    """Writes a checkpoint, after the files that belong to it."""
+    """Writes a checkpoint, after the files that belong to it.
+
+    Raises:
+      TrainingDivergedError: if the state is not finite; nothing is written.
+    """
+    self.loop.check_state()
     self._save_companions()
     if self.replicas.is_chief:
       unreported.remove(self.directory.path)

@@ -143,7 +143,7 @@ def effective_weights(
 
 
 def _load(place: str) -> dict[str, np.ndarray]:
-  if not files.path(place).is_dir():
+  if checkpoints.exists(place) or not files.path(place).is_dir():
     return checkpoints.load(place)
   tensors = checkpoints.load_latest(place)
   if tensors is None:

@@ -123,3 +123,35 @@ def test_bucket_that_does_not_answer_ends_the_evaluation(monkeypatch):
 def test_checkpoints_of_no_directory_are_none(tmp_path):
   assert checkpoints.list_numbers(tmp_path / "absent") == []
   assert checkpoints.load_latest(tmp_path / "absent") is None
+
+
+def test_a_restart_keeps_the_results_of_removed_checkpoints(tmp_path):
+  save(tmp_path, 10, 20)
+  first = FakeTrainer(tmp_path)
+  first.intervals = Intervals(20, 0, unit="step")
+  evaluation.evaluate_checkpoints(first)
+  for file in tmp_path.glob("model.ckpt-10.*"):
+    file.unlink()
+  save(tmp_path, 30)
+  second = FakeTrainer(tmp_path)
+  second.intervals = Intervals(30, 0, unit="step")
+  evaluation.evaluate_checkpoints(second)
+  assert second.state.loaded == [20, 30]
+  lines = (tmp_path / "evaluations" / "metrics.csv").read_text().splitlines()
+  assert [line.split(",")[1] for line in lines] == ["step", "10", "20", "30"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, caplog):
+  save(tmp_path, 10, 20, 30)
+  run = FakeTrainer(tmp_path)
+  load = run.state.load
+
+  def load_or_fail(prefix):
+    if prefix.endswith("-20"):
+      raise checkpoints.DamagedError(f"`{prefix}` is damaged.")
+    load(prefix)
+
+  monkeypatch.setattr(run.state, "load", load_or_fail)
+  evaluation.evaluate_checkpoints(run)
+  assert run.state.loaded == [10, 30]
+  assert "-20` is damaged. It is passed over." in caplog.text

@@ -213,7 +213,11 @@ def test_result_makes_a_run_finished_and_releases_the_directory(path):
   assert start(path).result() == {"accuracy": 0.5}
 
 
-@pytest.mark.parametrize("text", ["", "{", "3"])
+@pytest.mark.parametrize(
+  "text",
+  ["", "{", "3", "{}", "[]", "null", '{"iteration": NaN}', '{"step": "x"}']
+  + ['{"iteration": null}', '{"iteration": true}', '{"iteration": [1]}', "\0"],
+)
 def test_damaged_result_is_named(path, text):
   directory = start(path)
   (path / "result.json").write_text(text)

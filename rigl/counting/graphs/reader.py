@@ -26,7 +26,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "TPUPartitionedCall")
 _BRANCHES = ("Case", "If", "StatelessCase", "StatelessIf")
 _LOOPS = ("StatelessWhile", "While")
 # A loop of more iterations is not counted: each one is computed.
-MAX_ITERATIONS = 100_000
+MAX_ITERATIONS = 20_000
 
 
 class Reader:
@@ -339,6 +339,8 @@ class Reader:
         return None
       todo = [results[places[name]] for name in names - used]
       used |= names
+    if not used:  # It runs never, or for ever.
+      return None if self._constants.value(goes_on) else 0
     chosen = [places[name] for name in sorted(used)]
     values = [self._constants.value(inputs[i]) for i in chosen]
     if any(value is None for value in values):
