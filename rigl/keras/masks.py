@@ -421,8 +421,7 @@ def _mask_variable(path: str, mask: np.ndarray) -> keras.Variable:
 def keep_masked(variable: Variable, mask: Tensor, start: float = 0.0) -> None:
   """Sets a variable to `start` wherever the mask is false."""
   value = tf.convert_to_tensor(variable)
-  inactive = tf.fill(value.shape, tf.cast(start, value.dtype))
-  variable.assign(tf.where(mask, value, inactive))
+  variable.assign(tf.where(mask, value, tf.constant(start, value.dtype)))
 
 
 def _clear_slot(slot: Slot, mask: keras.Variable) -> None:
