@@ -57,7 +57,7 @@ def main():
   )
   model.compile(
     optimizer=rigl.keras.RigL(
-      keras.optimizers.Adam(1e-3),
+      keras.optimizers.Adam(2e-3),
       sparsity=flags.sparsity,
       end_step=int(0.75 * steps),
       frequency=max(steps // 50, 1),
