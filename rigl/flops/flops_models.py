@@ -48,7 +48,7 @@ def load_layers(
 def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"`model` must be JSON, got {path}: {error}.") from error
   if not isinstance(rows, list):
     raise ValueError(f"`model` must hold a list of layers, got {path}.")
@@ -74,4 +74,12 @@ def _from_keras(path: pathlib.Path) -> list[counting.LayerSpec]:
       f"`model`: reading a Keras file needs Keras, got {str(path)!r}: "
       "pip install 'rigl[cpu]'."
     ) from error
-  return counting.find_layers(keras.models.load_model(path, compile=False))
+  try:
+    model = keras.models.load_model(path, compile=False)
+    return counting.find_layers(model)
+  except Exception as error:  # Keras has no error of its own for its files.
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    raise ValueError(
+      f"`model` must be a whole Keras file of known layers, got {str(path)!r}: "
+      f"{text}"
+    ) from error

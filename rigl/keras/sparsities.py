@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from rigl import sparse_utils
 from rigl.keras.kernels import find_path
+from rigl.structures import Structure
 
 # A method, or {path or regex: sparsity}.
 Distribution: TypeAlias = str | Mapping[str, float]
@@ -18,6 +19,27 @@ _METHODS = {
   "erdos_renyi": "erdos_renyi",
   "erk": "erdos_renyi_kernel",
 }
+
+
+def defaults(
+  sparsity: float | None,
+  distribution: Distribution | None,
+  structure: Structure | None,
+) -> tuple[float, Distribution]:
+  """The sparsity and distribution where they are None.
+
+  Args:
+    sparsity: None for 0.9, or for the sparsity that `structure` fixes.
+    distribution: None for `erk`, or for `uniform` if `structure` fixes the
+      sparsity of every variable.
+    structure: None, or the structure of the masks.
+  """
+  fixed = None if structure is None else structure.sparsity
+  if sparsity is None:
+    sparsity = 0.9 if fixed is None else fixed
+  if distribution is None:
+    distribution = "erk" if fixed is None else "uniform"
+  return sparsity, distribution
 
 
 def check_distribution(distribution: Distribution, sparsity: float) -> None:

@@ -41,6 +41,15 @@ def as_variable(value: Any) -> Variable:
   )
 
 
+def unwrapped(variables: Any) -> list[Any]:
+  """A list with the `tf.Variable`s of Keras variables; others as they are."""
+  found = []
+  for each in tf.nest.flatten(variables):
+    inside = getattr(each, "value", None)
+    found.append(inside if isinstance(inside, tf.Variable) else each)
+  return found
+
+
 def name_layers(
   kernels: Mapping[str, Variable] | Sequence[Variable],
 ) -> dict[str, Variable]:
@@ -208,8 +217,9 @@ def mask_initial_value(kernel: Variable, mask: Tensor) -> None:
     kernel: the kernel.
     mask: bool tensor of its shape.
   """
-  with tf.control_dependencies([kernel.initializer]):
-    value = kernel.read_value()
-    masked = kernel.assign(tf.where(mask, value, tf.zeros_like(value)))
-  # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
-  kernel._initializer_op = tf.group(masked)
+  for copy in getattr(kernel, "values", [kernel]):  # Of each replica.
+    with tf.control_dependencies([copy.initializer]):
+      value = copy.read_value()
+      masked = copy.assign(tf.where(mask, value, tf.zeros_like(value)))
+    # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
+    copy._initializer_op = tf.group(masked)

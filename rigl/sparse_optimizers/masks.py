@@ -248,8 +248,12 @@ class MaskOwner(MaskState):
     operations = [layer.kernel.assign(kernel)]
     for slot, start in self._slots_of(layer.kernel):
       value = slot.read_value()
-      rest = kernel if start is None else start
-      rest = tf.cast(rest, value.dtype)
+      # A cast of a Python number would round it to float32.
+      rest = (
+        tf.cast(kernel, value.dtype)
+        if start is None
+        else tf.constant(start, value.dtype)
+      )
       operations.append(slot.assign(tf.where(mask, value, rest)))
     return operations
 
@@ -260,8 +264,10 @@ class MaskOwner(MaskState):
     compiled already.
     """
     changed = [la for la in self._layers if self._marks[la.name] != _marks(la)]
-    if not changed:
-      return
+    if changed:
+      graph_control.outside_replicas(lambda: self._adopt_all(changed))
+
+  def _adopt_all(self, changed: Sequence[SparseLayer]) -> None:
     with tf.init_scope():
       if tf.executing_eagerly():
         for layer in changed:

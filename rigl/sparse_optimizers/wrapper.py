@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.sparse_optimizers.inner import InnerOptimizer, Slot
-from rigl.sparse_optimizers.kernels import as_variable
+from rigl.sparse_optimizers.kernels import as_variable, unwrapped
 from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
 from rigl.types import Variable
 
@@ -86,7 +86,12 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def compute_gradients(self, *args: Any, **kwargs: Any) -> list[Any]:
     """Computes gradients as the wrapped optimizer does."""
-    return self._computing.compute_gradients(*args, **kwargs)
+    loss, *rest = args or (kwargs.pop("loss"),)
+    if rest and rest[0] is not None:
+      rest[0] = unwrapped(rest[0])
+    elif kwargs.get("var_list") is not None:
+      kwargs["var_list"] = unwrapped(kwargs["var_list"])
+    return self._computing.compute_gradients(loss, *rest, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
     """Returns a slot of the wrapped optimizer."""
