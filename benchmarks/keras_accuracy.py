@@ -108,11 +108,10 @@ def main() -> None:
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
   arrays = load(flags.cifar10, flags.quick)
-  found: dict[str, list[float]] = {}
-  for method in ("dense", "rigl", "static"):
-    found[method] = [
-      accuracy_of(method, seed, arrays, flags) for seed in range(flags.seeds)
-    ]
+  found: dict[str, list[float]] = {"dense": [], "rigl": [], "static": []}
+  for seed in range(flags.seeds):
+    for method, values in found.items():
+      values.append(accuracy_of(method, seed, arrays, flags))
   print("\n| method | mean | lowest | highest |\n| --- | --- | --- | --- |")
   for method, values in found.items():
     mean = statistics.mean(values)

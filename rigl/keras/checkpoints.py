@@ -73,6 +73,12 @@ def load_checkpoint(
   optimizer = find_sparse_optimizer(model)
   if optimizer is not None:
     _check_method(optimizer)
+    structure = optimizer._settings.structure
+    if structure is not None:
+      raise ValueError(
+        "`model` must have an optimizer without a `structure`, because masks "
+        f"of a checkpoint may have another, got {structure}."
+      )
     _check_masks(_sparse_paths(model, optimizer), tensors, names)
     optimizer.build(model.trainable_variables)
   weights = warm_start.effective_weights(tensors)
@@ -124,7 +130,7 @@ def save_checkpoint(
   if there is not None:
     _check_successor(pathlib.Path(directory), number, tensors, there)
   pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
-  return checkpoints.save(directory, number, tensors)
+  return checkpoints.save(directory, number, tensors, keep=0)
 
 
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
