@@ -23,7 +23,11 @@ from rigl.keras.pruning import GradualPruning
 from rigl.keras.rigl import RigL
 from rigl.keras.set import SET
 from rigl.keras.static import Static
-from rigl.keras.wrapped import find_sparse_optimizer, sparse_optimizer_of
+from rigl.keras.wrapped import (
+  find_sparse_optimizer,
+  number_of,
+  sparse_optimizer_of,
+)
 from rigl.training import checkpoints, warm_start
 
 _STEP, _ITERATION = "global_step", "iteration"
@@ -210,11 +214,11 @@ def _tensors(
     elif mask in there and there[mask].shape == shape:
       tensors[mask] = np.ones(shape, np.float32)  # Trained densely.
   tensors |= slot_conversion.to_tensors(inner, names)
-  tensors[_STEP] = np.int64(optimizer.iterations)
-  tensors[_ITERATION] = np.int64(optimizer._iterations)
+  tensors[_STEP] = np.int64(number_of(optimizer.iterations))
+  tensors[_ITERATION] = np.int64(number_of(optimizer._iterations))
   for variable in optimizer._own_state():
     if variable.name == _LAST_UPDATE:
-      tensors[_LAST_UPDATE] = np.int64(variable)
+      tensors[_LAST_UPDATE] = np.int64(number_of(variable))
   return tensors
 
 

@@ -250,8 +250,12 @@ class MaskOwner(MaskState):
     operations = [layer.kernel.assign(kernel)]
     for slot, start in self._slots_of(layer.kernel):
       value = slot.read_value()
-      rest = kernel if start is None else start
-      rest = tf.cast(rest, value.dtype)
+      # A cast of a Python number would round it to float32.
+      rest = (
+        tf.cast(kernel, value.dtype)
+        if start is None
+        else tf.constant(start, value.dtype)
+      )
       operations.append(slot.assign(tf.where(mask, value, rest)))
     return operations
 
