@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,11 @@ def name_layers(
         raise ValueError(f"`kernels` must have names, got {name!r}.")
       named[name] = as_variable(kernel)
   else:
-    if isinstance(kernels, tf.Variable) or not isinstance(kernels, Iterable):
+    if (
+      isinstance(kernels, tf.Variable)
+      or not isinstance(kernels, Iterable)
+      or isinstance(kernels, Iterator)  # It can be read only once.
+    ):
       raise ValueError(
         "`kernels` must be a mapping {layer name: variable} or a sequence of "
         f"variables, got {describe(kernels)}."

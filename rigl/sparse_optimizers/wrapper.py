@@ -42,11 +42,12 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
       raise ValueError(f"`name` must be a str or None, got {name!r}.")
     super().__init__(bool(use_locking), name or type(self).__name__)
     inner = InnerOptimizer(optimizer)
-    if isinstance(optimizer, WrappingOptimizer):
-      raise ValueError(
-        "`optimizer` must not be a sparse optimizer itself, got "
-        f"{type(optimizer).__name__}."
-      )
+    for part in inner.parts:
+      if isinstance(part, WrappingOptimizer):
+        raise ValueError(
+          "`optimizer` must not be or hold a sparse optimizer, got "
+          f"{type(part).__name__}."
+        )
     # A CrossShardOptimizer sums gradients over the shards only when it applies
     # them, too late for masks that are derived from them. So
     # `SparseOptimizer.reduce_gradients` sums them, and the optimizer inside,

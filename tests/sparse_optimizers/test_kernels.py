@@ -129,7 +129,9 @@ def test_what_is_no_variable_is_refused_before_anything_changes(name):
   np.testing.assert_array_equal(good, before)
 
 
-@pytest.mark.parametrize("kernels", [None, 3, _kernel(), {"": _kernel()}, {}])
+@pytest.mark.parametrize(
+  "kernels", [None, 3, _kernel(), {"": _kernel()}, {}, iter([_kernel()])]
+)
 def test_kernels_must_be_a_mapping_or_a_sequence(kernels):
   with pytest.raises(ValueError, match="`kernels`"):
     sparse_methods.make("set").sparsify(kernels)
