@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from rigl import counting
+from rigl import counting, files
 from rigl.counting import architectures
 
 _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
@@ -38,14 +38,14 @@ def load_layers(
       f"`image_size` must not be given for a file, got {image_size} for "
       f"{name!r}."
     )
-  path = pathlib.Path(name)
+  path = files.path(name, "model")
   if not path.is_file():
     raise ValueError(f"`model` must be an existing file, got {name!r}.")
   layers = _from_json(path) if suffix == ".json" else _from_keras(path)
   return counting.scale_widths(layers, width)
 
 
-def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:
+def _from_json(path: files.AnyPath) -> list[counting.LayerSpec]:
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:
@@ -66,7 +66,7 @@ def _spec(row: Any) -> counting.LayerSpec:
   return counting.LayerSpec(**row)
 
 
-def _from_keras(path: pathlib.Path) -> list[counting.LayerSpec]:
+def _from_keras(path: files.AnyPath) -> list[counting.LayerSpec]:
   try:
     import keras  # Takes seconds, and only this kind of file needs it.
   except ImportError as error:
