@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import math
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +29,10 @@ AnyPath: TypeAlias = pathlib.Path | UrlPath
 # The temporary names of `replacing` and of checkpoints.
 _TEMPORARY = re.compile(r"\.tmp\d+(\..*)?$")
 _FILE_SCHEME = "file://"
+
+
+class DamagedError(ValueError):
+  """A file is damaged."""
 
 
 def path(place: Path, name: str = "") -> AnyPath:
@@ -169,6 +175,62 @@ def write_arrays(
   save(content, **arrays)
   with replacing(place) as temporary:
     temporary.write_bytes(content.getvalue())
+
+
+def read_arrays(
+  place: Path, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Reads an npz archive.
+
+  Args:
+    place: the file.
+    names: the arrays to read; None for all.
+
+  Returns:
+    The arrays by name.
+
+  Raises:
+    DamagedError: if the file is damaged, or the header of an array claims more
+      bytes than it has.
+    ValueError: if it is another file, or an array is missing.
+    OSError: if it cannot be read.
+  """
+  content = path(place).read_bytes()
+  if content[:2] != b"PK":
+    raise ValueError("expected an npz archive, found something else.")
+  try:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+      missing = [name for name in names or () if name not in archive.files]
+      if missing:
+        raise ValueError(
+          f"it lacks the key {missing[0]!r} and has {archive.files}"
+        )
+      found = {}
+      for name in archive.files if names is None else names:
+        _check_header(archive.zip, f"{name}.npy")
+        found[name] = archive[name]
+      return found
+  except ValueError:
+    raise
+  # NumPy has no error of its own for files that are truncated, damaged or of
+  # another kind.
+  except (Exception, MemoryError) as error:
+    text = " ".join(str(error).split())
+    raise DamagedError(f"{type(error).__name__}: {text}") from error
+
+
+def _check_header(archive: zipfile.ZipFile, name: str) -> None:
+  """Raises ValueError if an array claims more bytes than its file has."""
+  with archive.open(name) as file:
+    version = np.lib.format.read_magic(file)
+    read = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read(file)
+  claimed = math.prod(shape) * dtype.itemsize
+  if claimed > archive.getinfo(name).file_size:
+    raise DamagedError(f"the header of {name} claims {claimed} bytes")
 
 
 def set_aside(place: Path, label: str = "damaged") -> AnyPath:

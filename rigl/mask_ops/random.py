@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from rigl.checks import check_integer
 from rigl.types import Tensor
 
 _ROW = 1024
@@ -29,7 +30,11 @@ def hash_key(seed: int, name_hash: int | Sequence[int], step: Tensor) -> Tensor:
 
   Returns:
     uint32 [2], the `key` of `random_bits`; for n layers [n, 2].
+
+  Raises:
+    ValueError: if `seed` is no integer.
   """
+  check_integer("seed", seed)
   low = tf.bitwise.bitwise_and(tf.cast(step, tf.int64), 0x7FFFFFFF)
   step_bits = tf.bitcast(tf.cast(low, tf.int32), tf.uint32)
   first = _mix(_uint32(seed) + _uint32(name_hash) * _uint32(0x9E3779B9))
@@ -54,7 +59,13 @@ def random_bits(
 
   Returns:
     uint32 [size].
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
+  check_integer("size", size, 0)
+  if not tf.is_tensor(key) or key.dtype != tf.uint32 or key.shape != (2,):
+    raise ValueError(f"`key` must be uint32 [2], as of `hash_key`, got {key}.")
   if positions is not None:
     index = tf.bitcast(positions, tf.uint32) + key[0]
     return _mix(_mix(index) + key[1])
@@ -108,9 +119,9 @@ def approximate_normal(
 
 
 def _uint32(value: int | Sequence[int]) -> Tensor:
-  if isinstance(value, int):
-    return tf.constant(value & 0xFFFFFFFF, tf.uint32)
-  return tf.constant([each & 0xFFFFFFFF for each in value], tf.uint32)
+  if isinstance(value, Sequence):
+    return tf.constant([int(each) & 0xFFFFFFFF for each in value], tf.uint32)
+  return tf.constant(int(value) & 0xFFFFFFFF, tf.uint32)
 
 
 def _mix(bits: Tensor) -> Tensor:

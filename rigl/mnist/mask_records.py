@@ -6,9 +6,6 @@ The training script records them; `visualize_mask_records` draws them.
 
 import bisect
 import contextlib
-import io
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -158,7 +155,7 @@ class MaskRecords:
     """
     place = files.path(path)
     with _reading(place):
-      arrays = _read_arrays(place)
+      arrays = files.read_arrays(place)
       records = cls()
       records._iterations = _checked_iterations(arrays.pop(_ITERATIONS))
       for name in [n for n in arrays if not n.endswith(_SHAPE_SUFFIX)]:
@@ -209,22 +206,14 @@ def _reading(path: files.AnyPath) -> Iterator[None]:
     raise FileNotFoundError(f"`{path}`: expected mask records, found no file.")
   try:
     yield
-  except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-    raise ValueError(f"`{path}` is corrupt: {error}.") from error
   except KeyError as error:
     raise ValueError(
       f"`{path}` is not a mask-record file: it lacks the array {error}."
     ) from error
+  except files.DamagedError as error:
+    raise ValueError(f"`{path}` is corrupt: {error}.") from error
   except ValueError as error:
     raise ValueError(f"`{path}` is not a mask-record file: {error}") from error
-
-
-def _read_arrays(path: files.AnyPath) -> dict[str, np.ndarray]:
-  content = path.read_bytes()
-  if content[:2] != b"PK":
-    raise ValueError("expected an npz archive, found something else.")
-  with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-    return {name: archive[name] for name in archive.files}
 
 
 def _checked_iterations(iterations: np.ndarray) -> list[int]:

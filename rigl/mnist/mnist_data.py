@@ -5,10 +5,12 @@
 """
 
 import gzip
+import io
 import math
 import os
 import pathlib
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -165,7 +167,7 @@ def _unpack(path: files.AnyPath) -> bytes:
   if not content.startswith(_GZIP_START):
     return content
   try:
-    return gzip.decompress(content)
+    return _unpack_no_more_than_claimed(content)
   except EOFError as error:
     raise ValueError(
       f"`{path}` is truncated: expected a whole gzip stream, found only the "
@@ -175,6 +177,24 @@ def _unpack(path: files.AnyPath) -> bytes:
     raise ValueError(
       f"`{path}` is corrupt: expected a valid gzip stream, found: {error}."
     ) from error
+
+
+def _unpack_no_more_than_claimed(content: bytes) -> bytes:
+  """The bytes of an IDX file, and one more if there are more."""
+  with gzip.open(io.BytesIO(content)) as file:
+    start = file.read(4)
+    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+    whole = sizes[: len(sizes) // 4 * 4]
+    claimed = math.prod(int(size) for size in np.frombuffer(whole, ">u4"))
+    # A read to the end also compares the checksum.
+    return start + sizes + b"".join(_pieces(file, claimed + 1))
+
+
+def _pieces(file: gzip.GzipFile, limit: int) -> Iterator[bytes]:
+  """The content of a file, up to a number of bytes."""
+  while limit > 0 and (piece := file.read(min(limit, 1 << 20))):
+    limit -= len(piece)
+    yield piece
 
 
 def _find_files(folder: files.AnyPath) -> list[files.AnyPath]:

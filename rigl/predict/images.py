@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,16 +16,6 @@ from rigl.types import Tensor
 from rigl.url_path import reason_of
 
 KEY = "images"
-
-# Errors of NumPy for files that are truncated, damaged or of another kind.
-_BROKEN = (
-  zipfile.BadZipFile,
-  zlib.error,
-  AttributeError,
-  EOFError,
-  TypeError,
-  ValueError,
-)
 
 
 def load_array(path: files.AnyPath, task: PredictTask) -> np.ndarray:
@@ -44,18 +31,12 @@ def load_array(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be an existing file, got {str(path)!r}.")
   try:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-      keys = file.files
-      images = file[KEY] if KEY in keys else None
-  except _BROKEN as error:
+    images = files.read_arrays(path, [KEY])[KEY]
+  except ValueError as error:
     raise ValueError(
-      f"`images` must be a whole .npz file, got {str(path)!r}: {error}"
+      f"`images` must be a whole .npz file with the key {KEY!r}, got "
+      f"{str(path)!r}: {error}"
     ) from error
-  if images is None:
-    raise ValueError(
-      f"`images` must be a file with the key {KEY!r}, got {str(path)!r} with "
-      f"{keys}."
-    )
   _check(images, task)
   return images
 

@@ -85,6 +85,19 @@ def inside_replicas() -> Iterator[None]:
     ) from error
 
 
+def outside_replicas(function: Callable[[], None]) -> None:
+  """Calls a function once, where an assignment reaches all replicas.
+
+  Args:
+    function: it changes variables; all replicas must ask for it.
+  """
+  if _is_in_replica():
+    replica = tf.distribute.get_replica_context()
+    replica.merge_call(lambda _: function())
+  else:
+    function()
+
+
 def read_on_host(variable: Variable) -> np.ndarray:
   """The value of a variable, in eager mode.
 

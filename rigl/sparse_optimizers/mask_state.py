@@ -74,7 +74,8 @@ class MaskState(WrappingOptimizer):
   def global_step(self) -> Variable:
     """The step counter used where no `global_step` is given; int64."""
     if self._own_step is None:
-      with tf.init_scope():
+      # Not in the name scope of a branch or loop that asks first.
+      with tf.init_scope(), tf.name_scope(""):
         self._own_step = self._new_state(np.int64(0), "global_step")
     return self._own_step
 

@@ -110,6 +110,8 @@ def in_memory_parts(
       )
   executor = trainer.executor
   if isinstance(executor, TensorFlowExecutor):
+    if executor.skips:
+      raise ValueError("An exported run needs `on_nonfinite`=stop.")
     source, evaluation = executor.source, executor.evaluation
     if isinstance(source, ArraySource) and isinstance(
       evaluation, ArrayEvaluation
