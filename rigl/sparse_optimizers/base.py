@@ -112,7 +112,7 @@ class SparseOptimizer(GradientSteps):
       In a graph, the operation that does it.
     """
     self._notice_restored()
-    step = self.global_step if global_step is None else global_step
+    step = self._step_variable(global_step)
     with graph_control.inside_replicas():
       return self._iterate(self.reduce_gradients(grads_and_vars), step)
 
@@ -151,7 +151,7 @@ class SparseOptimizer(GradientSteps):
       In a graph, the operation that does it.
     """
     self._notice_restored()
-    step = self.global_step if global_step is None else global_step
+    step = self._step_variable(global_step)
     if not reduced:
       grads_and_vars = self.reduce_gradients(grads_and_vars)
     stepped = self._inner_step(self.step_gradients(grads_and_vars), step)

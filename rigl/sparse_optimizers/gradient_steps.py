@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from rigl.checks import check_number
+from rigl.checks import check_number, describe
 from rigl.distribution.replicas import num_replicas
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
@@ -85,6 +85,22 @@ class GradientSteps(MaskOwner):
       if self._has_decay(v)
     ]
     return self._weight_decay * tf.add_n(terms) if terms else tf.constant(0.0)
+
+  def _step_variable(self, global_step: Variable | None) -> Variable:
+    """The variable that a gradient step advances.
+
+    Raises:
+      ValueError: if `global_step` is not a variable.
+    """
+    if global_step is None:
+      return self.global_step
+    try:
+      return as_variable(global_step)
+    except ValueError:
+      raise ValueError(
+        "`global_step` must be a variable, which steps advance, got "
+        f"{describe(global_step)}."
+      ) from None
 
   def _inner_step(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
