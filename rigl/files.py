@@ -100,6 +100,20 @@ def matching(pattern: str) -> list[AnyPath]:
   return found or [place]
 
 
+def is_readable(place: Path | bytes) -> bool:
+  """Whether a file exists and may be read.
+
+  Args:
+    place: the file, also as TensorFlow passes it.
+  """
+  try:
+    found = path(os.fsdecode(place))
+    may_read = isinstance(found, UrlPath) or os.access(found, os.R_OK)
+    return found.is_file() and may_read
+  except OSError:
+    return False
+
+
 def absolute(place: Path) -> str:
   """The path from the root of the file system, as text."""
   found = path(place)

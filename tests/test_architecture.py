@@ -96,7 +96,8 @@ USING_TENSORFLOW = {
   "rigl.counting.graphs.reader",
   "rigl.counting.graphs.uses",
   "rigl.counting.keras_layers",
-  "rigl.flops.flops_models",
+  "rigl.flops.keras_files",
+  "rigl.flops.saved_models",
 }
 
 

@@ -22,7 +22,8 @@ from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
 from rigl.training.loop import STEPS, Intervals
 from rigl.training.reporting import Reporter, StepLines
-from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.run_directory import RunDirectory
+from rigl.training.run_identity import default_directory
 from rigl.training.train_state import new_global_step
 from rigl.training.trainer import Trainer
 
@@ -46,7 +47,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     path = _directory(flags, identity)
     writes = replicas.is_chief and flags.mode != "eval"
-    directory = RunDirectory(path, identity, writes)
+    directory = RunDirectory(path, identity, writes, length=flags.steps_flag)
     model, masks = flags.create_model(), None
     is_new = not checkpoints.list_numbers(path)
     if flags.initial_value_checkpoint and is_new:
@@ -119,7 +120,7 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
     f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"
     f"{sparsity}_seed{flags.seed}"
   )
-  return _RUNS / directory_name(name, identity)
+  return default_directory(_RUNS, name, identity, flags.steps_flag)
 
 
 def _load_data(flags: CifarSettings) -> cifar_data.CifarData:

@@ -65,7 +65,13 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   )
   flags.method_arguments()  # Checks it before anything is made.
   identity = settings.run_identity(flags) | {"data": data.name}
-  directory = RunDirectory(path, identity, replicas.is_chief, adopts=True)
+  directory = RunDirectory(
+    path,
+    identity,
+    replicas.is_chief,
+    adopts=True,
+    length=flags.steps_flag,
+  )
   model = make_model(flags)
   state, source = _make_state(flags, model, data, replicas)
   evaluates = flags.mode == "train_and_eval"

@@ -175,7 +175,7 @@ class SparseOptimizer(MaskOwner):
     mask = tf.convert_to_tensor(kernel.mask)
     if whole is not None:
       mask |= whole
-    return tf.where(mask, gradient, tf.zeros_like(gradient))
+    return tf.where(mask, gradient, tf.zeros([], gradient.dtype))
 
   def finalize_variable_values(self, var_list: Sequence[Variable]) -> None:
     """Lets the inner optimizer write its averages, and masks them.

@@ -314,14 +314,19 @@ class MaskOwner(WrappingOptimizer):
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal optimizer."""
     settings = self._settings
-    filters = settings.filters
-    if callable(filters):
+    filters, distribution = settings.filters, settings.distribution
+    if self._kernels:  # Paths stay true where Keras loads other scopes.
+      if filters is not None:
+        filters = [kernel.path for kernel in self._kernels]
+      if not isinstance(distribution, str):
+        distribution = {k.path: k.sparsity for k in self._kernels}
+    elif callable(filters):
       filters = keras.saving.serialize_keras_object(filters)
     return super().get_config() | {
       "sparsity": settings.sparsity,
-      "distribution": settings.distribution
-      if isinstance(settings.distribution, str)
-      else dict(settings.distribution),
+      "distribution": distribution
+      if isinstance(distribution, str)
+      else dict(distribution),
       "filters": filters,
       "seed": settings.seed,
       "mask_engine": settings.mask_engine,
@@ -421,8 +426,7 @@ def _mask_variable(path: str, mask: np.ndarray) -> keras.Variable:
 def keep_masked(variable: Variable, mask: Tensor, start: float = 0.0) -> None:
   """Sets a variable to `start` wherever the mask is false."""
   value = tf.convert_to_tensor(variable)
-  inactive = tf.fill(value.shape, tf.cast(start, value.dtype))
-  variable.assign(tf.where(mask, value, inactive))
+  variable.assign(tf.where(mask, value, tf.constant(start, value.dtype)))
 
 
 def _clear_slot(slot: Slot, mask: keras.Variable) -> None:

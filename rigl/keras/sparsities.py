@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from rigl import sparse_utils
+from rigl.keras.kernels import find_path
 from rigl.structures import Structure
 
 # A method, or {path or regex: sparsity}.
@@ -91,8 +92,11 @@ def distribute(
   if not isinstance(distribution, Mapping):
     return sparse_utils.get_sparsities(shapes, _METHODS[distribution], sparsity)
   paths = list(shapes)
-  found = {path: distribution[path] for path in paths if path in distribution}
-  regexes = [key for key in distribution if key not in shapes]
+  whole = {key: find_path(key, paths) for key in distribution}
+  found = {
+    path: distribution[key] for key, path in whole.items() if path is not None
+  }
+  regexes = [key for key, path in whole.items() if path is None]
   for regex in regexes:
     if not any(re.search(regex, path) for path in paths):
       raise ValueError(

@@ -335,7 +335,7 @@ class SparseOptimizer(MaskOwner):
     # In a replica context the wrapped optimizer sums over replicas once more.
     share = 1.0 / num_replicas()
     if share != 1.0:
-      gradients = [(g * tf.cast(share, g.dtype), v) for g, v in gradients]
+      gradients = [(g * tf.constant(share, g.dtype), v) for g, v in gradients]
     with graph_control.inside_replicas():
       return self._optimizer.apply_gradients(gradients, step)
 
@@ -347,7 +347,7 @@ class SparseOptimizer(MaskOwner):
 
   def _decayed(self, gradient: Tensor, variable: Variable) -> Tensor:
     if self._weight_decay and self._has_decay(variable):
-      gradient += tf.cast(self._weight_decay, gradient.dtype) * variable
+      gradient += tf.constant(self._weight_decay, gradient.dtype) * variable
     return gradient
 
   def reduce_gradients(

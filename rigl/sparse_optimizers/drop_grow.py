@@ -299,7 +299,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     )
     return tf.nest.map_structure(_flat, inputs) | dict(
       slot_starts=[
-        None if start is None else tf.constant(start) for _, start in slots
+        None if start is None else tf.constant(start, slot.dtype)
+        for slot, start in slots
       ],
       key=key,
       groups=layer.groups,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,15 @@ def as_variable(value: Any) -> Variable:
   )
 
 
+def unwrapped(variables: Any) -> list[Any]:
+  """A list with the `tf.Variable`s of Keras variables; others as they are."""
+  found = []
+  for each in tf.nest.flatten(variables):
+    inside = getattr(each, "value", None)
+    found.append(inside if isinstance(inside, tf.Variable) else each)
+  return found
+
+
 def name_layers(
   kernels: Mapping[str, Variable] | Sequence[Variable],
 ) -> dict[str, Variable]:
@@ -64,7 +73,11 @@ def name_layers(
         raise ValueError(f"`kernels` must have names, got {name!r}.")
       named[name] = as_variable(kernel)
   else:
-    if isinstance(kernels, tf.Variable) or not isinstance(kernels, Iterable):
+    if (
+      isinstance(kernels, tf.Variable)
+      or not isinstance(kernels, Iterable)
+      or isinstance(kernels, Iterator)  # It can be read only once.
+    ):
       raise ValueError(
         "`kernels` must be a mapping {layer name: variable} or a sequence of "
         f"variables, got {describe(kernels)}."
@@ -208,8 +221,9 @@ def mask_initial_value(kernel: Variable, mask: Tensor) -> None:
     kernel: the kernel.
     mask: bool tensor of its shape.
   """
-  with tf.control_dependencies([kernel.initializer]):
-    value = kernel.read_value()
-    masked = kernel.assign(tf.where(mask, value, tf.zeros_like(value)))
-  # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
-  kernel._initializer_op = tf.group(masked)
+  for copy in getattr(kernel, "values", [kernel]):  # Of each replica.
+    with tf.control_dependencies([copy.initializer]):
+      value = copy.read_value()
+      masked = copy.assign(tf.where(mask, value, tf.zeros_like(value)))
+    # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
+    copy._initializer_op = tf.group(masked)

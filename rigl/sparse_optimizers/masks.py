@@ -155,8 +155,6 @@ class MaskOwner(MaskState):
           self._add_layer(
             name, kernel, mask, groups.get(name), compact.get(id(kernel))
           )
-          if in_graph:
-            mask_initial_value(kernel, mask)
         self._create_state()
         # Now, because a compiled update resets only the slots that it finds.
         self.create_slots(list(named.values()))
@@ -166,7 +164,11 @@ class MaskOwner(MaskState):
         del self._own_variables[num_own:]
         raise
       self._marks = {layer.name: _marks(layer) for layer in self._layers}
-      if not in_graph:
+      if in_graph:
+        for layer in self._layers:
+          mask = tf.cast(masks[layer.name], tf.bool)
+          mask_initial_value(layer.kernel, mask)
+      else:
         for layer in self._layers:
           of_kernel, of_mask = self._marks[layer.name]
           if of_kernel >= 0 and of_mask >= 0:
@@ -248,8 +250,12 @@ class MaskOwner(MaskState):
     operations = [layer.kernel.assign(kernel)]
     for slot, start in self._slots_of(layer.kernel):
       value = slot.read_value()
-      rest = kernel if start is None else start
-      rest = tf.cast(rest, value.dtype)
+      # A cast of a Python number would round it to float32.
+      rest = (
+        tf.cast(kernel, value.dtype)
+        if start is None
+        else tf.constant(start, value.dtype)
+      )
       operations.append(slot.assign(tf.where(mask, value, rest)))
     return operations
 
@@ -281,7 +287,8 @@ class MaskOwner(MaskState):
     """
     weights = graph_control.read_on_host(layer.kernel)
     mask = graph_control.read_on_host(layer.mask)
-    if of_kernel and not of_mask and layer.groups is None:
+    movable = layer.groups is None and layer.compact is None
+    if of_kernel and not of_mask and movable:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)
     lost = restored.warn_of_lost_weights(layer.name, weights, mask)

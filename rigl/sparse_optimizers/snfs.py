@@ -175,7 +175,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       if layer is None:
         continue
       average = self._averages[layer.name]
-      decay = tf.cast(1.0 - self._ema_decay, gradient.dtype)
+      decay = tf.constant(1.0 - self._ema_decay, gradient.dtype)
       change = decay * (gradient - average)
       averaged.append(average.assign(average + change))
     with graph_control.after(*averaged):

@@ -308,5 +308,12 @@ class Loop:
       self.last = report
     self._on_report(report)
     self._reported_at = position
-    self._unreported = Unreported(next_event=sums.next_event)
-    self._since = time.monotonic()
+    if self._is_regular(position):
+      self._unreported = Unreported(next_event=sums.next_event)
+      self._since = time.monotonic()
+
+  def _is_regular(self, position: int) -> bool:
+    """Whether a longer run would report here as well."""
+    intervals = [self._intervals.save, self._intervals.report]
+    intervals.append(self._evaluation.every)
+    return any(every and position % every == 0 for every in intervals)

@@ -40,6 +40,9 @@ class MetricsWriter:
   ) -> None:
     self._directory = files.path(directory)
     self._path = self._directory / _CSV_FILE
+    for folder in (self._directory / "train", self._directory / "eval"):
+      if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{folder}` must be a directory, got a file.")
     self._columns = self._keep_rows(iteration, column)
     if iteration == 0:
       for kind in ("train", "eval"):

@@ -80,6 +80,7 @@ def test_image_is_read_in_the_shape_of_the_task(tmp_path, task, name):
     (gzip.compress(encoded("PNG")), "it is compressed with gzip"),
     (b"<html>404</html>", "it is a web page: the download failed"),
   ],
+  ids=["empty", "cut JPEG", "cut PNG", "TIFF", "gzip", "web page"],
 )
 def test_other_file_is_refused_in_one_line(tmp_path, task, content, said):
   path = tmp_path / "image.png"

@@ -84,6 +84,25 @@ def test_kernels_of_keras_layers_train(name):
   assert optimizer.regularization_loss(variables) == 0
 
 
+def test_minimize_takes_variables_of_keras():
+  layer = _keras_dense()
+  optimizer = sparse_methods.make("set")
+  optimizer.sparsify([layer.kernel], "random", 0.5)
+  x = tf.constant(_RNG.normal(size=(8, 6)), tf.float32)
+
+  def loss():
+    return tf.reduce_mean(layer(x) ** 2)
+
+  before = float(loss())
+  for _ in range(20):
+    optimizer.minimize(loss, var_list=layer.trainable_variables)
+  assert float(loss()) < 0.5 * before
+  mask = optimizer.layers[0].mask.numpy()
+  assert not layer.kernel.numpy()[~mask].any()
+  pairs = optimizer.compute_gradients(loss, [layer.bias])
+  assert pairs[0][1] is layer.bias.value
+
+
 def test_models_of_keras_name_layers_by_their_paths():
   import keras
 
@@ -110,7 +129,9 @@ def test_what_is_no_variable_is_refused_before_anything_changes(name):
   np.testing.assert_array_equal(good, before)
 
 
-@pytest.mark.parametrize("kernels", [None, 3, _kernel(), {"": _kernel()}, {}])
+@pytest.mark.parametrize(
+  "kernels", [None, 3, _kernel(), {"": _kernel()}, {}, iter([_kernel()])]
+)
 def test_kernels_must_be_a_mapping_or_a_sequence(kernels):
   with pytest.raises(ValueError, match="`kernels`"):
     sparse_methods.make("set").sparsify(kernels)
