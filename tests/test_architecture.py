@@ -61,7 +61,7 @@ MAY_IMPORT = {
   "sparse_optimizers": NUMBERS | {"configurable"},
   "sparse": NUMBERS | {"sparse_optimizers"},
   # Of training, the files of checkpoints.
-  "keras": NUMBERS | {"sparse_optimizers", "training"},
+  "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},

@@ -178,7 +178,11 @@ def check_masks(
       f"{sorted(map(str, masks))}."
     )
   for name, kernel in kernels.items():
-    expected, shape = tuple(kernel.shape), tuple(np.shape(masks[name]))
+    expected = tuple(kernel.shape)
+    try:
+      shape = tuple(np.shape(masks[name]))
+    except ValueError:
+      raise ValueError(f"The mask of {name!r} must be an array.") from None
     if shape != expected:
       raise ValueError(
         f"The mask of {name!r} must have the shape {expected}, got {shape}."

@@ -117,12 +117,14 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def _new_state(self, value: Any, name: str) -> Variable:
     """Creates a variable that belongs to the state of the optimizer."""
-    variable = tf.Variable(
-      value,
-      trainable=False,
-      name=name,
-      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
+    # Its name is that of checkpoints, whatever name scope the caller is in.
+    with tf.name_scope(""):
+      variable = tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
     self._own_variables.append(variable)
     # A checkpoint that was read before sets the value now.
     self._track_trackable(variable, name.replace("/", "."), overwrite=True)

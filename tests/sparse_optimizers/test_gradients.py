@@ -259,6 +259,18 @@ def test_pairs_of_other_kinds_are_refused_and_change_nothing(
   sparse_methods.assert_same_bits(before, run.state())
 
 
+@pytest.mark.parametrize("name", ["rigl", "set", "dnw", "scratch"])
+def test_the_step_must_be_a_variable(name):
+  run = Run(name)
+  before = run.state()
+  for step in (3, "global_step", tf.constant(3), [run.step]):
+    with pytest.raises(ValueError, match="`global_step` must be a variable"):
+      run.optimizer.apply_gradients(run.gradients(0), step)
+    with pytest.raises(ValueError, match="`global_step` must be a variable"):
+      run.optimizer.apply_masked_gradients(run.gradients(0), step)
+  sparse_methods.assert_same_bits(before, run.state())
+
+
 def test_slices_without_a_dense_shape_are_those_of_the_variable():
   runs = [_run("set") for _ in range(2)]
   values = tf.constant(np.arange(24.0).reshape(3, 8), tf.float32)

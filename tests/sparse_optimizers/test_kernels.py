@@ -194,6 +194,8 @@ def test_a_failure_of_the_wrapped_optimizer_leaves_all_kernels():
   [
     ([np.ones((6, 4))], "`masks` must be a mapping"),
     ({"layer": np.full((6, 4), "x")}, "bools or numbers"),
+    ({"layer": [[1, 0], [0]]}, "'layer' must be an array"),
+    ({"layer": None}, "'layer' must have the shape"),
     ({"layer": np.ones((6, 4)), 3: np.ones((6, 4))}, "names"),
   ],
 )
@@ -203,6 +205,19 @@ def test_masks_of_wrong_kinds_are_refused(masks, message):
   with pytest.raises(ValueError, match=message):
     sparse_methods.make("scratch").create_masks([kernel], masks)
   np.testing.assert_array_equal(kernel, before)
+
+
+@pytest.mark.parametrize("name", ["rigl", "snip", "momentum"])
+def test_names_in_checkpoints_do_not_depend_on_the_callers_scope(name):
+  plain, scoped = sparse_methods.make(name), sparse_methods.make(name)
+  kernel = _kernel(name="net/layer/weights")
+  _create(name, plain, [kernel])
+  with tf.name_scope("net"), tf.name_scope("train"):
+    _create(name, scoped, [kernel])
+    assert scoped.global_step.name == "global_step:0"
+  own = {n for n in scoped.state() if "Momentum" not in n} - {"global_step"}
+  assert own == {n for n in plain.state() if "Momentum" not in n}
+  assert "net/layer/mask" in own
 
 
 # --- Ranks and dtypes ---------------------------------------------------------
