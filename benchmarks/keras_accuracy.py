@@ -100,7 +100,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
   parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=6)
+  parser.add_argument("--epochs", type=int, default=10)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
   parser.add_argument("--quick", action="store_true")
