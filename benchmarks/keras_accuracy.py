@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers
 
 import rigl
-from rigl.cifar_resnet.cifar_data import load_cifar10
+from rigl.cifar_resnet.cifar_data import load_cifar
 from rigl.mnist.mnist_data import load_mnist
 
 _BATCH = 128
@@ -29,7 +29,7 @@ _RATE = 0.1
 
 def load(cifar10: str, quick: bool) -> list[np.ndarray]:
   """Returns images in [0, 1] and labels: training, then test."""
-  data = load_cifar10(cifar10) if cifar10 else load_mnist()
+  data = load_cifar(cifar10) if cifar10 else load_mnist()
   arrays = [np.asarray(array) for array in data]
   for i in (0, 2):
     shape = [-1, 32, 32, 3] if cifar10 else [-1, 28, 28, 1]
@@ -108,11 +108,10 @@ def main() -> None:
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
   arrays = load(flags.cifar10, flags.quick)
-  found: dict[str, list[float]] = {}
-  for method in ("dense", "rigl", "static"):
-    found[method] = [
-      accuracy_of(method, seed, arrays, flags) for seed in range(flags.seeds)
-    ]
+  found: dict[str, list[float]] = {"dense": [], "rigl": [], "static": []}
+  for seed in range(flags.seeds):
+    for method, values in found.items():
+      values.append(accuracy_of(method, seed, arrays, flags))
   print("\n| method | mean | lowest | highest |\n| --- | --- | --- | --- |")
   for method, values in found.items():
     mean = statistics.mean(values)

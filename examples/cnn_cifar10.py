@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A convolutional network on CIFAR-10, nine of ten weights zero.
 
-python examples/cnn_cifar10.py
-python examples/cnn_cifar10.py --data=mnist    needs no network
-python examples/cnn_cifar10.py --quick         a few seconds, to see it run
+  python examples/cnn_cifar10.py
+  python examples/cnn_cifar10.py --data=mnist
+  python examples/cnn_cifar10.py --quick
+
+CIFAR-10 is downloaded, MNIST is a part of rigl. --quick takes a few seconds.
 """
 
 import argparse

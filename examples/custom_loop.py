@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training loop of your own: `apply_gradients` does all that is needed.
 
-python examples/custom_loop.py
-python examples/custom_loop.py --quick    a few seconds, to see it run
+  python examples/custom_loop.py
+  python examples/custom_loop.py --quick
+
+The data is MNIST, a part of rigl. --quick takes a few seconds.
 """
 
 import argparse

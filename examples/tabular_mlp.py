@@ -5,8 +5,8 @@
   python examples/tabular_mlp.py --quick    a few seconds, to see it run
 
 The table is Friedman's (1991): 5 of its 50 columns decide the result,
-y = 10 sin(pi a b) + 20 (c - 1/2)^2 + 10 d + 5 e + noise. Where connections
-grow shows which ones they are.
+y = 10 sin(pi a b) + 20 (c - 1/2)^2 + 10 d + 5 e + noise. More connections
+grow from those than from the others, above all from a, b and d.
 """
 
 import argparse

@@ -57,7 +57,8 @@ Counting:
 
 Modules: counting, mask_ops, schedules, sparse_optimizers, sparse_utils; and
 keras, which wraps the optimizers of Keras 3 for models of any kind:
-rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW, GradualPruning, FixedMask.
+rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW, GradualPruning, FixedMask; and
+sparse, whose layers store and compute only their active connections.
 
 Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-flops.
 
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     keras,  # noqa: F401
     mask_ops,
     schedules,
+    sparse,
     sparse_optimizers,
     sparse_utils,
   )
@@ -137,6 +139,7 @@ __all__ = [
   "get_stats",
   "mask_ops",
   "schedules",
+  "sparse",
   "sparse_optimizers",
   "sparse_utils",
 ]
@@ -159,6 +162,7 @@ _EXPORTS = {
     "SparseSnipOptimizer",
     "SparseStaticOptimizer",
   ),
+  "sparse": (),
   "sparse_utils": (
     "Stats",
     "calculate_sparsity",
@@ -174,7 +178,7 @@ _MODULE_OF = {
   for module, names in _EXPORTS.items()
   for name in (module, *names)
 }
-_NEEDING_TENSORFLOW = ("keras", "mask_ops", "sparse_optimizers")
+_NEEDING_TENSORFLOW = ("keras", "mask_ops", "sparse", "sparse_optimizers")
 
 
 if not TYPE_CHECKING:  # A type checker would accept any attribute.

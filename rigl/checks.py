@@ -37,7 +37,7 @@ def check_number(
   ):
     return
   bounds = _bounds(low, high, above, below)
-  what = bounds if is_number else f"a number {bounds}"
+  what = bounds if is_number else f"a number, {bounds}"
   raise ValueError(f"`{name}` must be {what}, got {value!r}.")
 
 
@@ -63,6 +63,17 @@ def check_integer(name: str, value: Any, minimum: float = -math.inf) -> None:
     return
   bound = f" of at least {minimum}" if minimum > -math.inf else ""
   raise ValueError(f"`{name}` must be an integer{bound}, got {value!r}.")
+
+
+def check_numbers(name: str, values: Any) -> None:
+  """Raises a ValueError unless a value is a sequence of numbers."""
+  try:
+    if not all(isinstance(value, numbers.Real) for value in values):
+      raise TypeError
+  except TypeError:
+    raise ValueError(
+      f"`{name}` must be a sequence of numbers, got {values!r}."
+    ) from None
 
 
 def check_mapping(name: str, value: Any, what: str) -> None:

@@ -18,6 +18,8 @@ _URL = re.compile(r"([A-Za-z][\w+.-]+):(/*)(.*)", re.DOTALL)
 # Schemes that other readers know, to tell them from misspelt ones.
 _ELSEWHERE = ("s3", "s3a", "hdfs", "viewfs", "http", "https", "az", "abfs")
 _LONGEST_REASON = 300
+# Places in graphs, which TensorFlow writes into its messages.
+_NODE = re.compile(r"\{\{.*?\}\}|\[Op:\w+\]( name:)?")
 
 
 def has_scheme(place: str) -> bool:
@@ -235,12 +237,21 @@ def python_errors(place: str | os.PathLike) -> Iterator[None]:
   try:
     yield
   except tf.errors.OpError as error:
-    reason = " ".join(str(error.message).split())[:_LONGEST_REASON]
-    reason = reason or type(error).__name__
+    reason = reason_of(error)
     kind: type[OSError] = OSError
     if isinstance(error, tf.errors.NotFoundError):
       kind = FileNotFoundError
     raise kind(f"`{os.fspath(place)}`: {reason}.") from error
+
+
+def reason_of(error: Exception) -> str:
+  """The message of an error of TensorFlow in one line, without graph nodes.
+
+  Args:
+    error: the error.
+  """
+  text = _NODE.sub("", str(getattr(error, "message", error)))
+  return " ".join(text.split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def _gfile() -> Any:

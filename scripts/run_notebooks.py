@@ -41,6 +41,8 @@ def run(path: pathlib.Path) -> nbformat.NotebookNode:
   for cell in notebook.cells:
     # Times of this run, which would differ in every version of the file.
     cell.metadata.pop("execution", None)
+    if cell.cell_type == "code":  # Nor what libraries log.
+      cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
   # The version of this Python.
   notebook.metadata.language_info = {"name": "python"}
   return notebook

@@ -19,6 +19,8 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("mask_update.py", ["ours"]),
     ("step_time.py", ["ours rigl", "ours dense"]),
     ("step_time.py --model=resnet50", ["ours rigl", "ours dense"]),
+    ("keras_step.py", ["rigl", "dense"]),
+    ("keras_step.py --model=transformer", ["rigl", "dense"]),
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
   ],

@@ -244,7 +244,8 @@ def test_links_and_named_files_exist(page):
       headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
       assert anchor in map(_slug, headings), anchor
   for name in re.findall(
-    r"`((?:rigl|configs|scripts|tests|benchmarks|docs|results)/[^`*<> ]*)`",
+    r"`((?:rigl|configs|scripts|tests|benchmarks|docs|results|examples|colabs)"
+    r"/[^`*<> ]*)`",
     text,
   ):
     assert (ROOT / name).exists(), name

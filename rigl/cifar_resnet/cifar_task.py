@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -14,19 +14,6 @@ from rigl.training.top_k import hits_in_top_k
 from rigl.types import Batch, Metrics, Tensor, Variable
 
 _TOP = 5
-_CLASSES = (
-  "airplane",
-  "automobile",
-  "bird",
-  "cat",
-  "deer",
-  "dog",
-  "frog",
-  "horse",
-  "ship",
-  "truck",
-)
-_NAMES = {str(k): name for k, name in enumerate(_CLASSES)}
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Distance between the keys of two iterations.
@@ -123,22 +110,24 @@ class CifarTask:
     return tf.stack([tf.constant(self._seed, tf.int64), number])
 
 
-def with_precision_and_recall(means: Mapping[str, float]) -> Metrics:
+def with_precision_and_recall(
+  means: Mapping[str, float], class_names: Sequence[str]
+) -> Metrics:
   """Replaces the counts of classes in an evaluation.
 
   Args:
     means: means of the metrics of `CifarTask`, with or without counts.
+    class_names: names of the classes, by label.
 
   Returns:
     The metrics other than counts, and `precision/CLASS` (hits of all
-    predictions of the class) and `recall/CLASS` (hits of all its labels); 0
-    where there is none. The first ten classes have their names of CIFAR-10,
-    others their number.
+    predictions of the class) and `recall/CLASS` (hits of all its labels), by
+    the names of classes; 0 where there is none.
   """
   metrics = {name: value for name, value in means.items() if "/" not in name}
   classes = [name[5:] for name in means if name.startswith("hits/")]
   for rate, count in (("precision", "predictions"), ("recall", "labels")):
     for k in classes:
-      among, name = means[f"{count}/{k}"], _NAMES.get(k, k)
+      among, name = means[f"{count}/{k}"], class_names[int(k)]
       metrics[f"{rate}/{name}"] = means[f"hits/{k}"] / among if among else 0.0
   return metrics

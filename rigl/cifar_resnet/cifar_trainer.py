@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from typing import Any
 
@@ -21,7 +22,8 @@ from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
 from rigl.training.loop import STEPS, Intervals
 from rigl.training.reporting import Reporter, StepLines
-from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.run_directory import RunDirectory
+from rigl.training.run_identity import default_directory
 from rigl.training.train_state import new_global_step
 from rigl.training.trainer import Trainer
 
@@ -45,7 +47,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     path = _directory(flags, identity)
     writes = replicas.is_chief and flags.mode != "eval"
-    directory = RunDirectory(path, identity, writes)
+    directory = RunDirectory(path, identity, writes, length=flags.steps_flag)
     model, masks = flags.create_model(), None
     is_new = not checkpoints.list_numbers(path)
     if flags.initial_value_checkpoint and is_new:
@@ -80,6 +82,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
         replicas,
         jit_compile=jit_compile,
+        skips=flags.skips_nonfinite,
       )
     return Trainer(
       state,
@@ -91,7 +94,10 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         state.learning_rate,
         lambda iteration: iteration / source.batches_per_epoch,
         StepLines(["accuracy"]),
-        with_precision_and_recall,
+        functools.partial(
+          with_precision_and_recall,
+          class_names=cifar_data.VERSIONS[flags.dataset].class_names,
+        ),
       ),
       keep=flags.keep_checkpoint_max,
       stops_on_notice=not by_estimator,
@@ -114,7 +120,7 @@ def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
     f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"
     f"{sparsity}_seed{flags.seed}"
   )
-  return _RUNS / directory_name(name, identity)
+  return default_directory(_RUNS, name, identity, flags.steps_flag)
 
 
 def _load_data(flags: CifarSettings) -> cifar_data.CifarData:

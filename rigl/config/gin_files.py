@@ -15,7 +15,10 @@ from rigl.url_path import UrlPath, has_scheme
 
 
 def parse_gin(
-  files: Iterable[str], bindings: Iterable[str], imports: bool = False
+  files: Iterable[str],
+  bindings: Iterable[str],
+  imports: bool = False,
+  before: Iterable[str] = (),
 ) -> None:
   """Replaces gin's configuration by that of files and bindings.
 
@@ -27,6 +30,8 @@ def parse_gin(
       the files.
     imports: whether they may import modules outside of this package, which
       runs them.
+    before: bindings that a run recorded; files and bindings win over them, and
+      names that are not known here are left out.
 
   Raises:
     ValueError: if a file is missing, or a name or value is not known, or an
@@ -34,6 +39,10 @@ def parse_gin(
   """
   checker = gin_check.GinChecker(imports)
   gin.clear_config()
+  recorded = "\n".join(before)
+  with _one_line_gin_errors("`run.json`"):
+    checker.check_text(recorded)
+    gin.parse_config(recorded, skip_unknown=True)
   for name in files:
     with _one_line_gin_errors(f"`--gin_config`: {name!r}"):
       if has_scheme(name):

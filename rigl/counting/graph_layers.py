@@ -70,7 +70,8 @@ def find_layers(
       a trainable variable of at least two dimensions is not understood.
   """
   function = trace(model, specs_of(input_shape, dtype))
-  return layers_of(function, names=names, ignore=ignore)
+  found = kernels_of(function, names=names, ignore=ignore)
+  return [spec for spec, _ in found]
 
 
 def trace(
@@ -99,7 +100,7 @@ def specs_of(shape: Any, dtype: Any = tf.float32, batch: int | None = 1) -> Any:
   )
 
 
-def layers_of(
+def kernels_of(
   function: tf.types.experimental.ConcreteFunction,
   *,
   names: Mapping[str, str] | None = None,
@@ -107,8 +108,8 @@ def layers_of(
   only: Collection[int] | None = None,
   ignore: Collection[str] = (),
   batch: int = 1,
-) -> list[LayerSpec]:
-  """Finds the layers of a traced model.
+) -> list[tuple[LayerSpec, Any]]:
+  """Finds the layers of a traced model, each with its variable.
 
   Args:
     function: what `trace` returns.
@@ -119,7 +120,8 @@ def layers_of(
     batch: number of examples in the inputs.
 
   Returns:
-    One spec per layer, for one example.
+    One spec per layer, for one example, and its variable; None if a loaded
+    model hides it.
 
   Raises:
     ValueError: as `find_layers` does.
@@ -130,7 +132,7 @@ def layers_of(
   by_variable: dict[int, list[Use]] = {}
   for use in reader.uses:
     by_variable.setdefault(use.weights, []).append(use)
-  specs: list[LayerSpec] = []
+  found: list[tuple[LayerSpec, Any]] = []
   for index, uses in by_variable.items():
     weights = reader.variables[index] if index >= 0 else None
     source = id(weights.source) if weights else None
@@ -140,11 +142,12 @@ def layers_of(
     if ignored & {name, layer_name(weights.name if weights else name)}:
       continue
     _check(name, uses, weights)
-    taken = {spec.name for spec in specs}
-    specs.append(_spec(_unique(name, taken), uses, weights, batch))
-  if not specs:
+    taken = {spec.name for spec, _ in found}
+    spec = _spec(_unique(name, taken), uses, weights, batch)
+    found.append((spec, weights.source if weights else None))
+  if not found:
     raise ValueError("`model` must have a layer with a kernel, got none.")
-  return specs
+  return found
 
 
 def _name(

@@ -45,6 +45,19 @@ def find_layers(
   Raises:
     ValueError: if sizes are open or unknown, or a layer cannot be counted.
   """
+  return [spec for spec, _ in find_kernels(model, input_shape, ignore)]
+
+
+def find_kernels(
+  model: Any, input_shape: Any = None, ignore: Collection[str] = ()
+) -> list[tuple[LayerSpec, Any]]:
+  """Finds the layers of a Keras model, each with its TensorFlow variable.
+
+  The arguments are those of `find_layers`.
+
+  Raises:
+    ValueError: as `find_layers` does.
+  """
   inputs = _inputs_of(model)
   if input_shape is not None:
     inputs = _of_shape(inputs, input_shape)
@@ -82,18 +95,21 @@ def layers_of_list(layers: Sequence[Any]) -> list[LayerSpec]:
   inputs = _sources(outputs)
   model = sys.modules[package].Model(inputs, outputs)
   only = {id(v) for layer in layers for v in _variables(layer)}
-  return _read(model, [_spec_of(tensor) for tensor in inputs], layers, only, ())
+  specs = [_spec_of(tensor) for tensor in inputs]
+  return [spec for spec, _ in _read(model, specs, layers, only, ())]
 
 
-def open_shape(model: Any, size: int) -> Any:
-  """The shapes of a model's examples, with a size where they are open.
-
-  Returns:
-    A structure of shapes as of the model's inputs, or None if no size is open.
-  """
+def is_open(model: Any) -> bool:
+  """Whether a model leaves sizes of its examples open."""
   inputs = _inputs_of(model)
-  if inputs is None or not _is_open(inputs):
-    return None
+  return inputs is None or _is_open(inputs)
+
+
+def filled_shape(model: Any, size: int) -> Any:
+  """The shapes of a model's examples, with a size where they are open."""
+  inputs = _inputs_of(model)
+  if inputs is None:
+    raise ValueError("`model` must know its inputs, got one that does not.")
   return tf.nest.map_structure(
     lambda n: tf.TensorShape([s or size for s in n.shape.as_list()[1:]]), inputs
   )
@@ -105,7 +121,7 @@ def _read(
   layers: Sequence[Any],
   only: Collection[int] | None,
   ignore: Collection[str],
-) -> list[LayerSpec]:
+) -> list[tuple[LayerSpec, Any]]:
   """Reads a model that is called with inputs of given specs."""
   sizes = {spec.shape[0] for spec in tf.nest.flatten(inputs)} - {None}
   batch = min(sizes, default=1)  # Some models have a fixed batch.
@@ -119,7 +135,7 @@ def _read(
     function = graph_layers.trace(
       lambda values: model(values, **settings), specs
     )
-    return graph_layers.layers_of(
+    return graph_layers.kernels_of(
       function, names_of=_names(layers), only=only, ignore=ignore, batch=batch
     )
   except ValueError as error:
@@ -249,11 +265,9 @@ def _add_names(
   for inner in getattr(layer, "layers", ()):
     _add_names(inner, f"{scope}{inner.name}/", found)
   for weight in layer.weights:
-    path = getattr(weight, "path", weight.name)
-    parts = path.split("/")
-    if layer.name in parts:
-      parts = parts[parts.index(layer.name) + 1 :]
-    own = layer_name("/".join([layer.name, *parts]))
+    path = f"/{getattr(weight, 'path', weight.name)}"
+    _, has_name, rest = path.partition(f"/{layer.name}/")
+    own = layer_name(f"{layer.name}/{rest}" if has_name else layer.name + path)
     # A nested model is no part of the name, unless it has to be.
     models = scope.removesuffix(f"{layer.name}/")
     found.setdefault(id(_variable(weight)), (own, models + own))

@@ -8,6 +8,7 @@ prints a table. `--format` selects CSV or JSON, `--plot` draws a bar per layer.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,10 +57,48 @@ def make_report(values: Any) -> FlopsReport:
     ValueError: if a flag is out of its range.
   """
   options.check(values)
-  layers = flops_models.load_layers(
-    values.model, values.width, values.image_size
+  network = flops_models.load(values.model, values.width, values.image_size)
+  layers = network.layers
+  asked = _sparsities(values, network)
+  rules = values.published_rules
+
+  def count(share: float, published: bool) -> list[counting.LayerCount]:
+    """Counts with a share of the sparsity of each layer."""
+    sparsities = {name: share * value for name, value in asked.items()}
+    return counting.count_layers(
+      layers, sparsities, values.param_size, published
+    )
+
+  counted = count(1.0, rules)
+  return FlopsReport(
+    values.model,
+    counted,
+    count(0.0, rules),
+    count(1.0, True),
+    count(0.0, True),
+    _training(
+      values,
+      lambda share: counting.total_count(count(share, rules)).flops,
+      counting.real_sparsity(counted)
+      if values.sparsity == options.FILE
+      else values.sparsity,
+    ),
+    {name: getattr(values, name) for name in _SETTINGS},
+    _note(values, network),
   )
-  asked = sparse_utils.get_layer_counts(
+
+
+def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:
+  """The sparsity of each layer: of the flags or of the file."""
+  layers, zeros = network.layers, network.zeros
+  if values.sparsity == options.FILE:
+    if zeros is None:
+      raise ValueError(
+        f"`sparsity` must be a number for a model without weights, got "
+        f"{options.FILE!r} for {values.model!r}."
+      )
+    return {n.name: _share(zeros[n.name], n.size) for n in layers}
+  counted = sparse_utils.get_layer_counts(
     layers,
     values.sparsity,
     values.method,
@@ -67,30 +106,32 @@ def make_report(values: Any) -> FlopsReport:
     param_size=values.param_size,
     erk_power_scale=values.erk_power_scale,
   )
-  rules = values.published_rules
+  return {n.spec.name: n.sparsity for n in counted}
 
-  def count(share: float, published: bool) -> list[counting.LayerCount]:
-    """Counts with a share of the sparsity of each layer."""
-    sparsities = {n.spec.name: share * n.sparsity for n in asked}
-    return counting.count_layers(
-      layers, sparsities, values.param_size, published
-    )
 
-  return FlopsReport(
-    values.model,
-    count(1.0, rules),
-    count(0.0, rules),
-    count(1.0, True),
-    count(0.0, True),
-    _training(
-      values, lambda share: counting.total_count(count(share, rules)).flops
-    ),
-    {name: getattr(values, name) for name in _SETTINGS},
+def _share(zeros: int, size: int) -> float:
+  """The share of zeros, of which `floor(share * size)` are as many."""
+  share = zeros / size
+  if math.floor(share * size) < zeros:
+    share = math.nextafter(share, 1.0)
+  return share
+
+
+def _note(values: Any, network: flops_models.Network) -> str:
+  """What a user should know of a file's zeros that are not counted."""
+  zeros = sum((network.zeros or {}).values())
+  if not zeros or values.sparsity == options.FILE:
+    return ""
+  share = zeros / sum(layer.size for layer in network.layers)
+  return (
+    f"note: {share:.1%} of the weights in {values.model} are zero; "
+    f"--sparsity={values.sparsity:g} takes their place, and --sparsity="
+    f"{options.FILE} counts them."
   )
 
 
 def _training(
-  values: Any, flops: Callable[[float], float]
+  values: Any, flops: Callable[[float], float], sparsity: float
 ) -> training_flops.TrainingCost:
   """Cost of training, given FLOPs by share of the final sparsities."""
   method, mean = values.training_method, None
@@ -99,10 +140,10 @@ def _training(
       values.sparsity_begin_step,
       values.sparsity_end_step,
       values.pruning_frequency,
-      values.sparsity,
+      sparsity,
     )
     mean = training_flops.mean_over_pruning(
-      lambda sparsity: flops(sparsity / (values.sparsity or 1.0)),
+      lambda part: flops(part / (sparsity or 1.0)),
       schedule,
       values.train_steps,
     )
@@ -151,8 +192,12 @@ def main(arguments: Sequence[str]) -> None:
   with app.one_line_errors():
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)
+    if report.note:
+      sys.stderr.write(report.note + "\n")
     if FLAGS.plot:
-      title = f"{FLAGS.model}, {FLAGS.method}, sparsity {FLAGS.sparsity:g}"
+      is_file = FLAGS.sparsity == options.FILE
+      sparsity = "of the file" if is_file else f"{FLAGS.sparsity:g}"
+      title = f"{FLAGS.model}, {FLAGS.method}, sparsity {sparsity}"
       plots.save(
         plots.plot_layers(report.layers, report.dense, title), FLAGS.plot
       )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of a network by its name, from a JSON file or from a Keras file."""
+"""Layers of a network by its name or from a file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 import pathlib
 from typing import Any
 
-from rigl import counting
+from rigl import counting, files
 from rigl.counting import architectures
+from rigl.flops import keras_files, saved_models
+from rigl.flops.network import Network
 
 _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
 
@@ -16,36 +18,54 @@ _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
 def load_layers(
   name: str, width: float = 1.0, image_size: int | None = None
 ) -> list[counting.LayerSpec]:
-  """Reads the layers of a model.
+  """Reads the layers of a model, as `load` does."""
+  return load(name, width, image_size).layers
+
+
+def load(
+  name: str, width: float = 1.0, image_size: int | None = None
+) -> Network:
+  """Reads a model.
 
   Args:
     name: a network of `architectures.network`; or a `.json` file with a list
       of objects that have the fields of `counting.LayerSpec`; or a `.keras` or
-      `.h5` file of a Keras model.
+      `.h5` file of a Keras model; or the directory of a SavedModel.
     width: factor of the number of channels. A network rounds its channels by
       its own rule; the channels of a file are rounded down.
-    image_size: height and width of the images; None for the model's own.
+    image_size: height and width of the images; None for the model's own. Of a
+      Keras model or SavedModel it is the size of all that it leaves open.
 
   Raises:
     ValueError: if there is no such model, or it does not take an argument.
     OSError: if a file cannot be read.
   """
+  if (pathlib.Path(name) / "saved_model.pb").is_file():
+    return _scaled(saved_models.load(pathlib.Path(name), image_size), width)
   suffix = pathlib.Path(name).suffix
   if suffix not in (".json", ".keras", ".h5"):
-    return architectures.network(name, width, image_size)
-  if image_size is not None:
+    return Network(architectures.network(name, width, image_size))
+  if image_size is not None and suffix == ".json":
     raise ValueError(
       f"`image_size` must not be given for a file, got {image_size} for "
       f"{name!r}."
     )
-  path = pathlib.Path(name)
+  is_json = suffix == ".json"
+  path = files.path(name, "model") if is_json else files.on_disk(name, "model")
   if not path.is_file():
     raise ValueError(f"`model` must be an existing file, got {name!r}.")
-  layers = _from_json(path) if suffix == ".json" else _from_keras(path)
-  return counting.scale_widths(layers, width)
+  if is_json:
+    return Network(counting.scale_widths(_from_json(path), width))
+  return _scaled(keras_files.load(pathlib.Path(path), image_size), width)
 
 
-def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:
+def _scaled(network: Network, width: float) -> Network:
+  """A network of another width, which has no weights yet."""
+  layers = counting.scale_widths(network.layers, width)
+  return Network(layers, network.zeros if width == 1 else None)
+
+
+def _from_json(path: files.AnyPath) -> list[counting.LayerSpec]:
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as error:
@@ -64,22 +84,3 @@ def _spec(row: Any) -> counting.LayerSpec:
       f"{sorted(set(_FIELDS) - needed)}, got {row}."
     )
   return counting.LayerSpec(**row)
-
-
-def _from_keras(path: pathlib.Path) -> list[counting.LayerSpec]:
-  try:
-    import keras  # Takes seconds, and only this kind of file needs it.
-  except ImportError as error:
-    raise ValueError(
-      f"`model`: reading a Keras file needs Keras, got {str(path)!r}: "
-      "pip install 'rigl[cpu]'."
-    ) from error
-  try:
-    model = keras.models.load_model(path, compile=False)
-    return counting.find_layers(model)
-  except Exception as error:  # Keras has no error of its own for its files.
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    raise ValueError(
-      f"`model` must be a whole Keras file of known layers, got {str(path)!r}: "
-      f"{text}"
-    ) from error

@@ -28,6 +28,7 @@ class FlopsReport:
     published_dense: the same layers without pruned weights.
     training: cost of training.
     settings: values of the flags by name.
+    note: what the reader should know besides; "" for nothing.
   """
 
   model: str
@@ -37,6 +38,7 @@ class FlopsReport:
   published_dense: list[counting.LayerCount]
   training: training_flops.TrainingCost
   settings: dict[str, Any] = field(default_factory=dict)
+  note: str = ""
 
 
 def render(report: FlopsReport, format: str) -> str:

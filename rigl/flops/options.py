@@ -12,6 +12,8 @@ from rigl import sparse_utils
 from rigl.counting import training_flops
 from rigl.flops.flops_report import KNOWN_FORMATS
 
+# The sparsity of the weights in the file.
+FILE = "file"
 # Flags that are at least 1.
 _COUNTS = (
   "param_size",
@@ -28,9 +30,17 @@ def define_flags() -> None:
     "resnet50",
     "A network (resnet50 or another depth, mobilenet_v1, mobilenet_v2, vgg_16, "
     "vgg_19, vgg_a, wrn_22_2 or another depth and width, mnist_fc), a .json "
-    "file with a list of counting.LayerSpec fields, or a .keras or .h5 file.",
+    "file with a list of counting.LayerSpec fields, a .keras or .h5 file, or "
+    "the directory of a SavedModel.",
   )
-  flags.DEFINE_float("sparsity", 0.9, "Overall share of zeros, in [0, 1).")
+  flags.DEFINE(
+    _SparsityParser(),
+    "sparsity",
+    0.9,
+    f"Overall share of zeros, in [0, 1), or {FILE!r} for the zeros that a "
+    "model's file has.",
+    serializer=flags.ArgumentSerializer(),
+  )
   flags.DEFINE_string(
     "method",
     "erdos_renyi_kernel",
@@ -49,7 +59,12 @@ def define_flags() -> None:
     "erk_power_scale", 1.0, "Exponent of erdos_renyi_kernel, >= 0."
   )
   flags.DEFINE_float("width", 1.0, "Factor of the number of channels, > 0.")
-  flags.DEFINE_integer("image_size", None, "Height and width of the images.")
+  flags.DEFINE_integer(
+    "image_size",
+    None,
+    "Height and width of the images, and any other size that a file leaves "
+    "open.",
+  )
   flags.DEFINE_integer("param_size", 32, "Bits of a weight, >= 1.")
   flags.DEFINE_boolean(
     "published_rules", False, "Whether to count as the published code does."
@@ -58,6 +73,20 @@ def define_flags() -> None:
   flags.DEFINE_string("format", "text", f"One of {KNOWN_FORMATS}.")
   flags.DEFINE_string("output", "", "File to write to; empty: the terminal.")
   flags.DEFINE_string("plot", "", "PNG, SVG or PDF file for a bar chart.")
+
+
+class _SparsityParser(flags.ArgumentParser):
+  """Reads a number, or the word `file`."""
+
+  syntactic_help = f"a number or {FILE!r}"
+
+  def parse(self, argument: Any) -> float | str:
+    """Parses the value of the flag."""
+    return FILE if argument == FILE else float(argument)
+
+  def flag_type(self) -> str:
+    """What the help says."""
+    return f"float or {FILE}"
 
 
 def _define_training_flags() -> None:
@@ -94,7 +123,9 @@ def check(values: Any) -> None:
   Raises:
     ValueError: if a flag is out of its range.
   """
-  if not 0 <= values.sparsity < 1:
+  if values.sparsity == FILE:
+    _check_alone(values)
+  elif not 0 <= values.sparsity < 1:
     raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
   for name in _COUNTS:
     if getattr(values, name) < 1:
@@ -112,3 +143,19 @@ def check(values: Any) -> None:
     raise ValueError(
       f"`training_method` must be in {known}, got {values.training_method!r}."
     )
+
+
+def _check_alone(values: Any) -> None:
+  """Refuses flags that a file's own sparsities leave no room for."""
+  given = {
+    "custom_sparsities": bool(values.custom_sparsities),
+    "first_layer_sparsity": values.first_layer_sparsity != -1,
+    "last_layer_sparsity": values.last_layer_sparsity != -1,
+    "width": values.width != 1,
+  }
+  for name, is_given in given.items():
+    if is_given:
+      raise ValueError(
+        f"`{name}` must not be given with `sparsity={FILE}`, got "
+        f"{getattr(values, name)}."
+      )

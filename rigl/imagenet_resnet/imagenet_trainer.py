@@ -68,7 +68,13 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   if evaluates:
     data.check_evaluation()
   identity = settings.run_identity(flags) | {"data": data.name}
-  directory = RunDirectory(path, identity, replicas.is_chief, adopts=True)
+  directory = RunDirectory(
+    path,
+    identity,
+    replicas.is_chief,
+    adopts=True,
+    length=flags.steps_flag,
+  )
   model = make_model(flags)
   state, source = _make_state(flags, model, data, replicas)
   evaluate_every = flags.steps_per_eval if evaluates else 0
@@ -90,7 +96,13 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
       flags, state.task, model, data, replicas, jit_compile
     )
     executor = TensorFlowExecutor(
-      state, source, evaluation, replicas, jit_compile=jit_compile, norms=True
+      state,
+      source,
+      evaluation,
+      replicas,
+      jit_compile=jit_compile,
+      norms=True,
+      skips=flags.skips_nonfinite,
     )
   export_every = flags.export_model_freq
   if by_estimator and export_every:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rigl.keras import replicas
 from rigl.keras.masks import keep_masked
 from rigl.keras.target_sparsity import TargetSparsityOptimizer
+from rigl.keras.wrapper import parts_of
 from rigl.types import Tensor, Variable
 
 
@@ -35,10 +36,12 @@ class DNW(TargetSparsityOptimizer):
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration; it must be new.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     distribution: how it is distributed over the variables: `erk`
       (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
-      sparsity}, where variables that no key names get `sparsity`.
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
     filters: which variables are sparse. None: all kernels, which are weights
       of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
       `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
@@ -49,6 +52,9 @@ class DNW(TargetSparsityOptimizer):
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -62,11 +68,10 @@ class DNW(TargetSparsityOptimizer):
   """
 
   def __init__(
-    self, optimizer: Any, sparsity: float = 0.9, **kwargs: Any
+    self, optimizer: Any, sparsity: float | None = None, **kwargs: Any
   ) -> None:
     super().__init__(optimizer, sparsity, **kwargs)
-    parts = getattr(self.inner_optimizer, "optimizers", [self.inner_optimizer])
-    if any(part.use_ema for part in parts):
+    if any(part.use_ema for part in parts_of(self.inner_optimizer)):
       raise ValueError(
         "`optimizer` of DNW must not average weights, got use_ema=True: the "
         "averages would bring back inactive weights."
@@ -105,7 +110,11 @@ class DNW(TargetSparsityOptimizer):
     """Sets masks and kernels by the magnitude of the dense weights."""
     weights = [tf.convert_to_tensor(k.variable) for k in self._kernels]
     inputs = [
-      dict(weights=tf.reshape(each, [-1]), num_ones=self._num_ones(kernel))
+      dict(
+        weights=tf.reshape(each, [-1]),
+        num_ones=self._num_ones(kernel),
+        groups=kernel.groups,
+      )
       for kernel, each in zip(self._kernels, weights, strict=True)
     ]
     masks = self._engine.map(self._largest, inputs)
@@ -123,6 +132,7 @@ class DNW(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in kernels],
       [each["num_ones"] for each in kernels],
+      groups=[each["groups"] for each in kernels],
     )
 
   def _clear(self, all_slots: bool = False) -> None:

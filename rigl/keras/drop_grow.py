@@ -45,9 +45,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     distribution: how it is distributed over the variables: `erk`,
-      `erdos_renyi`, `uniform`, or {path or regex: sparsity}.
+      `erdos_renyi`, `uniform`, or {path or regex: sparsity}. None: `erk`, or
+      `uniform` if `structure` fixes the sparsity.
     begin_step: first value of `iterations` that may update, at least 0.
     end_step: last value of `iterations` that may update. None: no end.
     frequency: least number of steps between two updates, at least 1.
@@ -67,6 +69,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -80,9 +85,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   def __init__(
     self,
     optimizer: Any,
-    sparsity: float = 0.9,
+    sparsity: float | None = None,
     *,
-    distribution: Distribution = "erk",
+    distribution: Distribution | None = None,
     begin_step: int = 0,
     end_step: int | None = None,
     frequency: int = 100,
@@ -93,6 +98,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     seed: int = 0,
     noise_std: float = 1e-5,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -109,6 +115,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       filters=filters,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
       name=name,
       **kwargs,
     )
@@ -177,6 +184,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     return {name: _flat(value) for name, value in inputs.items()} | dict(
       slot_starts=tf.constant([slot.start for slot in states], tf.float32),
       key=key,
+      groups=kernel.groups,
     )
 
   def _updated(  # type: ignore[override]

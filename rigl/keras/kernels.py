@@ -30,6 +30,26 @@ def path_of(variable: Any) -> str:
   return getattr(variable, "path", None) or variable.name.split(":")[0]
 
 
+def find_path(key: str, paths: Sequence[str]) -> str | None:
+  """The path that a key is in full, maybe with a scope before it.
+
+  Keras builds a `Sequential` of a list in the scope of the model, but one that
+  it loads from a file without: `sequential/dense/kernel`, `dense/kernel`.
+
+  >>> find_path("sequential/dense/kernel", ["kernel", "dense/kernel"])
+  'dense/kernel'
+
+  Args:
+    key: a path, or anything else.
+    paths: the paths of variables.
+
+  Returns:
+    The longest one that ends the key; None if there is none.
+  """
+  ends = [path for path in paths if f"/{key}".endswith(f"/{path}")]
+  return max(ends, key=len, default=None)
+
+
 def check_filters(filters: Filters) -> None:
   """Raises ValueError unless `filters` is as `choose_kernels` describes."""
   patterns = [filters] if isinstance(filters, str) else filters
@@ -84,7 +104,8 @@ def choose_kernels(variables: Sequence[Any], filters: Filters) -> list[int]:
   else:
     chosen = set()
     for pattern in patterns:
-      found = [i for i, path in enumerate(paths) if path == pattern]
+      whole = find_path(pattern, paths)
+      found = [i for i, path in enumerate(paths) if path == whole]
       found = found or [i for i in kernels if re.search(pattern, paths[i])]
       if not found:
         raise ValueError(

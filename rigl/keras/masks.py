@@ -28,11 +28,22 @@ from rigl.keras.kernels import (
 from rigl.keras.live import model_of
 from rigl.keras.saving import MaskBits, load_state, save_state
 from rigl.keras.slots import Slot, Slots, find_slots
-from rigl.keras.sparsities import Distribution, check_distribution, distribute
-from rigl.keras.wrapper import WrappingOptimizer, check_unbuilt
+from rigl.keras.sparsities import (
+  Distribution,
+  check_distribution,
+  defaults,
+  distribute,
+)
+from rigl.keras.structured import kernel_groups, structured_mask
+from rigl.keras.wrapper import (
+  WrappingOptimizer,
+  check_parts,
+  check_unbuilt,
+)
 from rigl.mask_ops import EngineName, MaskEngine
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.summary import summary
+from rigl.structures import Groups, Structure, parse_structure
 from rigl.types import Tensor, Variable
 
 
@@ -49,6 +60,8 @@ class SparseKernel:
     mask: bool variable of the same shape; true means active.
     slots: the slots that the inner optimizer keeps for the weights.
     sparsity: share of zeros that the distribution gives it.
+    groups: groups of connections that each keep their number of active ones;
+      None where only the variable does.
   """
 
   path: str
@@ -57,6 +70,7 @@ class SparseKernel:
   mask: keras.Variable
   slots: Slots
   sparsity: float
+  groups: Groups | None
 
   @property
   def name_hash(self) -> int:
@@ -75,16 +89,21 @@ class MaskOwner(WrappingOptimizer):
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     distribution: how it is distributed over the variables: `erk`,
       `erdos_renyi`, `uniform`, or {path or regex: sparsity}; see
-      `sparsities.distribute`.
+      `sparsities.distribute`. None: `erk`, or `uniform` if `structure` fixes
+      the sparsity.
     filters: which variables are sparse: None for all kernels, a regex, a list
       of regexes, or a function of a path; see `kernels.choose_kernels`.
     seed: seed of all random numbers, at least 0.
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -95,15 +114,18 @@ class MaskOwner(WrappingOptimizer):
   def __init__(
     self,
     optimizer: Any,
-    sparsity: float = 0.9,
+    sparsity: float | None = None,
     *,
-    distribution: Distribution = "erk",
+    distribution: Distribution | None = None,
     filters: Filters = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
+    parsed = parse_structure(structure)
+    sparsity, distribution = defaults(sparsity, distribution, parsed)
     check_distribution(distribution, sparsity)
     check_filters(filters)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -113,7 +135,7 @@ class MaskOwner(WrappingOptimizer):
     engine = MaskEngine(mask_engine)
     super().__init__(optimizer, name, **kwargs)
     self._settings = _Settings(
-      sparsity, distribution, filters, seed, mask_engine
+      sparsity, distribution, filters, seed, mask_engine, parsed
     )
     self._engine = engine
     self._kernels: tuple[SparseKernel, ...] = ()
@@ -155,8 +177,15 @@ class MaskOwner(WrappingOptimizer):
       dict(zip(paths, shapes, strict=True)),
     )
     names = [str(number) for number in range(len(chosen))]
+    groups = kernel_groups(
+      settings.structure,
+      [variables[place] for place in chosen],
+      paths,
+      sparsities,
+    )
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
+      check_parts(self.inner_optimizer)
       slots = find_slots(
         self.inner_optimizer, [variables[place] for place in chosen]
       )
@@ -167,10 +196,11 @@ class MaskOwner(WrappingOptimizer):
           variable=variables[place],
           mask=_mask_variable(
             path,
-            self._initial_mask(name, tuple(shape), sparsities[path]),
+            self._initial_mask(name, tuple(shape), sparsities[path], groups[i]),
           ),
           slots=slots[i],
           sparsity=sparsities[path],
+          groups=groups[i],
         )
         for i, (path, name, shape, place) in enumerate(
           zip(paths, names, shapes, chosen, strict=True)
@@ -202,10 +232,16 @@ class MaskOwner(WrappingOptimizer):
     return stack
 
   def _initial_mask(
-    self, name: str, shape: tuple[int, ...], sparsity: float
+    self,
+    name: str,
+    shape: tuple[int, ...],
+    sparsity: float,
+    groups: Groups | None,
   ) -> np.ndarray:
     """Hook: the mask that a kernel starts with."""
-    seed = self._settings.seed
+    seed, structure = self._settings.seed, self._settings.structure
+    if structure is not None and groups is not None:
+      return structured_mask(structure, groups, shape, sparsity, seed, name)
     return sparse_utils.get_mask_random(shape, sparsity, seed, name)
 
   def _create_state(self) -> None:
@@ -278,17 +314,23 @@ class MaskOwner(WrappingOptimizer):
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal optimizer."""
     settings = self._settings
-    filters = settings.filters
-    if callable(filters):
+    filters, distribution = settings.filters, settings.distribution
+    if self._kernels:  # Paths stay true where Keras loads other scopes.
+      if filters is not None:
+        filters = [kernel.path for kernel in self._kernels]
+      if not isinstance(distribution, str):
+        distribution = {k.path: k.sparsity for k in self._kernels}
+    elif callable(filters):
       filters = keras.saving.serialize_keras_object(filters)
     return super().get_config() | {
       "sparsity": settings.sparsity,
-      "distribution": settings.distribution
-      if isinstance(settings.distribution, str)
-      else dict(settings.distribution),
+      "distribution": distribution
+      if isinstance(distribution, str)
+      else dict(distribution),
       "filters": filters,
       "seed": settings.seed,
       "mask_engine": settings.mask_engine,
+      "structure": settings.structure and str(settings.structure),
     }
 
   def _own_state(self) -> list[Variable]:
@@ -368,6 +410,7 @@ class _Settings:
   filters: Filters
   seed: int
   mask_engine: EngineName
+  structure: Structure | None
 
 
 def _mask_variable(path: str, mask: np.ndarray) -> keras.Variable:
@@ -383,8 +426,7 @@ def _mask_variable(path: str, mask: np.ndarray) -> keras.Variable:
 def keep_masked(variable: Variable, mask: Tensor, start: float = 0.0) -> None:
   """Sets a variable to `start` wherever the mask is false."""
   value = tf.convert_to_tensor(variable)
-  inactive = tf.fill(value.shape, tf.cast(start, value.dtype))
-  variable.assign(tf.where(mask, value, inactive))
+  variable.assign(tf.where(mask, value, tf.constant(start, value.dtype)))
 
 
 def _clear_slot(slot: Slot, mask: keras.Variable) -> None:

@@ -12,10 +12,15 @@ import tensorflow as tf
 
 from rigl.keras.kernels import Filters
 from rigl.keras.scheduled import ScheduledOptimizer
-from rigl.keras.sparsities import Distribution, check_distribution
+from rigl.keras.sparsities import (
+  Distribution,
+  check_distribution,
+  defaults,
+)
 from rigl.keras.target_sparsity import TargetSparsityOptimizer
 from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
+from rigl.structures import parse_structure
 from rigl.types import Tensor
 
 
@@ -39,7 +44,8 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
       its configuration.
     sparsity: final share of zeros in the sparse variables, in [0, 1).
     distribution: how it is distributed over the variables: `erk`,
-      `erdos_renyi`, `uniform`, or {path or regex: sparsity}.
+      `erdos_renyi`, `uniform`, or {path or regex: sparsity}. None: `erk`, or
+      `uniform` if `structure` fixes the sparsity.
     begin_step: first step that may prune, at least 0.
     end_step: the step at which the target is reached, above `begin_step`.
     frequency: least number of steps between two updates, at least 1.
@@ -49,6 +55,9 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -67,7 +76,7 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
   def __init__(
     self,
     optimizer: Any,
-    sparsity: float = 0.9,
+    sparsity: float | None = None,
     *,
     end_step: int,
     begin_step: int = 0,
@@ -76,9 +85,12 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
     filters: Filters = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
+    parsed = parse_structure(structure)
+    sparsity, distribution = defaults(sparsity, distribution, parsed)
     check_distribution(distribution, sparsity)
     schedule = PruningSchedule(begin_step, end_step, frequency, sparsity)
     super().__init__(
@@ -88,6 +100,7 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
       filters=filters,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
       name=name,
       **kwargs,
     )
@@ -116,6 +129,7 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
         weights=tf.reshape(tf.convert_to_tensor(kernel.variable), [-1]),
         mask=tf.reshape(tf.convert_to_tensor(kernel.mask), [-1]),
         sparsity=self._sparsity_at(before, kernel.sparsity),
+        groups=kernel.groups,
       )
       for kernel in kernels
     ]
@@ -132,8 +146,15 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
   def _largest(self, kernels: list[dict[str, Any]]) -> list[Tensor]:
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in kernels],
-      [_num_ones(each["mask"].shape[0], each["sparsity"]) for each in kernels],
+      [
+        _num_ones(
+          each["groups"].size if each["groups"] else each["mask"].shape[0],
+          each["sparsity"],
+        )
+        for each in kernels
+      ],
       [each["mask"] for each in kernels],
+      [each["groups"] for each in kernels],
     )
 
 

@@ -29,10 +29,12 @@ class SET(DropGrowOptimizer):
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration; it must be new.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     distribution: how it is distributed over the variables: `erk`
       (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
-      sparsity}, where variables that no key names get `sparsity`.
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
     begin_step: first value of `iterations` that may update, at least 0.
     end_step: last value of `iterations` that may update; the paper uses 3/4 of
       all steps. None: no end, and then f stays constant.
@@ -59,6 +61,9 @@ class SET(DropGrowOptimizer):
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from rigl.keras.wrapped import number_of
+
 _MOMENTUM = "Momentum"
 _ADAM = ("Adam", "Adam_1")
 
@@ -42,7 +44,7 @@ def to_tensors(
     for name, value in tensors.items():
       tensors[name] = -value / rate if rate else np.zeros_like(value)
   if _is_adam(optimizer):
-    step = int(optimizer.iterations) + 1
+    step = number_of(optimizer.iterations) + 1
     for number in (1, 2):
       beta = getattr(optimizer, f"beta_{number}")
       tensors[f"beta{number}_power"] = np.array(beta**step, np.float32)

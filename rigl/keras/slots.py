@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from rigl.keras.wrapper import parts_of
+
 # Lists of a Keras optimizer that hold no slots.
 _NO_SLOTS = ("_variables", "_trainable_variables")
 _AVERAGES = "_model_variables_moving_average"
@@ -89,7 +91,7 @@ def find_slots(
     optimizer: a built optimizer.
     variables: variables that it was built with.
   """
-  parts = getattr(optimizer, "optimizers", [optimizer])
+  parts = parts_of(optimizer)
   starts = {id(part): _starts(part) for part in parts}
   found = []
   for variable in variables:

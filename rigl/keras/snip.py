@@ -32,10 +32,12 @@ class SNIP(TargetSparsityOptimizer):
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration; it must be new.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     distribution: how it is distributed over the variables: `erk`
       (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
-      sparsity}, where variables that no key names get `sparsity`.
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
     filters: which variables are sparse. None: all kernels, which are weights
       of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
       `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
@@ -46,6 +48,9 @@ class SNIP(TargetSparsityOptimizer):
     mask_engine: how connections are chosen, which changes the speed and not
       the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
       `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -79,6 +84,7 @@ class SNIP(TargetSparsityOptimizer):
         weights=tf.reshape(tf.convert_to_tensor(kernel.variable), [-1]),
         gradient=tf.reshape(gradient, [-1]),
         num_ones=self._num_ones(kernel),
+        groups=kernel.groups,
       )
       for kernel, gradient in zip(
         kernels, self._mean_gradients(kernels, present), strict=True
@@ -90,4 +96,5 @@ class SNIP(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"] * each["gradient"]) for each in kernels],
       [each["num_ones"] for each in kernels],
+      groups=[each["groups"] for each in kernels],
     )

@@ -33,7 +33,7 @@ def sparsify(
   model: keras.Model,
   optimizer: Any = "adamw",
   method: str = "rigl",
-  sparsity: float = 0.9,
+  sparsity: float | None = None,
   **arguments: Any,
 ) -> SparseOptimizer:
   """Makes the sparse optimizer of a model and zeroes its pruned weights.
@@ -44,7 +44,8 @@ def sparsify(
     optimizer: the Keras optimizer that makes the gradient steps, its name or
       its configuration.
     method: one of `METHODS`.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1).
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
     **arguments: further arguments of the method, such as `frequency`.
 
   Returns:

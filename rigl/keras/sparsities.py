@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from rigl import sparse_utils
+from rigl.keras.kernels import find_path
+from rigl.structures import Structure
 
 # A method, or {path or regex: sparsity}.
 Distribution: TypeAlias = str | Mapping[str, float]
@@ -17,6 +19,27 @@ _METHODS = {
   "erdos_renyi": "erdos_renyi",
   "erk": "erdos_renyi_kernel",
 }
+
+
+def defaults(
+  sparsity: float | None,
+  distribution: Distribution | None,
+  structure: Structure | None,
+) -> tuple[float, Distribution]:
+  """The sparsity and distribution where they are None.
+
+  Args:
+    sparsity: None for 0.9, or for the sparsity that `structure` fixes.
+    distribution: None for `erk`, or for `uniform` if `structure` fixes the
+      sparsity of every variable.
+    structure: None, or the structure of the masks.
+  """
+  fixed = None if structure is None else structure.sparsity
+  if sparsity is None:
+    sparsity = 0.9 if fixed is None else fixed
+  if distribution is None:
+    distribution = "erk" if fixed is None else "uniform"
+  return sparsity, distribution
 
 
 def check_distribution(distribution: Distribution, sparsity: float) -> None:
@@ -69,8 +92,11 @@ def distribute(
   if not isinstance(distribution, Mapping):
     return sparse_utils.get_sparsities(shapes, _METHODS[distribution], sparsity)
   paths = list(shapes)
-  found = {path: distribution[path] for path in paths if path in distribution}
-  regexes = [key for key in distribution if key not in shapes]
+  whole = {key: find_path(key, paths) for key in distribution}
+  found = {
+    path: distribution[key] for key, path in whole.items() if path is not None
+  }
+  regexes = [key for key, path in whole.items() if path is None]
   for regex in regexes:
     if not any(re.search(regex, path) for path in paths):
       raise ValueError(

@@ -127,9 +127,9 @@ class SparsityTable:
 def summarize_sparsity(model: keras.Model) -> SparsityTable:
   """Counts the connections, FLOPs and bytes of every layer with a kernel.
 
-  A multiplication and an addition count one each; every output has a bias (its
-  own or that of a batch normalization) and an activation function. A sparse
-  kernel needs 4 bytes per active weight and one bit per connection.
+  A multiplication and an addition count one each. A batch normalization counts
+  as the bias that it can be folded into. A sparse kernel needs 4 bytes per
+  active weight and one bit per connection.
 
   Args:
     model: a Keras model whose variables exist. If it was compiled with a sparse
@@ -201,28 +201,32 @@ class _Inactive:
     masks = optimizer.masks if optimizer is not None else {}
     self._kernels: list[tuple[str, int, int]] = []
     for variable in model.weights:
-      layer = variable.path.rpartition("/")[0]
       if len(variable.shape) < 2 and variable.path not in masks:
         continue
       values = masks.get(variable.path, variable).numpy()
       zeros = values.size - int(np.count_nonzero(values))
       if masks and variable.path not in masks:
         zeros = 0
-      self._kernels.append((layer, values.size, zeros))
+      self._kernels.append((variable.path, values.size, zeros))
 
   def take(self, layer: str, size: int) -> int:
     """The number of a layer's kernel, which is not taken again.
 
     Args:
-      layer: name of the layer, or its path.
+      layer: name or path of the layer, or of its kernel.
       size: size of the kernel; others of the layer are not meant.
     """
     for i, (path, count, zeros) in enumerate(self._kernels):
-      is_it = path == layer or path.endswith(f"/{layer}")
-      if count == size and is_it:
+      owner = path.rpartition("/")[0]
+      if count == size and any(_is_end(name, layer) for name in (owner, path)):
         del self._kernels[i]
         return zeros
     return 0
+
+
+def _is_end(one: str, other: str) -> bool:
+  """Whether one of two paths is the other's, with more scopes before it."""
+  return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def _without_flops(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.scheduled import ScheduledOptimizer, UpdatingOptimizer
-from rigl.keras.wrapped import sparse_optimizer_of
+from rigl.keras.wrapped import number_of, sparse_optimizer_of
 
 
 class SparsitySummaries(keras.callbacks.Callback):
@@ -101,7 +101,8 @@ class SparsitySummaries(keras.callbacks.Callback):
       return False
     if not isinstance(optimizer, ScheduledOptimizer):
       return True
-    before, self._last_update = self._last_update, int(optimizer._last_update)
+    before = self._last_update
+    self._last_update = number_of(optimizer._last_update)
     return before != self._last_update
 
   def _look(self) -> dict[str, np.ndarray]:
@@ -126,7 +127,7 @@ class SparsitySummaries(keras.callbacks.Callback):
       "explored": {p: np.count_nonzero(self._explored[p]) for p in masks},
     }
     self._recorded = masks
-    step = int(optimizer.iterations)
+    step = number_of(optimizer.iterations)
     total = sum(mask.size for mask in masks.values())
     with self._writer.as_default(step=step):
       for tag, values in counts.items():

@@ -12,6 +12,7 @@ from rigl import sparse_utils
 from rigl.keras import replicas
 from rigl.keras.masks import SparseKernel
 from rigl.keras.scheduled import UpdatingOptimizer
+from rigl.structures import Groups
 from rigl.types import Tensor
 
 
@@ -19,7 +20,11 @@ class TargetSparsityOptimizer(UpdatingOptimizer):
   """Starts dense and brings every sparse variable to a target sparsity."""
 
   def _initial_mask(
-    self, name: str, shape: tuple[int, ...], sparsity: float
+    self,
+    name: str,
+    shape: tuple[int, ...],
+    sparsity: float,
+    groups: Groups | None,
   ) -> np.ndarray:
     return np.ones(shape, np.bool_)
 
@@ -29,7 +34,14 @@ class TargetSparsityOptimizer(UpdatingOptimizer):
     return {kernel.path: kernel.sparsity for kernel in self._kernels}
 
   def _num_ones(self, kernel: SparseKernel) -> Tensor:
-    """The connections that the target leaves, int32 scalar."""
+    """The connections that the target leaves, int32 scalar.
+
+    Of a variable with a structure, those that it leaves every group.
+    """
+    structure = self._settings.structure
+    if structure is not None and kernel.groups is not None:
+      number = structure.ones_per_group(kernel.groups, kernel.sparsity)
+      return tf.constant(number)
     zeros = sparse_utils.get_n_zeros(kernel.size, kernel.sparsity)
     return tf.constant(kernel.size - zeros)
 

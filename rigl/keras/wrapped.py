@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from rigl.keras.base import SparseOptimizer
@@ -40,3 +42,8 @@ def sparse_optimizer_of(model: keras.Model) -> SparseOptimizer:
       f"RigL, got one with the optimizer {optimizer}."
     )
   return found
+
+
+def number_of(value: Any) -> int:
+  """The value of an integer variable, also one with a copy per replica."""
+  return int(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value)))

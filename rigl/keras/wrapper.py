@@ -28,6 +28,9 @@ INNER_ARGUMENTS = (
 )
 
 
+_LEAST_EPSILON = 1e-12
+
+
 def _forwarded(name: str) -> property:
   """A property that is that of the inner optimizer, to read and to set."""
 
@@ -186,7 +189,7 @@ def _checked(optimizer: Any) -> keras.optimizers.Optimizer:
   """The optimizer to wrap, from what Keras accepts for one."""
   try:
     inner = keras.optimizers.get(optimizer)
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(
       "`optimizer` must be a Keras optimizer, its name or its configuration, "
       f"got {optimizer!r}: {error}"
@@ -205,14 +208,48 @@ def _checked(optimizer: Any) -> keras.optimizers.Optimizer:
       "mixed_float16."
     )
   check_unbuilt(inner)
+  check_parts(inner)
   return inner
+
+
+def parts_of(
+  optimizer: keras.optimizers.Optimizer,
+) -> list[keras.optimizers.Optimizer]:
+  """The optimizers inside a `MultiOptimizer`; others by themselves."""
+  return list(getattr(optimizer, "optimizers", [optimizer]))
+
+
+def check_parts(optimizer: keras.optimizers.Optimizer) -> None:
+  """Raises ValueError for optimizers that cannot train sparse weights.
+
+  Args:
+    optimizer: a Keras optimizer; once built, a `MultiOptimizer` knows all its
+      parts.
+  """
+  for part in parts_of(optimizer):
+    # It divides gradients by the root of a product of two means of squares,
+    # each at least epsilon_1.
+    if (
+      isinstance(part, keras.optimizers.Adafactor)
+      and part.epsilon_1 < _LEAST_EPSILON
+    ):
+      raise ValueError(
+        "`optimizer`: Adafactor needs an `epsilon_1` of at least "
+        f"{_LEAST_EPSILON}, got {part.epsilon_1}, with which it divides 0 by 0 "
+        "where neither a row nor a column has active connections."
+      )
+  if hasattr(optimizer, "optimizers") and any(
+    part.gradient_accumulation_steps for part in parts_of(optimizer)
+  ):
+    raise ValueError(
+      "`optimizer` must not accumulate gradients in the parts of a "
+      "MultiOptimizer, which would disagree on what a step is."
+    )
 
 
 def check_unbuilt(optimizer: keras.optimizers.Optimizer) -> None:
   """Raises ValueError if the optimizer has variables for weights already."""
-  if optimizer.built or any(
-    part.built for part in getattr(optimizer, "optimizers", ())
-  ):
+  if optimizer.built or any(part.built for part in parts_of(optimizer)):
     raise ValueError(
       f"`optimizer` must be new, got a {type(optimizer).__name__} that is "
       "built already, by training or by another wrapper: make a new one, for "

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import tensorflow as tf
 
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import selection
 from rigl.mask_ops.keys import compiled_by_shape
 from rigl.mask_ops.selection import DropGrow
@@ -65,8 +66,8 @@ class MaskEngine:
       raise ValueError(
         f"`mask_engine` must be one of {list(ENGINES)}, got {name!r}."
       )
-    if threads is not None and threads < 1:
-      raise ValueError(f"`threads` must be at least 1, got {threads}.")
+    if threads is not None:
+      check_integer("threads", threads, 1)
     self._name = _best() if name == "auto" else name
     self._threads = threads or os.cpu_count() or 1
     self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -103,6 +104,7 @@ class MaskEngine:
     Returns:
       bool [n] of each layer.
     """
+    _check_lengths(scores=scores, k=k, candidates=candidates, groups=groups)
     scores = [tf.convert_to_tensor(each) for each in scores]
     counts = [tf.cast(each, tf.int32) for each in k]
     allowed = candidates or [None] * len(scores)
@@ -147,6 +149,13 @@ class MaskEngine:
     Returns:
       The result of each layer, bool [n].
     """
+    check_fraction(drop_fraction)
+    _check_lengths(
+      drop_scores=drop_scores,
+      masks=masks,
+      grow_scores=grow_scores,
+      groups=groups,
+    )
     fraction = tf.cast(drop_fraction, tf.float32)
     drop, active, grow = (
       [tf.convert_to_tensor(each) for each in column]
@@ -266,6 +275,31 @@ def _host_drop_and_grow(
   return selection.drop_and_grow(
     HostRows(), [drop_scores], [mask], [grow_scores], fraction
   )[0]
+
+
+def check_fraction(drop_fraction: Tensor | float) -> None:
+  """Raises ValueError unless it is a tensor or a number in [0, 1]."""
+  if not tf.is_tensor(drop_fraction):
+    check_number("drop_fraction", drop_fraction, 0, 1)
+
+
+def _check_lengths(**columns: Sequence[Any] | None) -> None:
+  """Raises ValueError unless there is one value per layer in each column."""
+  lengths: dict[str, int] = {}
+  for name, column in columns.items():
+    if column is None:
+      continue
+    if tf.is_tensor(column) or not isinstance(column, Sequence):
+      raise ValueError(
+        f"`{name}` must be a list with one value per layer, got {column!r}."
+      )
+    lengths[name] = len(column)
+  if len(set(lengths.values())) > 1:
+    raise ValueError(
+      "There must be one value per layer, got "
+      + ", ".join(f"{n} of `{name}`" for name, n in lengths.items())
+      + "."
+    )
 
 
 def _best() -> EngineName:

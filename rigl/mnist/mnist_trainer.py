@@ -21,12 +21,15 @@ from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.executor import Executor
 from rigl.training.loop import Event, Intervals
 from rigl.training.reporting import Reporter
-from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.run_directory import RunDirectory
+from rigl.training.run_identity import default_directory
 from rigl.training.train_state import new_global_step
 from rigl.training.trainer import Trainer
 
 _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
+# The setting that says how long a run is.
+_LENGTH = "num_epochs"
 
 
 def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
@@ -56,7 +59,7 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
     state = make_state(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
     writes = replicas.is_chief and not evaluates
-    directory = RunDirectory(path, identity, writes)
+    directory = RunDirectory(path, identity, writes, length=_LENGTH)
     intervals = Intervals(
       flags.num_epochs * epoch, epoch, save=flags.checkpoint_epochs * epoch
     )
@@ -68,7 +71,9 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
       intervals = estimator.loop_intervals(intervals.save)
     else:
       evaluation = ArrayEvaluation(state.task, test_source, replicas)
-      executor = TensorFlowExecutor(state, source, evaluation, replicas)
+      executor = TensorFlowExecutor(
+        state, source, evaluation, replicas, skips=flags.skips_nonfinite
+      )
     recorder = MaskRecorder(
       state.optimizer, path / _RECORDS_FILE, flags.mask_record_frequency
     )
@@ -148,7 +153,7 @@ def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
-  return _RUNS / directory_name(name, identity)
+  return default_directory(_RUNS, name, identity, _LENGTH)
 
 
 def _load_data(flags: MnistSettings) -> mnist_data.MnistData:

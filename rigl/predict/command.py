@@ -25,6 +25,7 @@ from rigl.config import app
 from rigl.config.gin_files import parse_gin
 from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
+from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights
 
@@ -33,12 +34,15 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
   """Defines the flags; `run` calls it, because imports must not define any."""
-  flags.DEFINE_string("task", None, f"One of {[*TASKS]}.")
+  flags.DEFINE_string(
+    "task", None, f"One of {[*TASKS]}. May be left out for a run's directory."
+  )
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Prefix of a checkpoint, such as DIR/model.ckpt-3200000: a published one "
-    "or one of ours.",
+    "Prefix of a checkpoint, such as DIR/model.ckpt-3200000, a published one "
+    "or one of ours; or the directory of a run, whose newest checkpoint and "
+    "flags are taken.",
   )
   flags.DEFINE_list(
     "images",
@@ -86,12 +90,14 @@ def predict_files(values: Any) -> str:
   Raises:
     ValueError: if a flag, an image or the checkpoint is invalid.
   """
-  if values.task not in TASKS:
+  if values.task not in (*TASKS, None):
     raise ValueError(f"`task` must be one of {[*TASKS]}, got {values.task!r}.")
   for name in ("checkpoint", "images"):
     if not getattr(values, name):
       raise ValueError(f"`{name}` must be given, got none.")
-  task, paths = TASKS[values.task], _paths(values.images)
+  run = read_run(values.checkpoint)
+  task_name = _task_name(values.task, run)
+  task, paths = TASKS[task_name], _paths(values.images)
   arrays = [path for path in paths if path.suffix == ".npz"]
   if arrays and len(paths) > 1:
     raise ValueError(
@@ -106,20 +112,34 @@ def predict_files(values: Any) -> str:
     values.gin_config,
     values.gin_bindings,
     getattr(values, "gin_imports", False),
+    run.gin_bindings,
   )
   given = {name: getattr(values, name) for name in _model_flags()}
-  network = task.network({k: v for k, v in given.items() if v is not None})
+  given = {k: v for k, v in given.items() if v is not None}
+  network = task.network({**run.values, **given})
   if arrays:
     batch = images.load_array(paths[0], task)
   else:
     batch = images.load_files(paths, task)
-  load_weights(network, values.checkpoint)
+  load_weights(network, task_name, run.prefix)
   found = predictions.predict(network, batch)
   if output is not None:
     predictions.save(found, output)
   if arrays:
     return ""
-  return predictions.top_classes(found, [str(path) for path in paths])
+  return predictions.top_classes(
+    found, [str(path) for path in paths], network.class_names
+  )
+
+
+def _task_name(given: str | None, run: RunFlags) -> str:
+  """The task of the flags, or that of the run."""
+  name = given or run.task
+  if name is None:
+    raise ValueError(f"`task` must be one of {[*TASKS]}, got None.")
+  if run.task not in (None, name):
+    raise ValueError(f"`task` must be {run.task} for this run, got {name!r}.")
+  return name
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import PredictTask
 from rigl.types import Tensor
+from rigl.url_path import reason_of
 
 KEY = "images"
 
@@ -89,10 +91,11 @@ def _load_file(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   try:
     return _decode(content, task.image_shape).numpy()
   except tf.errors.InvalidArgumentError as error:
-    reason = error.message.split("\n")[0]
+    kind = kind_of(content[:HEAD_BYTES]) or "image"
+    reason = reason_of(error).rstrip(".") if "image" in kind else kind
     raise ValueError(
       "`images` must be an .npz file or JPEG and PNG files, got "
-      f"{str(path)!r}: {reason}"
+      f"{str(path)!r}: {reason}."
     ) from error
 
 
@@ -108,7 +111,13 @@ def _decode(content: bytes, shape: tuple[int | None, ...]) -> Tensor:
 
 
 def _pixels(content: bytes, channels: int) -> Tensor:
-  return tf.io.decode_image(content, channels, expand_animations=False)
+  try:
+    return tf.io.decode_image(content, channels, expand_animations=False)
+  except tf.errors.InvalidArgumentError:
+    if channels != 1:
+      raise
+  # Not every kind of colours is decoded to grey.
+  return tf.image.rgb_to_grayscale(_pixels(content, 3))
 
 
 def _scaled(image: Tensor, size: int) -> Tensor:

@@ -79,16 +79,22 @@ def save(predictions: Predictions, path: files.AnyPath) -> None:
   files.write_arrays(path, predictions._asdict())
 
 
-def top_classes(predictions: Predictions, names: Sequence[str]) -> str:
+def top_classes(
+  predictions: Predictions,
+  names: Sequence[str],
+  class_names: Sequence[str] = (),
+) -> str:
   """One line per image with its most probable classes, at most 5.
 
   Args:
     predictions: predictions for the images.
     names: names of the images.
+    class_names: names of the classes, shown after their numbers.
   """
   lines = []
   for name, row in zip(names, predictions.probabilities, strict=True):
     best = np.argsort(-row, kind="stable")[:_TOP]
-    found = "  ".join(f"{k} {100 * row[k]:.2f}%" for k in best)
+    titles = {k: f"{k} {class_names[k]}" if class_names else k for k in best}
+    found = "  ".join(f"{titles[k]} {100 * row[k]:.2f}%" for k in best)
     lines.append(f"{name}: {found}")
   return "\n".join(lines)

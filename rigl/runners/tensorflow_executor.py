@@ -63,6 +63,7 @@ class TensorFlowExecutor:
     source: the training batches.
     evaluation: evaluates the task.
     is_stopped: whether the run shall stop; an evaluation asks it.
+    skips: the argument.
 
   Args:
     state: the train state.
@@ -75,6 +76,8 @@ class TensorFlowExecutor:
     norms: whether the norms of gradient and weights are measured.
     mode: how steps are executed. None: FUSED for a source in memory, HOST for
       a stream on one device without XLA, else PER_STEP.
+    skips: whether a step or a mask update whose numbers are not finite changes
+      nothing. The mode HOST does not do that.
   """
 
   def __init__(
@@ -87,6 +90,7 @@ class TensorFlowExecutor:
     jit_compile: bool = True,
     norms: bool = False,
     mode: Mode | None = None,
+    skips: bool = False,
   ) -> None:
     self.state, self._optimizer = state, state.optimizer
     self.source, self.evaluation = source, evaluation
@@ -94,7 +98,7 @@ class TensorFlowExecutor:
     self._replicas, self._norms = replicas, norms
     distributed = replicas.is_distributed
     if mode is None:
-      on_host = not (jit_compile or distributed)
+      on_host = not (jit_compile or distributed or skips)
       mode = Mode.HOST if on_host else Mode.PER_STEP
       mode = Mode.FUSED if source.in_memory else mode
     # Every replica updates these by itself.
@@ -108,7 +112,9 @@ class TensorFlowExecutor:
       source,
       jit_gradients=jit_compile and distributed and not replicas.is_tpu,
       norms=norms,
+      skips=skips,
     )
+    self.skips = skips
     self._jit_whole = jit_compile and not distributed
     self._mode, self._sums_dtype = mode, tf.float64
     if replicas.is_tpu:

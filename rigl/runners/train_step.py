@@ -15,7 +15,9 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.data.source import Source
 from rigl.distribution import replicas
+from rigl.runners.guarded import Guard, guarded_variables
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.executor import SKIPPED
 from rigl.training.train_state import TrainState
 from rigl.types import Batch, Metrics, Tensor, Variable
 
@@ -47,6 +49,8 @@ class TrainStep:
     source: the training batches.
     jit_gradients: whether XLA compiles the gradients by themselves.
     norms: whether the norms of gradient and weights are measured.
+    skips: whether a step or a mask update whose numbers are not finite changes
+      nothing. The step is counted; the update is repeated with the next batch.
   """
 
   def __init__(
@@ -55,7 +59,10 @@ class TrainStep:
     source: Source,
     jit_gradients: bool = False,
     norms: bool = False,
+    skips: bool = False,
   ) -> None:
+    self._skips = skips
+    self._guarded = guarded_variables(state)
     self._task, self._optimizer = state.task, state.optimizer
     self._global_step, self._source = state.global_step, source
     self._norms, self._gradients = norms, self._gradients_graph
@@ -74,6 +81,8 @@ class TrainStep:
     names = list(self._task.metric_names)
     if self._norms:
       names.append(GRADIENT_NORM)
+    if self._skips:
+      names.append(SKIPPED)
     return {name: tf.zeros([], dtype) for name in names}
 
   def step(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
@@ -84,7 +93,16 @@ class TrainStep:
       iteration: int64 scalar, number of iterations before.
     """
     batch = self._source.batch_of(taken, iteration)
-    return self.apply(*self._gradients(batch, iteration))
+    if not self._skips:
+      return self.apply(*self._gradients(batch, iteration))
+    guard = Guard(self._guarded)
+    metrics, reduced = self.reduce(*self._gradients(batch, iteration))
+    metrics = self._apply_reduced(metrics, reduced)
+    is_good = guard.restore_unless_finite(
+      [*metrics.values(), *(g for g, _ in reduced)]
+    )
+    metrics = {n: tf.where(is_good, m, 0.0) for n, m in metrics.items()}
+    return {**metrics, SKIPPED: tf.where(is_good, 0.0, 1.0)}
 
   def update(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
     """Updates the masks.
@@ -96,13 +114,17 @@ class TrainStep:
     Returns:
       {layer name: number of connections that changed}, int32 scalars.
     """
-    gradients = None
-    if taken is not None:
-      batch = self._source.batch_of(taken, iteration)
-      _, gradients = self.reduce(*self._gradients(batch, iteration))
     layers = self._optimizer.layers
     before = [layer.mask.read_value() for layer in layers]
+    guard = Guard(self._guarded) if self._skips else None
+    gradients, numbers = None, []
+    if taken is not None:
+      batch = self._source.batch_of(taken, iteration)
+      metrics, gradients = self.reduce(*self._gradients(batch, iteration))
+      numbers = [*metrics.values(), *(g for g, _ in gradients)]
     self._optimizer.update_masks(gradients, self._global_step, reduced=True)
+    if guard is not None:
+      guard.restore_unless_finite(numbers)
     return {
       layer.name: mask_ops.count_ones(old != layer.mask.read_value())
       for old, layer in zip(before, layers, strict=True)
@@ -146,8 +168,12 @@ class TrainStep:
       means: means of the metrics of this replica.
       gradients: gradients of this replica.
     """
+    return self._apply_reduced(*self.reduce(means, gradients))
+
+  def _apply_reduced(
+    self, metrics: dict[str, Tensor], reduced: _Gradients
+  ) -> dict[str, Tensor]:
     optimizer = self._optimizer
-    metrics, reduced = self.reduce(means, gradients)
     if self._norms:
       metrics = {**metrics, GRADIENT_NORM: norm_of_step(optimizer, reduced)}
     optimizer.apply_masked_gradients(reduced, self._global_step, reduced=True)

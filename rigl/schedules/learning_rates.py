@@ -8,14 +8,13 @@ of them compute in float32, as the published graphs did.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rigl.checks import check_number
+from rigl.checks import check_number, check_numbers
 from rigl.configurable import configurable
 from rigl.schedules.float32 import HALF, ONE, PI, ZERO, to_float32, unwrap
 
@@ -58,7 +57,7 @@ class PiecewiseConstant:
 
   def __post_init__(self) -> None:
     for name in ("boundaries", "values"):
-      _check_numbers(name, getattr(self, name))
+      check_numbers(name, getattr(self, name))
     # A configuration file may bring lists, which would not hash.
     object.__setattr__(self, "boundaries", tuple(self.boundaries))
     object.__setattr__(self, "values", tuple(self.values))
@@ -141,7 +140,7 @@ class DropsByEpoch(_ByEpoch):
     check_number("steps_per_epoch", self.steps_per_epoch, 0, above=True)
     check_number("stretch", self.stretch, 0)
     for name in ("multipliers", "epochs"):
-      _check_numbers(name, getattr(self, name))
+      check_numbers(name, getattr(self, name))
     if len(self.multipliers) != len(self.epochs) or not self.epochs:
       raise ValueError(
         "`multipliers` and `epochs` must be of one length, at least 1, got "
@@ -230,14 +229,3 @@ class ConstantRate:
       ops: `numpy` or `tensorflow`.
     """
     return np.float32(self.rate) + ZERO * to_float32(step, ops)
-
-
-def _check_numbers(name: str, values: Any) -> None:
-  """Raises a ValueError unless a value is a sequence of numbers."""
-  try:
-    if not all(isinstance(value, numbers.Real) for value in values):
-      raise TypeError
-  except TypeError:
-    raise ValueError(
-      f"`{name}` must be a sequence of numbers, got {values!r}."
-    ) from None

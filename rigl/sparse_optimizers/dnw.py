@@ -92,6 +92,8 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,
@@ -171,7 +173,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
-    step = self.global_step if global_step is None else global_step
+    step = self._step_variable(global_step)
     given = {id(variable) for _, variable in pairs}
     layers = [la for la in self.layers if id(la.kernel) in given]
     # The gradients, first, are those of the masked kernels.

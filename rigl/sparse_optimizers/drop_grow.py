@@ -7,7 +7,7 @@ All four drop by magnitude; the file of each defines its growth scores.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -18,12 +18,13 @@ from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import sparse_layer
+from rigl.sparse_optimizers.compact import Connections, drop_and_grow
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.types import Tensor, Variable
 
 
@@ -163,14 +164,105 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     operations = self.mark_updated(step)
     seed = self._seed + self._seed_offset
     keys = sparse_layer.layer_keys(layers, seed, step)
-    inputs = [
-      self._inputs(layer, self._signal(layer, gradients), key)
-      for layer, key in zip(layers, keys, strict=True)
-    ]
+    masked, inputs = [], []
+    for layer, key in zip(layers, keys, strict=True):
+      signal = self._signal(layer, gradients)
+      if layer.compact is not None:
+        operations += self._update_compact(
+          layer, layer.compact, signal, key, fraction
+        )
+      else:
+        masked.append(layer)
+        inputs.append(self._inputs(layer, signal, key))
     results = self._engine.map(self._update_layers, inputs, fraction)
-    for layer, result in zip(layers, results, strict=True):
+    for layer, result in zip(masked, results, strict=True):
       operations += self._assign(layer, *result)
     return operations
+
+  def _update_compact(
+    self,
+    layer: SparseLayer,
+    compact: CompactLayer,
+    signal: Tensor | None,
+    key: Tensor,
+    fraction: Tensor,
+  ) -> list[tf.Operation]:
+    """Drop and grow of a layer without inactive connections, on the host.
+
+    Args:
+      layer: the layer, as the optimizer sees it.
+      compact: the layer itself.
+      signal: what `_signal` gave. The layer keeps what its dense gradient is
+        made of when the gradient is computed, so the update must wait for it.
+      key: uint32 [2], the random key of the layer and step.
+      fraction: float32 scalar, the share of connections to drop.
+    """
+    slots = self._slots_of(layer.kernel)
+    starts = [start for _, start in slots]
+
+    def update(
+      positions: Tensor,
+      key: Tensor,
+      fraction: Tensor,
+      signal: Tensor,
+      *stored: Tensor,
+    ) -> list[np.ndarray]:
+      del signal
+      old = Connections(
+        positions.numpy(),
+        stored[0].numpy(),
+        [slot.numpy() for slot in stored[1:]],
+      )
+      batches = compact.take_batches()
+      new = drop_and_grow(
+        self,
+        layer.shape,
+        old,
+        starts,
+        key,
+        fraction,
+        lambda first, last: self._signal_of_rows(batches, first, last),
+      )
+      return [new.positions, new.values, *new.slots]
+
+    stored = [layer.kernel, *(slot for slot, _ in slots)]
+    stored = [each.read_value() for each in stored]
+    signal = tf.zeros([]) if signal is None else signal
+    dtypes = [tf.int32, *(each.dtype for each in stored)]
+    inputs = [compact.positions.read_value(), key, fraction, signal, *stored]
+    if tf.executing_eagerly():
+      updated = [tf.constant(each) for each in update(*inputs)]
+    else:
+      updated = tf.py_function(update, inputs, dtypes)
+      for each in updated:
+        each.set_shape(layer.kernel.shape)
+    positions, values, *new_slots = updated
+    return [
+      *compact.set_connections(positions, values),
+      *(
+        slot.assign(new)
+        for (slot, _), new in zip(slots, new_slots, strict=True)
+      ),
+    ]
+
+  def _signal_of_rows(
+    self,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    first: int,
+    last: int,
+  ) -> np.ndarray | None:
+    """Hook: `_signal` of some rows of a layer without inactive connections.
+
+    Args:
+      batches: pairs of inputs [inputs, batch] and gradients [outputs, batch].
+      first: first row.
+      last: end of the rows.
+
+    Returns:
+      float [(last - first) * outputs], or None.
+    """
+    del batches, first, last
+    return None
 
   def _updatable(
     self, gradients: list[tuple[Tensor, Variable]] | None
@@ -228,6 +320,16 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         [layer.kernel, layer.mask, *own], [weights, mask, *slots], strict=True
       )
     ]
+
+  def _check_compact(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
+    super()._check_compact(masks, in_graph)
+    if self._grow_init.method == "initial_dist":
+      raise ValueError(
+        "`grow_init` must not be 'initial_dist' with layers that store only "
+        "their active connections: they have no other initial weights."
+      )
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":

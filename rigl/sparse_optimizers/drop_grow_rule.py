@@ -43,11 +43,13 @@ class DropGrowRule:
     self, layers: list[dict[str, Any]], fraction: Tensor
   ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
     """Drop and grow of flat tensors: new weights, mask and slots per layer."""
-    scores = [self._scores(**each) for each in layers]
     results = self._engine.drop_and_grow(
-      [drop for drop, _ in scores],
+      [self._drop_scores(each["weights"], each["key"]) for each in layers],
       [each["mask"] for each in layers],
-      [grow for _, grow in scores],
+      [
+        self._grow_scores(each["mask"], each["signal"], grow_key(each["key"]))
+        for each in layers
+      ],
       fraction,
       [each.get("groups") for each in layers],
     )
@@ -56,23 +58,24 @@ class DropGrowRule:
       for result, each in zip(results, layers, strict=True)
     ]
 
-  def _scores(
-    self,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    key: Tensor,
-    **_: Any,
-  ) -> tuple[Tensor, Tensor]:
-    """The scores by which a layer's connections are dropped and grown."""
-    drop_scores = tf.abs(tf.cast(weights, tf.float32))
+  def _drop_scores(
+    self, weights: Tensor, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
+    """The scores of which the lowest are dropped, float32 [n].
+
+    Args:
+      weights: [n].
+      key: uint32 [2], the random key of the layer and step.
+      positions: int32 [n], the flat indices of the weights in their layer.
+        None: they are the whole layer.
+    """
+    scores = tf.abs(tf.cast(weights, tf.float32))
     if self._noise_std:
       noise = mask_ops.approximate_normal(
-        weights.shape[0], _stream(key, _DROP_STREAM)
+        scores.shape[0], _stream(key, _DROP_STREAM), positions
       )
-      drop_scores += self._noise_std * noise
-    grow_key = _stream(key, _GROW_STREAM)
-    return drop_scores, self._grow_scores(mask, signal, grow_key)
+      scores += self._noise_std * noise
+    return scores
 
   def _updated(
     self,
@@ -82,12 +85,13 @@ class DropGrowRule:
     signal: Tensor | None,
     initial: Tensor | None,
     slots: list[Tensor],
-    slot_starts: Sequence[Tensor | None],
+    slot_starts: Sequence[Tensor | float | None],
     key: Tensor,
+    positions: Tensor | None = None,
     **_: Any,
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
     new = self._new(result, mask)
-    values = self._grown_values(weights, mask, signal, initial, key)
+    values = self._grown_values(weights, mask, signal, initial, key, positions)
     zero = tf.zeros([], weights.dtype)
     weights = tf.where(new, values, tf.where(result.mask, weights, zero))
     # A slot without a start is a copy of the weights.
@@ -107,13 +111,18 @@ class DropGrowRule:
     signal: Tensor | None,
     initial: Tensor | None,
     key: Tensor,
+    positions: Tensor | None,
   ) -> Tensor:
     size, method = weights.shape[0], self._grow_init.method
     normal = uniform = None
     if method == "random_normal":
-      normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
+      normal = self._random_normal(
+        size, _stream(key, _NORMAL_STREAM), positions
+      )
     elif method in ("random_uniform", "initial_dist"):
-      uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
+      uniform = self._random_uniform(
+        size, _stream(key, _UNIFORM_STREAM), positions
+      )
     return grown_values(
       self._grow_init, weights, mask, signal, initial, normal, uniform
     )
@@ -121,7 +130,7 @@ class DropGrowRule:
   def _reset_slot(
     self,
     slot: Tensor,
-    start: Tensor,
+    start: Tensor | float,
     new: Tensor,
     mask: Tensor,
     signal: Tensor | None,
@@ -142,14 +151,24 @@ class DropGrowRule:
 
   # Random numbers, in methods that tests can replace.
 
-  def _random_normal(self, size: int, key: Tensor) -> Tensor:
+  def _random_normal(
+    self, size: int, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
     # Box-Muller, because TensorFlow's numbers differ with and without XLA.
-    radius = 1.0 - mask_ops.random_uniform(size, key)
-    angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
+    radius = 1.0 - mask_ops.random_uniform(size, key, positions)
+    angle = mask_ops.random_uniform(size, _stream(key, 4), positions)
+    angle *= 2.0 * np.pi
     return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
 
-  def _random_uniform(self, size: int, key: Tensor) -> Tensor:
-    return mask_ops.random_uniform(size, key)
+  def _random_uniform(
+    self, size: int, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
+    return mask_ops.random_uniform(size, key, positions)
+
+
+def grow_key(key: Tensor) -> Tensor:
+  """The key of the random numbers in growth scores, of a layer's key."""
+  return _stream(key, _GROW_STREAM)
 
 
 def _stream(key: Tensor, stream: int) -> Tensor:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.checks import check_mapping, describe
-from rigl.sparse_optimizers.sparse_layer import bare_name
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, bare_name
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
@@ -21,14 +21,17 @@ def as_variable(value: Any) -> Variable:
   """The `tf.Variable` of a variable of TensorFlow or Keras.
 
   Args:
-    value: a `tf.Variable`, or a Keras 3 variable on TensorFlow, whose `value`
-      is one.
+    value: a `tf.Variable`; a Keras 3 variable on TensorFlow, whose `value` is
+      one; or a layer that stores only its active connections, whose `values`
+      are one.
 
   Raises:
     ValueError: if it is neither.
   """
   if isinstance(value, tf.Variable):
     return value
+  if isinstance(value, CompactLayer):
+    return value.values
   inside = getattr(value, "value", None)
   if isinstance(inside, tf.Variable):
     return inside
@@ -36,6 +39,15 @@ def as_variable(value: Any) -> Variable:
     "Kernels must be variables of TensorFlow, or of Keras on the TensorFlow "
     f"backend, got {describe(value)}."
   )
+
+
+def unwrapped(variables: Any) -> list[Any]:
+  """A list with the `tf.Variable`s of Keras variables; others as they are."""
+  found = []
+  for each in tf.nest.flatten(variables):
+    inside = getattr(each, "value", None)
+    found.append(inside if isinstance(inside, tf.Variable) else each)
+  return found
 
 
 def name_layers(
@@ -61,15 +73,22 @@ def name_layers(
         raise ValueError(f"`kernels` must have names, got {name!r}.")
       named[name] = as_variable(kernel)
   else:
-    if isinstance(kernels, tf.Variable) or not isinstance(kernels, Iterable):
+    if (
+      isinstance(kernels, tf.Variable)
+      or not isinstance(kernels, Iterable)
+      or isinstance(kernels, Iterator)  # It can be read only once.
+    ):
       raise ValueError(
         "`kernels` must be a mapping {layer name: variable} or a sequence of "
         f"variables, got {describe(kernels)}."
       )
     for kernel in kernels:
       variable = as_variable(kernel)
-      path = getattr(kernel, "path", None) or bare_name(variable)
-      name = path.rsplit("/", 1)[0]
+      if isinstance(kernel, CompactLayer):
+        name = kernel.name
+      else:
+        path = getattr(kernel, "path", None) or bare_name(variable)
+        name = path.rsplit("/", 1)[0]
       if name in named and named[name] is not variable:
         raise ValueError(
           f"Two kernels have the layer name {name!r}; give `kernels` as "
@@ -82,6 +101,41 @@ def name_layers(
     raise ValueError("`kernels` must hold at least one variable, got none.")
   _check_kernels(named)
   return named
+
+
+def layer_shapes(
+  kernels: Mapping[str, Variable] | Sequence[Variable],
+) -> dict[str, tuple[int, ...]]:
+  """The shapes of whole kernels, active and inactive connections.
+
+  Args:
+    kernels: as for `name_layers`, which also names what is raised.
+
+  Returns:
+    {layer name: shape}.
+  """
+  compact = compact_layers(kernels)
+  return {
+    name: tuple(compact.get(id(kernel), kernel).shape)
+    for name, kernel in name_layers(kernels).items()
+  }
+
+
+def compact_layers(
+  kernels: Mapping[str, Any] | Sequence[Any],
+) -> dict[int, CompactLayer]:
+  """The layers that store only their active connections, among kernels.
+
+  Args:
+    kernels: as for `name_layers`.
+
+  Returns:
+    {id of the layer's values: layer}.
+  """
+  given = kernels.values() if isinstance(kernels, Mapping) else kernels
+  return {
+    id(each.values): each for each in given if isinstance(each, CompactLayer)
+  }
 
 
 def _check_kernels(kernels: Mapping[str, Variable]) -> None:
@@ -124,7 +178,11 @@ def check_masks(
       f"{sorted(map(str, masks))}."
     )
   for name, kernel in kernels.items():
-    expected, shape = tuple(kernel.shape), tuple(np.shape(masks[name]))
+    expected = tuple(kernel.shape)
+    try:
+      shape = tuple(np.shape(masks[name]))
+    except ValueError:
+      raise ValueError(f"The mask of {name!r} must be an array.") from None
     if shape != expected:
       raise ValueError(
         f"The mask of {name!r} must have the shape {expected}, got {shape}."
@@ -167,8 +225,9 @@ def mask_initial_value(kernel: Variable, mask: Tensor) -> None:
     kernel: the kernel.
     mask: bool tensor of its shape.
   """
-  with tf.control_dependencies([kernel.initializer]):
-    value = kernel.read_value()
-    masked = kernel.assign(tf.where(mask, value, tf.zeros_like(value)))
-  # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
-  kernel._initializer_op = tf.group(masked)
+  for copy in getattr(kernel, "values", [kernel]):  # Of each replica.
+    with tf.control_dependencies([copy.initializer]):
+      value = copy.read_value()
+      masked = copy.assign(tf.where(mask, value, tf.zeros_like(value)))
+    # What `tf.compat.v1.train.init_from_checkpoint` replaces as well.
+    copy._initializer_op = tf.group(masked)

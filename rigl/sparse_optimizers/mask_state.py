@@ -74,8 +74,7 @@ class MaskState(WrappingOptimizer):
   def global_step(self) -> Variable:
     """The step counter used where no `global_step` is given; int64."""
     if self._own_step is None:
-      # Not in the name scope of a branch or loop that asks first.
-      with tf.init_scope(), tf.name_scope(""):
+      with tf.init_scope():
         self._own_step = self._new_state(np.int64(0), "global_step")
     return self._own_step
 

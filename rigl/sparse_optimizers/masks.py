@@ -15,12 +15,13 @@ from rigl import sparse_utils
 from rigl.sparse_optimizers import graph_control, restored
 from rigl.sparse_optimizers.kernels import (
   check_masks,
+  compact_layers,
   mask_initial_value,
   name_layers,
   scope_of,
 )
 from rigl.sparse_optimizers.mask_state import MaskState
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.sparse_optimizers.structured import (
   groups_of_masks,
   structured_masks,
@@ -38,7 +39,13 @@ class MaskOwner(MaskState):
   to them. Weights that are lost are reported by a warning.
 
   The arguments are those of `MaskState`.
+
+  Attributes:
+    takes_compact_layers: whether the method trains layers that store only
+      their active connections (`rigl.sparse`).
   """
+
+  takes_compact_layers = True
 
   def sparsify(
     self,
@@ -76,6 +83,11 @@ class MaskOwner(MaskState):
       RuntimeError: if there are masks already, or inside a `tf.function`.
     """
     named = name_layers(kernels)
+    if compact_layers(kernels):
+      raise ValueError(
+        "`kernels` must not hold layers that have their connections already: "
+        "call create_masks() with them."
+      )
     arguments = (method, default_sparsity, custom_sparsity_map or {})
     sparsities = sparse_utils.get_sparsities(named, *arguments, erk_power_scale)
     masks = sparse_utils.get_mask_init_fn(
@@ -114,7 +126,8 @@ class MaskOwner(MaskState):
 
     Args:
       kernels: the sparse kernels, by layer name or as a sequence, whose layer
-        names are then the variables' names without the last component.
+        names are then the variables' names without the last component. Layers
+        of `rigl.sparse` stand for their kernels.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
         active. None: everything is active.
 
@@ -127,6 +140,9 @@ class MaskOwner(MaskState):
       raise RuntimeError("This optimizer has masks already.")
     in_graph = graph_control.is_session_graph()
     named = name_layers(kernels)
+    compact = compact_layers(kernels)
+    if compact:
+      self._check_compact(masks, in_graph)
     if masks is None:
       masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
     check_masks(named, masks)
@@ -136,9 +152,9 @@ class MaskOwner(MaskState):
       try:
         for name, kernel in named.items():
           mask = tf.cast(masks[name], tf.bool)
-          self._add_layer(name, kernel, mask, groups.get(name))
-          if in_graph:
-            mask_initial_value(kernel, mask)
+          self._add_layer(
+            name, kernel, mask, groups.get(name), compact.get(id(kernel))
+          )
         self._create_state()
         # Now, because a compiled update resets only the slots that it finds.
         self.create_slots(list(named.values()))
@@ -148,13 +164,33 @@ class MaskOwner(MaskState):
         del self._own_variables[num_own:]
         raise
       self._marks = {layer.name: _marks(layer) for layer in self._layers}
-      if not in_graph:
+      if in_graph:
+        for layer in self._layers:
+          mask = tf.cast(masks[layer.name], tf.bool)
+          mask_initial_value(layer.kernel, mask)
+      else:
         for layer in self._layers:
           of_kernel, of_mask = self._marks[layer.name]
           if of_kernel >= 0 and of_mask >= 0:
             self._adopt(layer, True, True)
           else:
             self._cleared(layer, layer.mask.read_value())
+
+  def _check_compact(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
+    """Raises ValueError unless layers without a mask can be trained so."""
+    if not self.takes_compact_layers:
+      raise ValueError(
+        f"{type(self).__name__} cannot train layers that store only their "
+        "active connections, because it needs something of every connection "
+        "at every step."
+      )
+    if self._structure is not None or masks is not None or in_graph:
+      raise ValueError(
+        "Layers that store only their active connections have no `structure` "
+        "and no `masks`, and need eager execution or tf.function."
+      )
 
   def _layer_groups(
     self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
@@ -166,10 +202,15 @@ class MaskOwner(MaskState):
     return groups_of_masks(masks, self._structure)
 
   def _add_layer(
-    self, name: str, kernel: Variable, mask: Tensor, groups: Groups | None
+    self,
+    name: str,
+    kernel: Variable,
+    mask: Tensor,
+    groups: Groups | None,
+    compact: CompactLayer | None,
   ) -> None:
     variable = self._new_state(mask, f"{name}/mask")
-    layer = SparseLayer(name, kernel, variable, groups)
+    layer = SparseLayer(name, kernel, variable, groups, compact)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)
@@ -246,7 +287,8 @@ class MaskOwner(MaskState):
     """
     weights = graph_control.read_on_host(layer.kernel)
     mask = graph_control.read_on_host(layer.mask)
-    if of_kernel and not of_mask and layer.groups is None:
+    movable = layer.groups is None and layer.compact is None
+    if of_kernel and not of_mask and movable:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)
     lost = restored.warn_of_lost_weights(layer.name, weights, mask)

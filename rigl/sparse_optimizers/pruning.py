@@ -14,7 +14,7 @@ from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
-from rigl.sparse_utils import warn_of_one_connection
+from rigl.sparse_utils.sparsities import warn_of_one_connection
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.checks import check_number
@@ -156,6 +157,26 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   ) -> Tensor | None:
     return self._gradient_of(gradients or [], layer)
 
+  def _prepare_layer(self, layer: SparseLayer) -> None:
+    super()._prepare_layer(layer)
+    if layer.compact is not None:
+      layer.compact.keep_batches()
+
+  def _signal_of_rows(
+    self,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    first: int,
+    last: int,
+  ) -> np.ndarray | None:
+    if not batches:
+      raise RuntimeError(
+        "RigL grows by the dense gradient, but no backward pass went through "
+        "the layer since the last call of the optimizer."
+      )
+    return sum(
+      inputs[first:last] @ gradients.T for inputs, gradients in batches
+    ).reshape(-1)
+
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor
   ) -> Tensor:
@@ -164,7 +185,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   def _reset_slot(
     self,
     slot: Tensor,
-    start: Tensor,
+    start: Tensor | float,
     new: Tensor,
     mask: Tensor,
     signal: Tensor | None,

@@ -104,6 +104,8 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,

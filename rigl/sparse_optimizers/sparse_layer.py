@@ -7,12 +7,46 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
+
+# Fills up the positions of a compact layer where connections were removed.
+NO_POSITION = 2**31 - 1
+
+
+@runtime_checkable
+class CompactLayer(Protocol):
+  """A layer whose kernel is a list of values at positions.
+
+  Attributes:
+    name: the layer's name.
+    shape: [inputs, outputs] of the kernel.
+    values: float variable [connections].
+    positions: int32 variable [connections], ascending; the last ones may be
+      `NO_POSITION`, with values 0.
+  """
+
+  name: str
+  shape: tf.TensorShape
+  values: Variable
+  positions: Variable
+
+  def keep_batches(self) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`."""
+
+  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of inputs [inputs, batch] and output gradients [outputs, batch]."""
+
+  def set_connections(
+    self, positions: Tensor, values: Tensor
+  ) -> list[tf.Operation]:
+    """Replaces all connections."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +59,36 @@ class SparseLayer:
     mask: bool variable of the same shape; true means active.
     groups: groups of connections that each keep their number of active ones;
       None where only the layer does.
+    compact: the layer that stores only its active connections; `kernel` is then
+      its values and `mask` says which of them are in use. None: a kernel of
+      ordinary shape.
   """
 
   name: str
   kernel: Variable
   mask: Variable
   groups: Groups | None = None
+  compact: CompactLayer | None = None
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The shape of the whole kernel, active and inactive connections."""
+    variable = self.kernel if self.compact is None else self.compact
+    return tuple(variable.shape)
+
+  def snapshot(self) -> Tensor:
+    """What `count_changes` compares with: which connections are active."""
+    if self.compact is not None:
+      return tf.where(self.mask, self.compact.positions, -1)
+    return self.mask.read_value()
+
+  def count_changes(self, before: Tensor) -> Tensor | int:
+    """The connections that were turned on or off since a `snapshot`."""
+    now = self.snapshot()
+    if self.compact is None:
+      return mask_ops.count_ones(tf.not_equal(before, now))
+    changed = np.setxor1d(before, now)
+    return int(np.count_nonzero(changed >= 0))
 
   @property
   def kernel_name(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,10 +36,11 @@ def summary(
   rows: list[tuple[str, ...]] = [_HEADER]
   sizes, actives = [], []
   for layer in layers:
-    mask = graph_control.read_on_host(layer.mask)
-    sizes.append(mask.size)
-    actives.append(int(np.count_nonzero(mask)))
-    shape = "x".join(map(str, mask.shape))
+    sizes.append(math.prod(layer.shape))
+    actives.append(
+      int(np.count_nonzero(graph_control.read_on_host(layer.mask)))
+    )
+    shape = "x".join(map(str, layer.shape))
     moved = None if changed is None else changed[layer.name]
     rows.append((layer.name, shape, *_numbers(sizes[-1], actives[-1], moved)))
   total = None if changed is None else sum(changed.values())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,12 @@ import tensorflow as tf
 from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
-from rigl.sparse_optimizers.kernels import name_layers
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.kernels import compact_layers, layer_shapes
+from rigl.sparse_optimizers.sparse_layer import (
+  NO_POSITION,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -100,7 +105,8 @@ class TargetSparsityOptimizer(SparseOptimizer):
 
     Args:
       kernels: the sparse kernels, by layer name or as a sequence, whose layer
-        names are then the variables' names without the last component.
+        names are then the variables' names without the last component. Layers
+        of `rigl.sparse` stand for their kernels; they must have sparsity 0.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
         active. None: everything is active.
 
@@ -109,11 +115,18 @@ class TargetSparsityOptimizer(SparseOptimizer):
         sparsity cannot be distributed over the layers.
       RuntimeError: if there are masks already.
     """
-    named = name_layers(kernels)
-    targets = sparse_utils.get_sparsities(named, *self._distribution)
+    shapes = layer_shapes(kernels)
+    targets = sparse_utils.get_sparsities(shapes, *self._distribution)
+    for layer in compact_layers(kernels).values():
+      size, given = math.prod(layer.shape), layer.values.shape[0]
+      if given != size:
+        raise ValueError(
+          f"`kernels`: {type(self).__name__} starts dense, but {layer.name!r} "
+          f"has {given} of {size} connections: make it with `sparsity` 0."
+        )
     if not self.layers:
       self._targets = targets
-    super().create_masks(named, masks)
+    super().create_masks(kernels, masks)
 
   def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
     """Refuses, because these methods start dense.
@@ -163,10 +176,33 @@ class TargetSparsityOptimizer(SparseOptimizer):
     """Sets flat masks and clears weights and slots of inactive connections."""
     operations = []
     for layer, flat in zip(self.layers, masks, strict=True):
+      if layer.compact is not None:
+        operations += self._shrink(layer, layer.compact, flat)
+        continue
       mask = tf.reshape(flat, layer.mask.shape)
       operations += self._cleared(layer, mask)
       operations.append(layer.mask.assign(mask))
     return operations
+
+  def _shrink(
+    self, layer: SparseLayer, compact: CompactLayer, mask: Tensor
+  ) -> list[tf.Operation]:
+    """Moves the connections that stay to the front, and clears the others."""
+    order = tf.argsort(tf.cast(~mask, tf.int32), stable=True)
+    stays = tf.gather(mask, order)
+    slots = self._slots_of(layer.kernel)
+    positions, values, *moved = (
+      tf.gather(each.read_value(), order)
+      for each in (compact.positions, layer.kernel, *(s for s, _ in slots))
+    )
+    values = tf.where(stays, values, tf.zeros([], values.dtype))
+    operations = compact.set_connections(
+      tf.where(stays, positions, NO_POSITION), values
+    )
+    for (slot, start), value in zip(slots, moved, strict=True):
+      rest = values if start is None else tf.cast(start, value.dtype)
+      operations.append(slot.assign(tf.where(stays, value, rest)))
+    return [*operations, layer.mask.assign(stays)]
 
   def _settings(self) -> dict[str, object]:
     method, sparsity, *_ = self._distribution

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.sparse_optimizers.inner import InnerOptimizer, Slot
-from rigl.sparse_optimizers.kernels import as_variable
+from rigl.sparse_optimizers.kernels import as_variable, unwrapped
 from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
 from rigl.types import Variable
 
@@ -42,11 +42,12 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
       raise ValueError(f"`name` must be a str or None, got {name!r}.")
     super().__init__(bool(use_locking), name or type(self).__name__)
     inner = InnerOptimizer(optimizer)
-    if isinstance(optimizer, WrappingOptimizer):
-      raise ValueError(
-        "`optimizer` must not be a sparse optimizer itself, got "
-        f"{type(optimizer).__name__}."
-      )
+    for part in inner.parts:
+      if isinstance(part, WrappingOptimizer):
+        raise ValueError(
+          "`optimizer` must not be or hold a sparse optimizer, got "
+          f"{type(part).__name__}."
+        )
     # A CrossShardOptimizer sums gradients over the shards only when it applies
     # them, too late for masks that are derived from them. So
     # `SparseOptimizer.reduce_gradients` sums them, and the optimizer inside,
@@ -86,7 +87,12 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def compute_gradients(self, *args: Any, **kwargs: Any) -> list[Any]:
     """Computes gradients as the wrapped optimizer does."""
-    return self._computing.compute_gradients(*args, **kwargs)
+    loss, *rest = args or (kwargs.pop("loss"),)
+    if rest and rest[0] is not None:
+      rest[0] = unwrapped(rest[0])
+    elif kwargs.get("var_list") is not None:
+      kwargs["var_list"] = unwrapped(kwargs["var_list"])
+    return self._computing.compute_gradients(loss, *rest, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
     """Returns a slot of the wrapped optimizer."""
@@ -111,12 +117,14 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def _new_state(self, value: Any, name: str) -> Variable:
     """Creates a variable that belongs to the state of the optimizer."""
-    variable = tf.Variable(
-      value,
-      trainable=False,
-      name=name,
-      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
+    # Its name is that of checkpoints, whatever name scope the caller is in.
+    with tf.name_scope(""):
+      variable = tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
     self._own_variables.append(variable)
     # A checkpoint that was read before sets the value now.
     self._track_trackable(variable, name.replace("/", "."), overwrite=True)

@@ -14,7 +14,6 @@ from rigl.sparse_utils.sparsities import (
   DISTRIBUTIONS,
   get_n_zeros,
   get_sparsities,
-  warn_of_one_connection,
 )
 from rigl.sparse_utils.stats import Stats, get_layer_counts, get_stats
 
@@ -29,5 +28,4 @@ __all__ = [
   "get_n_zeros",
   "get_sparsities",
   "get_stats",
-  "warn_of_one_connection",
 ]

@@ -38,6 +38,8 @@ def calculate_sparsity(masks: Iterable[Any]) -> float:
       f"`masks` must be a mapping or a sequence of arrays, got {values!r}."
     )
   arrays = [np.asarray(mask) for mask in values]
+  if any(array.dtype.kind in "OSUM" for array in arrays):
+    raise ValueError("`masks` must hold numbers or bools, got other objects.")
   size = sum(array.size for array in arrays)
   if not size:
     raise ValueError("`masks` must hold at least one connection, got none.")
@@ -62,7 +64,8 @@ def get_mask_random(
     sparsity: share of zeros in [0, 1].
     seed: non-negative seed of the run.
     name: name of the layer; layers of the same shape get different masks.
-    dtype: dtype of the mask. The zeros do not depend on it.
+    dtype: dtype of the mask, of NumPy or TensorFlow. The zeros do not depend
+      on it.
 
   Returns:
     An array of the given shape, 1 (or True) where a connection is active.
@@ -76,7 +79,7 @@ def get_mask_random(
   mask = np.ones(math.prod(shape), np.bool_)
   mask[: get_n_zeros(mask.size, sparsity)] = False
   generator.shuffle(mask)
-  return mask.reshape(shape).astype(dtype)
+  return mask.reshape(shape).astype(_numpy_dtype(dtype))
 
 
 def get_mask_in_groups(
@@ -162,8 +165,7 @@ def get_mask_init_fn(
       mask = masks[name] = mask_fn(shape, sparsities[name], seed, name)
       layer = layers[name]
       if hasattr(layer, "assign"):
-        dtype = getattr(layer.dtype, "as_numpy_dtype", layer.dtype)
-        layer.assign(mask.astype(dtype))
+        layer.assign(mask.astype(_numpy_dtype(layer.dtype)))
     return masks
 
   return init_masks
@@ -180,6 +182,10 @@ def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
       f"published API's mask, got {describe(shape)}."
     )
   return dims
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+  return getattr(dtype, "as_numpy_dtype", dtype)
 
 
 def _check_seed(seed: int) -> None:

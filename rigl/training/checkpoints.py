@@ -113,7 +113,7 @@ def list_numbers(directory: files.Path) -> list[int]:
 
 
 def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
-  """Reads the newest checkpoint that is readable.
+  """Reads the newest checkpoint that is readable and finite.
 
   Args:
     directory: the directory to read.
@@ -128,12 +128,29 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   for number in reversed(numbers):
     prefix = str(files.path(directory) / name_of(number))
     try:
-      return load(prefix)
+      tensors = load(prefix)
+      _check_finite(prefix, tensors)
+      return tensors
     except ValueError as error:
       logging.warning("%s", error)
   if numbers:
-    raise ValueError(f"`{directory}`: all checkpoints are damaged.")
+    raise ValueError(
+      f"`{directory}`: all checkpoints are damaged or not finite."
+    )
   return None
+
+
+def _check_finite(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Checks that a training can go on from a checkpoint.
+
+  Raises:
+    DamagedError: naming the first tensor that is not finite.
+  """
+  for name, value in tensors.items():
+    if value.dtype.kind == "V":  # NumPy does not know bfloat16.
+      value = value.astype(np.float32)
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+      raise DamagedError(f"`{prefix}` is passed over: {name} is not finite.")
 
 
 def load(prefix: str) -> dict[str, np.ndarray]:

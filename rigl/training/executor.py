@@ -15,6 +15,8 @@ from rigl.types import Metrics
 
 # The most gradient steps of one `advance`: between two calls the loop can stop.
 MAX_STEPS = 100
+# Name of the number of skipped steps among the sums of `Progress`.
+SKIPPED = "skipped_steps"
 
 
 class Progress(NamedTuple):

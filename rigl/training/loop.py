@@ -9,15 +9,19 @@ nor the schedule of mask updates.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rigl.training.executor import Executor, StoppedError
+from rigl.training.executor import SKIPPED, Executor, Progress, StoppedError
 from rigl.training.train_state import TrainState
 from rigl.training.unreported import Unreported
 from rigl.types import Metrics
+
+# How many iterations in a row may be without a step that changes anything.
+_MAX_USELESS = 100
 
 ITERATIONS, STEPS = "iteration", "step"
 
@@ -154,6 +158,7 @@ class Loop:
       self._save_event = Event(intervals.save, lambda _: save(), at_end=True)
       self._events.append(self._save_event)
     self._reported_at, self._total = -1, intervals.total
+    self._useless = 0  # Iterations since the last good step.
     self._unreported, self._since = Unreported(), time.monotonic()
     self.last: Report | None = None
     self.is_stopped = False
@@ -204,6 +209,7 @@ class Loop:
       progress = self._executor.advance(first, limit)
       self._state.iteration = last = first + progress.iterations
       self._check_finite(progress.sums, first, last)
+      self._check_progress(progress, last)
       self._unreported.add(progress.steps, progress.sums, progress.mask_changed)
       before, position = position, self.position
       on_advance(position - before)
@@ -230,6 +236,32 @@ class Loop:
     self._unreported.next_event = None
     return True
 
+  def _check_progress(self, progress: Progress, iteration: int) -> None:
+    """Raises an error if no step is good any more."""
+    skipped = progress.sums.get(SKIPPED, 0)
+    if progress.steps > skipped:
+      self._useless = 0
+      return
+    self._useless += progress.iterations
+    if self._useless > _MAX_USELESS:
+      raise TrainingDivergedError(
+        f"No step of the {self._useless} iterations before {iteration} had "
+        "finite numbers; lower the learning rate."
+      )
+
+  def check_state(self) -> None:
+    """Checks that weights, slots and masks are finite.
+
+    Raises:
+      TrainingDivergedError: naming the first variable that is not.
+    """
+    name = self._state.non_finite()
+    if name:
+      raise TrainingDivergedError(
+        f"`{name}` is not finite after iteration {self._state.iteration}, "
+        "which is not saved; lower the learning rate or the weight decay."
+      )
+
   def _check_finite(self, metrics: Metrics, first: int, last: int) -> None:
     for name, value in metrics.items():
       if not math.isfinite(value):
@@ -241,16 +273,29 @@ class Loop:
   def _report(self, position: int) -> None:
     if position == self._reported_at:
       return  # It is due by more than one distance.
+    self.check_state()
     state, sums = self._state, self._unreported
     step, seconds = state.step, time.monotonic() - self._since
-    steps = max(sums.steps, 1)
-    means = {name: value / steps for name, value in sums.metrics.items()}
+    metrics = dict(sums.metrics)
+    skipped = metrics.pop(SKIPPED, None)
+    steps = max(sums.steps - (skipped or 0), 1)
+    means = {name: value / steps for name, value in metrics.items()}
+    if skipped is not None:
+      means[SKIPPED] = skipped
+    if skipped:
+      logging.warning(
+        "%d of %d steps before iteration %d were skipped, because their "
+        "numbers were not finite.",
+        skipped,
+        sums.steps,
+        state.iteration,
+      )
     means["drop_fraction"] = float(state.optimizer.drop_fraction_at(step))
     if sums.mask_changed is not None:
       means["mask_changed"] = sums.mask_changed
     means.update(self._executor.state_metrics())
     timing = {}
-    if sums.metrics:
+    if metrics:
       timing["steps_per_second"] = sums.steps / max(seconds, 1e-9)
     test: Metrics = {}
     if self._evaluation.is_due(position, self._total):
@@ -263,5 +308,12 @@ class Loop:
       self.last = report
     self._on_report(report)
     self._reported_at = position
-    self._unreported = Unreported(next_event=sums.next_event)
-    self._since = time.monotonic()
+    if self._is_regular(position):
+      self._unreported = Unreported(next_event=sums.next_event)
+      self._since = time.monotonic()
+
+  def _is_regular(self, position: int) -> bool:
+    """Whether a longer run would report here as well."""
+    intervals = [self._intervals.save, self._intervals.report]
+    intervals.append(self._evaluation.every)
+    return any(every and position % every == 0 for every in intervals)

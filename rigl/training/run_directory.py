@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -15,11 +14,11 @@ from typing import IO, Any
 import gin
 
 from rigl import files
-from rigl.training import directory_lock
+from rigl.training import directory_lock, run_identity
 from rigl.url_path import UrlPath
 from rigl.version import __version__
 
-_RUN_FILE = "run.json"
+_RUN_FILE = run_identity.RUN_FILE
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
 # Files of a run; a directory that has one without run.json is not ours.
@@ -35,7 +34,12 @@ class RunDirectory:
 
   `run.json` holds the version and all that defines the run, `result.json` the
   result of a finished run, `operative_config.gin` the operative configuration
-  of gin.
+  of gin. A run that goes on after its end keeps its result as
+  `result-POSITION.json`.
+
+  Attributes:
+    path: the argument.
+    length: the argument.
 
   Args:
     path: the directory; it is made if it does not exist.
@@ -45,6 +49,8 @@ class RunDirectory:
       may train in it.
     adopts: whether checkpoints that are there without `run.json` become this
       run's.
+    length: the setting that says how long the run is; a run of another length
+      may go on here. Empty: none.
 
   Raises:
     ValueError: if the directory holds another run, another process is
@@ -58,8 +64,9 @@ class RunDirectory:
     identity: dict[str, Any],
     writes: bool = True,
     adopts: bool = False,
+    length: str = "",
   ) -> None:
-    self.path = files.path(path)
+    self.path, self.length = files.path(path), length
     self._identity = json.loads(json.dumps(identity))
     self._lock: IO[str] | None = None
     self._adopts = adopts
@@ -90,17 +97,22 @@ class RunDirectory:
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
-    if not run_file.exists():
+    if not run_file.exists() or run_identity.read(run_file) != self._identity:
       files.write_text(run_file, json.dumps(record, indent=2) + "\n")
     files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
 
-  def result(self) -> dict[str, Any] | None:
+  def result(self, position: int | None = None) -> dict[str, Any] | None:
     """The result of the run if it is finished, else None.
+
+    Args:
+      position: the end of a run that was longer later. None: the last end.
 
     Raises:
       DamagedResultError: if the file is damaged.
     """
     file = self.path / _RESULT_FILE
+    if position is not None:
+      file = self._earlier(position)
     if not file.exists():
       return None
     try:
@@ -110,15 +122,22 @@ class RunDirectory:
       raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
     return result
 
-  def set_result_aside(self, label: str = "damaged") -> None:
+  def set_result_aside(self, position: int | None = None) -> None:
     """Renames the result, so that the run counts as not finished.
 
     Args:
-      label: what the new name says of it, `result.json.LABEL`.
+      position: the end that the result is of. None: the result is damaged.
     """
     file = self.path / _RESULT_FILE
-    if self._writes and file.exists():
-      files.set_aside(file, label)
+    if not self._writes or not file.exists():
+      return
+    if position is None:
+      files.set_aside(file)
+    else:
+      file.replace(self._earlier(position))
+
+  def _earlier(self, position: int) -> files.AnyPath:
+    return self.path / f"result-{position}.json"
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
@@ -142,21 +161,12 @@ class RunDirectory:
           "choose another directory."
         )
       return
-    try:
-      theirs = dict(json.loads(run_file.read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
+    theirs = run_identity.read(run_file)
+    names = run_identity.differing(theirs, self._identity, self.length)
+    if names:
+      text = run_identity.described(names, theirs, self._identity)
       raise ValueError(
-        f"`{run_file}` is damaged ({error}); choose another directory."
-      ) from error
-    differences = [
-      f"{name} = {theirs.get(name)!r} there, {self._identity.get(name)!r} now"
-      for name in sorted({*theirs, *self._identity})
-      if theirs.get(name) != self._identity.get(name)
-    ]
-    if differences:
-      raise ValueError(
-        f"`{self.path}` holds another run ({'; '.join(differences)}); choose "
-        "another directory."
+        f"`{self.path}` holds another run ({text}); choose another directory."
       )
 
   def _make(self) -> None:
@@ -174,6 +184,19 @@ class RunDirectory:
       ) from error
 
 
+def read_settings(directory: files.Path) -> dict[str, Any] | None:
+  """What defines the run in a directory; None if there is none.
+
+  Args:
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
+  run_file = files.path(directory) / _RUN_FILE
+  return run_identity.read(run_file) if run_file.is_file() else None
+
+
 def _check_result(result: dict[str, Any]) -> None:
   """Checks that a result is whole.
 
@@ -186,14 +209,3 @@ def _check_result(result: dict[str, Any]) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
       raise ValueError(f"`{name}` is {value!r}")
-
-
-def directory_name(name: str, identity: dict[str, Any]) -> str:
-  """A name for the directory of a run that was given none.
-
-  Args:
-    name: the readable part.
-    identity: the values that define the run; their hash follows the name.
-  """
-  text = json.dumps(identity, sort_keys=True)
-  return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

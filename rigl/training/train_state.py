@@ -77,6 +77,26 @@ class TrainState:
       _STEP: self.global_step,
     }
 
+  def non_finite(self) -> str | None:
+    """The name of the first variable with a value that is not finite."""
+    floats = {
+      name: variable
+      for name, variable in self.all_variables.items()
+      if variable.dtype.is_floating
+    }
+    if not floats:
+      return None
+    finite = tf.stack(
+      [
+        tf.reduce_all(tf.math.is_finite(variable.read_value()))
+        for variable in floats.values()
+      ]
+    )
+    bad = [
+      n for n, good in zip(floats, finite.numpy(), strict=True) if not good
+    ]
+    return bad[0] if bad else None
+
   def save(
     self, directory: files.Path, number: int, keep: int = 2, writes: bool = True
   ) -> str:

@@ -146,6 +146,7 @@ class Trainer:
       logging.warning("%s The run goes on from its newest checkpoint.", error)
       self.directory.set_result_aside()
       result = None
+    result = self._result_of_end(result)
     if is_chief and result is None:
       print(f"Run directory: {path}", flush=True)
     elif is_chief:
@@ -153,6 +154,34 @@ class Trainer:
     if result is None:
       self.prepare()
     return result
+
+  def _result_of_end(
+    self, result: dict[str, Any] | None
+  ) -> dict[str, Any] | None:
+    """The result at the end that the run has now, if there is one.
+
+    Args:
+      result: the result at the last end that it had.
+
+    Raises:
+      ValueError: if the run is longer already.
+    """
+    total, unit = self.intervals.total, self.intervals.unit
+    if result is None or result[unit] == total:
+      return result
+    earlier = self.directory.result(total)
+    if earlier is None and result[unit] > total:
+      raise self._too_short(result[unit])
+    return earlier
+
+  def _too_short(self, position: int) -> ValueError:
+    """The error of a run whose end lies before its position."""
+    unit, name = self.intervals.unit, self.directory.length or "The length"
+    return ValueError(
+      f"`{name}` ends the run at {unit} {self.intervals.total}, but the one in "
+      f"`{self.directory.path}` is at {unit} {position} already; raise "
+      f"`{name}` or choose another directory."
+    )
 
   def prepare(self) -> None:
     """Restores the newest checkpoint, if there is one, and opens the files.
@@ -169,10 +198,15 @@ class Trainer:
         f"`{path}` must be the same directory for all workers, got checkpoints "
         f"of the iterations {iterations}."
       )
+    if self.loop.position > self.intervals.total:
+      raise self._too_short(self.loop.position)
     left = unreported.load(path, state.iteration)
     self.loop.resume(left)
     has_report_left = left.next_event is not None and not left.is_reported
     self._kept_at = state.iteration
+    earlier = self.directory.result()
+    if earlier is not None:  # The run goes on after its end.
+      self.directory.set_result_aside(earlier[self.intervals.unit])
     self.directory.start()
     if self.replicas.is_chief:
       unread_bindings.warn()
@@ -221,6 +255,10 @@ class Trainer:
     except StoppedError:
       self._stop()
     self.reporter.close()
+    left = loop.unreported
+    if self.replicas.is_chief and self._writes_checkpoints and left.steps:
+      # A longer run reports these steps together with those that follow.
+      unreported.save(self.directory.path, self.state.iteration, left)
     self.directory.finish(result)
     return result
 
@@ -232,6 +270,7 @@ class Trainer:
     """
     state, path, loop = self.state, self.directory.path, self.loop
     if state.iteration != self._kept_at:
+      loop.check_state()
       left = loop.unreported
       if self.replicas.is_chief and self._writes_checkpoints:
         unreported.save(path, state.iteration, left)
@@ -267,7 +306,12 @@ class Trainer:
     return self.reporter.test_metrics(found, self.executor.state_metrics())
 
   def save(self) -> None:
-    """Writes a checkpoint, after the files that belong to it."""
+    """Writes a checkpoint, after the files that belong to it.
+
+    Raises:
+      TrainingDivergedError: if the state is not finite; nothing is written.
+    """
+    self.loop.check_state()
     self._save_companions()
     if self.replicas.is_chief:
       unreported.remove(self.directory.path)

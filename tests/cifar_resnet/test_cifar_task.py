@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.cifar_task import CifarTask, with_precision_and_recall
+from rigl.cifar_resnet.class_names import CIFAR10, CIFAR100
 from rigl.cifar_resnet.wide_resnet import WideResNet
 
 SIZE, CLASSES = 6, 10
@@ -84,7 +85,7 @@ def test_precision_and_recall_are_the_hand_worked_ones():
     "hits/1": 0.0,
     "hits/2": 0.0,
   }
-  assert with_precision_and_recall(found) == {
+  assert with_precision_and_recall(found, CIFAR10) == {
     "loss": 1.5,
     "accuracy": 0.4,
     "precision/airplane": pytest.approx(0.375),
@@ -96,13 +97,13 @@ def test_precision_and_recall_are_the_hand_worked_ones():
   }
 
 
-def test_classes_beyond_those_of_cifar10_have_numbers():
+def test_classes_have_the_names_of_their_data_set():
   counts = ("labels", "predictions", "hits")
-  found = {f"{count}/{k}": 0.5 for count in counts for k in (9, 10, 11)}
-  assert set(with_precision_and_recall(found)) == {
+  found = {f"{count}/{k}": 0.5 for count in counts for k in (0, 9, 99)}
+  assert set(with_precision_and_recall(found, CIFAR100)) == {
     f"{rate}/{name}"
     for rate in ("precision", "recall")
-    for name in ("truck", "10", "11")
+    for name in ("apple", "bottle", "worm")
   }
 
 
@@ -128,7 +129,7 @@ def test_top_5_accuracy_is_for_training(logits, hit):
 
 def test_without_counts_there_is_no_precision():
   plain = {"loss": 1.5, "accuracy": 0.4}
-  assert with_precision_and_recall(plain) == plain
+  assert with_precision_and_recall(plain, CIFAR10) == plain
 
 
 def test_evaluation_sees_the_standardised_images_and_no_key():

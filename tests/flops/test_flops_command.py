@@ -8,45 +8,19 @@ import json
 import pathlib
 import subprocess
 import sys
-import types
 
 import keras
 import pytest
+from flops_settings import make
 
 from rigl import counting, sparse_utils
 from rigl.counting import architectures
-from rigl.flops import command, flops_models, flops_report, plots
+from rigl.flops import flops_models, flops_report, plots
 from rigl.flops.paper import str_rows, widths
 from rigl.schedules import PruningSchedule
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = architectures.network("resnet18")
-
-DEFAULTS = {
-  "model": "mnist_fc",
-  "sparsity": 0.9,
-  "method": "erdos_renyi_kernel",
-  "custom_sparsities": [],
-  "first_layer_sparsity": -1.0,
-  "last_layer_sparsity": -1.0,
-  "erk_power_scale": 1.0,
-  "width": 1.0,
-  "image_size": None,
-  "param_size": 32,
-  "published_rules": False,
-  "training_method": "rigl",
-  "train_steps": 1000,
-  "train_batch_size": 10,
-  "training_steps_multiplier": 2.0,
-  "maskupdate_frequency": 100,
-  "sparsity_begin_step": 100,
-  "sparsity_end_step": 900,
-  "pruning_frequency": 100,
-}
-
-
-def make(**changes):
-  return command.make_report(types.SimpleNamespace(**{**DEFAULTS, **changes}))
 
 
 def run(*flags, cwd=None):

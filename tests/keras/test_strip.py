@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rigl.keras as rk
 
@@ -215,6 +216,20 @@ def test_frozen_layers_stay_frozen_and_their_slots_are_right():
   assert_equal(
     values(plain.layers[0].get_weights()), values(model.layers[0].get_weights())
   )
+
+
+def test_under_a_strategy():
+  strategy = tf.distribute.MirroredStrategy(["cpu:0"])
+  with strategy.scope():
+    model = sequential()
+    trained(model, rigl_around("adam"), 1)
+  plain = rk.strip(model)
+  assert_equal(values(plain.weights), values(model.weights))
+  assert_equal(
+    values(plain.optimizer.variables),
+    values(model.optimizer.inner_optimizer.variables),
+  )
+  plain.fit(X, Y, 16, 1, verbose=0)
 
 
 def test_models_without_a_sparse_optimizer_are_refused():

@@ -153,6 +153,14 @@ def test_within_a_loss_scale_and_beside_the_callback_of_keras(tmp_path):
   assert sorted(curves(tmp_path)["sparsity/total"]) == [8]
 
 
+def test_under_a_strategy(tmp_path):
+  with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
+    model = make_model(make_set())
+  summaries = rk.SparsitySummaries(tmp_path, 4)
+  model.fit(X, X, 10, 1, verbose=0, callbacks=[summaries])
+  assert sorted(curves(tmp_path)["sparsity/total"]) == [4, 8]
+
+
 @pytest.mark.parametrize("update_freq", ["step", 0, -1, 1.5, True, None])
 def test_a_wrong_frequency_is_refused(update_freq):
   with pytest.raises(ValueError, match="`update_freq` must be 'epoch'"):

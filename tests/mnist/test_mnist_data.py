@@ -131,6 +131,7 @@ def test_damaged_file_is_named_with_expected_and_found(tmp_path, how, message):
     (gzip.compress(gzip.compress(b"x")), ": it is compressed with gzip; decom"),
     (zlib.compress(b"x"), ": it is compressed with ZLIB"),
   ],
+  ids=["web page", "ZIP", "gzip", "ZLIB"],
 )
 def test_file_of_another_kind_is_named_with_a_cure(tmp_path, content, said):
   path = tmp_path / "train-images-idx3-ubyte"

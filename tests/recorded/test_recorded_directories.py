@@ -22,25 +22,13 @@ from recordings import (
   what_it_left,
 )
 
+from rigl.cifar_resnet.class_names import CIFAR10
+
 # Share of the connections that may differ at the end.
 MASK_TOLERANCE = 0.01
 # Distance of a tensor as a share of its length. Older instructions and other
 # convolutions on one processor gave 4e-7, 0.02 and 1e-4; other images give 1.
 TOLERANCES = {"mnist": 0.001, "cifar10": 0.1, "imagenet": 0.01}
-
-# Of CIFAR-10, whose metrics had numbers.
-CLASSES = (
-  "airplane",
-  "automobile",
-  "bird",
-  "cat",
-  "deer",
-  "dog",
-  "frog",
-  "horse",
-  "ship",
-  "truck",
-)
 
 
 # They train on; one in the fast tests.
@@ -112,7 +100,7 @@ def rows_until(iteration, text):
 
 def renamed(name):
   """The name that a metric has now."""
-  for number, class_name in enumerate(CLASSES):
+  for number, class_name in enumerate(CIFAR10):  # They had numbers.
     for rate in ("precision", "recall"):
       if name.removeprefix("test_") == f"{rate}/{number}":
         return name.replace(str(number), class_name)

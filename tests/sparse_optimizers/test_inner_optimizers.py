@@ -327,8 +327,9 @@ def test_classes_sparse_optimizers_and_inner_sums_are_refused():
   make = sparse_optimizers.SparseFixedMaskOptimizer
   with pytest.raises(ValueError, match="class MomentumOptimizer.*instance"):
     make(v1.MomentumOptimizer)
-  with pytest.raises(ValueError, match="must not be a sparse optimizer"):
-    make(make(_momentum()))
+  for inner in (make(_momentum()), LossScale(make(_momentum()), 2.0)):
+    with pytest.raises(ValueError, match="must not be or hold a sparse opt"):
+      make(inner)
   shards = tf.compat.v1.tpu.CrossShardOptimizer(_momentum())
   with pytest.raises(ValueError, match="outermost.*MixedPrecision"):
     make(LossScale(shards, 2.0))

@@ -334,8 +334,9 @@ class Uses:
     self, operation: tf.Operation, inputs: Sequence[Label]
   ) -> tuple[int, ...]:
     """Variables of kernels that the examples choose one of."""
-    kind, first = operation.type, inputs[0]
-    result = operation.outputs[0]
+    if not operation.outputs:
+      return ()
+    kind, first, result = operation.type, inputs[0], operation.outputs[0]
     if kind in _PICKS and not first.varies:
       rest = result.shape.rank or 0
       is_slice = kind.endswith("Slice")

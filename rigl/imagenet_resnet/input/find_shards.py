@@ -112,6 +112,10 @@ def check_images(
   Raises:
     ValueError: if there is none, naming the first damaged record.
   """
+  for path in shards.paths:
+    on_disk = not isinstance(files.path(path), UrlPath)
+    if on_disk and not files.is_readable(path):
+      raise ValueError(f"`data_directory`: {path!r} cannot be read.")
   empty = [path for path in shards.paths if _is_empty(path)]
   first, tried = None, 0
   for path in shards.paths:

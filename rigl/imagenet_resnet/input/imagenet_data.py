@@ -68,6 +68,10 @@ class ImagenetData:
       )
 
     def diagnose(cursor: Cursor) -> str | None:
+      try:
+        check_images(shards, "train", flags.skip_corrupt_records)
+      except (OSError, ValueError) as error:
+        return str(error)
       found = imagenet_input.find_corrupt_record(
         shards, settings, DataCursor(*cursor)
       )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
 from rigl.types import Batch, Tensor
@@ -263,7 +264,29 @@ def _epochs(
     )
 
   epochs = tf.data.Dataset.range(start.epoch, _FOREVER)
+  epochs = epochs.take_while(lambda _: _has_record(shards))
   return epochs.flat_map(epoch_records)
+
+
+def _has_record(shards: Shards) -> Tensor:
+  """Whether a file has a record, bool scalar.
+
+  Epochs without one, after files were removed, would follow each other forever,
+  and no signal would reach the process.
+  """
+  paths = tf.data.Dataset.from_tensor_slices(list(shards.paths))
+  found = paths.filter(_is_readable).flat_map(tf.data.TFRecordDataset)
+  first = found.ignore_errors().take(1)
+  return first.reduce(0, lambda number, _: number + 1) > 0
+
+
+def _is_readable(path: Tensor) -> Tensor:
+  """Whether a file can be opened, bool scalar.
+
+  A data set that leaves out errors tries to open a missing file forever.
+  """
+  found = tf.numpy_function(files.is_readable, [path], tf.bool)
+  return tf.ensure_shape(found, [])
 
 
 def _epoch_seed(settings: InputSettings, epoch: Tensor) -> Tensor:
@@ -295,7 +318,10 @@ def _interleaved(
       found = found.ignore_errors(log_warning=True)
     return found
 
-  return tf.data.Dataset.from_tensor_slices(paths).interleave(
+  names = tf.data.Dataset.from_tensor_slices(paths)
+  if settings.skip_corrupt_records:
+    names = names.filter(_is_readable)
+  return names.interleave(
     records,
     cycle_length=_CYCLE_LENGTH,
     num_parallel_calls=tf.data.AUTOTUNE,

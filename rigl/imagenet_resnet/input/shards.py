@@ -18,6 +18,7 @@ from rigl import files
 from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.types import Tensor
+from rigl.url_path import reason_of
 
 # A record is its length (8 bytes) with a checksum (4), the data, a checksum.
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
@@ -171,7 +172,7 @@ class Shards:
       tf.io.decode_jpeg(image, channels=3)
       preprocessing.evaluation_image(tf.constant(image))
     except tf.errors.OpError as error:
-      return _first_line(error)
+      return reason_of(error)
     return None
 
   def damage(
@@ -254,7 +255,7 @@ def _file_problem(path: str, offset: int, error: tf.errors.OpError) -> str:
       kind = None
     if kind:
       return f"{_WRONG_FILE}: {kind}"
-  return _first_line(error)
+  return reason_of(error)
 
 
 def _placed(
@@ -266,7 +267,3 @@ def _placed(
 
 def _size(record: bytes) -> int:
   return len(record) + _HEADER_BYTES + _FOOTER_BYTES
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).splitlines()[0]

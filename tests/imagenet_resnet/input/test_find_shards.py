@@ -2,12 +2,14 @@
 """Which files are the images of a split, and what is said of wrong ones."""
 
 import gzip
+import io
 import logging
 import zlib
 
 import imagenet_files
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from rigl import files
 from rigl.imagenet_resnet.input.find_shards import check_images, find_shards
@@ -132,6 +134,17 @@ def test_other_formats_of_tfds_have_a_cure(tmp_path, kind, folder):
     find_shards(str(tmp_path), "train")
 
 
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("target", ["nowhere", "train-00001-of-00002"])
+def test_link_to_no_file_is_named(tmp_path, target, skips):
+  path = write_split(tmp_path)[1]
+  path.unlink()
+  path.symlink_to(tmp_path / target)
+  shards = find_shards(str(tmp_path), "train")
+  with pytest.raises(ValueError, match="train-00001-of-00002' cannot be read"):
+    check_images(shards, "train", skips)
+
+
 def test_directory_that_is_none_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -237,6 +250,13 @@ def test_damaged_files_before_the_first_image_are_left_out(tmp_path):
   check_images(shards, "train", skip_corrupt_records=True)
 
 
+def cmyk():
+  buffer = io.BytesIO()
+  image = Image.fromarray(imagenet_files.picture(0))
+  image.convert("CMYK").save(buffer, "JPEG")
+  return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
   "image",
   [
@@ -244,8 +264,9 @@ def test_damaged_files_before_the_first_image_are_left_out(tmp_path):
     imagenet_files.jpeg_of(0, height=1, width=500),
     imagenet_files.jpeg_of(0, height=3000, width=2),
     tf.io.encode_jpeg(imagenet_files.picture(0)[:, :, :1]).numpy(),
+    cmyk(),
   ],
-  ids=["1x1", "1x500", "3000x2", "grey"],
+  ids=["1x1", "1x500", "3000x2", "grey", "cmyk"],
 )
 def test_images_of_any_size_are_read(tmp_path, image):
   write_split(tmp_path, 1, records=[record(image=image)])

@@ -97,6 +97,45 @@ def test_without_a_number_of_classes_only_the_first_label_counts(tmp_path):
   assert "is 0, but labels start at 1" in str(found)
 
 
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("change", ["removed", "emptied", "cut"])
+def test_files_that_lose_their_records_end_the_stream(tmp_path, change, skips):
+  paths = [tmp_path / f"train-0000{n}-of-00002" for n in range(2)]
+  for path in paths:
+    write(tmp_path, NAMES["published"], [1, 2, 3])
+    (tmp_path / NAMES["published"]).rename(path)
+  shards = find_shards(str(tmp_path), "train", CLASSES)
+  settings = dataclasses.replace(SETTINGS, skip_corrupt_records=skips)
+  batches = iter(imagenet_input.training_dataset(shards, settings))
+  next(batches)
+  for path in paths:
+    if change == "removed":
+      path.unlink()
+    else:
+      path.write_bytes(b"" if change == "emptied" else path.read_bytes()[:40])
+  with pytest.raises(tf.errors.OpError):
+    for _ in range(1000):
+      next(batches)
+
+
+@pytest.mark.parametrize("removed", [0, 1])
+def test_removed_file_is_left_out_with_damaged_records(tmp_path, removed):
+  paths = [tmp_path / f"train-0000{n}-of-00002" for n in range(2)]
+  for label, path in enumerate(paths, start=1):
+    write(tmp_path, NAMES["published"], [label] * 3)
+    (tmp_path / NAMES["published"]).rename(path)
+  shards = find_shards(str(tmp_path), "train", CLASSES)
+  paths[removed].unlink()
+  settings = dataclasses.replace(SETTINGS, skip_corrupt_records=True)
+  for make in (
+    imagenet_input.training_dataset,
+    imagenet_input.evaluation_dataset,
+  ):
+    found = make(shards, settings).take(3)
+    labels = {int(n) for batch in found for n in batch["labels"][:1]}
+    assert labels == {1 - removed}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2000, 2)])
 def test_images_of_any_size_are_trained_on(tmp_path, size):
   jpeg = imagenet_files.jpeg_of(0, height=size[0], width=size[1])
