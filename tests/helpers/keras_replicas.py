@@ -107,7 +107,6 @@ def report(strategy: Any, network: keras.Model) -> dict[str, Any]:
   """Whether copies are equal and weights are sparse; masks and weights."""
   optimizer = network.optimizer
   equal, sparse = True, True
-  masks = list(optimizer.masks.values())
   for kernel in optimizer._kernels:
     slots = [slot.variable for slot in kernel.slots.all()]
     for variable in (kernel.variable, kernel.mask, *slots):
@@ -118,11 +117,12 @@ def report(strategy: Any, network: keras.Model) -> dict[str, Any]:
       equal &= all(np.array_equal(copy, copies[0]) for copy in copies)
     mask = kernel.mask.numpy()
     sparse &= bool(np.all(kernel.variable.numpy()[~mask] == 0))
+  masks = [np.packbits(k.mask.numpy()).tolist() for k in optimizer._kernels]
   return {
     "equal": bool(equal),
     "sparse": sparse,
     "replicas": strategy.num_replicas_in_sync,
-    "masks": [np.packbits(k.mask.numpy()).tolist() for k in optimizer._kernels],
+    "masks": masks,
     "weights": [
       k.variable.numpy().ravel().tolist() for k in optimizer._kernels
     ],

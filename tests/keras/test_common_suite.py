@@ -39,8 +39,18 @@ def train(model, steps=6, slots=True, each_step=None):
   return before
 
 
-@pytest.mark.parametrize("model", suite.MODELS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+  ("method", "model"),
+  [
+    pytest.param(
+      method,
+      model,
+      marks=[pytest.mark.slow] if model != "cnn" and method != "rigl" else [],
+    )
+    for method in METHODS
+    for model in suite.MODELS
+  ],
+)
 def test_promises_hold_after_every_step(method, model):
   inner = INNER[["sgd", "adamw"][(len(method) + len(model)) % 2]]()
   network = suite.compiled(
@@ -71,7 +81,7 @@ def inner_of(name):
   if name == "MultiOptimizer":
     return keras.optimizers.MultiOptimizer(
       keras.optimizers.OptimizerMap(
-        keras.optimizers.Adam(), {".*dense.*": keras.optimizers.SGD(0.1)}
+        keras.optimizers.Adam(), {".*kernel": keras.optimizers.SGD(0.1)}
       )
     )
   return getattr(keras.optimizers, name)()
@@ -192,7 +202,16 @@ def count_traces(model):
   return traces
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+  "method",
+  [
+    pytest.param(
+      method,
+      marks=[] if method in ("dnw", "rigl", "set") else [pytest.mark.slow],
+    )
+    for method in METHODS
+  ],
+)
 def test_fit_in_a_graph_is_traced_once_and_keeps_the_promises(method):
   inner = INNER[["adamw", "sgd"][len(method) % 2]]()
   network = suite.compiled(
@@ -208,6 +227,7 @@ def test_fit_in_a_graph_is_traced_once_and_keeps_the_promises(method):
   suite.check_promises(network, slots=method != "dnw")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["resnet", "transformer"])
 def test_graphs_of_other_models_keep_the_promises(model):
   network = suite.compiled(
@@ -227,7 +247,7 @@ def test_a_graph_computes_what_eager_execution_does(steps_per_execution):
   for eager in (True, False):
     optimizer = suite.sparse_optimizer("rigl", INNER["sgd"]())
     network = suite.compiled(
-      suite.fresh("resnet"),
+      suite.fresh("mlp"),
       optimizer,
       run_eagerly=eager,
       jit_compile=False,
@@ -256,7 +276,11 @@ def test_xla_compiles_the_whole_step(method):
 
 @pytest.mark.parametrize(
   ("policy", "model"),
-  [("mixed_float16", "cnn"), ("mixed_bfloat16", "transformer")],
+  [
+    ("mixed_float16", "mlp"),
+    ("mixed_bfloat16", "mlp"),
+    pytest.param("mixed_bfloat16", "transformer", marks=pytest.mark.slow),
+  ],
 )
 def test_mixed_precision_keeps_the_promises(policy, model):
   keras.config.set_dtype_policy(policy)

@@ -47,14 +47,18 @@ def assert_like_one(found, one):
 
 
 def test_mirrored_replicas_train_as_one():
-  methods = {"rigl": (0, 1, 2, 4), "snfs": (0, 2), "dnw": (0, 2)}
-  names = [f"{m}:{n}" for m, counts in methods.items() for n in counts]
-  found = result(start(names))
-  for method, counts in methods.items():
-    for count in counts:
-      each = found[f"{method}:{count}"]
-      assert each["replicas"] == max(count, 1)
-      assert_like_one(each, found[f"{method}:0"])
+  found = {}
+  # TensorFlow allows one number of replicas per process.
+  for names in (
+    ["rigl:0", "snfs:0", "rigl:1"],
+    ["rigl:2", "snfs:2"],
+    ["rigl:4"],
+  ):
+    found |= result(start(names))
+  for name, each in found.items():
+    method, count = name.split(":")
+    assert each["replicas"] == max(int(count), 1)
+    assert_like_one(each, found[f"{method}:0"])
 
 
 def free_ports(count):

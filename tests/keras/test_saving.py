@@ -17,7 +17,7 @@ METHODS = sorted(sparse_keras.METHODS)
 STEPS = 3
 
 
-def model(method="rigl", inner=None, name="cnn", **arguments):
+def model(method="rigl", inner=None, name="mlp", **arguments):
   keras.backend.clear_session()
   inner = inner or keras.optimizers.AdamW(0.01)
   return suite.compiled(
@@ -33,7 +33,16 @@ def train(network, steps=STEPS):
   return network
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(
+  scope="module",
+  params=[
+    pytest.param(
+      method,
+      marks=[] if method in ("dnw", "rigl", "set") else [pytest.mark.slow],
+    )
+    for method in METHODS
+  ],
+)
 def saved(request, tmp_path_factory):
   """A method, the state when it was saved, and that of the run that went on."""
   place = tmp_path_factory.mktemp(request.param)
