@@ -42,6 +42,7 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
   settings: dict[str, Any] = {
     **model._compile_config.config,  # The arguments of `compile`.
     "optimizer": optimizer,
+    "auto_scale_loss": False,  # It has the scale that it had.
   }
   if not in_place:
     for name in ("metrics", "weighted_metrics"):

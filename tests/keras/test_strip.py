@@ -192,6 +192,9 @@ def test_under_mixed_float16():
   try:
     model = trained(sequential(), rigl_around("sgd"))
     plain = rk.strip(model)
+    unscaled = sequential()
+    unscaled.compile(rigl_around("sgd"), "mse", auto_scale_loss=False)
+    assert type(rk.strip(unscaled).optimizer) is keras.optimizers.SGD
   finally:
     keras.config.set_dtype_policy(policy)
   assert type(plain.optimizer.inner_optimizer) is keras.optimizers.SGD
