@@ -251,6 +251,7 @@ def _load_tfds(directory: str, version: CifarVersion) -> CifarData:
       for split in ("train", "test")
     )
   except Exception as error:  # Whatever the network or the disk is missing.
+    _check_format(directory, version)
     text = " ".join(str(error).split())[:200]
     where = f"`{directory}`" if directory else "TFDS's own directory"
     raise ValueError(
@@ -260,6 +261,19 @@ def _load_tfds(directory: str, version: CifarVersion) -> CifarData:
   return CifarData(
     *_arrays(train, "train", version), *_arrays(test, "test", version)
   )
+
+
+def _check_format(directory: str, version: CifarVersion) -> None:
+  """Names the cure if TFDS stored the data in a format without `tf.data`."""
+  folder = files.path(directory) / version.tfds_name
+  versions = folder.iterdir() if directory and folder.is_dir() else iter(())
+  for place in versions:
+    for path in place.glob(f"{version.tfds_name}-*.array_record*"):
+      raise ValueError(
+        f"`{path}` is a file of the format array_record, which is not read; "
+        f"make TFRecords of it with tfds build {version.tfds_name} "
+        "--file_format=tfrecord."
+      )
 
 
 def _arrays(

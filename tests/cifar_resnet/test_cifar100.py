@@ -146,6 +146,17 @@ def test_tfds_gives_fine_labels(tmp_path, monkeypatch):
       load_cifar(tmp_path, "cifar100")
 
 
+@pytest.mark.parametrize("dataset", VERSIONS)
+def test_array_records_of_tfds_have_a_cure(tmp_path, dataset):
+  folder = tmp_path / dataset / "3.0.2"
+  folder.mkdir(parents=True)
+  (folder / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
+  name = f"{dataset}-train.array_record-00000-of-00001"
+  (folder / name).write_bytes(b"x")
+  with pytest.raises(ValueError, match=f"{name}.*tfds build {dataset} --file"):
+    load_cifar(tmp_path, dataset)
+
+
 def test_unknown_data_set_is_named():
   with pytest.raises(ValueError, match="`dataset` must be one of .*'cifar'"):
     load_cifar("", "cifar")

@@ -45,6 +45,9 @@ def refused(shell, tmp_path, monkeypatch):
     ("--pruning_frequency=0", "`pruning_frequency`"),
     # Files.
     ("--load_mask_dir=/nowhere", "`/nowhere`"),
+    ("--load_mask_dir=s3://b/run", "no file system s3://"),
+    ("--train_dir=s3://b/run", "`train_dir`: `s3://b/run`: TensorFlow has no"),
+    ("--train_dir=gs:/b/run", "`train_dir`: `gs:/b/run` must be written as"),
     ("--load_mask_dir=/proc", "`/proc` holds no checkpoint"),
     ("--initial_value_checkpoint=/nowhere", "`/nowhere`"),
     ("--initial_value_checkpoint=/proc", "`/proc` holds no checkpoint"),
