@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -152,5 +153,38 @@ class TrainState:
         f"`{place}` holds a checkpoint of another program: {ITERATION} is "
         "missing."
       )
-    checkpoints.restore(tensors, self.all_variables)
+    checkpoints.check_fits("The checkpoint", tensors, self.all_variables)
+    checkpoints.restore(
+      tensors | self._masked_kernels(tensors, place), self.all_variables
+    )
     self.iteration = int(tensors[ITERATION])
+
+  def _masked_kernels(
+    self, tensors: dict[str, Any], place: files.Path
+  ) -> dict[str, np.ndarray]:
+    """The kernels of a checkpoint that do not agree with their masks, masked.
+
+    Raises:
+      ValueError: if a mask holds other values than 0 and 1.
+    """
+    names = {id(variable): name for name, variable in self.variables.items()}
+    found = {}
+    for layer in self.optimizer.layers:
+      mask = np.asarray(tensors[f"{layer.name}/mask"])
+      if not np.all((mask == 0) | (mask == 1)):
+        raise ValueError(
+          f"`{place}`: the mask of {layer.name!r} must hold 0 and 1 alone."
+        )
+      name = names.get(id(layer.kernel), "")
+      weights = np.asarray(tensors.get(name, 0.0))
+      lost = int(np.count_nonzero((mask == 0) & (weights != 0)))
+      if lost:
+        logging.warning(
+          "`%s`: mask and weights of %r disagree: %d weights off the mask are "
+          "not zero, and are set to zero.",
+          place,
+          layer.name,
+          lost,
+        )
+        found[name] = np.where(mask == 0, np.zeros_like(weights), weights)
+    return found

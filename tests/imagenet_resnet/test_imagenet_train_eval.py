@@ -268,3 +268,26 @@ def test_a_wrong_command_line_gets_one_line(
   assert named in outcome.err
   errors = [ln for ln in outcome.err.splitlines() if ln.startswith("error")]
   assert len(errors) == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "no Example"])
+def test_images_to_evaluate_on_are_looked_for_before_training(
+  shell, tmp_path, kind
+):
+  data, out = tmp_path / "data", tmp_path / "out"
+  data.mkdir()
+  imagenet_files.write_split(data, "train", [4])
+  if kind != "missing":
+    records = [b"no example"] if kind == "no Example" else []
+    imagenet_files.write(data / "validation-00000-of-00001", records)
+  outcome = shell(
+    f"--data_directory={data}",
+    f"--output_dir={out}",
+    "--mode=train_and_eval",
+    "--training_method=baseline",
+    *SHORT,
+  )
+  assert outcome.code == 1
+  assert outcome.err.splitlines()[-1].startswith("error: ")
+  assert "validation" in outcome.err and "Traceback" not in outcome.err
+  assert not out.exists()

@@ -58,6 +58,7 @@ def small_disk(path, size):
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 200, 5000, 100_000])
 def test_a_full_disk_is_one_line_and_the_run_goes_on(shell, tmp_path, size):
   shell.done(*RUN, f"--save_path={tmp_path / 'whole'}")
@@ -72,6 +73,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(shell, tmp_path, size):
   assert_same_run(tmp_path / "whole", path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 400, 1500, 3000])
 def test_a_small_disk_is_one_line(shell, tmp_path, size):
   with small_disk(tmp_path / "disk", size):
