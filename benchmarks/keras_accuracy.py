@@ -100,7 +100,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
   parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=6)
+  parser.add_argument("--epochs", type=int, default=10)
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
   parser.add_argument("--quick", action="store_true")
@@ -108,11 +108,10 @@ def main() -> None:
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
   arrays = load(flags.cifar10, flags.quick)
-  found: dict[str, list[float]] = {}
-  for method in ("dense", "rigl", "static"):
-    found[method] = [
-      accuracy_of(method, seed, arrays, flags) for seed in range(flags.seeds)
-    ]
+  found: dict[str, list[float]] = {"dense": [], "rigl": [], "static": []}
+  for seed in range(flags.seeds):
+    for method, values in found.items():
+      values.append(accuracy_of(method, seed, arrays, flags))
   print("\n| method | mean | lowest | highest |\n| --- | --- | --- | --- |")
   for method, values in found.items():
     mean = statistics.mean(values)

@@ -100,6 +100,22 @@ def matching(pattern: str) -> list[AnyPath]:
   return found or [place]
 
 
+def on_disk(place: Path, name: str) -> pathlib.Path:
+  """The path of what only Python writes.
+
+  Args:
+    place: the path.
+    name: the argument that it comes from, for errors.
+
+  Raises:
+    ValueError: if it is in a bucket.
+  """
+  found = path(place, name)
+  if isinstance(found, UrlPath):
+    raise ValueError(f"`{name}` must be on a disk, got {str(found)!r}.")
+  return found
+
+
 def is_readable(place: Path | bytes) -> bool:
   """Whether a file exists and may be read.
 

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     values = flags.FLAGS
     if not values.folder:
       raise ValueError("`--folder` must be given.")
-    folder = pathlib.Path(values.folder)
+    folder = files.on_disk(values.folder, "folder")
     if values.action in ("export", "all"):
       _export(folder)
     if values.action == "all":

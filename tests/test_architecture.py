@@ -61,7 +61,7 @@ MAY_IMPORT = {
   "sparse_optimizers": NUMBERS | {"configurable"},
   "sparse": NUMBERS | {"sparse_optimizers"},
   # Of training, the files of checkpoints.
-  "keras": NUMBERS | {"sparse_optimizers", "training"},
+  "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -96,7 +96,8 @@ USING_TENSORFLOW = {
   "rigl.counting.graphs.reader",
   "rigl.counting.graphs.uses",
   "rigl.counting.keras_layers",
-  "rigl.flops.flops_models",
+  "rigl.flops.keras_files",
+  "rigl.flops.saved_models",
 }
 
 

@@ -239,5 +239,5 @@ def test_keras_files_of_unknown_layers_are_refused(change, tmp_path):
         content = change(content.decode())
       if content is not None:
         other.writestr(name, content)
-  with pytest.raises(ValueError, match="`model` must be a whole Keras file"):
+  with pytest.raises(ValueError, match="`model` must"):
     flops_models.load_layers(str(tmp_path / "other.keras"))

@@ -54,6 +54,13 @@ def test_scheme_that_cannot_be_read_is_refused_with_a_cure(place, said):
     files.path(place, "data_directory")
 
 
+def test_what_only_python_writes_is_on_a_disk():
+  assert files.on_disk("run", "folder") == pathlib.Path("run")
+  assert files.on_disk("file:///run", "folder") == pathlib.Path("/run")
+  with pytest.raises(ValueError, match="`folder` must be on a disk, got 'ram:"):
+    files.on_disk("ram://run/x", "folder")
+
+
 def test_parts_of_a_path():
   path = files.path("ram://bucket/run/model.npz/")
   assert str(path) == os.fspath(path) == "ram://bucket/run/model.npz"

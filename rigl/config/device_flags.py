@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from rigl.config import stop_signals
 from rigl.config.settings import Settings, setting
 from rigl.distribution import cluster, replicas, strategies
 from rigl.distribution.cluster import Role
@@ -148,6 +149,7 @@ class DeviceFlags(Settings):
       return
     strategy, tpu = self.requested_devices()
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
+    stop_signals.take_back()
     with made.scope():
       devices = replicas.Replicas()
       for name in batch_sizes:

@@ -74,6 +74,11 @@ class _Watcher:
     self._thread = threading.Thread(target=self._watch, daemon=True)
     self._thread.start()
 
+  def take_back(self) -> None:
+    """Sets the handlers again."""
+    for number in NUMBERS:
+      signal.signal(number, self._handle)
+
   def close(self) -> None:
     """Restores the handlers of before."""
     signal.set_wakeup_fd(self._fd_before)
@@ -128,6 +133,15 @@ def installed() -> Iterator[None]:
       _watcher = None
 
 
+def take_back() -> None:
+  """Sets the handlers again where other code may have set its own.
+
+  TensorFlow does so in C++ when several workers connect.
+  """
+  if _watcher is not None and _is_main_thread():
+    _watcher.take_back()
+
+
 @contextlib.contextmanager
 def deferred(on_first: Callable[[int], None]) -> Iterator[None]:
   """Lets a block end by itself after the first signal.
@@ -144,6 +158,7 @@ def deferred(on_first: Callable[[int], None]) -> Iterator[None]:
     return
   with installed():
     assert _watcher is not None
+    _watcher.take_back()
     before, _watcher.on_first = _watcher.on_first, on_first
     try:
       yield

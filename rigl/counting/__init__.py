@@ -16,7 +16,13 @@ from rigl.counting.rules import (
   count_layers,
   scale_widths,
 )
-from rigl.counting.specs import KNOWN_KINDS, LayerSpec, by_layer, layer_name
+from rigl.counting.specs import (
+  ELEMENTWISE_KINDS,
+  KNOWN_KINDS,
+  LayerSpec,
+  by_layer,
+  layer_name,
+)
 from rigl.counting.summary import (
   align,
   real_sparsity,
@@ -28,6 +34,7 @@ from rigl.counting.summary import (
 )
 
 __all__ = [
+  "ELEMENTWISE_KINDS",
   "KNOWN_KINDS",
   "Count",
   "LayerCount",

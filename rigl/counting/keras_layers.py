@@ -28,6 +28,15 @@ def is_keras(source: Any) -> bool:
   )
 
 
+def _keras_of(layer: Any) -> Any:
+  """The package that a layer is of."""
+  return next(
+    sys.modules[cls.__module__.split(".")[0]]
+    for cls in type(layer).__mro__
+    if cls.__name__ == "Layer"
+  )
+
+
 def find_layers(
   model: Any, input_shape: Any = None, ignore: Collection[str] = ()
 ) -> list[LayerSpec]:
@@ -87,13 +96,8 @@ def layers_of_list(layers: Sequence[Any]) -> list[LayerSpec]:
         f"{layer.name!r}, which no model has called."
       ) from error
     outputs += tensors
-  package = next(
-    cls.__module__.split(".")[0]
-    for cls in type(layers[0]).__mro__
-    if cls.__name__ == "Layer"
-  )
   inputs = _sources(outputs)
-  model = sys.modules[package].Model(inputs, outputs)
+  model = _keras_of(layers[0]).Model(inputs, outputs)
   only = {id(v) for layer in layers for v in _variables(layer)}
   specs = [_spec_of(tensor) for tensor in inputs]
   return [spec for spec, _ in _read(model, specs, layers, only, ())]
@@ -123,6 +127,13 @@ def _read(
   ignore: Collection[str],
 ) -> list[tuple[LayerSpec, Any]]:
   """Reads a model that is called with inputs of given specs."""
+  backend = _keras_of(model).backend
+  name = backend.backend() if hasattr(backend, "backend") else "tensorflow"
+  if name != "tensorflow":
+    raise ValueError(
+      "`layers` must be a model of Keras on TensorFlow (KERAS_BACKEND="
+      f"tensorflow), got one on {name}."
+    )
   sizes = {spec.shape[0] for spec in tf.nest.flatten(inputs)} - {None}
   batch = min(sizes, default=1)  # Some models have a fixed batch.
   specs = tf.nest.map_structure(

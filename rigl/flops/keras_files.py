@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rigl.flops.network import Network, check_image_size, with_zeros
+
 # Settings of any layer.
 _COMMON = {"batch_input_shape", "batch_shape", "input_dim", "input_shape"}
 # Keras 2 stores operations on tensors as layers. Those that only compute:
@@ -44,6 +46,24 @@ _OPERATIONS = (
   "where",
   "zeros_like",
 )
+
+
+def load(path: pathlib.Path, image_size: int | None) -> Network:
+  """Reads the layers and zeros of a Keras model.
+
+  Args:
+    path: a `.keras` or `.h5` file.
+    image_size: the size of all that the model leaves open.
+
+  Raises:
+    ValueError: if it cannot be read or counted.
+  """
+  model = load_model(path)
+  from rigl.counting import keras_layers  # It needs TensorFlow.
+
+  check_image_size(path, image_size, keras_layers.is_open(model))
+  shape = keras_layers.filled_shape(model, image_size) if image_size else None
+  return with_zeros(keras_layers.find_kernels(model, shape))
 
 
 def load_model(path: pathlib.Path) -> Any:

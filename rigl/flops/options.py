@@ -30,14 +30,15 @@ def define_flags() -> None:
     "resnet50",
     "A network (resnet50 or another depth, mobilenet_v1, mobilenet_v2, vgg_16, "
     "vgg_19, vgg_a, wrn_22_2 or another depth and width, mnist_fc), a .json "
-    "file with a list of counting.LayerSpec fields, or a .keras or .h5 file.",
+    "file with a list of counting.LayerSpec fields, a .keras or .h5 file, or "
+    "the directory of a SavedModel.",
   )
   flags.DEFINE(
     _SparsityParser(),
     "sparsity",
     0.9,
     f"Overall share of zeros, in [0, 1), or {FILE!r} for the zeros that a "
-    ".keras or .h5 file has.",
+    "model's file has.",
     serializer=flags.ArgumentSerializer(),
   )
   flags.DEFINE_string(

@@ -277,7 +277,7 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   initial_value_checkpoint: str = setting(
     "",
     "Run directory or checkpoint whose parameters this run starts with, as "
-    "they are in it; with --load_mask_dir the masks are those of that one.",
+    "they are there. Its masks are not taken; --load_mask_dir takes masks.",
     group="model",
   )
   block_width: int = ignored_setting(1)

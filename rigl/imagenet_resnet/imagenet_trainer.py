@@ -64,6 +64,9 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     flags.jit_compile, flags.data_format == "channels_first"
   )
   flags.method_arguments()  # Checks it before anything is made.
+  evaluates = flags.mode == "train_and_eval"
+  if evaluates:
+    data.check_evaluation()
   identity = settings.run_identity(flags) | {"data": data.name}
   directory = RunDirectory(
     path,
@@ -74,7 +77,6 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   )
   model = make_model(flags)
   state, source = _make_state(flags, model, data, replicas)
-  evaluates = flags.mode == "train_and_eval"
   evaluate_every = flags.steps_per_eval if evaluates else 0
   intervals = Intervals(
     flags.total_steps,

@@ -54,6 +54,8 @@ class SparseOptimizer(MaskOwner):
     ValueError: if an argument is not as described.
   """
 
+  # In a `tf.function` of a user, AutoGraph would convert this code as well.
+  @tf.autograph.experimental.do_not_convert
   def apply(
     self,
     grads: Sequence[Any],

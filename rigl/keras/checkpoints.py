@@ -8,12 +8,12 @@ the model the optimizer that the script has, or the other way round.
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
+from rigl import files
 from rigl.keras import slot_conversion
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.checkpoint_names import find_names, make_names, mask_name
@@ -73,6 +73,12 @@ def load_checkpoint(
   optimizer = find_sparse_optimizer(model)
   if optimizer is not None:
     _check_method(optimizer)
+    structure = optimizer._settings.structure
+    if structure is not None:
+      raise ValueError(
+        "`model` must have an optimizer without a `structure`, because masks "
+        f"of a checkpoint may have another, got {structure}."
+      )
     _check_masks(_sparse_paths(model, optimizer), tensors, names)
     optimizer.build(model.trainable_variables)
   weights = warm_start.effective_weights(tensors)
@@ -122,13 +128,13 @@ def save_checkpoint(
   is_mnist = any(name in tensors for name in _MNIST)
   number = int(tensors[_ITERATION if is_mnist else _STEP])
   if there is not None:
-    _check_successor(pathlib.Path(directory), number, tensors, there)
-  pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
-  return checkpoints.save(directory, number, tensors)
+    _check_successor(files.path(directory), number, tensors, there)
+  files.path(directory).mkdir(parents=True, exist_ok=True)
+  return checkpoints.save(directory, number, tensors, keep=0)
 
 
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  if not pathlib.Path(path).is_dir():
+  if checkpoints.exists(os.fspath(path)) or not files.path(path).is_dir():
     return checkpoints.load(os.fspath(path))
   tensors = checkpoints.load_latest(path)
   if tensors is None:
@@ -223,7 +229,7 @@ def _tensors(
 
 
 def _check_successor(
-  directory: pathlib.Path,
+  directory: files.AnyPath,
   number: int,
   tensors: Mapping[str, np.ndarray],
   there: Mapping[str, np.ndarray],

@@ -142,6 +142,7 @@ class MaskOwner(WrappingOptimizer):
     self._kernel_at: dict[int, SparseKernel] = {}
     self._loads = False
 
+  @tf.autograph.experimental.do_not_convert
   def build(self, variables: Sequence[Variable]) -> None:
     """Creates masks and slots, and zeroes the pruned weights.
 

@@ -189,7 +189,7 @@ def _checked(optimizer: Any) -> keras.optimizers.Optimizer:
   """The optimizer to wrap, from what Keras accepts for one."""
   try:
     inner = keras.optimizers.get(optimizer)
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(
       "`optimizer` must be a Keras optimizer, its name or its configuration, "
       f"got {optimizer!r}: {error}"

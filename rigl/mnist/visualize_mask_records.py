@@ -23,7 +23,6 @@ from matplotlib.ticker import MaxNLocator
 from rigl import files
 from rigl.config import app
 from rigl.mnist.mask_records import MaskRecords
-from rigl.url_path import UrlPath
 
 FLAGS = flags.FLAGS
 
@@ -207,9 +206,8 @@ def _gif_path() -> pathlib.Path:
   records_path = files.path(FLAGS.records_path)
   stem = records_path.name.removesuffix(records_path.suffix)
   default_name = f"{stem}_layer{FLAGS.layer_id}.gif"
-  path = files.path(FLAGS.save_path or records_path.parent / default_name)
-  if isinstance(path, UrlPath):
-    raise ValueError(f"`--save_path` must be on a disk, got `{path}`.")
+  place = FLAGS.save_path or records_path.parent / default_name
+  path = files.on_disk(place, "save_path")
   if path.suffix.lower() != ".gif":
     raise ValueError(f"`--save_path` must end in .gif, got `{path}`.")
   if not path.parent.is_dir():

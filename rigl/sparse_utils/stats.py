@@ -45,7 +45,8 @@ def get_stats(
   Args:
     layers: a list of `counting.LayerSpec`s or Keras layers, a Keras model, or a
       model with a method `layer_specs`.
-    default_sparsity: overall share of zeros, in [0, 1).
+    default_sparsity: overall share of zeros, in [0, 1). Layers of kind
+      `addition` or `multiplication` stay dense.
     method: one of `DISTRIBUTIONS`.
     custom_sparsities: {name of a layer or its kernel: sparsity in [0, 1)}, of
       layers that differ.
@@ -127,7 +128,11 @@ def get_layer_counts(
   if custom_sparsities is not None:
     check_mapping("custom_sparsities", custom_sparsities, "{layer: sparsity}")
   specs = counting.find_layers(layers)
-  custom = counting.by_layer(specs, custom_sparsities or {})
+  # Positions and scales are no kernels; they stay dense.
+  custom = {
+    spec.name: 0.0 for spec in specs if spec.kind in counting.ELEMENTWISE_KINDS
+  }
+  custom |= counting.by_layer(specs, custom_sparsities or {})
   scaled = counting.scale_widths(
     specs, width, first_layer_name, last_layer_name
   )

@@ -162,8 +162,8 @@ class RunDirectory:
         )
       return
     theirs = run_identity.read(run_file)
-    names = run_identity.differing(theirs, self._identity, self.length)
-    if names:
+    if run_identity.differing(theirs, self._identity, self.length):
+      names = run_identity.differing(theirs, self._identity)
       text = run_identity.described(names, theirs, self._identity)
       raise ValueError(
         f"`{self.path}` holds another run ({text}); choose another directory."

@@ -7,6 +7,7 @@ TPUEstimator.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -86,12 +87,15 @@ class TrainState:
     }
     if not floats:
       return None
-    finite = tf.stack(
-      [
-        tf.reduce_all(tf.math.is_finite(variable.read_value()))
-        for variable in floats.values()
-      ]
-    )
+    # A TPU would compile an operation for every shape.
+    has_tpu = bool(tf.config.list_logical_devices("TPU"))
+    with tf.device("CPU:0") if has_tpu else contextlib.nullcontext():
+      finite = tf.stack(
+        [
+          tf.reduce_all(tf.math.is_finite(variable.read_value()))
+          for variable in floats.values()
+        ]
+      )
     bad = [
       n for n, good in zip(floats, finite.numpy(), strict=True) if not good
     ]

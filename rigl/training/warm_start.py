@@ -15,6 +15,7 @@ from rigl.types import Variable
 # Last parts of the names of parameters.
 _PARAMETERS = (
   "weights",
+  "depthwise_weights",
   "biases",
   "kernel",
   "bias",

@@ -104,6 +104,18 @@ def test_handlers_come_back_after_nested_blocks():
   assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_handlers_that_other_code_replaced_are_set_again():
+  found = []
+  with stop_signals.installed():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # As a library may do.
+    with stop_signals.deferred(found.append):
+      os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.SIGTERM in found
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    stop_signals.take_back()
+    assert signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
+
+
 SCRIPTS = ("rigl/mnist/mnist_train_eval.py", "rigl/flops/command.py")
 
 

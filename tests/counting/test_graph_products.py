@@ -282,10 +282,24 @@ def test_one_of_two_kernels_is_applied():
 def test_what_no_result_needs_does_not_count():
   def model(x):
     x @ SQUARE  # noqa: B018
-    return x @ variables[0], tf.nn.l2_loss(SQUARE)
+    return x @ used
 
-  variables = [variable("used", 16, 2)]
+  used = variable("used", 16, 2)
   assert count(model, [16]) == {"used": ("dense", 32, 2)}
+
+
+def test_a_variable_of_which_only_a_norm_is_used_is_stored():
+  def model(x):
+    return (
+      x * tf.reduce_max(tf.abs(SQUARE)),
+      tf.nn.l2_loss(KERNEL),
+      tf.shape(TABLE),
+    )
+
+  assert count(model, [16]) == {
+    "square": ("embedding", 0, 0),
+    "dense": ("embedding", 0, 0),
+  }
 
 
 def test_products_of_activations_have_no_kernel():

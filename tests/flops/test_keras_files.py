@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from flops_settings import make
 from golden_files import GOLDEN
 
@@ -204,3 +205,39 @@ def test_what_keras_2_wrote_is_read(tmp_path):
   ]
   # 0, 1, 2, 3, 0, 1, 2, 3
   assert list(network.zeros.values()) == [0] * 15 + [2]
+
+
+class Exported(tf.Module):
+  """A model with a signature that leaves the image's height open."""
+
+  def __init__(self):
+    super().__init__()
+    kernel = np.ones([3, 3, 3, 4], np.float32)
+    kernel[0] = 0
+    self.kernel = tf.Variable(kernel, name="conv/kernel")
+
+  @tf.function(input_signature=[tf.TensorSpec([None, None, 8, 3])])
+  def __call__(self, images):
+    return tf.nn.conv2d(images, self.kernel, 1, "SAME")
+
+
+def test_saved_models_are_read(tmp_path):
+  model = Exported()
+  tf.saved_model.save(model, str(tmp_path), signatures=model.__call__)
+  with pytest.raises(ValueError, match="`image_size` must be given for a file"):
+    flops_models.load(str(tmp_path))
+  network = flops_models.load(str(tmp_path), image_size=6)
+  (spec,) = network.layers
+  assert (spec.name, spec.input_size) == ("conv", (6, 8))
+  assert network.zeros == {"conv": 36}
+  report = make(model=str(tmp_path), image_size=6, sparsity="file")
+  assert report.layers[0].count.multiplications == 48 * 72
+
+
+def test_saved_models_without_a_signature_are_refused(tmp_path):
+  tf.saved_model.save(tf.Module(), str(tmp_path))
+  with pytest.raises(ValueError, match="`model` must have one signature"):
+    flops_models.load(str(tmp_path))
+  (tmp_path / "saved_model.pb").write_bytes(b"broken")
+  with pytest.raises(ValueError, match="`model` must be a SavedModel"):
+    flops_models.load(str(tmp_path))

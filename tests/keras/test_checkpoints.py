@@ -266,6 +266,7 @@ def test_a_sparse_model_gets_masks_and_steps(tmp_path, method):
       lambda: rk.RigL("sgd", 0.5, filters="first"),
       "masks of sparse variables only, got one of last/kernel",
     ),
+    ({}, lambda: rk.RigL("sgd", 0.5, structure="fan_in"), "got fan_in"),
     ({}, lambda: rk.SNFS("sgd", 0.5), "got SNFS"),
     ({}, lambda: rk.DNW("sgd", 0.5), "got DNW"),
     ({}, lambda: rk.SNIP("sgd", 0.5), "got SNIP"),
@@ -335,7 +336,10 @@ def test_a_checkpoint_that_is_as_far_is_not_overwritten(tmp_path):
     rk.save_checkpoint(model, tmp_path)
   model.fit(np.ones([4, 6]), np.ones([4, 2]), epochs=2, verbose=0)
   assert rk.save_checkpoint(model, tmp_path).endswith("model.ckpt-8")
-  assert checkpoints.list_numbers(tmp_path) == [7, 8]
+  for _ in range(2):  # Older ones are kept.
+    model.fit(np.ones([4, 6]), np.ones([4, 2]), verbose=0)
+    rk.save_checkpoint(model, tmp_path)
+  assert checkpoints.list_numbers(tmp_path) == [7, 8, 9, 10]
 
 
 def test_state_that_the_model_lacks_is_not_dropped(tmp_path):

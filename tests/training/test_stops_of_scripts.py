@@ -46,6 +46,9 @@ SLOW = [
 ]
 
 
+LONG = [pytest.mark.slow, pytest.mark.long]
+
+
 @pytest.fixture(params=["mnist", *SLOW])
 def command(request, monkeypatch, capsys, tmp_path):
   """Runs a script in a directory; returns what it did, and where."""
@@ -139,10 +142,8 @@ def test_an_evaluation_stops_at_its_next_batch_and_is_repeated(
   "owner, name, nth, before",
   [
     (TensorFlowExecutor, "_update_at", 2, True),
-    pytest.param(Reporter, "report", 1, False, marks=pytest.mark.long),
-    pytest.param(
-      TensorFlowExecutor, "advance", 2, True, marks=pytest.mark.long
-    ),
+    pytest.param(Reporter, "report", 1, False, marks=LONG),
+    pytest.param(TensorFlowExecutor, "advance", 2, True, marks=LONG),
   ],
   ids=["mask update", "report", "steps"],
 )

@@ -3,6 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rigl.cifar_resnet.wide_resnet import WideResNet
+from rigl.imagenet_resnet.models.factory import ARCHITECTURES, create_model
+from rigl.mnist.mnist_model import MnistFc
 from rigl.training import checkpoints, warm_start
 
 MASK = np.array([[1, 0], [0, 1]], np.float32)
@@ -116,3 +119,35 @@ def test_parameters_that_do_not_fit_are_named(place):
     ValueError, match=r"a/weights .* \(2, 2\) in .* \(3, 2\) in"
   ):
     warm_start.load_parameters(str(place), wanted)
+
+
+def networks():
+  ends = [(None, True), (False, False)]
+  for architecture in ARCHITECTURES:
+    for first, last in ends:
+      yield create_model(
+        architecture,
+        18,
+        width=0.1,
+        num_classes=7,
+        prune_first_layer=first,
+        prune_last_layer=last,
+      )
+  yield WideResNet(10, 1, 10, seed=0)
+  yield MnistFc(784, seed=0, masked=True)
+  yield MnistFc(784, seed=0, masked=False)
+
+
+def test_every_variable_of_every_network_is_a_parameter(tmp_path):
+  for number, network in enumerate(networks()):
+    variables = network.named_variables
+    values = {
+      name: np.full(variable.shape, 0.25, np.float32)
+      for name, variable in variables.items()
+    }
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    checkpoints.save(folder, 0, values)
+    warm_start.load_parameters(str(folder), variables)
+    for name, variable in variables.items():
+      np.testing.assert_array_equal(variable, values[name], err_msg=name)

@@ -74,6 +74,7 @@ class Reader:
       ]
       try:
         self._copy(definition.node, known, results)
+        self._uses.add_stored()
       finally:
         self._constants.close()
 

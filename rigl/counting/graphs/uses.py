@@ -70,6 +70,8 @@ _SHAPES = (
 )
 _REDUCTIONS = ("EuclideanNorm", "L2Loss", "Max", "Mean", "Min", "Prod", "Sum")
 _WRITES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
+# TensorFlow reads variables even if nothing needs their values.
+_READS = ("Identity", "ReadVariableOp")
 _PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 
 
@@ -87,11 +89,17 @@ class Uses:
     self._variables = variables
     self._labels = labels
     self.found: list[Use] = []
+    self._read: dict[int, tf.Operation] = {}
+    self._biases: set[int] = set()
     self._count = 0
 
   def add(self, operation: tf.Operation) -> None:
     """Notes what an operation does, after all those that it depends on."""
     inputs = [self._labels[tensor.name] for tensor in operation.inputs]
+    if operation.type not in (*_SHAPES, *_WRITES, *_READS):
+      for label in inputs:
+        for weights in label.sources:
+          self._read.setdefault(weights, operation)
     if operation.type == "IdentityN":
       outputs = inputs
     elif operation.type == "Switch":
@@ -106,6 +114,13 @@ class Uses:
       outputs = [self._constant(operation, inputs)] * len(operation.outputs)
     for tensor, label in zip(operation.outputs, outputs, strict=True):
       self._labels[tensor.name] = label
+
+  def add_stored(self) -> None:
+    """Notes variables of which only a norm or the like was used."""
+    used = {use.weights for use in self.found} | self._biases
+    for weights, operation in self._read.items():
+      if weights not in used and self._variables[weights].must_count:
+        self._note(Use(weights, "embedding", operation))
 
   def _is_applied(
     self, operation: tf.Operation, inputs: Sequence[Label]
@@ -283,6 +298,7 @@ class Uses:
           self._elementwise(operation, inputs, "addition")
         else:
           owner.use_bias = True
+          self._biases.update(label.sources)
 
   def _outputs(self, owner: Use) -> float | None:
     """Number of results for each application of a kernel."""

@@ -115,6 +115,16 @@ class ImagenetData:
 
     return dataset.take(count).enumerate().map(limit)
 
+  def check_evaluation(self) -> None:
+    """Checks that there are images to evaluate on, before hours of training.
+
+    Raises:
+      ValueError: if no file holds an image.
+      OSError: if there are no files, or they cannot be read.
+    """
+    if not self._flags.use_synthetic_data:
+      self._split(self._evaluated_split)
+
   def diagnose_evaluation(self) -> str | None:
     """The first damaged image of the split that is evaluated on."""
     if self._flags.use_synthetic_data:

@@ -45,7 +45,7 @@ def export(trainer: Trainer, folder: files.Path) -> None:
       program uses what cannot be exported.
   """
   executor, source, test = in_memory_parts(trainer)
-  folder = pathlib.Path(folder)
+  folder = files.on_disk(folder, "folder")
   (folder / "data").mkdir(parents=True, exist_ok=True)
   # The fastest engine on the GPUs where the programs will run.
   trainer.state.optimizer.use_mask_engine("batched")

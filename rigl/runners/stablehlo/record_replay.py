@@ -18,7 +18,7 @@ import numpy as np
 
 from rigl.data.source import Source
 from rigl.runners.train_step import note_update, state_metrics
-from rigl.training import checkpoints
+from rigl.training import checkpoints, unreported
 from rigl.training.executor import (
   Progress,
   Stretch,
@@ -180,6 +180,7 @@ def make_plan(trainer: Trainer, source: Source) -> list[Call]:
     on_report=lambda _: None,
     on_save=lambda: recorder.calls.append([SAVE, loop.position]),
   )
+  loop.resume(unreported.load(trainer.directory.path, state.iteration))
   with _preserved(state):
     loop.run(intervals.total)
   return recorder.calls
@@ -214,6 +215,7 @@ def finish(
 
   # It saves nothing, because only the state at the end is known.
   loop = Loop(replay, trainer.state, trainer.intervals, report)
+  loop.resume(trainer.loop.unreported)
   trainer.run(loop=loop)
   checkpoints.restore(state, trainer.state.all_variables)
   trainer.save()
