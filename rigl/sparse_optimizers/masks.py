@@ -238,6 +238,19 @@ class MaskOwner(MaskState):
       operations += self._cleared(layer, layer.mask.read_value())
     return graph_control.group(operations)
 
+  def check_restored(self) -> None:
+    """Warns of weights off the masks, and sets them to zero.
+
+    Call it after kernels and masks were assigned from a checkpoint by name.
+    """
+    for layer in self._layers:
+      if layer.compact is None and restored.warn_of_lost_weights(
+        layer.name,
+        graph_control.read_on_host(layer.kernel),
+        graph_control.read_on_host(layer.mask),
+      ):
+        self._cleared(layer, layer.mask.read_value())
+
   def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
     """Clears weights and slots of the connections that a mask turns off.
 

@@ -153,4 +153,5 @@ class TrainState:
         "missing."
       )
     checkpoints.restore(tensors, self.all_variables)
+    self.optimizer.check_restored()
     self.iteration = int(tensors[ITERATION])

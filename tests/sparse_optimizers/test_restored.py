@@ -246,6 +246,22 @@ def test_apply_masks_clears_what_was_assigned_by_hand():
       np.testing.assert_array_equal(value, run.mask)
 
 
+@pytest.mark.parametrize("name", ["set", "dnw", "prune"])
+def test_values_that_are_assigned_by_name_are_checked_on_demand(name):
+  run = _trained(name)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    before = run.state()
+    run.optimizer.check_restored()
+    sparse_methods.assert_same_bits(before, run.state())
+  mask = run.mask
+  run.kernel.assign(tf.where(mask, run.kernel, 1.0))
+  lost = np.count_nonzero(~mask)
+  with pytest.warns(UserWarning, match=f"'layer' disagree: {lost} weights"):
+    run.optimizer.check_restored()
+  sparse_methods.assert_same_bits(before, run.state())
+
+
 @pytest.mark.parametrize(
   ("weights", "mask", "moved"),
   [
