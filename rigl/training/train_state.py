@@ -154,29 +154,27 @@ class TrainState:
         "missing."
       )
     checkpoints.check_fits("The checkpoint", tensors, self.all_variables)
-    checkpoints.restore(
-      tensors | self._masked_kernels(tensors, place), self.all_variables
-    )
+    disagrees = self._masks_disagree(tensors, place)
+    checkpoints.restore(tensors, self.all_variables)
+    if disagrees:
+      self.optimizer.apply_masks()
     self.iteration = int(tensors[ITERATION])
 
-  def _masked_kernels(
-    self, tensors: dict[str, Any], place: files.Path
-  ) -> dict[str, np.ndarray]:
-    """The kernels of a checkpoint that do not agree with their masks, masked.
+  def _masks_disagree(self, tensors: dict[str, Any], place: files.Path) -> bool:
+    """Whether weights of a checkpoint are not zero off its masks; warns then.
 
     Raises:
       ValueError: if a mask holds other values than 0 and 1.
     """
     names = {id(variable): name for name, variable in self.variables.items()}
-    found = {}
+    disagrees = False
     for layer in self.optimizer.layers:
       mask = np.asarray(tensors[f"{layer.name}/mask"])
       if not np.all((mask == 0) | (mask == 1)):
         raise ValueError(
           f"`{place}`: the mask of {layer.name!r} must hold 0 and 1 alone."
         )
-      name = names.get(id(layer.kernel), "")
-      weights = np.asarray(tensors.get(name, 0.0))
+      weights = np.asarray(tensors.get(names.get(id(layer.kernel), ""), 0.0))
       lost = int(np.count_nonzero((mask == 0) & (weights != 0)))
       if lost:
         logging.warning(
@@ -186,5 +184,5 @@ class TrainState:
           layer.name,
           lost,
         )
-        found[name] = np.where(mask == 0, np.zeros_like(weights), weights)
-    return found
+        disagrees = True
+    return disagrees

@@ -27,15 +27,31 @@ CASES = {
   "rigl-default": ("rigl", 2, "halves", tf.VariableAggregation.NONE),
   **{f"{name}-whole": (name, 2, "whole", FIRST) for name in ("dnw", "scratch")},
   "rigl-eager": ("rigl", 2, "eager", FIRST),
+  "drifting": ("rigl", 2, "halves", tf.VariableAggregation.NONE),
 }
+# Wrapped optimizers that are not Momentum, by case.
+INNER = {"drifting": "drifting"}
+
+
+class Drifting(tf.compat.v1.train.GradientDescentOptimizer):
+  """Moves every weight, so that kernels are masked after its steps."""
+
+  def _resource_apply_dense(self, grad, handle):
+    return handle.assign_sub(0.1 * grad + 0.01)
+
+
+sparse_methods.INNER["drifting"] = lambda: Drifting(0.1)
 REFUSED = ("set", "static", "momentum", "rigl", "snip", "prune")
 
 
-def _make(name, **options):
+def _make(case, **options):
   """Without noise: the last bits of weights differ from those of one device."""
+  name = CASES[case][0]
+  if INNER.get(case) and name == "rigl":
+    options["initial_acc_scale"] = 0.0
   if name in sparse_methods.DROP_GROW:
     options["noise_std"] = 0.0
-  return sparse_methods.Run(name, **options)
+  return sparse_methods.Run(name, INNER.get(case, "momentum"), **options)
 
 
 # --- In the process with several devices --------------------------------------
@@ -94,7 +110,7 @@ def _replica_states(case):
   collectives = n_replicas == 2 and how != "eager"
   strategy = _strategy(n_replicas, collectives)
   with strategy.scope():
-    run = _make(name, aggregation=aggregation)
+    run = _make(case, aggregation=aggregation)
     run.optimizer.create_slots(run.model.all_variables)
   _train(strategy, run, how)
   variables = {v.name: v for v in (*run.model.all_variables, run.step)}
@@ -167,8 +183,15 @@ def test_all_replicas_have_the_same_bits(results, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_replicas_get_where_one_device_gets_with_the_whole_batch(results, case):
-  one_device = _make(CASES[case][0]).train(N_ITERATIONS)
+  one_device = _make(case).train(N_ITERATIONS)
   sparse_methods.assert_close(one_device.state(), _states(results, case)[0])
+
+
+def test_a_wrapped_optimizer_that_drifts_moves_nothing_off_the_masks(results):
+  for state in _states(results, "drifting"):
+    for layer in ("layer1", "layer2"):
+      weights, mask = state[f"{layer}/weights:0"], state[f"{layer}/mask"]
+      assert not weights[~mask].any() and np.count_nonzero(mask) == 48
 
 
 @pytest.mark.parametrize("name", REFUSED)
