@@ -7,7 +7,7 @@
 # PYTHON names the interpreter that creates the environment (3.10 to 3.13).
 set -euo pipefail
 call_dir=$PWD
-cd "$(dirname "${BASH_SOURCE[0]}")"
+CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 root=$PWD
 
 env_dir=${RIGL_ENV:-$root/env}
@@ -37,7 +37,7 @@ sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
 # The stamp holds the installed requirements, so that changed ones are installed
 # and an interrupted installation is repeated.
 stamp=$env_dir/.installed
-wanted=$(cat "$requirements" pyproject.toml)
+wanted=$(cat -- "$requirements" pyproject.toml)
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   python=$(find_python)
   echo "run.sh: installing into $env_dir (about 2 GB) ..." >&2
@@ -52,5 +52,5 @@ export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 if [ $# -eq 0 ]; then
   exec python -m pytest -q -n 2 --dist loadfile -m "not slow"
 fi
-cd "$call_dir"
-exec "$@"
+CDPATH="" cd -- "$call_dir"
+exec -- "$@"

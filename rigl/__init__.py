@@ -55,7 +55,10 @@ Counting:
   find_layers         the layers of a Keras, TensorFlow or own model
   get_stats, Stats    FLOPs, bits and sparsity of a network
 
-Modules: counting, mask_ops, schedules, sparse_optimizers, sparse_utils.
+Modules: counting, mask_ops, schedules, sparse_optimizers, sparse_utils; and
+keras, which wraps the optimizers of Keras 3 for models of any kind:
+rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW, GradualPruning, FixedMask; and
+sparse, whose layers store and compute only their active connections.
 
 Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-flops.
 
@@ -74,8 +77,10 @@ from rigl.version import __version__
 if TYPE_CHECKING:
   from rigl import (
     counting,
+    keras,  # noqa: F401
     mask_ops,
     schedules,
+    sparse,
     sparse_optimizers,
     sparse_utils,
   )
@@ -134,6 +139,7 @@ __all__ = [
   "get_stats",
   "mask_ops",
   "schedules",
+  "sparse",
   "sparse_optimizers",
   "sparse_utils",
 ]
@@ -141,6 +147,7 @@ __all__ = [
 # What each module exports here.
 _EXPORTS = {
   "counting": ("LayerSpec", "find_layers"),
+  "keras": (),
   "mask_ops": (),
   "schedules": ("PiecewiseConstant", "PruningSchedule", "UpdateSchedule"),
   "sparse_optimizers": (
@@ -155,6 +162,7 @@ _EXPORTS = {
     "SparseSnipOptimizer",
     "SparseStaticOptimizer",
   ),
+  "sparse": (),
   "sparse_utils": (
     "Stats",
     "calculate_sparsity",
@@ -170,7 +178,7 @@ _MODULE_OF = {
   for module, names in _EXPORTS.items()
   for name in (module, *names)
 }
-_NEEDING_TENSORFLOW = ("mask_ops", "sparse_optimizers")
+_NEEDING_TENSORFLOW = ("keras", "mask_ops", "sparse", "sparse_optimizers")
 
 
 if not TYPE_CHECKING:  # A type checker would accept any attribute.
@@ -190,7 +198,8 @@ if not TYPE_CHECKING:  # A type checker would accept any attribute.
 def __dir__() -> list[str]:
   """All names; without TensorFlow, those that do not need it.
 
-  `help` reads every name, and would otherwise fail without TensorFlow.
+  `help` reads every name, and would otherwise fail without TensorFlow. `keras`
+  is not among them, because it needs Keras 3 as well.
   """
   names = {*globals(), *__all__}
   if importlib.util.find_spec("tensorflow") is None:

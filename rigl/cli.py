@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 
-from rigl.config import app
+from rigl.config import app, stop_signals
 
 
 def mnist() -> None:
@@ -39,6 +39,7 @@ def flops() -> None:
 
 def _run(module: str, needs_tensorflow: bool = True) -> None:
   """Calls the function `run` of a module."""
+  stop_signals.install()
   if needs_tensorflow:
     try:
       importlib.import_module("rigl.needs_tensorflow")

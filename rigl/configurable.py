@@ -4,14 +4,17 @@
 `gin.configurable` has no types, so a type checker takes a decorated class for
 `Any`, and it appends "In call to configurable ..." to every error. The
 decorator of this module keeps the type, and keeps gin's text only where gin
-supplied an argument.
+supplied an argument. It also compares the values that gin supplies with the
+types of the arguments, because gin takes any.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 import gin
@@ -111,10 +114,14 @@ def _inside_gin(
 
   @functools.wraps(function)
   def call(*args: Any, **kwargs: Any) -> Any:
+    bound = gin.get_bindings(selector, resolve_references=False)
+    _check_types(
+      function, selector, {n: kwargs[n] for n in bound if n in kwargs}
+    )
     try:
       return function(*args, **kwargs)
     except Exception as error:
-      if gin.get_bindings(selector, resolve_references=False):
+      if bound:
         raise
       raise _PlainError(error) from None
 
@@ -132,6 +139,45 @@ def _inside_gin(
     ]
   )
   return call
+
+
+def _check_types(
+  function: Callable[..., Any], selector: str, values: Mapping[str, Any]
+) -> None:
+  """Raises ValueError if a value is not of the type of its argument."""
+  hints = typing.get_type_hints(function) if values else {}
+  for name, value in values.items():
+    if name in hints and not _fits(value, hints[name]):
+      hint = inspect.signature(function).parameters[name].annotation
+      raise ValueError(
+        f"{selector.rpartition('.')[2]}: `{name}` must be of type {hint}, got "
+        f"{value!r}."
+      )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value that gin can write is of a type; True for other types."""
+  origin, inner = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, one) for one in inner)
+  if origin is typing.Literal:
+    return any(type(value) is type(one) and value == one for one in inner)
+  kind = origin or hint
+  if kind in (int, float):
+    accepted = (int, float) if kind is float else int
+    return isinstance(value, accepted) and not isinstance(value, bool)
+  if kind in (bool, str, types.NoneType):
+    return isinstance(value, kind)
+  if kind is Callable:
+    return callable(value)
+  if not inspect.isclass(kind):
+    return True
+  if issubclass(kind, Mapping):
+    return isinstance(value, Mapping)
+  if issubclass(kind, Iterable):
+    of = inner[0] if inner else Any
+    return isinstance(value, list | tuple) and all(_fits(v, of) for v in value)
+  return True
 
 
 def _outside_gin(

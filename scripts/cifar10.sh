@@ -14,7 +14,7 @@
 # It trains on a GPU if TensorFlow sees one. Otherwise use
 # scripts/train_on_gpu.py.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 out=${OUT:-rigl_runs/cifar10_table}
 read -r -a seeds <<< "${SEEDS:-0}"

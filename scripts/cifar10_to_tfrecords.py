@@ -23,8 +23,8 @@ from rigl.config import tensorflow_environment  # noqa: F401
 import numpy as np
 import tensorflow as tf
 
-from rigl.cifar_resnet.cifar_data import load_cifar10
-from rigl.training import files
+from rigl import files
+from rigl.cifar_resnet.cifar_data import load_cifar
 
 _QUALITY = 95
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     default="",
     help="the official binary files or a TFDS directory; default: TFDS's own",
   )
-  parser.add_argument("--output_dir", type=pathlib.Path, required=True)
+  parser.add_argument("--output_dir", required=True)
   parser.add_argument("--num_train_images", type=int, default=50000)
   parser.add_argument("--num_eval_images", type=int, default=10000)
   parser.add_argument(
@@ -98,13 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if getattr(args, name) < 1:
       parser.error(f"--{name} must be at least 1, got {getattr(args, name)}.")
   try:
-    data = load_cifar10(args.data_directory)
+    output = files.on_disk(args.output_dir, "output_dir")
+    data = load_cifar(args.data_directory)
     for split, images, labels, count in (
       ("train", *data[:2], args.num_train_images),
       ("validation", *data[2:], args.num_eval_images),
     ):
       chosen = (images[:count], labels[:count], args.size, args.num_files)
-      write_split(args.output_dir, split, *chosen)
+      write_split(output, split, *chosen)
   except (OSError, ValueError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -7,7 +7,7 @@
 #     gs://bucket/imagenet runs
 #   ROW       a file of configs/imagenet without .gin (--list prints them)
 #   DATA      as --data_directory of the ImageNet script; "synthetic" needs none
-#   OUT       directory of the runs, on a disk; this run is in OUT/ROW
+#   OUT       directory of the runs, also gs://...; this run is in OUT/ROW
 #   FLAG      further flags of that script
 #   TPU       (environment) as --tpu: name of the TPU, or local on a TPU VM
 #             (local)
@@ -16,7 +16,7 @@
 # On a TPU VM, RIGL_ENV may name an environment with '.[tpu]' installed.
 # Otherwise this script creates one.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 configs=$root/configs/imagenet
 
 fail() {
@@ -44,7 +44,7 @@ case $data in
   *) [ -d "$data" ] || fail "DATA: there is no folder '$data'." ;;
 esac
 case $out in
-  '' | *://*) fail "OUT must be a folder on a disk, got '$out'." ;;
+  '' | gs://) fail "OUT must be a folder or gs://BUCKET/FOLDER, got '$out'." ;;
 esac
 
 flags=(--mode=train_and_eval --use_folder_stub=False)

@@ -11,7 +11,7 @@
 #                (rigl_runs/mnist_table)
 #   EXTRA_FLAGS  further flags of the training script, for every run
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 out=${OUT:-rigl_runs/mnist_table}
 read -r -a seeds <<< "${SEEDS:-0}"

@@ -15,6 +15,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from rigl.config import stop_signals  # noqa: F401
+
+# isort: split
 from rigl.flops.paper import tables
 
 

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from rigl.config import stop_signals  # noqa: F401
+
 _HEADER = (
   "Method",
   "Sparsity",

@@ -14,6 +14,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from rigl.config import stop_signals  # noqa: F401
+
+# isort: split
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -38,6 +41,8 @@ def run(path: pathlib.Path) -> nbformat.NotebookNode:
   for cell in notebook.cells:
     # Times of this run, which would differ in every version of the file.
     cell.metadata.pop("execution", None)
+    if cell.cell_type == "code":  # Nor what libraries log.
+      cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
   # The version of this Python.
   notebook.metadata.language_info = {"name": "python"}
   return notebook

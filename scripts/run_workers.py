@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = _parse(arguments)
   for left in range(options.restarts, -1, -1):
     code = _run_once(options.command, options.workers)
-    if code == 0 or code == 128 + signal.SIGTERM or not left:
+    is_stopped = code in [128 + number for number in _STOP_SIGNALS]
+    if code == 0 or is_stopped or not left:
       return code
     print(
       f"A worker ended with exit code {code}; all start again ({left} tries "
@@ -63,12 +65,12 @@ def _run_once(command: list[str], count: int) -> int:
 
   def stop(number: int, frame: object) -> None:
     nonlocal stopping
-    del number, frame
+    del frame
     stopping = True
     for worker in workers:
-      worker.terminate()
+      worker.send_signal(number)
 
-  before = signal.signal(signal.SIGTERM, stop)
+  before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
   try:
     while True:
       codes = [worker.poll() for worker in workers]
@@ -79,7 +81,8 @@ def _run_once(command: list[str], count: int) -> int:
         return _exit_code(failed[0]) if failed else 0
       time.sleep(_POLL_SECONDS)
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+      signal.signal(number, handler)
     _stop(workers)
 
 

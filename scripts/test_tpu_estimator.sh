@@ -7,7 +7,7 @@
 # PYTHON names the interpreter of env-tf215/ (3.10 or 3.11), RIGL_ENV another
 # place for it, TESTS other tests.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH="" cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
 if [ -z "${PYTHON:-}" ]; then
@@ -22,7 +22,7 @@ export RIGL_ENV=${RIGL_ENV:-$PWD/env-tf215}
 export RIGL_REQUIREMENTS=${RIGL_REQUIREMENTS:-requirements-tf215.txt}
 
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'rm -rf -- "$scratch"' EXIT
 
 imagenet() {
   bash run.sh python rigl/imagenet_resnet/imagenet_train_eval.py \

@@ -8,7 +8,7 @@
 #   methods, seeds, out, flags   what to train, where to, further flags
 set -euo pipefail
 
-name=$(basename "$0")
+name=$(basename -- "$0")
 if [ $# -ne 0 ]; then
   echo "$name: takes no arguments but environment variables; see the top" \
     "of the script." >&2
@@ -25,7 +25,7 @@ run_python() {
   bash "$root/run.sh" python "$@" </dev/null
 }
 
-mkdir -p "$out"
+mkdir -p -- "$out"
 for seed in "${seeds[@]}"; do
   for method in "${methods[@]}"; do
     run=$out/${method}_seed$seed
@@ -35,12 +35,12 @@ for seed in "${seeds[@]}"; do
       --gin_config="$root/$config_dir/$method.gin" --seed="$seed" \
       --"$path_flag"="$run" ${flags[@]+"${flags[@]}"} >> "$run.log" 2>&1; then
       echo "failed; the end of $run.log:"
-      tail -n 5 "$run.log" >&2
+      tail -n 5 -- "$run.log" >&2
       exit 1
     fi
-    tail -n 1 "$run.log"
+    tail -n 1 -- "$run.log"
   done
 done
-run_python "$root/scripts/results_table.py" "$out" > "$out/table.md"
+run_python "$root/scripts/results_table.py" -- "$out" > "$out/table.md"
 echo
-cat "$out/table.md"
+cat -- "$out/table.md"

@@ -26,12 +26,12 @@ from rigl.config import tensorflow_environment  # noqa: F401
 import numpy as np
 from absl import flags
 
+from rigl import files
 from rigl.cifar_resnet import resnet_train_eval
-from rigl.config import app
+from rigl.config import app, stop_signals
 from rigl.mnist import mnist_train_eval
 from rigl.runners.stablehlo import record_replay
 from rigl.runners.stablehlo.export import export, in_memory_parts
-from rigl.training import files
 from rigl.training.trainer import Trainer
 
 _TASKS: dict[str, Any] = {
@@ -65,17 +65,26 @@ def main(arguments: Sequence[str]) -> None:
     values = flags.FLAGS
     if not values.folder:
       raise ValueError("`--folder` must be given.")
-    folder = pathlib.Path(values.folder)
+    folder = files.on_disk(values.folder, "folder")
     if values.action in ("export", "all"):
       _export(folder)
     if values.action == "all":
-      script = folder / "exported_run.py"
-      subprocess.run(
-        [sys.executable, script, folder, f"--platform={values.platform}"],
-        check=True,
-      )
+      _run(folder, values.platform)
     if values.action in ("finish", "all"):
       _finish(folder)
+
+
+def _run(folder: pathlib.Path, platform: str) -> None:
+  """Runs an exported folder in a process that gets the stop signals as well."""
+  script = folder / "exported_run.py"
+  command = [sys.executable, str(script), str(folder), f"--platform={platform}"]
+  with (
+    subprocess.Popen(command) as process,
+    stop_signals.deferred(process.send_signal),
+  ):
+    code = process.wait()
+  if code:
+    sys.exit(code if code > 0 else 128 - code)
 
 
 def _export(folder: pathlib.Path) -> None:

@@ -22,17 +22,21 @@ NUMBERS = frozenset(
     "mask_ops",
     "schedules",
     "sparse_utils",
+    "structures",
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-LIBRARY = CORE | {"config", "data", "layers", "training", "runners"}
+FILES = {"file_kinds", "files", "url_path"}
+LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
   "": frozenset(
     {
       "counting",
+      "keras",
       "mask_ops",
       "schedules",
+      "sparse",
       "sparse_optimizers",
       "sparse_utils",
       "version",
@@ -40,22 +44,30 @@ MAY_IMPORT = {
   ),
   "cli": frozenset({"config"}),
   "needs_tensorflow": NOTHING,
+  "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
+  "file_kinds": NOTHING,
+  "url_path": NOTHING,
+  "files": frozenset({"url_path"}),
   "configurable": NOTHING,
-  "mask_ops": NOTHING,
+  "structures": NOTHING,
+  "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
-  "sparse_utils": frozenset({"counting"}),
+  "sparse_utils": frozenset({"counting", "structures"}),
   "distribution": NOTHING,
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "config": CORE,
+  "sparse": NUMBERS | {"sparse_optimizers"},
+  # Of training, the files of checkpoints.
+  "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
+  "config": CORE | FILES,
   "data": frozenset({"distribution"}),
-  "training": CORE | {"config", "data", "layers"},
-  "runners": CORE | {"config", "data", "training"},
+  "training": CORE | FILES | {"config", "data", "layers"},
+  "runners": CORE | FILES | {"config", "data", "training"},
   "tpu_check": CORE | {"runners", "training"},
-  "flops": NUMBERS | {"config", "training"},
+  "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,
   "cifar_resnet": LIBRARY,
@@ -63,10 +75,18 @@ MAY_IMPORT = {
   # What is made of all of them.
   "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
 }
-EVERYWHERE = {"needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
-WITHOUT_TENSORFLOW |= {"", "cli", "flops", "configurable", "needs_tensorflow"}
+WITHOUT_TENSORFLOW |= {
+  "checks",
+  "structures",
+  "",
+  "cli",
+  "flops",
+  "configurable",
+  "needs_tensorflow",
+}
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {
   "rigl.counting.graph_layers",
@@ -201,7 +221,7 @@ def test_modules_have_a_docstring_and_are_short():
 def test_other_python_files_are_short():
   long = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("benchmarks", "scripts", "tests")
+    for folder in ("benchmarks", "examples", "scripts", "tests")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if len(path.read_text().splitlines()) >= MAX_LINES
   ]
@@ -214,7 +234,7 @@ LICENSE = "# SPDX-License-Identifier: Apache-2.0"
 def test_every_source_file_names_the_license():
   paths = [
     path
-    for folder in ("benchmarks", "rigl", "scripts", "tests")
+    for folder in ("benchmarks", "examples", "rigl", "scripts", "tests")
     for pattern in ("*.py", "*.sh")
     for path in sorted((ROOT / folder).rglob(pattern))
   ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks run; their figures come from quiet machines only."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -19,6 +20,8 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("mask_update.py", ["ours"]),
     ("step_time.py", ["ours rigl", "ours dense"]),
     ("step_time.py --model=resnet50", ["ours rigl", "ours dense"]),
+    ("keras_step.py", ["rigl", "dense"]),
+    ("keras_step.py --model=transformer", ["rigl", "dense"]),
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
   ],
@@ -38,6 +41,26 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
   assert len(timed) == len(lines), done.stdout
   for row in timed:  # name, median, min, max, ratio, others
     assert float(row.split()[-2]) > 0, row
+
+
+def test_accuracies_of_all_methods_are_in_a_table(tmp_path):
+  file = tmp_path / "accuracy.json"
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_BENCHMARKS / "keras_accuracy.py"),
+      "--quick",
+      f"--json={file}",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(file.read_text())["accuracy"]
+  assert list(found) == ["dense", "rigl", "static"]
+  for method, (accuracy,) in found.items():
+    number = f"{accuracy:.2f}"
+    assert f"| {method} | {number} | {number} | {number} |" in done.stdout
 
 
 def test_start_time_is_that_of_the_first_step():

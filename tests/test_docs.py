@@ -21,7 +21,7 @@ _SETTINGS = {
   "mnist_train_eval.py": MnistSettings,
 }
 # Flags of every script that no settings hold.
-_COMMON = {"gin_config", "gin_bindings"}
+_COMMON = {"gin_config", "gin_bindings", "gin_imports"}
 
 
 @functools.cache

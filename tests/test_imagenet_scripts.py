@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shell scripts of ImageNet, run as a user runs them, in a short form."""
 
+import hashlib
 import pathlib
 import subprocess
 import sys
@@ -98,15 +99,67 @@ def test_wrong_arguments_of_an_evaluation_are_named(environment, tmp_path):
   options = dict(env=environment, cwd=tmp_path)
   (tmp_path / "empty").mkdir()
   (tmp_path / "text.tar.gz").write_text("no archive")
+  before = {*tmp_path.rglob("*")}
   for arguments, named in (
     ([], "needs NAME and DATA"),
     (["s81erk5x", "data"], "no file or folder 's81erk5x'"),
     (["empty", "data"], "holds no checkpoint"),
     (["text.tar.gz", "data"], "no archive that tar can unpack"),
+    (["-delete", "synthetic"], "no file or folder '-delete'"),
+    (["s80erk1x", "-rf"], "no folder '-rf'"),
+    (["--sha256=0", "text.tar.gz", "data"], "64 hexadecimal digits"),
+    ([f"--sha256={'0' * 64}", "empty", "data"], "is for archives"),
+    ([f"--sha256={'0' * 64}", "text.tar.gz", "data"], "must have the SHA-256"),
+    (["s3://bucket/a.tar.gz", "synthetic"], "A URL must"),
+    (["http://127.0.0.1:9/a.tar.gz", "synthetic"], "cannot be fetched"),
   ):
     done = run("eval_checkpoint.sh", *arguments, **options)
     assert done.returncode == 2
     assert named in done.stderr
+    assert "Traceback" not in done.stderr
+  kept = tmp_path / "rigl_runs" / "checkpoints"
+  assert {*tmp_path.rglob("*")} - {kept, kept.parent} == before
+
+
+def test_names_with_a_dash_or_spaces_reach_no_command(environment, tmp_path):
+  """A published name wins over no file, and a file may have any name."""
+  (tmp_path / "kept").write_text("kept")
+  for name in ("-delete", "-rf", "--list x", "-exec rm {} +"):
+    (tmp_path / f"{name}.tar.gz").write_text("no archive")
+    (tmp_path / name).mkdir()
+    for argument in (name, f"{name}.tar.gz"):
+      options = dict(env={**environment, "OUT": "-out"}, cwd=tmp_path)
+      done = run("eval_checkpoint.sh", argument, "synthetic", **options)
+      assert done.returncode == 2
+      assert "checkpoint" in done.stderr or "archive" in done.stderr
+    assert (tmp_path / name).is_dir()
+  assert (tmp_path / "kept").read_text() == "kept"
+
+
+@pytest.mark.slow
+def test_a_url_is_fetched_once(folder, environment, tmp_path):
+  archive = archive_of(folder, tmp_path / "-a b.tgz")
+  options = dict(env={**environment, "OUT": "kept"}, cwd=tmp_path)
+  done = run(
+    "eval_checkpoint.sh", archive.as_uri(), "synthetic", *SHORT, **options
+  )
+  assert done.returncode == 0, done.stderr
+  assert "Accuracy:" in done.stdout
+  (fetched,) = (tmp_path / "kept").glob("*.tgz")
+  assert fetched.read_bytes() == archive.read_bytes()
+  digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+  assert digest in done.stderr
+  archive.unlink()
+  fetched.write_bytes(fetched.read_bytes()[:-9])
+  done = run(
+    "eval_checkpoint.sh",
+    f"--sha256={digest}",
+    archive.as_uri(),
+    "synthetic",
+    **options,
+  )
+  assert done.returncode == 2
+  assert "Fetching" not in done.stderr and digest in done.stderr
 
 
 @pytest.mark.slow
@@ -145,8 +198,8 @@ def test_wrong_arguments_of_a_training_are_named(environment, tmp_path):
     (["base", "synthetic", "out"], "no configs/imagenet/base.gin of a"),
     ([row, "nowhere", "out"], "no folder 'nowhere'"),
     ([row, "gs://", "out"], "names no bucket"),
-    ([row, "synthetic", ""], "OUT must be a folder on a disk, got ''"),
-    ([row, "synthetic", "gs://b"], "OUT must be a folder on a disk"),
+    ([row, "synthetic", ""], "OUT must be a folder or gs://BUCKET"),
+    ([row, "synthetic", "gs://"], "OUT must be a folder or gs://BUCKET"),
   ):
     done = run("imagenet_tpu.sh", *arguments, env=environment, cwd=tmp_path)
     assert done.returncode == 2

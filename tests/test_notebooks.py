@@ -11,6 +11,8 @@ from without_tensorflow import run_without_tensorflow
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+# The others train, with other results on another processor; .ci/run runs them.
+COUNTING = [path for path in NOTEBOOKS if "Counting" in path.stem]
 
 
 def code_cells(path):
@@ -35,8 +37,9 @@ def printed(cell):
   )
 
 
-def test_both_notebooks_are_there():
+def test_all_notebooks_are_there():
   assert [path.stem for path in NOTEBOOKS] == [
+    "Keras_RigL",
     "MobileNet_Counting",
     "Resnet_50_Param_Flops_Counting",
   ]
@@ -90,7 +93,7 @@ def test_no_functions_in_notebooks(path):
     assert not any(isinstance(node, kinds) for node in ast.walk(tree))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COUNTING, ids=lambda path: path.stem)
 def test_notebook_prints_what_is_kept(path):
   # Without Jupyter, which only .ci/run installs.
   cells = code_cells(path)

@@ -78,6 +78,7 @@ def test_every_data_file_is_package_data():
   [
     "py.typed",
     "str_sparsities.json",
+    "flops/paper/dsr_sparsities.json",
     "mnist/data/train-images-idx3-ubyte.gz",
     "mnist/data/train-labels-idx1-ubyte.gz",
     "mnist/data/t10k-images-idx3-ubyte.gz",

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 
+from rigl import files
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state, make_task
 from rigl.cifar_resnet.cifar_task import CifarTask
@@ -29,7 +29,7 @@ def make_executor(
   state: TrainState,
   source: ArraySource,
   test: ArraySource,
-  directory: pathlib.Path,
+  directory: files.AnyPath,
   intervals: Intervals,
 ) -> EstimatorExecutor:
   """Makes the executor.

@@ -7,7 +7,9 @@ Names and defaults are those of the published script; the last ones are ours.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
+from rigl.cifar_resnet.cifar_data import VERSIONS
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.config.device_flags import DeviceFlags
 from rigl.config.settings import STEP_LIMIT, ignored_setting, setting
@@ -15,11 +17,14 @@ from rigl.config.training_length import LengthFlags
 from rigl.configurable import configurable
 from rigl.sparse_optimizers import registry
 
+# The published default, which stands for the classes of `--dataset`.
+_CLASSES = 10
 
-@configurable()
+
+@configurable(unrecorded=["dataset", "on_nonfinite"])
 @dataclasses.dataclass(frozen=True)
 class CifarSettings(LengthFlags, DeviceFlags):
-  """All settings of a run on CIFAR-10; the help texts explain them."""
+  """All settings of a run on CIFAR; the help texts explain them."""
 
   steps_flag = "max_steps"
 
@@ -36,7 +41,8 @@ class CifarSettings(LengthFlags, DeviceFlags):
   train_dir: str = setting(
     "",
     "Directory above that of the run, which is METHOD/END_SPARSITY/BEGIN_STEP/"
-    "END_STEP/FREQUENCY of mask updates. Empty: a directory under "
+    "END_STEP/FREQUENCY of mask updates or pruning, and METHOD/0.0/0.0/0.0/0.0 "
+    "for methods without a schedule. Empty: a directory under "
     "rigl_runs/cifar10 that is named after the settings.",
     group="output",
     defines_run=False,
@@ -49,7 +55,8 @@ class CifarSettings(LengthFlags, DeviceFlags):
   )
   initial_value_checkpoint: str = setting(
     "",
-    "Run directory or checkpoint whose parameters this run starts with.",
+    "Run directory or checkpoint whose parameters this run starts with, as "
+    "they are there. Its masks are not taken; --load_mask_dir takes masks.",
     group="model",
   )
   momentum: float = setting(
@@ -81,13 +88,16 @@ class CifarSettings(LengthFlags, DeviceFlags):
   )
   data_directory: str = setting(
     "",
-    "Directory of CIFAR-10: the official binary files or a TFDS directory. "
-    "Empty: the directory of TFDS, which downloads the data.",
+    "Directory of the data, local or gs://: the official binary files or a "
+    "TFDS directory. Empty: the directory of TFDS, which downloads the data.",
     group="data",
     defines_run=False,
   )
   num_classes: int = setting(
-    10, "Number of classes.", group="model", minimum=10
+    _CLASSES,
+    "Number of classes, that of --dataset if it is not given.",
+    group="model",
+    minimum=10,
   )
   dataset_size: int = setting(
     50000,
@@ -158,8 +168,15 @@ class CifarSettings(LengthFlags, DeviceFlags):
     True, "Make the last layer sparse.", group="model"
   )
   # What the published script does not have.
+  dataset: str = setting(
+    "cifar10",
+    "The data set. Runs on different ones differ in their data and classes.",
+    group="data",
+    choices=tuple(VERSIONS),
+    defines_run=False,
+  )
   use_synthetic_data: bool = setting(
-    False, "Train on a few generated images instead of CIFAR-10.", group="data"
+    False, "Train on a few generated images instead of CIFAR.", group="data"
   )
   jit_compile: str = setting(
     "auto",
@@ -168,6 +185,37 @@ class CifarSettings(LengthFlags, DeviceFlags):
     group="devices",
     choices=("auto", "true", "false"),
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    classes = VERSIONS[self.dataset].num_classes
+    follows = self.num_classes == _CLASSES != classes
+    if follows:  # What a user typed does not; see `with_explicit`.
+      object.__setattr__(self, "num_classes", classes)
+    object.__setattr__(self, "_follows", follows)
+    self._check_classes(self.num_classes)
+
+  def with_explicit(self, names: Iterable[str]) -> CifarSettings:
+    """A copy whose settings of these names count as typed.
+
+    Raises:
+      ValueError: if the user typed the classes of another data set.
+    """
+    copied = super().with_explicit(names)
+    if "num_classes" in copied.explicit and getattr(self, "_follows", False):
+      self._check_classes(_CLASSES)
+    return copied
+
+  def _check_classes(self, given: int) -> None:
+    classes = VERSIONS[self.dataset].num_classes
+    if given == classes:
+      return
+    fitting = [n for n, v in VERSIONS.items() if v.num_classes == given]
+    cure = f"; --dataset={fitting[0]} has them" if fitting else ""
+    raise ValueError(
+      f"`num_classes` must be {classes} for `dataset`={self.dataset}, got "
+      f"{given}{cure}."
+    )
 
   def create_model(self) -> WideResNet:
     """Makes the network, with initial weights."""

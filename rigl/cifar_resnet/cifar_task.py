@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.wide_resnet import WideResNet
 from rigl.distribution import replicas
+from rigl.training.top_k import hits_in_top_k
 from rigl.types import Batch, Metrics, Tensor, Variable
+
+_TOP = 5
 
 _AUGMENT_STREAM, _DROPOUT_STREAM = range(2)
 # Distance between the keys of two iterations.
@@ -34,7 +37,7 @@ class CifarTask:
       (`predictions/K`), and those of which both are true (`hits/K`).
   """
 
-  metric_names = ("loss", "accuracy")
+  metric_names = ("loss", "accuracy", "top_5_accuracy")
   headline_metrics = ("accuracy",)
 
   def __init__(
@@ -53,14 +56,16 @@ class CifarTask:
   def eval_metric_names(self) -> tuple[str, ...]:
     """The names of the metrics of an evaluation."""
     counts = ("labels", "predictions", "hits")
-    return self.metric_names + tuple(
-      f"{count}/{k}" for count in counts for k in self._classes
+    return (
+      "loss",
+      "accuracy",
+      *(f"{count}/{k}" for count in counts for k in self._classes),
     )
 
   def metrics(
     self, batch: Batch, iteration: Tensor | None = None
   ) -> dict[str, Tensor]:
-    """Cross-entropy (`loss`), hits (`accuracy`) and counts of each example.
+    """Cross-entropy (`loss`), hits and, in evaluations, counts of each example.
 
     Args:
       batch: `images`, uint8 [batch, 32, 32, 3], and `labels`, int32 [batch].
@@ -68,7 +73,9 @@ class CifarTask:
         evaluation.
 
     Returns:
-      float32 [batch] each.
+      float32 [batch] each. In `accuracy` a hit is the greatest logit at the
+      label, in `top_5_accuracy`, which is for training, one of the five
+      greatest.
     """
     images, labels = augment.standardize(batch["images"]), batch["labels"]
     key = None
@@ -83,8 +90,8 @@ class CifarTask:
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     found = {"loss": loss, "accuracy": tf.cast(hits, tf.float32)}
     if iteration is None:
-      found.update(self._counts(labels, predictions))
-    return found
+      return {**found, **self._counts(labels, predictions)}
+    return {**found, "top_5_accuracy": hits_in_top_k(logits, labels, _TOP)}
 
   def _counts(self, labels: Tensor, predictions: Tensor) -> dict[str, Tensor]:
     found = {}
@@ -103,20 +110,24 @@ class CifarTask:
     return tf.stack([tf.constant(self._seed, tf.int64), number])
 
 
-def with_precision_and_recall(means: Mapping[str, float]) -> Metrics:
+def with_precision_and_recall(
+  means: Mapping[str, float], class_names: Sequence[str]
+) -> Metrics:
   """Replaces the counts of classes in an evaluation.
 
   Args:
     means: means of the metrics of `CifarTask`, with or without counts.
+    class_names: names of the classes, by label.
 
   Returns:
-    The metrics other than counts, and `precision/K` (hits of all predictions of
-    class K) and `recall/K` (hits of all labels K); 0 where there is none.
+    The metrics other than counts, and `precision/CLASS` (hits of all
+    predictions of the class) and `recall/CLASS` (hits of all its labels), by
+    the names of classes; 0 where there is none.
   """
   metrics = {name: value for name, value in means.items() if "/" not in name}
   classes = [name[5:] for name in means if name.startswith("hits/")]
   for rate, count in (("precision", "predictions"), ("recall", "labels")):
     for k in classes:
-      among = means[f"{count}/{k}"]
-      metrics[f"{rate}/{k}"] = means[f"hits/{k}"] / among if among else 0.0
+      among, name = means[f"{count}/{k}"], class_names[int(k)]
+      metrics[f"{rate}/{name}"] = means[f"hits/{k}"] / among if among else 0.0
   return metrics

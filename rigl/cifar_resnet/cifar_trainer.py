@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state
@@ -15,11 +17,13 @@ from rigl.data.array_source import ArraySource, fingerprint
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.program import resolve_jit
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.sparse_optimizers import registry
 from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
 from rigl.training.loop import STEPS, Intervals
 from rigl.training.reporting import Reporter, StepLines
-from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.run_directory import RunDirectory
+from rigl.training.run_identity import default_directory
 from rigl.training.train_state import new_global_step
 from rigl.training.trainer import Trainer
 
@@ -36,13 +40,14 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   with flags.scope("batch_size") as replicas:
     data = _load_data(flags)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     path = _directory(flags, identity)
     writes = replicas.is_chief and flags.mode != "eval"
-    directory = RunDirectory(path, identity, writes)
+    directory = RunDirectory(path, identity, writes, length=flags.steps_flag)
     model, masks = flags.create_model(), None
     is_new = not checkpoints.list_numbers(path)
     if flags.initial_value_checkpoint and is_new:
@@ -77,6 +82,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
         replicas,
         jit_compile=jit_compile,
+        skips=flags.skips_nonfinite,
       )
     return Trainer(
       state,
@@ -88,40 +94,40 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         state.learning_rate,
         lambda iteration: iteration / source.batches_per_epoch,
         StepLines(["accuracy"]),
-        with_precision_and_recall,
+        functools.partial(
+          with_precision_and_recall,
+          class_names=cifar_data.VERSIONS[flags.dataset].class_names,
+        ),
       ),
       keep=flags.keep_checkpoint_max,
       stops_on_notice=not by_estimator,
     )
 
 
-def _directory(flags: CifarSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: CifarSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The published place of a run below `--train_dir`, or our own."""
-  sparse = flags.training_method != "baseline"
+  method = flags.training_method
   if flags.train_dir:
     numbers: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
-    if sparse:
-      numbers = (
-        flags.end_sparsity,
-        flags.maskupdate_begin_step,
-        flags.maskupdate_end_step,
-        flags.maskupdate_frequency,
-      )
-    names = [flags.training_method, *(str(number) for number in numbers)]
-    return pathlib.Path(flags.train_dir, *names)
-  sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
+    arguments = flags.method_arguments()
+    if "frequency" in arguments:  # It updates masks by a schedule.
+      window = (arguments[n] for n in ("begin_step", "end_step", "frequency"))
+      numbers = (flags.end_sparsity, *window)
+    names = [method, *(str(number) for number in numbers)]
+    return files.path(flags.train_dir, "train_dir").joinpath(*names)
+  sparsity = f"_{flags.end_sparsity:g}" if method != registry.BASELINE else ""
   name = (
-    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{flags.training_method}"
+    f"wrn_{flags.resnet_depth}_{flags.resnet_width}_{method}"
     f"{sparsity}_seed{flags.seed}"
   )
-  return _RUNS / directory_name(name, identity)
+  return default_directory(_RUNS, name, identity, flags.steps_flag)
 
 
 def _load_data(flags: CifarSettings) -> cifar_data.CifarData:
   if flags.use_synthetic_data:
-    data = cifar_data.synthetic_cifar10(seed=flags.seed)
+    data = cifar_data.synthetic_cifar(seed=flags.seed, dataset=flags.dataset)
   else:
-    data = cifar_data.load_cifar10(flags.data_directory)
+    data = cifar_data.load_cifar(flags.data_directory, flags.dataset)
   size = flags.dataset_size
   return data._replace(
     train_images=data.train_images[:size], train_labels=data.train_labels[:size]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains and evaluates sparse wide residual networks on CIFAR-10.
+"""Trains and evaluates sparse wide residual networks on CIFAR-10 or CIFAR-100.
 
   python rigl/cifar_resnet/resnet_train_eval.py --mode=train_and_eval \
     --training_method=rigl --mask_init_method=erdos_renyi_kernel
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
-from absl import flags as absl_flags
-
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_trainer import build_trainer
 from rigl.config import app, settings
+from rigl.config.device_flags import announce_role
+from rigl.distribution.cluster import Role
 from rigl.training import evaluation
 from rigl.training.trainer import Trainer
 
@@ -32,8 +32,14 @@ def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
   with app.one_line_errors():
-    trainer = make_trainer()
-    if absl_flags.FLAGS.mode == "eval":
+    role = announce_role()
+    if role is Role.IS_NOT_NEEDED:
+      return
+    chosen = settings.read_flags(CifarSettings)
+    if role is Role.EVALUATES:
+      chosen = chosen.changed(mode="eval")
+    trainer = _make_trainer(chosen)
+    if chosen.mode == "eval":
       evaluation.evaluate_checkpoints(trainer)
       return
   trainer.train()
@@ -41,7 +47,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def make_trainer() -> Trainer:
   """Makes the trainer of the parsed flags."""
-  chosen = settings.read_flags(CifarSettings)
+  return _make_trainer(settings.read_flags(CifarSettings))
+
+
+def _make_trainer(chosen: CifarSettings) -> Trainer:
   chosen.check_runner()
   if chosen.mode == "eval":
     chosen.check_one_process(chosen.mode)

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start of a script: parses flags, prints help, turns errors into one line."""
+"""Start of a script: parses flags, prints help, turns errors into one line.
+
+`--verbosity=1` prints the traceback of such an error before its line.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
+from rigl.config import stop_signals, system_errors
 from rigl.config.help_text import help_text
 
 # Start of the text that gin appends to error messages.
 _GIN_CALL = "\n  In call to configurable"
+_LENGTH = 2000  # Of a message, in characters.
 _HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "--h", "-?"}
 
 
@@ -21,6 +27,9 @@ def run(
   main: Callable[[Sequence[str]], Any], define: Callable[[], None]
 ) -> None:
   """Defines the flags, parses them and runs `main`.
+
+  An error of files or devices (a full disk, a removed folder) ends the process
+  with one line, whenever it happens.
 
   Args:
     main: called with the arguments that parsing leaves: the name of the script
@@ -40,7 +49,12 @@ def run(
       sys.exit(0)
     return _parse(arguments)
 
-  app.run(main, flags_parser=parse)
+  def guarded(arguments: Sequence[str]) -> Any:
+    with _one_line_system_errors():
+      return main(arguments)
+
+  with stop_signals.installed():
+    app.run(guarded, flags_parser=parse)
 
 
 @contextlib.contextmanager
@@ -51,10 +65,15 @@ def one_line_errors() -> Iterator[None]:
   is a fault of the program, which should show where it happened.
   """
   try:
-    yield
-  except (ValueError, OSError) as error:
+    with _one_line_system_errors():
+      yield
+  except ValueError as error:
     fail(_text(error))
-  except TypeError as error:
+  except RecursionError as error:
+    if not _gin_is_used():
+      raise
+    fail(f"`--gin_config`/`--gin_bindings`: a value refers to itself: {error}.")
+  except Exception as error:
     # Gin may supply an argument of a wrong name or type.
     if _GIN_CALL not in str(error) or not _gin_is_used():
       raise
@@ -62,15 +81,36 @@ def one_line_errors() -> Iterator[None]:
     fail(f"`--gin_config`/`--gin_bindings`: {where}: {_text(error)}")
 
 
+@contextlib.contextmanager
+def _one_line_system_errors() -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:
+    text = system_errors.describe(error)
+    if text is None:
+      raise
+    fail(_without_gin(text))
+
+
 def fail(message: str) -> NoReturn:
   """Prints `error: message` in one line and exits with code 1."""
-  print("error: " + " ".join(message.split()), file=sys.stderr)
+  if logging.level_debug() and sys.exc_info()[0] is not None:
+    traceback.print_exc()
+  text = " ".join(message.split())
+  if len(text) > _LENGTH:
+    text = f"{text[: _LENGTH // 2]} ... {text[-_LENGTH // 2 :]}"
+  print(f"error: {text}", file=sys.stderr)
   sys.exit(1)
 
 
 def _text(error: Exception) -> str:
   """The message without the address of the function that gin called."""
-  return str(error).split(_GIN_CALL)[0]
+  text = _without_gin(str(error)).split(" in config string:")[0]
+  return text or type(error).__name__
+
+
+def _without_gin(text: str) -> str:
+  return text.split(_GIN_CALL)[0].split(_GIN_CALL.strip())[0]
 
 
 def _gin_is_used() -> bool:

@@ -9,10 +9,33 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from rigl.config import stop_signals
 from rigl.config.settings import Settings, setting
-from rigl.distribution import replicas, strategies
+from rigl.distribution import cluster, replicas, strategies
+from rigl.distribution.cluster import Role
 
 LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
+STOP, SKIP = "stop", "skip"
+
+
+def announce_role() -> Role:
+  """Returns what this process has to do in its cluster, and prints it.
+
+  Nothing is printed in a process that trains.
+
+  Raises:
+    ValueError: if TF_CONFIG is not as TensorFlow defines it.
+  """
+  found = cluster.read()
+  if found.role is Role.EVALUATES:
+    print("TF_CONFIG: this is the evaluator of the run.", flush=True)
+  elif found.role is Role.IS_NOT_NEEDED:
+    print(
+      f"TF_CONFIG: training does not need the type `{found.task_type}`; this "
+      "process ends.",
+      flush=True,
+    )
+  return found.role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,21 +76,38 @@ class DeviceFlags(Settings):
     defines_run=False,
   )
 
+  on_nonfinite: str = setting(
+    STOP,
+    "What happens if the loss, a gradient or a weight is not finite any more. "
+    "stop: the run ends, and its newest checkpoint is finite; skip: the step "
+    "changes nothing and is counted as skipped_steps.",
+    group="devices",
+    choices=(STOP, SKIP),
+    defines_run=False,
+  )
+
   @property
   def uses_estimator(self) -> bool:
     """Whether a TPUEstimator trains and evaluates."""
     return self.runner == TPU_ESTIMATOR
+
+  @property
+  def skips_nonfinite(self) -> bool:
+    """Whether a step whose numbers are not finite changes nothing."""
+    return self.on_nonfinite == SKIP
 
   def requested_devices(self) -> tuple[str, str]:
     """`strategy` and `tpu`; scripts with more flags of devices override it."""
     return self.strategy, self.tpu
 
   def check_runner(self) -> None:
-    """Checks that the installed TensorFlow supports the runner.
+    """Checks that the installed TensorFlow and the flags fit the runner.
 
     Raises:
       ValueError: if it does not.
     """
+    if self.uses_estimator and self.skips_nonfinite:
+      raise ValueError("`on_nonfinite`=skip needs `runner`=loop.")
     version = tuple(tf.__version__.split(".")[:2])
     if self.uses_estimator and version != ("2", "15"):
       raise ValueError(
@@ -109,6 +149,7 @@ class DeviceFlags(Settings):
       return
     strategy, tpu = self.requested_devices()
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
+    stop_signals.take_back()
     with made.scope():
       devices = replicas.Replicas()
       for name in batch_sizes:

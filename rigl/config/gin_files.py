@@ -9,29 +9,54 @@ from collections.abc import Iterable, Iterator
 
 import gin
 
+from rigl.config import gin_check
 from rigl.config.packaged import packaged_config
+from rigl.url_path import UrlPath, has_scheme
 
 
-def parse_gin(files: Iterable[str], bindings: Iterable[str]) -> None:
+def parse_gin(
+  files: Iterable[str],
+  bindings: Iterable[str],
+  imports: bool = False,
+  before: Iterable[str] = (),
+) -> None:
   """Replaces gin's configuration by that of files and bindings.
 
-  Includes are relative to the file that includes them.
+  Includes are relative to the folder of the file in `files`.
 
   Args:
     files: paths as `find_config` takes them. Later files win over earlier.
     bindings: lines such as `SparseRigLOptimizer.noise_std = 0`, which win over
       the files.
+    imports: whether they may import modules outside of this package, which
+      runs them.
+    before: bindings that a run recorded; files and bindings win over them, and
+      names that are not known here are left out.
 
   Raises:
-    ValueError: if a file is missing, or a name or value is not known.
+    ValueError: if a file is missing, or a name or value is not known, or an
+      import is not allowed.
   """
+  checker = gin_check.GinChecker(imports)
   gin.clear_config()
+  recorded = "\n".join(before)
+  with _one_line_gin_errors("`run.json`"):
+    checker.check_text(recorded)
+    gin.parse_config(recorded, skip_unknown=True)
   for name in files:
+    with _one_line_gin_errors(f"`--gin_config`: {name!r}"):
+      if has_scheme(name):
+        text = UrlPath(name).read_text()
+        checker.check_text(text)
+        gin.parse_config(text)
+        continue
     path = find_config(name)
     with _one_line_gin_errors(f"`--gin_config`: {name!r}"), _inside(path):
+      checker.check_file(os.path.basename(path))
       gin.parse_config_file(os.path.basename(path))
   for binding in bindings:
     with _one_line_gin_errors(f"`--gin_bindings`: {binding!r}"):
+      checker.check_text(binding)
       gin.parse_config(binding)
   with _one_line_gin_errors("`--gin_config`/`--gin_bindings`"):
     gin.finalize()  # Finds macros without a value.
@@ -69,12 +94,12 @@ def _inside(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_line_gin_errors(where: str) -> Iterator[None]:
-  """Turns gin's errors into a ValueError of one line that names the place."""
+  """Turns gin's errors into a ValueError of one line that names the place.
+
+  All of them: whatever a parser raises is an error of the text that it reads,
+  and an imported module may raise anything.
+  """
   try:
     yield
-  except (ValueError, SyntaxError, OSError, ImportError) as error:
-    text = " ".join(str(error).split())
-    line = (getattr(error, "text", None) or "").strip()
-    raise ValueError(
-      f"{where}: {text}" + (f" in {line!r}" if line else "")
-    ) from error
+  except (Exception, MemoryError) as error:
+    raise ValueError(f"{where}: {gin_check.one_line(error)}") from error

@@ -20,6 +20,7 @@ from rigl.configurable import call_configured, configurable
 from rigl.sparse_optimizers import SparseOptimizer, registry
 from rigl.types import Variable
 
+_UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 
@@ -48,9 +49,10 @@ class MethodFlags(Settings):
   )
   mask_init_method: str = setting(
     "random",
-    "Distribution of the sparsity over layers.",
+    "Distribution of the sparsity over layers. Empty: random for methods that "
+    "start dense; the others then need the masks of another run.",
     group="method",
-    choices=sparse_utils.DISTRIBUTIONS,
+    choices=("", *sparse_utils.DISTRIBUTIONS),
     argument="mask_init_method",
   )
   drop_fraction: float = setting(
@@ -138,8 +140,9 @@ class MethodFlags(Settings):
     values = {
       name: getattr(self, field.name)
       for field in dataclasses.fields(self)
-      for name in _arguments(field, self.training_method)
+      for name in arguments_of(field, self.training_method)
     }
+    values["mask_init_method"] = self.distribution
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
@@ -152,18 +155,43 @@ class MethodFlags(Settings):
     return {}
 
   @property
+  def distribution(self) -> str:
+    """How the sparsity is distributed over layers.
+
+    Raises:
+      ValueError: if the method needs to be told and is not.
+    """
+    if self.mask_init_method:
+      return self.mask_init_method
+    # Only the scripts that have this flag can load masks.
+    loads = getattr(self, _LOADS_MASKS, None)
+    if loads or self.training_method not in registry.SPARSE_START:
+      return _UNIFORM
+    either = "" if loads is None else f" or `{_LOADS_MASKS}`"
+    raise ValueError(
+      f"`mask_init_method`{either} must be given for method "
+      f"{self.training_method!r}; the former is one of "
+      f"{[*sparse_utils.DISTRIBUTIONS]}."
+    )
+
+  @property
   def explicit_arguments(self) -> frozenset[str]:
     """The arguments of the method's optimizer that the user typed a flag of."""
     return frozenset(
       name
       for field in dataclasses.fields(self)
       if field.name in self.explicit
-      for name in _arguments(field, self.training_method)
+      for name in arguments_of(field, self.training_method)
     )
 
 
-def _arguments(field: dataclasses.Field, method: str) -> Collection[str]:
-  """The arguments that a flag decides for the optimizer of a method."""
+def arguments_of(field: dataclasses.Field, method: str) -> Collection[str]:
+  """The arguments that a flag decides for the optimizer of a method.
+
+  Args:
+    field: the field of the flag.
+    method: name of the training method.
+  """
   methods = field.metadata["methods"]
   return field.metadata["argument"] if method in (methods or [method]) else ()
 

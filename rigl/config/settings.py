@@ -28,6 +28,8 @@ DEFINERS = {
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
 }
+# The flags of `define_gin_flags`.
+GIN_FLAGS = ("gin_config", "gin_bindings", "gin_imports")
 # Bound of steps and seeds.
 STEP_LIMIT = 2**31
 
@@ -143,6 +145,10 @@ class Settings:
     object.__setattr__(copied, "_explicit", frozenset(names))
     return copied
 
+  def changed(self: SettingsT, **values: Any) -> SettingsT:
+    """A copy with other values; what the user typed counts as typed still."""
+    return dataclasses.replace(self, **values).with_explicit(self.explicit)
+
   def configure(
     self,
     function: Callable[..., Any],
@@ -168,7 +174,7 @@ class Settings:
 
 
 def define_flags(settings_class: type[Settings]) -> None:
-  """Defines a flag for every setting, its alias, and the two gin flags."""
+  """Defines a flag for every setting, its alias, and the gin flags."""
   for field in dataclasses.fields(settings_class):
     choices, text = field.metadata["choices"], field.metadata["help"]
     if choices:
@@ -183,7 +189,7 @@ def define_flags(settings_class: type[Settings]) -> None:
 
 
 def define_gin_flags() -> None:
-  """Defines the flags `gin_config` and `gin_bindings`, for `parse_gin`."""
+  """Defines the flags that `parse_gin` takes."""
   flags.DEFINE_multi_string(
     "gin_config",
     [],
@@ -192,7 +198,13 @@ def define_gin_flags() -> None:
   flags.DEFINE_multi_string(
     "gin_bindings", [], "Gin binding, which wins over those of the files."
   )
-  for name in ("gin_config", "gin_bindings"):
+  flags.DEFINE_boolean(
+    "gin_imports",
+    False,
+    "Whether gin files and bindings may import modules outside of rigl. That "
+    "runs them: allow it only for files that you trust.",
+  )
+  for name in GIN_FLAGS:
     set_group(name, "gin")
 
 
@@ -203,8 +215,7 @@ def flag_names(settings_class: type[Settings]) -> list[str]:
   return [
     *(field.name for field in fields),
     *filter(None, aliases),
-    "gin_config",
-    "gin_bindings",
+    *GIN_FLAGS,
   ]
 
 
@@ -222,7 +233,7 @@ def read_flags(settings_class: type[SettingsT]) -> SettingsT:
       range.
   """
   values = flags.FLAGS
-  parse_gin(values.gin_config, values.gin_bindings)
+  parse_gin(values.gin_config, values.gin_bindings, values.gin_imports)
   fields = dataclasses.fields(settings_class)
   explicit = {field.name for field in fields if values[field.name].present}
   with gin.unlock_config():

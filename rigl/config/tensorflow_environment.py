@@ -11,7 +11,8 @@ Results and output do not depend on the processor:
   prediction.
 - TensorFlow's C++ code logs errors only. Its first messages ignore that level
   (in 2.21 one about oneDNN, in GPU builds some about double registrations), so
-  TensorFlow is imported here, with a filter on the standard error.
+  TensorFlow is imported here, with a filter on the standard error. The filter
+  is a process, which Windows cannot fork: the messages are shown there.
 
 Variables that the user sets stay: `TF_ENABLE_ONEDNN_OPTS=0` keeps oneDNN off,
 `TF_CPP_MIN_LOG_LEVEL=0` shows everything.
@@ -26,6 +27,7 @@ import sys
 from collections.abc import Iterator
 
 from rigl import needs_tensorflow  # noqa: F401
+from rigl.config import stop_signals
 
 # The same level as in `run.sh`.
 _DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -76,7 +78,10 @@ def filtered_stderr(level: int) -> Iterator[None]:
     yield
     return
   reading, writing = os.pipe()
-  child = os.fork()
+  with stop_signals.blocked():
+    child = os.fork()
+    if not child:
+      stop_signals.ignore_in_child()
   if not child:
     try:
       os.close(writing)
@@ -101,7 +106,8 @@ def _set_up() -> None:
   for name, value in _DEFAULTS.items():
     os.environ.setdefault(name, value)
   level = os.environ["TF_CPP_MIN_LOG_LEVEL"]
-  if "tensorflow" in sys.modules or not level.isdigit() or level == "0":
+  is_shown = not level.isdigit() or level == "0"
+  if "tensorflow" in sys.modules or is_shown or not hasattr(os, "fork"):
     return
   with filtered_stderr(int(level)):
     import tensorflow  # noqa: F401

@@ -7,9 +7,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rigl.config.method_flags import MethodFlags
+from rigl.config.method_flags import MethodFlags, arguments_of
 from rigl.config.settings import setting
 from rigl.sparse_optimizers import registry
+
+# Arguments of optimizers that are steps of the window of mask updates.
+_WINDOW = ("begin_step", "end_step")
+_MULTIPLIER = "training_steps_multiplier"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +31,13 @@ class LengthFlags(MethodFlags):
 
   training_steps_multiplier: float = setting(
     1.0,
-    "Multiplies the steps of training, of mask updates' begin and end and of "
-    "the learning rate's drops (not of SGDR).",
+    "Multiplies the steps of training, of mask updates' and pruning's begin "
+    "and end, and of the learning rate's drops (not of SGDR).",
     group="schedule",
     minimum=0.0,
     maximum=1000.0,
-    argument=("begin_step", "end_step"),
-    methods=registry.DROP_GROW,
+    argument=_WINDOW,
+    methods=(*registry.DROP_GROW, registry.PRUNE),
   )
 
   def __post_init__(self) -> None:
@@ -55,13 +59,15 @@ class LengthFlags(MethodFlags):
     return step if step < 0 else int(step * self.training_steps_multiplier)
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
-    """The window of mask updates, multiplied.
+    """The window of mask updates, multiplied; not their frequency.
 
     Args:
       layers: names of the layers with a sparse kernel, in order.
     """
     arguments = super().computed_arguments(layers)
-    if self.training_method in registry.DROP_GROW:
-      arguments["begin_step"] = self.multiplied(self.maskupdate_begin_step)
-      arguments["end_step"] = self.multiplied(self.maskupdate_end_step)
+    for field in dataclasses.fields(self):
+      decided = arguments_of(field, self.training_method)
+      for name in set(decided) & set(_WINDOW):
+        if field.name != _MULTIPLIER:
+          arguments[name] = self.multiplied(getattr(self, field.name))
     return arguments

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import socket
-from typing import Any
 
 import tensorflow as tf
 
+from rigl.distribution import cluster
+from rigl.distribution.cluster import TF_CONFIG, Cluster
+
 STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
-_CLUSTER = "TF_CONFIG"
-_TASKS = ("chief", "worker")
 _GRPC = "grpc://"
 _SECONDS = 10.0
 
@@ -39,39 +38,37 @@ def create_strategy(
   tf.get_logger().setLevel("WARNING")  # It notes every reduction.
   if virtual_devices:
     _make_virtual_devices(virtual_devices)
-  kind = resolve(strategy, tpu)
+  kind, found = resolve(strategy, tpu), cluster.read()
+  if found.ignored and found.workers:
+    names = ", ".join(f"`{name}`" for name in found.ignored)
+    logging.warning("%s: training ignores the types %s.", TF_CONFIG, names)
   if kind == "tpu":
     return _tpu(tpu)
   if tpu:
     raise ValueError(f"`tpu` needs `strategy`=tpu, got {strategy!r}.")
   if kind == "multi_worker":
-    return _multi_worker()
+    return _multi_worker(found)
   if kind == "mirrored":
     return _mirrored()
   return tf.distribute.get_strategy()
 
 
-def workers() -> list[str]:
-  """The addresses of the processes that TF_CONFIG says train together.
-
-  Raises:
-    ValueError: if TF_CONFIG is not as TensorFlow defines it.
-  """
-  return [address for _, address in _cluster()]
-
-
 def resolve(strategy: str, tpu: str) -> str:
   """The kind of strategy that `auto` stands for; others as they are.
+
+  A process that does not train is no worker: `multi_worker` is `auto` there.
 
   Args:
     strategy: one of `STRATEGIES`.
     tpu: a Cloud TPU as in `create_strategy`; empty for none.
   """
-  if strategy != "auto":
+  found = cluster.read()
+  is_outside = found.role is not cluster.Role.TRAINS
+  if strategy != "auto" and not (strategy == "multi_worker" and is_outside):
     return strategy
   if tpu:
     return "tpu"
-  if len(workers()) > 1:
+  if len(found.workers) > 1:
     return "multi_worker"
   gpus = tf.config.list_physical_devices("GPU")
   return "mirrored" if len(gpus) > 1 else "default"
@@ -97,40 +94,20 @@ def _mirrored() -> tf.distribute.Strategy:
   return tf.distribute.MirroredStrategy(devices)
 
 
-def _multi_worker() -> tf.distribute.Strategy:
-  if not workers():
+def _multi_worker(found: Cluster) -> tf.distribute.Strategy:
+  if not found.workers:
     raise ValueError(
-      f"`strategy`=multi_worker needs the environment variable {_CLUSTER}, "
+      f"`strategy`=multi_worker needs the environment variable {TF_CONFIG}, "
       "which names the workers and this one, got none."
     )
-  return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _cluster() -> list[tuple[str, str]]:
-  """(kind, address) of every process of TF_CONFIG that trains."""
-  text = os.environ.get(_CLUSTER, "")
-  if not text:
-    return []
-  try:
-    config = json.loads(text)
-    cluster = config.get("cluster", {})
-    found = [(kind, a) for kind in _TASKS for a in cluster.get(kind, [])]
-    _check_task(config, cluster)
-  except (ValueError, TypeError, AttributeError, KeyError) as error:
-    raise ValueError(
-      f"The environment variable {_CLUSTER} must be JSON as "
-      '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", '
-      f'"index": 0}}}}, got {text!r} ({error}).'
-    ) from error
-  return found
-
-
-def _check_task(config: dict[str, Any], cluster: dict[str, Any]) -> None:
-  if not cluster:
-    return
-  kind, index = config["task"]["type"], int(config["task"]["index"])
-  if kind not in _TASKS or not 0 <= index < len(cluster.get(kind, [])):
-    raise ValueError(f"there is no {kind} {index} that trains")
+  # TensorFlow's own resolver refuses types that training does not need.
+  resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    tf.train.ClusterSpec(dict(found.addresses)),
+    task_type=found.task_type,
+    task_id=found.index,
+    rpc_layer=found.rpc_layer,
+  )
+  return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def _tpu(name: str) -> tf.distribute.Strategy:

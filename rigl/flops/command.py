@@ -15,13 +15,12 @@ from typing import Any
 
 from absl import flags
 
-from rigl import counting, sparse_utils
+from rigl import counting, files, sparse_utils
 from rigl.config import app
 from rigl.counting import training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, render
 from rigl.schedules import PruningSchedule
-from rigl.training import files
 
 FLAGS = flags.FLAGS
 

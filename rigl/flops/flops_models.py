@@ -7,7 +7,7 @@ import json
 import pathlib
 from typing import Any
 
-from rigl import counting
+from rigl import counting, files
 from rigl.counting import architectures
 from rigl.flops import keras_files, saved_models
 from rigl.flops.network import Network
@@ -50,12 +50,13 @@ def load(
       f"`image_size` must not be given for a file, got {image_size} for "
       f"{name!r}."
     )
-  path = pathlib.Path(name)
+  is_json = suffix == ".json"
+  path = files.path(name, "model") if is_json else files.on_disk(name, "model")
   if not path.is_file():
     raise ValueError(f"`model` must be an existing file, got {name!r}.")
-  if suffix == ".json":
+  if is_json:
     return Network(counting.scale_widths(_from_json(path), width))
-  return _scaled(keras_files.load(path, image_size), width)
+  return _scaled(keras_files.load(pathlib.Path(path), image_size), width)
 
 
 def _scaled(network: Network, width: float) -> Network:
@@ -64,10 +65,10 @@ def _scaled(network: Network, width: float) -> Network:
   return Network(layers, network.zeros if width == 1 else None)
 
 
-def _from_json(path: pathlib.Path) -> list[counting.LayerSpec]:
+def _from_json(path: files.AnyPath) -> list[counting.LayerSpec]:
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"`model` must be JSON, got {path}: {error}.") from error
   if not isinstance(rows, list):
     raise ValueError(f"`model` must hold a list of layers, got {path}.")

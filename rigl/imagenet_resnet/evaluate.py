@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from rigl import sparse_utils
+from rigl import files, sparse_utils
 from rigl.distribution.replicas import Replicas
-from rigl.imagenet_resnet import imagenet_estimator
+from rigl.imagenet_resnet import evaluation_files, imagenet_estimator
+from rigl.imagenet_resnet.evaluation_files import CheckpointResult
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_state import make_task
 from rigl.imagenet_resnet.imagenet_trainer import make_evaluation
@@ -25,43 +24,38 @@ from rigl.types import Variable
 _MASK = "/mask"
 
 
-class CheckpointResult(NamedTuple):
-  """Evaluation of a checkpoint.
-
-  Attributes:
-    step: its gradient steps.
-    metrics: means over the images.
-    sparsities: share of zeros by layer; empty without masks.
-    sparsity: share of zeros of all masks.
-  """
-
-  step: int
-  metrics: dict[str, float]
-  sparsities: dict[str, float]
-  sparsity: float
-
-
 class Evaluator:
   """A network whose weights come from checkpoints.
+
+  The data is opened when a checkpoint fits the network, or by `open_data`.
 
   Args:
     flags: the settings.
 
   Raises:
-    ValueError: if a setting or the data is not as it should be.
-    OSError: if data cannot be read.
+    ValueError: if a setting is not as it should be.
   """
 
   def __init__(self, flags: ImagenetSettings) -> None:
     self.flags = flags
-    jit_compile = resolve_jit(
+    self._jit_compile = resolve_jit(
       flags.jit_compile, flags.data_format == "channels_first"
     )
     flags.check_runner()
-    data = ImagenetData(flags)
-    data.evaluation_batches()  # Raises early if there are none.
     self.model = make_model(flags, evaluates=True)
-    self._evaluate: Callable[[], dict[str, float]]
+    self._evaluate: Callable[[], dict[str, float]] | None = None
+
+  def open_data(self) -> Callable[[], dict[str, float]]:
+    """Opens the data; returns the function that evaluates the network.
+
+    Raises:
+      ValueError: if the data is not as it should be.
+      OSError: if it cannot be read.
+    """
+    if self._evaluate is not None:
+      return self._evaluate
+    flags, data = self.flags, ImagenetData(self.flags)
+    data.evaluation_batches()  # Raises early if there are none.
     if flags.uses_estimator:
       self._evaluate = imagenet_estimator.make_evaluation(
         flags, data, self.model.named_variables
@@ -69,8 +63,9 @@ class Evaluator:
     else:
       task = make_task(flags, self.model)
       self._evaluate = make_evaluation(
-        flags, task, self.model, data, Replicas(), jit_compile
+        flags, task, self.model, data, Replicas(), self._jit_compile
       )
+    return self._evaluate
 
   def evaluate(self, prefix: str) -> CheckpointResult:
     """Evaluates a checkpoint.
@@ -101,7 +96,7 @@ class Evaluator:
     )
     checkpoints.restore(weights, variables)
     masks = {name: tensors[name + _MASK] != 0 for name in kernels}
-    metrics = self._evaluate()
+    metrics = self.open_data()()
     penalty = self._regularization_loss()
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
@@ -130,7 +125,7 @@ class Evaluator:
 
 
 def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
-  """Evaluates one checkpoint and prints the result.
+  """Evaluates one checkpoint, prints the result and writes it to files.
 
   Raises:
     ValueError: if there is no checkpoint, or it does not fit.
@@ -138,6 +133,14 @@ def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
   """
   prefix = _prefix(flags)
   result = Evaluator(flags).evaluate(prefix)
+  _print(prefix, result)
+  place = evaluation_files.write(flags, prefix, result)
+  if place is not None:
+    print(f"Result: {place}", flush=True)
+  return result
+
+
+def _print(prefix: str, result: CheckpointResult) -> None:
   for name, sparsity in result.sparsities.items():
     print(f"{name}: sparsity {sparsity:.4f}")
   print(f"Total sparsity: {result.sparsity:.4f}")
@@ -152,7 +155,6 @@ def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
     f"{metrics['top_5_accuracy']:.4f}",
     flush=True,
   )
-  return result
 
 
 def evaluate_all(flags: ImagenetSettings) -> None:
@@ -162,28 +164,27 @@ def evaluate_all(flags: ImagenetSettings) -> None:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
+  directory = files.path(flags.directory, "output_dir")
   evaluator = Evaluator(flags)
+  evaluator.open_data()  # Before it waits for checkpoints.
 
   def evaluate(prefix: str) -> CheckpointMetrics:
     result = evaluator.evaluate_present(prefix)
     metrics = {**result.metrics, "sparsity": result.sparsity}
     return CheckpointMetrics(result.step, result.step, metrics)
 
-  evaluate_as_written(
-    flags.directory, flags.total_steps, evaluate, ["accuracy"]
-  )
+  evaluate_as_written(directory, flags.total_steps, evaluate, ["accuracy"])
 
 
 def _prefix(flags: ImagenetSettings) -> str:
+  directory = files.path(flags.directory, "output_dir")
   if flags.eval_once_ckpt_prefix:
-    return os.path.join(flags.directory, flags.eval_once_ckpt_prefix)
-  numbers = []
-  if os.path.isdir(flags.directory):
-    numbers = checkpoints.list_numbers(flags.directory)
+    return str(directory / flags.eval_once_ckpt_prefix)
+  numbers = checkpoints.list_numbers(directory)
   if not numbers:
     raise ValueError(
-      f"`{flags.directory}` holds no checkpoint model.ckpt-STEP; "
+      f"`{directory}` holds no checkpoint model.ckpt-STEP; "
       "`eval_once_ckpt_prefix` gives another name, `use_folder_stub`=false "
       "the directory itself."
     )
-  return os.path.join(flags.directory, f"model.ckpt-{numbers[-1]}")
+  return str(directory / checkpoints.name_of(numbers[-1]))

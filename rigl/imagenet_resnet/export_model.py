@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import shutil
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.types import Tensor
+from rigl.url_path import UrlPath
 
 _TEMPORARY = ".tmp"
 
@@ -26,7 +26,7 @@ class Exporter:
   """
 
   def __init__(
-    self, model: ImageModel, directory: pathlib.Path, image_size: int
+    self, model: ImageModel, directory: files.AnyPath, image_size: int
   ) -> None:
     self._model, self._image_size = model, image_size
     self._directory = directory
@@ -43,16 +43,22 @@ class Exporter:
     self._directory.mkdir(parents=True, exist_ok=True)
     place = self._directory / str(step)
     temporary = place.with_name(f"{step}{_TEMPORARY}{os.getpid()}")
+    if isinstance(place, UrlPath):
+      # Folders of buckets have no names to change. The file by which a
+      # SavedModel is found is written last.
+      files.remove_tree(place)
+      temporary = place
     tf.saved_model.save(
       self._served,
       str(temporary),
       signatures={"serving_default": self._served.predict},
     )
-    shutil.rmtree(place, ignore_errors=True)
-    temporary.rename(place)
+    if temporary != place:
+      files.remove_tree(place)
+      temporary.replace(place)
     for other in self._directory.iterdir():
       if other != place and (other.name.isdigit() or _TEMPORARY in other.name):
-        shutil.rmtree(other)
+        files.remove_tree(other)
 
 
 class ServedModel(tf.Module):

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_state import make_state, make_task
@@ -32,7 +32,7 @@ def make_executor(
   state: TrainState,
   source: StreamSource,
   data: ImagenetData,
-  directory: pathlib.Path,
+  directory: files.AnyPath,
   intervals: Intervals,
 ) -> EstimatorExecutor:
   """Makes the executor.

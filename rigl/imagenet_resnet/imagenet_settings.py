@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rigl import sparse_utils
 from rigl.config.device_flags import DeviceFlags
 from rigl.config.method_flags import MethodFlags
 from rigl.config.settings import (
@@ -24,10 +23,9 @@ from rigl.config.settings import (
 from rigl.config.training_length import LengthFlags
 from rigl.configurable import configurable
 from rigl.imagenet_resnet.model_flags import ModelFlags
-from rigl.sparse_optimizers import registry
 
 
-@configurable()
+@configurable(unrecorded=["on_nonfinite"])
 @dataclasses.dataclass(frozen=True)
 class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   """All settings of a run on ImageNet; the help texts explain them."""
@@ -111,7 +109,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     "",
     help="Distribution of the sparsity over layers. Empty: random for snip and "
     "dnw; other sparse methods then need --load_mask_dir.",
-    choices=("", *sparse_utils.DISTRIBUTIONS),
   )
   label_smoothing: float = setting(
     0.1,
@@ -279,7 +276,8 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   )
   initial_value_checkpoint: str = setting(
     "",
-    "Run directory or checkpoint whose parameters this run starts with.",
+    "Run directory or checkpoint whose parameters this run starts with, as "
+    "they are there. Its masks are not taken; --load_mask_dir takes masks.",
     group="model",
   )
   block_width: int = ignored_setting(1)
@@ -336,35 +334,13 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     )
     return os.path.join(self.output_dir, *map(str, parts))
 
-  @property
-  def distribution(self) -> str:
-    """How the sparsity is distributed over layers.
-
-    Raises:
-      ValueError: if the method needs to be told and is not.
-    """
-    if self.mask_init_method:
-      return self.mask_init_method
-    dense = self.training_method not in registry.SPARSE_START
-    if dense or self.load_mask_dir:
-      return "random"
-    raise ValueError(
-      f"`mask_init_method` or `load_mask_dir` must be given for method "
-      f"{self.training_method!r}; the former is one of "
-      f"{[*sparse_utils.DISTRIBUTIONS]}."
-    )
-
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:
     """The arguments that several flags decide.
 
     Args:
       layers: names of the layers with a sparse kernel, in order.
-
-    Raises:
-      ValueError: if the method needs a distribution and is given none.
     """
     return {
       **super().computed_arguments(layers),
-      "mask_init_method": self.distribution,
       "custom_sparsity_map": self.end_layers().custom_sparsity_map,
     }

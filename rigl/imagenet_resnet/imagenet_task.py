@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.models.image_model import ImageModel
+from rigl.training.top_k import hits_in_top_k
 from rigl.types import Batch, Tensor, Variable
 
 _TOP = 5
@@ -71,10 +72,8 @@ class ImagenetTask:
     targets = tf.one_hot(labels, classes) * (1.0 - share) + share / classes
     loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
     hits = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
-    of_label = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
-    greater = tf.reduce_sum(tf.cast(logits > of_label, tf.int32), 1)
     return {
       "loss": loss,
       "accuracy": tf.cast(hits, tf.float32),
-      "top_5_accuracy": tf.cast(greater < _TOP, tf.float32),
+      "top_5_accuracy": hits_in_top_k(logits, labels, _TOP),
     }

@@ -16,7 +16,9 @@ from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
 from rigl.config import app, settings
+from rigl.config.device_flags import announce_role
 from rigl.data.stream_source import DataError
+from rigl.distribution.cluster import Role
 from rigl.imagenet_resnet import evaluate
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.imagenet_trainer import build_trainer
@@ -36,8 +38,13 @@ def main(arguments: Sequence[str]) -> None:
   """Trains or evaluates as the flags say."""
   del arguments
   with app.one_line_errors():
+    role = announce_role()
+    if role is Role.IS_NOT_NEEDED:
+      return
     chosen = settings.read_flags(ImagenetSettings)
     chosen.check_runner()
+    if role is Role.EVALUATES and chosen.mode not in _EVALUATIONS:
+      chosen = chosen.changed(mode="eval")
     if chosen.mode in _EVALUATIONS:
       _evaluate(chosen)
       return

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rigl import files
 from rigl.config import settings
 from rigl.data.stream_source import StreamSource
 from rigl.distribution.replicas import Replicas
@@ -57,18 +58,25 @@ def build_trainer(flags: ImagenetSettings) -> Trainer:
 
 def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   """Builds it in the scope of the strategy."""
+  path = files.path(flags.directory, "output_dir")
   data, by_estimator = ImagenetData(flags), flags.uses_estimator
   jit_compile = resolve_jit(
     flags.jit_compile, flags.data_format == "channels_first"
   )
   flags.method_arguments()  # Checks it before anything is made.
+  evaluates = flags.mode == "train_and_eval"
+  if evaluates:
+    data.check_evaluation()
   identity = settings.run_identity(flags) | {"data": data.name}
   directory = RunDirectory(
-    flags.directory, identity, replicas.is_chief, adopts=True
+    path,
+    identity,
+    replicas.is_chief,
+    adopts=True,
+    length=flags.steps_flag,
   )
   model = make_model(flags)
   state, source = _make_state(flags, model, data, replicas)
-  evaluates = flags.mode == "train_and_eval"
   evaluate_every = flags.steps_per_eval if evaluates else 0
   intervals = Intervals(
     flags.total_steps,
@@ -88,7 +96,13 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
       flags, state.task, model, data, replicas, jit_compile
     )
     executor = TensorFlowExecutor(
-      state, source, evaluation, replicas, jit_compile=jit_compile, norms=True
+      state,
+      source,
+      evaluation,
+      replicas,
+      jit_compile=jit_compile,
+      norms=True,
+      skips=flags.skips_nonfinite,
     )
   export_every = flags.export_model_freq
   if by_estimator and export_every:
@@ -112,7 +126,11 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     ),
     events=[
       Event(
-        export_every, exporter.export, at_end=True, name="export_model_freq"
+        export_every,
+        exporter.export,
+        at_end=True,
+        name="export_model_freq",
+        may_break_off=True,
       )
     ],
     keep=flags.keep_checkpoint_max,

@@ -14,12 +14,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import tensorflow as tf
 
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import selection
 from rigl.mask_ops.keys import compiled_by_shape
 from rigl.mask_ops.selection import DropGrow
 from rigl.mask_ops.topk_batched import BatchRows
 from rigl.mask_ops.topk_numpy import HostRows
 from rigl.mask_ops.topk_xla import LayerRows
+from rigl.structures import Groups
 from rigl.types import Tensor
 
 EngineName: TypeAlias = Literal["auto", "xla", "batched", "numpy"]
@@ -64,8 +66,8 @@ class MaskEngine:
       raise ValueError(
         f"`mask_engine` must be one of {list(ENGINES)}, got {name!r}."
       )
-    if threads is not None and threads < 1:
-      raise ValueError(f"`threads` must be at least 1, got {threads}.")
+    if threads is not None:
+      check_integer("threads", threads, 1)
     self._name = _best() if name == "auto" else name
     self._threads = threads or os.cpu_count() or 1
     self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -83,32 +85,42 @@ class MaskEngine:
     scores: Sequence[Tensor],
     k: Sequence[Tensor | int],
     candidates: Sequence[Tensor] | None = None,
+    groups: Sequence[Groups | None] | None = None,
   ) -> list[Tensor]:
-    """The masks of the highest scores of every layer.
+    """The masks of the highest scores of every layer, or of its groups.
 
     The order of scores is that of the real numbers, with +0 equal to -0 and
     NaN below -inf.
 
     Args:
-      scores: [n] of each layer, n of at least 1; float32, bfloat16, float16 or
-        int32.
-      k: int32 scalar of each layer, the number of ones; it is clipped to the
-        number of candidates.
+      scores: [n] of each layer, n of at least 1; float32, float64 (compared as
+        float32), bfloat16, float16 or int32.
+      k: int32 scalar of each layer, the number of ones, in a layer with groups
+        of every group; it is clipped to the number of candidates.
       candidates: bool [n] of each layer; only these can be chosen. None: all.
+      groups: of each layer, the groups to choose in, or None for the layer as
+        a whole. None: no layer has groups.
 
     Returns:
       bool [n] of each layer.
     """
+    _check_lengths(scores=scores, k=k, candidates=candidates, groups=groups)
     scores = [tf.convert_to_tensor(each) for each in scores]
     counts = [tf.cast(each, tf.int32) for each in k]
     allowed = candidates or [None] * len(scores)
+    layers = list(zip(scores, counts, allowed, strict=True))
+    return _apply_to_both(
+      self._top_k, selection.top_k_of_groups, layers, groups
+    )
+
+  def _top_k(
+    self, layers: Sequence[tuple[Tensor, Tensor, Tensor | None]]
+  ) -> list[Tensor]:
     if self._name == "batched":
-      rows = BatchRows([each.shape[0] for each in scores])
-      return selection.top_k(rows, scores, counts, allowed)
+      rows = BatchRows([scores.shape[0] for scores, _, _ in layers])
+      return selection.top_k(rows, *zip(*layers, strict=True))
     of_layer = top_k_of_layer if self._name == "xla" else _host_top_k
-    return [
-      of_layer(*layer) for layer in zip(scores, counts, allowed, strict=True)
-    ]
+    return [of_layer(*layer) for layer in layers]
 
   def drop_and_grow(
     self,
@@ -116,38 +128,71 @@ class MaskEngine:
     masks: Sequence[Tensor],
     grow_scores: Sequence[Tensor],
     drop_fraction: Tensor | float,
+    groups: Sequence[Groups | None] | None = None,
   ) -> list[DropGrow]:
     """Drops the lowest active connections and grows as many of the highest.
 
     In a layer of n_ones active connections, the int(float32(n_ones) *
     drop_fraction) of lowest drop score are dropped. As many grow among all that
     are not kept, so that a connection can be dropped and grown back at once
-    (Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1).
+    (Evci et al., 2020, https://arxiv.org/abs/1911.11134, Alg. 1). In a layer
+    with groups, every group grows as many connections as it lost.
 
     Args:
       drop_scores: float [n] of each layer, n of at least 1; high values stay.
       masks: bool [n] of each layer.
       grow_scores: float or int32 [n] of each layer; high values grow.
       drop_fraction: float32 scalar in [0, 1], of all layers.
+      groups: of each layer, the groups that keep their number of connections,
+        or None. None: no layer has groups.
 
     Returns:
       The result of each layer, bool [n].
     """
+    check_fraction(drop_fraction)
+    _check_lengths(
+      drop_scores=drop_scores,
+      masks=masks,
+      grow_scores=grow_scores,
+      groups=groups,
+    )
     fraction = tf.cast(drop_fraction, tf.float32)
     drop, active, grow = (
       [tf.convert_to_tensor(each) for each in column]
       for column in (drop_scores, masks, grow_scores)
     )
+    layers = list(zip(drop, active, grow, strict=True))
+
+    def of_groups(
+      drop: Tensor, mask: Tensor, grow: Tensor, groups: Groups
+    ) -> DropGrow:
+      rows = self._rows(mask.shape[0])
+      return selection.drop_and_grow_of_groups(
+        rows, drop, mask, grow, fraction, groups
+      )
+
+    return _apply_to_both(
+      lambda some: self._drop_and_grow(some, fraction),
+      of_groups,
+      layers,
+      groups,
+    )
+
+  def _drop_and_grow(
+    self, layers: Sequence[tuple[Tensor, Tensor, Tensor]], fraction: Tensor
+  ) -> list[DropGrow]:
     if self._name == "batched":
-      rows = BatchRows([each.shape[0] for each in active])
-      return selection.drop_and_grow(rows, drop, active, grow, fraction)
+      rows = BatchRows([mask.shape[0] for _, mask, _ in layers])
+      drop, masks, grow = zip(*layers, strict=True)
+      return selection.drop_and_grow(rows, drop, masks, grow, fraction)
     of_layer = (
       drop_and_grow_of_layer if self._name == "xla" else _host_drop_and_grow
     )
-    return [
-      of_layer(*layer, fraction)
-      for layer in zip(drop, active, grow, strict=True)
-    ]
+    return [of_layer(*layer, fraction) for layer in layers]
+
+  def _rows(self, size: int) -> selection.TopK:
+    """What finds the highest keys of one layer, of `size` connections."""
+    return HostRows() if self._name == "numpy" else LayerRows(size)
 
   def map(
     self,
@@ -204,6 +249,22 @@ def drop_and_grow_of_layer(
   )[0]
 
 
+def _apply_to_both(
+  to_layers: Callable[[list[Any]], list[Any]],
+  to_groups: Callable[..., Any],
+  layers: list[Any],
+  groups: Sequence[Groups | None] | None,
+) -> list[Any]:
+  """Applies one function to all layers without groups, one to each other."""
+  groups = groups or [None] * len(layers)
+  whole = [la for la, own in zip(layers, groups, strict=True) if own is None]
+  results = iter(to_layers(whole) if whole else [])
+  return [
+    next(results) if own is None else to_groups(*layer, own)
+    for layer, own in zip(layers, groups, strict=True)
+  ]
+
+
 def _host_top_k(scores: Tensor, k: Tensor, candidates: Tensor | None) -> Tensor:
   return selection.top_k(HostRows(), [scores], [k], [candidates])[0]
 
@@ -214,6 +275,31 @@ def _host_drop_and_grow(
   return selection.drop_and_grow(
     HostRows(), [drop_scores], [mask], [grow_scores], fraction
   )[0]
+
+
+def check_fraction(drop_fraction: Tensor | float) -> None:
+  """Raises ValueError unless it is a tensor or a number in [0, 1]."""
+  if not tf.is_tensor(drop_fraction):
+    check_number("drop_fraction", drop_fraction, 0, 1)
+
+
+def _check_lengths(**columns: Sequence[Any] | None) -> None:
+  """Raises ValueError unless there is one value per layer in each column."""
+  lengths: dict[str, int] = {}
+  for name, column in columns.items():
+    if column is None:
+      continue
+    if tf.is_tensor(column) or not isinstance(column, Sequence):
+      raise ValueError(
+        f"`{name}` must be a list with one value per layer, got {column!r}."
+      )
+    lengths[name] = len(column)
+  if len(set(lengths.values())) > 1:
+    raise ValueError(
+      "There must be one value per layer, got "
+      + ", ".join(f"{n} of `{name}`" for name, n in lengths.items())
+      + "."
+    )
 
 
 def _best() -> EngineName:

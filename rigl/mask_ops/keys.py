@@ -16,6 +16,7 @@ from rigl.types import Tensor
 
 # Below every key of a real score: marks what must not be chosen.
 LOWEST_KEY = -(2**31)
+_FLOATS = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
 # Counting adds ones as float32 in rows, which is exact and, as a product with
 # a vector of ones, about five times faster than an integer sum on a CPU. Rows
 # that need no padding save a copy.
@@ -26,7 +27,8 @@ def order_keys(scores: Tensor) -> Tensor:
   """Maps scores to int32 keys of the same order, NaN to the lowest but one.
 
   Args:
-    scores: float32, bfloat16, float16 or int32 tensor.
+    scores: float32, float64, bfloat16, float16 or int32 tensor. float64 is
+      rounded to float32 first, so that scores which differ less are ties.
 
   Returns:
     int32 of the same shape, above `LOWEST_KEY`.
@@ -36,9 +38,9 @@ def order_keys(scores: Tensor) -> Tensor:
   """
   if scores.dtype == tf.int32:
     return tf.maximum(scores, LOWEST_KEY + 1)
-  if scores.dtype not in (tf.float32, tf.bfloat16, tf.float16):
+  if scores.dtype not in _FLOATS:
     raise ValueError(
-      "`scores` must be float32, bfloat16, float16 or int32, got "
+      "`scores` must be float32, float64, bfloat16, float16 or int32, got "
       f"{scores.dtype.name}."
     )
   scores = tf.cast(scores, tf.float32)

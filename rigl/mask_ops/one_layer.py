@@ -8,10 +8,15 @@ layers of a network.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from rigl.mask_ops.engine import drop_and_grow_of_layer, top_k_of_layer
+from rigl.mask_ops.engine import (
+  check_fraction,
+  drop_and_grow_of_layer,
+  top_k_of_layer,
+)
 from rigl.mask_ops.random import random_bits
 from rigl.mask_ops.selection import DropGrow
 from rigl.types import Tensor
@@ -28,7 +33,8 @@ def top_k_mask(
   (row-major) index is chosen first.
 
   Args:
-    scores: float32, bfloat16, float16 or int32 tensor of any static shape.
+    scores: float32, float64, bfloat16, float16 or int32 tensor of any static
+      shape. float64 is compared as float32.
     k: int32 scalar, the number of ones, from 0 to the number of candidates
       (a larger k is clipped to it).
     candidates: bool tensor of the same shape; only these can be chosen. None:
@@ -40,14 +46,14 @@ def top_k_mask(
   Raises:
     ValueError: if the shape is not static or the dtype is not one of these.
   """
-  scores = tf.convert_to_tensor(scores)
+  scores = _tensor("scores", scores)
   if not scores.shape.is_fully_defined():
     raise ValueError(
       f"`scores` must have a static shape, got {scores.shape}; set it with "
       "tf.ensure_shape."
     )
   if candidates is not None:
-    candidates = tf.convert_to_tensor(candidates)
+    candidates = _tensor("candidates", candidates, tf.bool)
     if candidates.shape != scores.shape:
       raise ValueError(
         f"`candidates` must have the shape of `scores`, {scores.shape}, got "
@@ -56,6 +62,9 @@ def top_k_mask(
     candidates = tf.reshape(candidates, [-1])
   if not scores.shape.num_elements():
     return tf.zeros(scores.shape, tf.bool)
+  k = _tensor("k", k)
+  if not k.dtype.is_integer or k.shape.rank not in (0, None):
+    raise ValueError(f"`k` must be an integer, got {k}.")
   k = tf.cast(tf.clip_by_value(tf.cast(k, tf.int64), 0, 2**31 - 1), tf.int32)
   mask = top_k_of_layer(tf.reshape(scores, [-1]), k, candidates)
   return tf.reshape(mask, scores.shape)
@@ -73,8 +82,16 @@ def random_mask(
 
   Returns:
     bool tensor of that shape.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
-  static = tf.TensorShape(shape)
+  try:
+    static = tf.TensorShape(shape)
+  except (TypeError, ValueError):
+    static = tf.TensorShape(None)
+  if not static.is_fully_defined():
+    raise ValueError(f"`shape` must be a static shape, got {shape}.")
   bits = tf.bitcast(random_bits(static.num_elements(), key), tf.int32)
   return tf.reshape(top_k_mask(bits, num_ones), static)
 
@@ -103,10 +120,37 @@ def drop_and_grow(
   Returns:
     The new mask, with exactly as many ones as `mask`, and the grown
     connections.
+
+  Raises:
+    ValueError: if shapes differ, a dtype is not as described, or
+      `drop_fraction` is a number outside of [0, 1].
   """
-  mask = tf.convert_to_tensor(mask)
+  mask = _tensor("mask", mask, tf.bool)
+  drop_scores = _tensor("drop_scores", drop_scores)
+  grow_scores = _tensor("grow_scores", grow_scores)
+  for name, scores in (
+    ("drop_scores", drop_scores),
+    ("grow_scores", grow_scores),
+  ):
+    if scores.shape != mask.shape:
+      raise ValueError(
+        f"`{name}` must have the shape of `mask`, {mask.shape}, got "
+        f"{scores.shape}."
+      )
+  check_fraction(drop_fraction)
   if mask.shape.num_elements() == 0:
     return DropGrow(mask=mask, grown=mask)
   flat = (tf.reshape(t, [-1]) for t in (drop_scores, mask, grow_scores))
   result = drop_and_grow_of_layer(*flat, tf.cast(drop_fraction, tf.float32))
   return DropGrow(*(tf.reshape(part, mask.shape) for part in result))
+
+
+def _tensor(name: str, value: Any, dtype: tf.DType | None = None) -> Tensor:
+  """A tensor, which an error calls by the name of its argument."""
+  try:
+    tensor = tf.convert_to_tensor(value)
+  except (TypeError, ValueError):
+    raise ValueError(f"`{name}` must be a tensor, got {value!r}.") from None
+  if dtype is not None and tensor.dtype != dtype:
+    raise ValueError(f"`{name}` must be {dtype.name}, got {tensor.dtype.name}.")
+  return tensor

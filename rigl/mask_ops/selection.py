@@ -12,7 +12,9 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from rigl.mask_ops.groups import grow_in_groups, top_k_in_groups
 from rigl.mask_ops.keys import LOWEST_KEY, count_ones, order_keys
+from rigl.structures import Groups
 from rigl.types import Tensor
 
 
@@ -132,3 +134,59 @@ def drop_and_grow(
       method.flatten(kept | grown), method.flatten(grown), strict=True
     )
   ]
+
+
+def top_k_of_groups(
+  scores: Tensor, k: Tensor, candidates: Tensor | None, groups: Groups
+) -> Tensor:
+  """The mask of the highest scores of every group of a layer.
+
+  Args:
+    scores: [n] of the layer, n of at least 1.
+    k: int32 scalar, ones per group; clipped to the group's candidates.
+    candidates: bool [n], or None for all.
+    groups: the groups of the n connections.
+
+  Returns:
+    bool [n].
+  """
+  keys = order_keys(scores)
+  if candidates is not None:
+    keys = tf.where(candidates, keys, LOWEST_KEY)
+  keys = groups.split(keys, tf)
+  available = tf.reduce_sum(tf.cast(keys > LOWEST_KEY, tf.int32), 0)
+  chosen = top_k_in_groups(keys, tf.clip_by_value(available, 0, k))
+  return groups.join(chosen, tf)
+
+
+def drop_and_grow_of_groups(
+  method: TopK,
+  drop_scores: Tensor,
+  mask: Tensor,
+  grow_scores: Tensor,
+  drop_fraction: Tensor,
+  groups: Groups,
+) -> DropGrow:
+  """Drops over a whole layer, and grows in the groups that lost connections.
+
+  As many connections are dropped as without groups, those of the lowest score
+  of the layer; every group regains its number by its highest growth scores.
+
+  Args:
+    method: finds the highest keys of the layer.
+    drop_scores: float [n] of the layer, n of at least 1; high values stay.
+    mask: bool [n].
+    grow_scores: float or int32 [n]; high values grow.
+    drop_fraction: float32 scalar in [0, 1].
+    groups: the groups of the n connections.
+
+  Returns:
+    The result, bool [n].
+  """
+  keys = tf.where(mask, order_keys(drop_scores), LOWEST_KEY)
+  num_keep, _ = keep_and_drop_counts(
+    method.stack([count_ones(mask)]), drop_fraction
+  )
+  (kept,) = method.flatten(method.top_k(method.lay_out([keys]), num_keep))
+  grown = grow_in_groups(mask, kept, order_keys(grow_scores), groups)
+  return DropGrow(mask=kept | grown, grown=grown)

@@ -6,11 +6,10 @@ The masks come from checkpoints, published ones or our own.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.mnist.mnist_data import MnistData
 from rigl.training import checkpoints
 
@@ -56,7 +55,8 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
   """
   if not path:
     return np.arange(num_pixels)
-  prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
+  is_run = not checkpoints.exists(path) and files.path(path).is_dir()
+  prefix = _newest(path) if is_run else path
   if prefix is None:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:
@@ -75,3 +75,12 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
   if not used.size:
     raise ValueError(f"`--input_mask_path`: {_MASK_NAME} connects no pixel.")
   return used
+
+
+def _newest(directory: str) -> str | None:
+  """The newest checkpoint of a directory; its list of them may be damaged."""
+  found: str | None = tf.train.latest_checkpoint(directory)
+  numbers = checkpoints.list_numbers(directory)
+  if found is None and numbers:
+    found = str(files.path(directory) / checkpoints.name_of(numbers[-1]))
+  return found

@@ -6,15 +6,11 @@ The training script records them; `visualize_mask_records` draws them.
 
 import bisect
 import contextlib
-import os
-import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from rigl.training import files
+from rigl import files
 
 _ITERATIONS = "iterations"
 _SHAPE_SUFFIX = "_shape"
@@ -122,7 +118,7 @@ class MaskRecords:
       result[index] = self.mask(name, index)
     return result
 
-  def save(self, path: str | os.PathLike) -> None:
+  def save(self, path: files.Path) -> None:
     """Writes the file atomically.
 
     Args:
@@ -131,21 +127,20 @@ class MaskRecords:
     Raises:
       FileNotFoundError: the directory is missing.
     """
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
+    place = files.path(path)
+    if not place.parent.is_dir():
       raise FileNotFoundError(
-        f"`{path}` cannot be written: `{path.parent}` is not a directory."
+        f"`{place}` cannot be written: `{place.parent}` is not a directory."
       )
     arrays = {_ITERATIONS: self.iterations}
     for name, shape in self._shapes.items():
       bits = np.array(self._bits[name], np.uint8)
       arrays[name] = bits.reshape(len(bits), _num_bytes(*shape))
       arrays[name + _SHAPE_SUFFIX] = np.array(shape, np.int64)
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-      np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    files.write_arrays(place, arrays, compressed=True)
 
   @classmethod
-  def load(cls, path: str | os.PathLike) -> "MaskRecords":
+  def load(cls, path: files.Path) -> "MaskRecords":
     """Reads a file that `save` wrote.
 
     Args:
@@ -158,9 +153,9 @@ class MaskRecords:
       FileNotFoundError: there is no such file.
       ValueError: it is not a file of mask records, or it is corrupt.
     """
-    path = pathlib.Path(path)
-    with _reading(path):
-      arrays = _read_arrays(path)
+    place = files.path(path)
+    with _reading(place):
+      arrays = files.read_arrays(place)
       records = cls()
       records._iterations = _checked_iterations(arrays.pop(_ITERATIONS))
       for name in [n for n in arrays if not n.endswith(_SHAPE_SUFFIX)]:
@@ -205,28 +200,20 @@ def _num_bytes(rows: int, columns: int) -> int:
 
 
 @contextlib.contextmanager
-def _reading(path: pathlib.Path) -> Iterator[None]:
+def _reading(path: files.AnyPath) -> Iterator[None]:
   """Turns whatever reading a damaged file raises into one clear error."""
   if not path.is_file():
     raise FileNotFoundError(f"`{path}`: expected mask records, found no file.")
   try:
     yield
-  except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-    raise ValueError(f"`{path}` is corrupt: {error}.") from error
   except KeyError as error:
     raise ValueError(
       f"`{path}` is not a mask-record file: it lacks the array {error}."
     ) from error
+  except files.DamagedError as error:
+    raise ValueError(f"`{path}` is corrupt: {error}.") from error
   except ValueError as error:
     raise ValueError(f"`{path}` is not a mask-record file: {error}") from error
-
-
-def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  with open(path, "rb") as file:
-    if file.read(2) != b"PK":
-      raise ValueError("expected an npz archive, found something else.")
-  with np.load(path, allow_pickle=False) as archive:
-    return {name: archive[name] for name in archive.files}
 
 
 def _checked_iterations(iterations: np.ndarray) -> list[int]:

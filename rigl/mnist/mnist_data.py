@@ -5,13 +5,18 @@
 """
 
 import gzip
+import io
 import math
 import os
 import pathlib
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+
+from rigl import files
+from rigl.file_kinds import HEAD_BYTES, kind_of
 
 PACKAGED_DIRECTORY = pathlib.Path(__file__).resolve().parent / "data"
 IMAGE_SIDE = 28
@@ -60,7 +65,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     ValueError: the gzip stream is damaged, the magic number is not that of an
       IDX file of unsigned bytes, or the file is too short or too long.
   """
-  path = pathlib.Path(path)
+  path = files.path(path)
   if not path.is_file():
     raise FileNotFoundError(f"`{path}`: expected an IDX file, found none.")
   content = _unpack(path)
@@ -73,7 +78,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
   if magic[:3] != bytes([0, 0, _UINT8_CODE]) or magic[3] == 0:
     raise ValueError(
       f"`{path}` has a wrong magic number: expected 0x000008NN with NN >= 1 "
-      f"dimensions (unsigned bytes), found 0x{magic.hex()}."
+      f"dimensions (unsigned bytes), found 0x{magic.hex()}{_clause(content)}."
     )
   header_size = 4 + 4 * magic[3]
   if len(content) < header_size:
@@ -115,8 +120,7 @@ def load_mnist(directory: str | os.PathLike | None = None) -> MnistData:
     ValueError: a file is damaged, images are not 28x28, there are not as many
       labels as images, or a label is not in [0, 9].
   """
-  is_packaged = directory is None or os.fspath(directory) == ""
-  folder = PACKAGED_DIRECTORY if is_packaged else pathlib.Path(directory or "")
+  folder = files.path(directory or PACKAGED_DIRECTORY, "mnist")
   paths = _find_files(folder)
   train = _load_split(*paths[:2])
   test = _load_split(*paths[2:])
@@ -153,12 +157,17 @@ def synthetic_mnist(
   return MnistData(*train, *test)
 
 
-def _unpack(path: pathlib.Path) -> bytes:
+def _clause(content: bytes) -> str:
+  kind = kind_of(content[:HEAD_BYTES])
+  return f": {kind}" if kind else ""
+
+
+def _unpack(path: files.AnyPath) -> bytes:
   content = path.read_bytes()
   if not content.startswith(_GZIP_START):
     return content
   try:
-    return gzip.decompress(content)
+    return _unpack_no_more_than_claimed(content)
   except EOFError as error:
     raise ValueError(
       f"`{path}` is truncated: expected a whole gzip stream, found only the "
@@ -170,7 +179,25 @@ def _unpack(path: pathlib.Path) -> bytes:
     ) from error
 
 
-def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def _unpack_no_more_than_claimed(content: bytes) -> bytes:
+  """The bytes of an IDX file, and one more if there are more."""
+  with gzip.open(io.BytesIO(content)) as file:
+    start = file.read(4)
+    sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+    whole = sizes[: len(sizes) // 4 * 4]
+    claimed = math.prod(int(size) for size in np.frombuffer(whole, ">u4"))
+    # A read to the end also compares the checksum.
+    return start + sizes + b"".join(_pieces(file, claimed + 1))
+
+
+def _pieces(file: gzip.GzipFile, limit: int) -> Iterator[bytes]:
+  """The content of a file, up to a number of bytes."""
+  while limit > 0 and (piece := file.read(min(limit, 1 << 20))):
+    limit -= len(piece)
+    yield piece
+
+
+def _find_files(folder: files.AnyPath) -> list[files.AnyPath]:
   advice = "leave `--mnist` out to use the packaged files."
   if not folder.is_dir():
     raise FileNotFoundError(
@@ -192,7 +219,7 @@ def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _load_split(
-  images_path: pathlib.Path, labels_path: pathlib.Path
+  images_path: files.AnyPath, labels_path: files.AnyPath
 ) -> tuple[np.ndarray, np.ndarray]:
   images, labels = read_idx(images_path), read_idx(labels_path)
   side = IMAGE_SIDE
@@ -206,9 +233,11 @@ def _load_split(
       f"`{labels_path}`: expected one label for each of the {len(images)} "
       f"images of `{images_path.name}`, found shape {labels.shape}."
     )
-  if labels.max() >= NUM_CLASSES:
+  wrong = np.flatnonzero(labels >= NUM_CLASSES)
+  if wrong.size:
     raise ValueError(
-      f"`{labels_path}`: expected labels in [0, 9], found {labels.max()}."
+      f"`{labels_path}`: expected labels in [0, 9], found {labels[wrong[0]]} "
+      f"for image {wrong[0]}."
     )
   return images.reshape(-1, NUM_PIXELS), labels.astype(np.int32)
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 
+from rigl import files
 from rigl.data.array_source import ArraySource
 from rigl.mnist.mnist_model import MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
@@ -47,7 +47,7 @@ def make_executor(
   state: TrainState,
   source: ArraySource,
   test: ArraySource,
-  directory: pathlib.Path,
+  directory: files.AnyPath,
   intervals: Intervals,
 ) -> EstimatorExecutor:
   """Makes the executor.

@@ -7,7 +7,8 @@ from rigl.mnist.mnist_model import MnistFc, MnistTask
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.schedules import (
   MNIST_BASELINE_DROPS,
-  PiecewiseConstant,
+  ConstantRate,
+  LearningRate,
   mnist_learning_rate,
 )
 from rigl.sparse_optimizers import registry
@@ -66,18 +67,25 @@ def make_state(
 
 def make_learning_rate(
   flags: MnistSettings, steps_per_epoch: int
-) -> PiecewiseConstant:
-  """Makes the learning rate of the flags.
+) -> LearningRate:
+  """Makes the learning rate of the flags; that of Adam is constant.
 
   Args:
     flags: the settings.
     steps_per_epoch: training steps per epoch.
   """
+  names = {
+    "rate": "learning_rate",
+    "base": "learning_rate",
+    "drop_epochs": "lr_drop_epoch",
+  }
+  if flags.optimizer == "adam":
+    return flags.configure(ConstantRate, names, rate=flags.learning_rate)
   drops = (flags.lr_drop_epoch, flags.lr_drop_epoch + 20)
   is_dense = flags.training_method == registry.BASELINE
   return flags.configure(
     mnist_learning_rate,
-    {"base": "learning_rate", "drop_epochs": "lr_drop_epoch"},
+    names,
     base=flags.learning_rate,
     drop_epochs=MNIST_BASELINE_DROPS if is_dense else drops,
     steps_per_epoch=steps_per_epoch,

@@ -16,8 +16,11 @@ from rigl.config import tensorflow_environment  # noqa: F401
 from absl import logging
 
 from rigl.config import app, settings
+from rigl.config.device_flags import announce_role
+from rigl.distribution.cluster import Role
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_trainer import build_trainer
+from rigl.training import evaluation
 from rigl.training.trainer import Trainer
 
 
@@ -27,18 +30,28 @@ def define_flags() -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Trains as the flags say and prints the test accuracy."""
+  """Trains as the flags say, or evaluates as the evaluator of a cluster."""
   del arguments
   with app.one_line_errors():
-    trainer = make_trainer()
+    role = announce_role()
+    if role is Role.IS_NOT_NEEDED:
+      return
+    trainer = make_trainer(evaluates=role is Role.EVALUATES)
+    if role is Role.EVALUATES:
+      evaluation.evaluate_checkpoints(trainer)
+      return
   trainer.train()
 
 
-def make_trainer() -> Trainer:
-  """Makes the trainer of the parsed flags."""
+def make_trainer(evaluates: bool = False) -> Trainer:
+  """Makes the trainer of the parsed flags.
+
+  Args:
+    evaluates: whether it only evaluates what another process trains.
+  """
   flags = settings.read_flags(MnistSettings)
   flags.check_runner()
-  trainer = build_trainer(flags)
+  trainer = build_trainer(flags, evaluates)
   _warn_of_ignored_flags(flags, trainer.intervals.total)
   return trainer
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl import files
 from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.mnist import mnist_data, mnist_estimator
@@ -20,24 +21,29 @@ from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.executor import Executor
 from rigl.training.loop import Event, Intervals
 from rigl.training.reporting import Reporter
-from rigl.training.run_directory import RunDirectory, directory_name
+from rigl.training.run_directory import RunDirectory
+from rigl.training.run_identity import default_directory
 from rigl.training.train_state import new_global_step
 from rigl.training.trainer import Trainer
 
 _RUNS = pathlib.Path("rigl_runs") / "mnist"
 _RECORDS_FILE = "mask_records.npz"
+# The setting that says how long a run is.
+_LENGTH = "num_epochs"
 
 
-def build_trainer(flags: MnistSettings) -> Trainer:
+def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
   """Builds everything that a run on MNIST needs.
 
   Args:
     flags: the settings.
+    evaluates: whether it only evaluates what another process trains.
 
   Raises:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
+  flags.method_arguments()  # Checks it before anything is made.
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
@@ -52,7 +58,8 @@ def build_trainer(flags: MnistSettings) -> Trainer:
     model = make_model(flags, data.train_images.shape[1])
     state = make_state(flags, model, epoch, new_global_step())
     path = _directory(flags, identity)
-    directory = RunDirectory(path, identity, writes=replicas.is_chief)
+    writes = replicas.is_chief and not evaluates
+    directory = RunDirectory(path, identity, writes, length=_LENGTH)
     intervals = Intervals(
       flags.num_epochs * epoch, epoch, save=flags.checkpoint_epochs * epoch
     )
@@ -64,7 +71,9 @@ def build_trainer(flags: MnistSettings) -> Trainer:
       intervals = estimator.loop_intervals(intervals.save)
     else:
       evaluation = ArrayEvaluation(state.task, test_source, replicas)
-      executor = TensorFlowExecutor(state, source, evaluation, replicas)
+      executor = TensorFlowExecutor(
+        state, source, evaluation, replicas, skips=flags.skips_nonfinite
+      )
     recorder = MaskRecorder(
       state.optimizer, path / _RECORDS_FILE, flags.mask_record_frequency
     )
@@ -96,7 +105,7 @@ class MaskRecorder:
   """
 
   def __init__(
-    self, optimizer: SparseOptimizer, path: pathlib.Path, every: int
+    self, optimizer: SparseOptimizer, path: files.AnyPath, every: int
   ) -> None:
     self._optimizer, self._path = optimizer, path
     self._every, self._records = every, MaskRecords()
@@ -113,7 +122,8 @@ class MaskRecorder:
       iteration: number of iterations so far.
     """
     masks = mask_arrays(self._optimizer)
-    if masks:
+    # A run that was stopped here repeats its events.
+    if masks and iteration not in self._records.iterations[-1:]:
       self._records.add(iteration, masks)
 
   def restore(self, iteration: int) -> None:
@@ -136,14 +146,14 @@ class MaskRecorder:
       self._records.save(self._path)
 
 
-def _directory(flags: MnistSettings, identity: dict[str, Any]) -> pathlib.Path:
+def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
-    return pathlib.Path(flags.save_path)
+    return files.path(flags.save_path, "save_path")
   sparse = flags.training_method != "baseline"
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   name = f"{flags.training_method}{sparsity}_seed{flags.seed}"
-  return _RUNS / directory_name(name, identity)
+  return default_directory(_RUNS, name, identity, _LENGTH)
 
 
 def _load_data(flags: MnistSettings) -> mnist_data.MnistData:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from rigl import files
 from rigl.config import app
 from rigl.mnist.mask_records import MaskRecords
 
@@ -202,9 +203,11 @@ def _add_colour_bar(
 
 
 def _gif_path() -> pathlib.Path:
-  records_path = pathlib.Path(FLAGS.records_path)
-  default_name = f"{records_path.stem}_layer{FLAGS.layer_id}.gif"
-  path = pathlib.Path(FLAGS.save_path or records_path.parent / default_name)
+  records_path = files.path(FLAGS.records_path)
+  stem = records_path.name.removesuffix(records_path.suffix)
+  default_name = f"{stem}_layer{FLAGS.layer_id}.gif"
+  place = FLAGS.save_path or records_path.parent / default_name
+  path = files.on_disk(place, "save_path")
   if path.suffix.lower() != ".gif":
     raise ValueError(f"`--save_path` must end in .gif, got `{path}`.")
   if not path.parent.is_dir():

@@ -12,8 +12,6 @@ each are printed.
 from __future__ import annotations
 
 import dataclasses
-import glob
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +20,12 @@ from rigl.config import tensorflow_environment  # noqa: F401
 # isort: split
 from absl import flags
 
+from rigl import files
 from rigl.config import app
 from rigl.config.gin_files import parse_gin
 from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
+from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS
 from rigl.predict.weights import load_weights
 
@@ -34,12 +34,15 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
   """Defines the flags; `run` calls it, because imports must not define any."""
-  flags.DEFINE_string("task", None, f"One of {[*TASKS]}.")
+  flags.DEFINE_string(
+    "task", None, f"One of {[*TASKS]}. May be left out for a run's directory."
+  )
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Prefix of a checkpoint, such as DIR/model.ckpt-3200000: a published one "
-    "or one of ours.",
+    "Prefix of a checkpoint, such as DIR/model.ckpt-3200000, a published one "
+    "or one of ours; or the directory of a run, whose newest checkpoint and "
+    "flags are taken.",
   )
   flags.DEFINE_list(
     "images",
@@ -87,36 +90,56 @@ def predict_files(values: Any) -> str:
   Raises:
     ValueError: if a flag, an image or the checkpoint is invalid.
   """
-  if values.task not in TASKS:
+  if values.task not in (*TASKS, None):
     raise ValueError(f"`task` must be one of {[*TASKS]}, got {values.task!r}.")
   for name in ("checkpoint", "images"):
     if not getattr(values, name):
       raise ValueError(f"`{name}` must be given, got none.")
-  task, paths = TASKS[values.task], _paths(values.images)
+  run = read_run(values.checkpoint)
+  task_name = _task_name(values.task, run)
+  task, paths = TASKS[task_name], _paths(values.images)
   arrays = [path for path in paths if path.suffix == ".npz"]
   if arrays and len(paths) > 1:
     raise ValueError(
       f"`images` must be one .npz file or other files, got {values.images}."
     )
-  output = pathlib.Path(values.output) if values.output else None
+  output = files.path(values.output) if values.output else None
   if output is not None:
     predictions.check_output(output, paths)
   elif arrays:
     raise ValueError("`output` must be given for an .npz file, got none.")
-  parse_gin(values.gin_config, values.gin_bindings)
+  parse_gin(
+    values.gin_config,
+    values.gin_bindings,
+    getattr(values, "gin_imports", False),
+    run.gin_bindings,
+  )
   given = {name: getattr(values, name) for name in _model_flags()}
-  network = task.network({k: v for k, v in given.items() if v is not None})
+  given = {k: v for k, v in given.items() if v is not None}
+  network = task.network({**run.values, **given})
   if arrays:
     batch = images.load_array(paths[0], task)
   else:
     batch = images.load_files(paths, task)
-  load_weights(network, values.checkpoint)
+  load_weights(network, task_name, run.prefix)
   found = predictions.predict(network, batch)
   if output is not None:
     predictions.save(found, output)
   if arrays:
     return ""
-  return predictions.top_classes(found, [str(path) for path in paths])
+  return predictions.top_classes(
+    found, [str(path) for path in paths], network.class_names
+  )
+
+
+def _task_name(given: str | None, run: RunFlags) -> str:
+  """The task of the flags, or that of the run."""
+  name = given or run.task
+  if name is None:
+    raise ValueError(f"`task` must be one of {[*TASKS]}, got None.")
+  if run.task not in (None, name):
+    raise ValueError(f"`task` must be {run.task} for this run, got {name!r}.")
+  return name
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -128,13 +151,9 @@ def main(arguments: Sequence[str]) -> None:
     print(text)
 
 
-def _paths(names: Sequence[str]) -> list[pathlib.Path]:
+def _paths(names: Sequence[str]) -> list[files.AnyPath]:
   """Files of names and patterns; a name without a match is kept."""
-  return [
-    pathlib.Path(path)
-    for name in names
-    for path in (sorted(glob.glob(name)) or [name])
-  ]
+  return [path for name in names for path in files.matching(name)]
 
 
 def run() -> None:

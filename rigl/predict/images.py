@@ -3,32 +3,22 @@
 
 from __future__ import annotations
 
-import pathlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
+from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import PredictTask
 from rigl.types import Tensor
+from rigl.url_path import reason_of
 
 KEY = "images"
 
-# Errors of NumPy for files that are truncated, damaged or of another kind.
-_BROKEN = (
-  zipfile.BadZipFile,
-  zlib.error,
-  AttributeError,
-  EOFError,
-  TypeError,
-  ValueError,
-)
 
-
-def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
+def load_array(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   """Reads the images of an .npz file.
 
   Args:
@@ -41,23 +31,17 @@ def load_array(path: pathlib.Path, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be an existing file, got {str(path)!r}.")
   try:
-    with np.load(path, allow_pickle=False) as file:
-      keys = file.files
-      images = file[KEY] if KEY in keys else None
-  except _BROKEN as error:
+    images = files.read_arrays(path, [KEY])[KEY]
+  except ValueError as error:
     raise ValueError(
-      f"`images` must be a whole .npz file, got {str(path)!r}: {error}"
+      f"`images` must be a whole .npz file with the key {KEY!r}, got "
+      f"{str(path)!r}: {error}"
     ) from error
-  if images is None:
-    raise ValueError(
-      f"`images` must be a file with the key {KEY!r}, got {str(path)!r} with "
-      f"{keys}."
-    )
   _check(images, task)
   return images
 
 
-def load_files(paths: Sequence[pathlib.Path], task: PredictTask) -> np.ndarray:
+def load_files(paths: Sequence[files.AnyPath], task: PredictTask) -> np.ndarray:
   """Reads JPEG and PNG files and resizes them for the task.
 
   ImageNet takes the central crop, as evaluations do. The other tasks take the
@@ -100,17 +84,18 @@ def _check(images: np.ndarray, task: PredictTask) -> None:
   raise ValueError(f"`images` must be {kinds}, got {images.dtype}.")
 
 
-def _load_file(path: pathlib.Path, task: PredictTask) -> np.ndarray:
+def _load_file(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be existing files, got {str(path)!r}.")
   content = path.read_bytes()
   try:
     return _decode(content, task.image_shape).numpy()
   except tf.errors.InvalidArgumentError as error:
-    reason = error.message.split("\n")[0]
+    kind = kind_of(content[:HEAD_BYTES]) or "image"
+    reason = reason_of(error).rstrip(".") if "image" in kind else kind
     raise ValueError(
       "`images` must be an .npz file or JPEG and PNG files, got "
-      f"{str(path)!r}: {reason}"
+      f"{str(path)!r}: {reason}."
     ) from error
 
 
@@ -126,7 +111,13 @@ def _decode(content: bytes, shape: tuple[int | None, ...]) -> Tensor:
 
 
 def _pixels(content: bytes, channels: int) -> Tensor:
-  return tf.io.decode_image(content, channels, expand_animations=False)
+  try:
+    return tf.io.decode_image(content, channels, expand_animations=False)
+  except tf.errors.InvalidArgumentError:
+    if channels != 1:
+      raise
+  # Not every kind of colours is decoded to grey.
+  return tf.image.rgb_to_grayscale(_pixels(content, 3))
 
 
 def _scaled(image: Tensor, size: int) -> Tensor:

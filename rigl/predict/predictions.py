@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.predict.tasks import Network
-from rigl.training import files
+from rigl.url_path import UrlPath
 
 _BATCH = 32
 _TOP = 5
@@ -50,7 +50,7 @@ def predict(network: Network, images: np.ndarray) -> Predictions:
   )
 
 
-def check_output(path: pathlib.Path, inputs: Sequence[pathlib.Path]) -> None:
+def check_output(path: files.AnyPath, inputs: Sequence[files.AnyPath]) -> None:
   """Checks that a file can be written, before any work is done.
 
   Args:
@@ -63,7 +63,8 @@ def check_output(path: pathlib.Path, inputs: Sequence[pathlib.Path]) -> None:
   """
   if path.suffix != ".npz" or path.is_dir():
     raise ValueError(f"`output` must be an .npz file, got {str(path)!r}.")
-  if not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
+  is_disk = not isinstance(path, UrlPath)
+  if is_disk and not (os.access(path.parent, os.W_OK) and path.parent.is_dir()):
     raise ValueError(
       f"`output` must be in a folder that can be written to, got {str(path)!r}."
     )
@@ -73,22 +74,27 @@ def check_output(path: pathlib.Path, inputs: Sequence[pathlib.Path]) -> None:
     )
 
 
-def save(predictions: Predictions, path: pathlib.Path) -> None:
+def save(predictions: Predictions, path: files.AnyPath) -> None:
   """Writes an .npz file whole or not at all; one that exists is replaced."""
-  with files.replacing(path) as temporary, temporary.open("wb") as file:
-    np.savez(file, **predictions._asdict())
+  files.write_arrays(path, predictions._asdict())
 
 
-def top_classes(predictions: Predictions, names: Sequence[str]) -> str:
+def top_classes(
+  predictions: Predictions,
+  names: Sequence[str],
+  class_names: Sequence[str] = (),
+) -> str:
   """One line per image with its most probable classes, at most 5.
 
   Args:
     predictions: predictions for the images.
     names: names of the images.
+    class_names: names of the classes, shown after their numbers.
   """
   lines = []
   for name, row in zip(names, predictions.probabilities, strict=True):
     best = np.argsort(-row, kind="stable")[:_TOP]
-    found = "  ".join(f"{k} {100 * row[k]:.2f}%" for k in best)
+    titles = {k: f"{k} {class_names[k]}" if class_names else k for k in best}
+    found = "  ".join(f"{titles[k]} {100 * row[k]:.2f}%" for k in best)
     lines.append(f"{name}: {found}")
   return "\n".join(lines)

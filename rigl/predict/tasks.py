@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.cifar_resnet import augment
-from rigl.cifar_resnet.cifar_data import IMAGE_SHAPE
+from rigl.cifar_resnet.cifar_data import IMAGE_SHAPE, VERSIONS
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config.settings import Settings
 from rigl.imagenet_resnet.input.preprocessing import normalise
@@ -36,12 +36,16 @@ class Network:
     kernels: masked kernels by layer name; empty if checkpoints may be without
       masks.
     jit_compile: whether only XLA can compile it for a CPU.
+    class_names: names of the classes by number; empty if they have none.
+    flags: values of the task's flags that select it.
   """
 
   logits: Callable[[Tensor], Tensor]
   variables: Mapping[str, Variable]
   kernels: Mapping[str, Variable]
   jit_compile: bool = False
+  class_names: tuple[str, ...] = ()
+  flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,7 @@ class PredictTask:
     make: makes the network from the settings.
     image_shape: shape of an image; None for sizes of any value.
     floats: whether images may also be float numbers in [0, 1].
+    complete: adds values that follow from the given ones.
   """
 
   settings: type[Settings]
@@ -61,6 +66,7 @@ class PredictTask:
   make: Callable[[Any], Network]
   image_shape: tuple[int | None, ...]
   floats: bool = False
+  complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
   def network(self, values: Mapping[str, Any]) -> Network:
     """Makes the network that the flags select.
@@ -77,7 +83,9 @@ class PredictTask:
         f"`{unknown[0]}` is not for this `task`, whose model has the flags "
         f"{[*self.flags]}; got {values[unknown[0]]!r}."
       )
-    return self.make(self.settings(**values))
+    settings = self.settings(**self.complete(values))
+    used = {name: getattr(settings, name) for name in self.flags}
+    return dataclasses.replace(self.make(settings), flags=used)
 
 
 def _imagenet(flags: ModelFlags) -> Network:
@@ -97,7 +105,17 @@ def _cifar10(flags: CifarSettings) -> Network:
     lambda images: model(augment.standardize(images)),
     model.named_variables,
     model.kernels,
+    class_names=VERSIONS[flags.dataset].class_names,
   )
+
+
+def _with_dataset(values: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Adds the data set that has so many classes; runs record these alone."""
+  classes = values.get("num_classes")
+  known = [n for n, v in VERSIONS.items() if v.num_classes == classes]
+  if "dataset" in values or not known:
+    return values
+  return {**values, "dataset": known[0]}
 
 
 def _mnist(flags: MnistSettings) -> Network:
@@ -125,6 +143,7 @@ TASKS = {
     (
       "resnet_depth",
       "resnet_width",
+      "dataset",
       "num_classes",
       "prune_first_layer",
       "prune_last_layer",
@@ -132,6 +151,7 @@ TASKS = {
     ),
     _cifar10,
     IMAGE_SHAPE,
+    complete=_with_dataset,
   ),
   "mnist": PredictTask(
     MnistSettings,

@@ -3,25 +3,35 @@
 
 from __future__ import annotations
 
+from rigl.predict.fitting_flags import fitting_flags
 from rigl.predict.tasks import Network
 from rigl.training import checkpoints, warm_start
 
 
-def load_weights(network: Network, prefix: str) -> None:
+def load_weights(network: Network, task: str, prefix: str) -> None:
   """Assigns the weights of a checkpoint, multiplied by their masks.
 
   Args:
     network: the network whose variables are assigned.
+    task: name of its task, for errors.
     prefix: prefix of a published checkpoint or one of ours.
 
   Raises:
-    ValueError: if there is no such checkpoint, or it does not fit the network.
+    ValueError: if there is no such checkpoint, or it does not fit the network;
+      the flags with which it would fit are named.
   """
   try:
     tensors = checkpoints.load(prefix)
   except ValueError as error:
     raise ValueError(f"`checkpoint`: {error}") from error
-  weights = warm_start.model_weights(
-    f"`checkpoint` {prefix!r}", tensors, network.variables, network.kernels
-  )
+  try:
+    weights = warm_start.model_weights(
+      f"`checkpoint` {prefix!r}", tensors, network.variables, network.kernels
+    )
+  except ValueError as error:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = fitting_flags(task, shapes, network.flags)
+    if not wanted:
+      raise
+    raise ValueError(f"{error} It needs {' '.join(wanted)}.") from error
   checkpoints.restore(weights, network.variables)

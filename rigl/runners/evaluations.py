@@ -26,18 +26,27 @@ _PADDING = -1
 _COUNT = "count"
 
 
+def nothing() -> None:
+  """Does nothing: what happens before a batch by default."""
+
+
 class Evaluation(Protocol):
   """Evaluates a task."""
 
-  def __call__(self) -> Metrics:
-    """Returns the means of the metrics over all examples."""
+  def __call__(self, before_batch: Callable[[], None] = nothing) -> Metrics:
+    """Returns the means of the metrics over all examples.
+
+    Args:
+      before_batch: called before each batch; what it raises ends the
+        evaluation.
+    """
 
   def lowerable(self) -> Lowerable:
     """The program of a device, with example arguments."""
 
 
 class ArrayEvaluation:
-  """Evaluates a task on examples in memory, in one program.
+  """Evaluates a task on examples in memory, one program call per batch.
 
   Attributes:
     source: the argument.
@@ -63,35 +72,60 @@ class ArrayEvaluation:
     self._order = tf.constant(
       _padded_order(source.num_examples, batch_size, replicas.count)
     )
-    jit_compile = jit_compile and not replicas.is_distributed
-    self._program = Program(self._graph, jit_compile)
+    self._jit_compile = jit_compile and not replicas.is_distributed
+    self._program = Program(self._add_batch, self._jit_compile)
 
-  def __call__(self) -> Metrics:
-    """Returns the means of the metrics over all examples."""
-    means = self._program(self._order)
-    return {name: float(value) for name, value in means.items()}
+  def __call__(self, before_batch: Callable[[], None] = nothing) -> Metrics:
+    """Returns the means of the metrics over all examples.
+
+    Args:
+      before_batch: called before each batch; what it raises ends the
+        evaluation.
+    """
+    sums = self._zeros()
+    for i in range(self._order.shape[0]):
+      before_batch()
+      sums = self._program(self._order, tf.constant(i), sums)
+    return {name: float(value) for name, value in self._means(sums).items()}
 
   def lowerable(self) -> Lowerable:
-    """The program, with its argument."""
-    return self._program, {"eval_order": self._order}
+    """A program of the whole evaluation, with its argument."""
+    program = Program(self._whole_graph, self._jit_compile)
+    return program, {"eval_order": self._order}
 
-  def _graph(self, order: Tensor) -> dict[str, Tensor]:
-    return self._replicas.run(self._evaluate_share, (order,))
+  def _zeros(self) -> dict[str, Tensor]:
+    return {name: tf.constant(0.0) for name in self._task.eval_metric_names}
 
-  def _evaluate_share(self, order: Tensor) -> dict[str, Tensor]:
-    """The evaluation; each replica does its part of every batch."""
-
-    def add_batch(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-      numbers = replicas.local_shard(tf.gather(order, i))
-      real = numbers != _PADDING
-      batch = self.source.batch(tf.maximum(numbers, 0))
-      return i + 1, _add_real(sums, self._task.metrics(batch), real)
-
-    zeros = {name: tf.constant(0.0) for name in self._task.eval_metric_names}
-    count = self._order.shape[0]
-    _, sums = tf.while_loop(lambda i, _: i < count, add_batch, (0, zeros))
-    sums = replicas.all_reduce_sum(sums)
+  def _means(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: s / self.source.num_examples for name, s in sums.items()}
+
+  def _whole_graph(self, order: Tensor) -> dict[str, Tensor]:
+    count = self._order.shape[0]
+    _, sums = tf.while_loop(
+      lambda i, _: i < count,
+      lambda i, sums: (i + 1, self._add_batch(order, i, sums)),
+      (0, self._zeros()),
+    )
+    return self._means(sums)
+
+  def _add_batch(
+    self, order: Tensor, i: Tensor, sums: dict[str, Tensor]
+  ) -> dict[str, Tensor]:
+    """Adds the metrics of a batch, of which each replica does its part."""
+    return self._replicas.run(self._add_share, (order, i, sums))
+
+  def _add_share(
+    self, order: Tensor, i: Tensor, sums: dict[str, Tensor]
+  ) -> dict[str, Tensor]:
+    numbers = replicas.local_shard(tf.gather(order, i))
+    real = numbers != _PADDING
+    batch = self.source.batch(tf.maximum(numbers, 0))
+    metrics = self._task.metrics(batch)
+    if replicas.num_replicas() == 1:
+      return _add_real(sums, metrics, real)
+    zeros = {name: tf.constant(0.0) for name in sums}
+    found = replicas.all_reduce_sum(_add_real(zeros, metrics, real))
+    return {name: total + found[name] for name, total in sums.items()}
 
 
 class StreamEvaluation:
@@ -122,8 +156,12 @@ class StreamEvaluation:
     jit_compile = jit_compile and not replicas.is_distributed
     self._program = Program(self._graph, jit_compile)
 
-  def __call__(self) -> Metrics:
+  def __call__(self, before_batch: Callable[[], None] = nothing) -> Metrics:
     """Returns the means of the metrics over all examples.
+
+    Args:
+      before_batch: called before each batch; what it raises ends the
+        evaluation.
 
     Raises:
       DataError: if the data is damaged.
@@ -131,11 +169,14 @@ class StreamEvaluation:
     """
     before = [variable.read_value() for variable in self._preserve]
     sums = self._zeros()
-    with diagnosed(self._diagnose):
-      for batch in pipelines(self._replicas, self._make):
-        sums = self._program(sums, batch)
-    for variable, value in zip(self._preserve, before, strict=True):
-      variable.assign(value)
+    try:
+      with diagnosed(self._diagnose):
+        for batch in pipelines(self._replicas, self._make):
+          before_batch()
+          sums = self._program(sums, batch)
+    finally:
+      for variable, value in zip(self._preserve, before, strict=True):
+        variable.assign(value)
     totals = {name: float(value) for name, value in sums.items()}
     count = totals.pop(_COUNT)
     if not count:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,14 +24,21 @@ import tensorflow as tf
 from rigl.data.source import Source
 from rigl.distribution.replicas import Replicas
 from rigl.runners.evaluations import Evaluation
+from rigl.runners.pace import Pace
 from rigl.runners.program import Lowerable, Program, int64
 from rigl.runners.train_step import (
   TrainStep,
+  add_metrics,
   measure_state,
   note_update,
   state_metrics,
 )
-from rigl.training.executor import Progress, next_stretch
+from rigl.training.executor import (
+  Progress,
+  StoppedError,
+  never,
+  next_stretch,
+)
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics, Tensor
 
@@ -43,6 +51,10 @@ class Mode(enum.Enum):
   HOST = enum.auto()
 
 
+# The most steps of the first calls, whose speed is not known.
+_FIRST_STEPS = 10
+
+
 class TensorFlowExecutor:
   """Executes training in TensorFlow; create it in the strategy's scope.
 
@@ -50,6 +62,8 @@ class TensorFlowExecutor:
     state: the train state.
     source: the training batches.
     evaluation: evaluates the task.
+    is_stopped: whether the run shall stop; an evaluation asks it.
+    skips: the argument.
 
   Args:
     state: the train state.
@@ -62,6 +76,8 @@ class TensorFlowExecutor:
     norms: whether the norms of gradient and weights are measured.
     mode: how steps are executed. None: FUSED for a source in memory, HOST for
       a stream on one device without XLA, else PER_STEP.
+    skips: whether a step or a mask update whose numbers are not finite changes
+      nothing. The mode HOST does not do that.
   """
 
   def __init__(
@@ -74,13 +90,15 @@ class TensorFlowExecutor:
     jit_compile: bool = True,
     norms: bool = False,
     mode: Mode | None = None,
+    skips: bool = False,
   ) -> None:
     self.state, self._optimizer = state, state.optimizer
     self.source, self.evaluation = source, evaluation
+    self.is_stopped: Callable[[], bool] = never
     self._replicas, self._norms = replicas, norms
     distributed = replicas.is_distributed
     if mode is None:
-      on_host = not (jit_compile or distributed)
+      on_host = not (jit_compile or distributed or skips)
       mode = Mode.HOST if on_host else Mode.PER_STEP
       mode = Mode.FUSED if source.in_memory else mode
     # Every replica updates these by itself.
@@ -94,17 +112,28 @@ class TensorFlowExecutor:
       source,
       jit_gradients=jit_compile and distributed and not replicas.is_tpu,
       norms=norms,
+      skips=skips,
     )
+    self.skips = skips
     self._jit_whole = jit_compile and not distributed
-    self._programs = programs = self._make_programs(mode)
+    self._mode, self._sums_dtype = mode, tf.float64
+    if replicas.is_tpu:
+      self._sums_dtype = tf.float32
+    self._pace = Pace(_FIRST_STEPS)
+    programs = self._make_programs(mode, self._sums_dtype)
     self._train: Callable[..., dict[str, Tensor]] = programs["train"]
     self._update: Callable[..., dict[str, Any]] = programs["update"]
     self._measure_state: Callable[[], dict[str, Tensor]] = programs["inspect"]
     if mode is Mode.HOST:
       self._use_host()
 
-  def _make_programs(self, mode: Mode) -> dict[str, Program]:
-    """Makes the programs by kind; they are traced at their first call."""
+  def _make_programs(self, mode: Mode, dtype: tf.DType) -> dict[str, Program]:
+    """Makes the programs by kind; they are traced at their first call.
+
+    Args:
+      mode: how steps are executed.
+      dtype: that of the sums of the metrics.
+    """
     fused = self._jit_whole and mode is Mode.FUSED
     by_step = self._jit_whole and mode is Mode.PER_STEP
     step = self._on_replicas(self._step.step, by_step)
@@ -115,9 +144,9 @@ class TensorFlowExecutor:
 
       def one_step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
         metrics = step(self.source.take(examples), i)
-        return i + 1, {name: sums[name] + metrics[name] for name in sums}
+        return i + 1, add_metrics(sums, metrics)
 
-      start = (first, self._step.zero_sums())
+      start = (first, self._step.zero_sums(dtype))
       return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
 
     def update_with_batch(examples: Any, iteration: Tensor) -> Any:
@@ -167,16 +196,22 @@ class TensorFlowExecutor:
       DataError: if the data is damaged.
     """
     limit = min(limit, self.source.steps_left(iteration) or limit)
+    # Hosts measure different speeds, and the mode HOST stops at any step.
+    if self._replicas.num_hosts == 1 and self._mode is not Mode.HOST:
+      limit = min(limit, self._pace.limit)
     stretch = next_stretch(self._optimizer, self.state.step, limit)
-    sums: dict[str, Tensor] = {}
-    if stretch.steps:
+    metrics: Metrics = {}
+    steps, changed = stretch.steps, 0.0
+    if steps:
+      began, before = time.monotonic(), self.state.step
       with self.source.examples(iteration) as examples:
-        sums = self._train(examples, int64(iteration), int64(stretch.steps))
-    changed = 0.0
-    if stretch.updates_masks:
+        sums = self._train(examples, int64(iteration), int64(steps))
+      metrics = {name: float(value) for name, value in sums.items()}
+      self._pace.note(steps, time.monotonic() - began)
+      steps = self.state.step - before
+    if stretch.updates_masks and steps == stretch.steps:
       changed = self._update_at(stretch.update_iteration(iteration))
-    means = {name: float(value) for name, value in sums.items()}
-    return Progress(max(stretch.steps, 1), stretch.steps, means, changed)
+    return Progress(max(steps, 1), steps, metrics, changed)
 
   def _update_at(self, iteration: int) -> float:
     """Updates the masks; returns the share of connections that changed."""
@@ -190,9 +225,17 @@ class TensorFlowExecutor:
       return note_update(self._update(*arguments), self._optimizer)
 
   def evaluate(self) -> Metrics:
-    """Returns the means of the metrics over all test examples."""
+    """Returns the means of the metrics over all test examples.
+
+    Raises:
+      StoppedError: if the run shall stop.
+    """
     self._synchronize()
-    return self.evaluation()
+    return self.evaluation(self._raise_if_stopped)
+
+  def _raise_if_stopped(self) -> None:
+    if self.is_stopped():
+      raise StoppedError
 
   def state_metrics(self) -> Metrics:
     """Returns the metrics that need no data."""
@@ -212,10 +255,12 @@ class TensorFlowExecutor:
   def _train_on_host(
     self, examples: Any, first: Tensor, count: Tensor
   ) -> dict[str, Tensor]:
-    sums = self._step.zero_sums()
+    sums = self._step.zero_sums(self._sums_dtype)
     for i in range(int(first), int(first + count)):
+      if i > int(first) and self.is_stopped():
+        break
       metrics = self._apply(*self._next_gradients(examples, int64(i)))
-      sums = {name: sums[name] + metrics[name] for name in sums}
+      sums = add_metrics(sums, metrics)
     return sums
 
   def _update_on_host(self, *arguments: Any) -> dict[str, int]:
@@ -243,7 +288,8 @@ class TensorFlowExecutor:
       `evaluate`. Programs of a source in memory hold the whole loop, and there
       is `inspect` for the state; those of a stream take one batch.
     """
-    number, programs = {"iteration": int64(0)}, self._programs
+    number = {"iteration": int64(0)}
+    programs = self._make_programs(self._mode, tf.float32)
     if self.source.in_memory:
       with self.source.examples(0) as order:
         taken = {"order": order}

@@ -15,14 +15,26 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.data.source import Source
 from rigl.distribution import replicas
+from rigl.runners.guarded import Guard, guarded_variables
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.executor import SKIPPED
 from rigl.training.train_state import TrainState
 from rigl.types import Batch, Metrics, Tensor, Variable
 
-_LOSS, _ONES, _NORM = "regularization_loss", "ones/", "weight_norm"
-_GRADIENT_NORM = "gradient_norm"
+WEIGHT_NORM, GRADIENT_NORM = "weight_norm", "gradient_norm"
+
+_LOSS, _ONES = "regularization_loss", "ones/"
 
 _Gradients = list[tuple[Tensor, Variable]]
+
+
+def add_metrics(
+  sums: dict[str, Tensor], metrics: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+  """Adds the metrics of a step to the sums, in the dtype of these."""
+  return {
+    n: total + tf.cast(metrics[n], total.dtype) for n, total in sums.items()
+  }
 
 
 class TrainStep:
@@ -37,6 +49,8 @@ class TrainStep:
     source: the training batches.
     jit_gradients: whether XLA compiles the gradients by themselves.
     norms: whether the norms of gradient and weights are measured.
+    skips: whether a step or a mask update whose numbers are not finite changes
+      nothing. The step is counted; the update is repeated with the next batch.
   """
 
   def __init__(
@@ -45,7 +59,10 @@ class TrainStep:
     source: Source,
     jit_gradients: bool = False,
     norms: bool = False,
+    skips: bool = False,
   ) -> None:
+    self._skips = skips
+    self._guarded = guarded_variables(state)
     self._task, self._optimizer = state.task, state.optimizer
     self._global_step, self._source = state.global_step, source
     self._norms, self._gradients = norms, self._gradients_graph
@@ -54,12 +71,19 @@ class TrainStep:
         self._gradients_graph, jit_compile=True, autograph=False
       )
 
-  def zero_sums(self) -> dict[str, Tensor]:
-    """Zeros to add the metrics of steps to."""
+  def zero_sums(self, dtype: tf.DType) -> dict[str, Tensor]:
+    """Zeros to add the metrics of steps to.
+
+    Args:
+      dtype: that of the sums. Float64 makes a sum independent of the number of
+        calls that it is made in; TPUs have float32.
+    """
     names = list(self._task.metric_names)
     if self._norms:
-      names.append(_GRADIENT_NORM)
-    return {name: tf.constant(0.0) for name in names}
+      names.append(GRADIENT_NORM)
+    if self._skips:
+      names.append(SKIPPED)
+    return {name: tf.zeros([], dtype) for name in names}
 
   def step(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
     """Makes a gradient step; returns the means of the metrics.
@@ -69,7 +93,16 @@ class TrainStep:
       iteration: int64 scalar, number of iterations before.
     """
     batch = self._source.batch_of(taken, iteration)
-    return self.apply(*self._gradients(batch, iteration))
+    if not self._skips:
+      return self.apply(*self._gradients(batch, iteration))
+    guard = Guard(self._guarded)
+    metrics, reduced = self.reduce(*self._gradients(batch, iteration))
+    metrics = self._apply_reduced(metrics, reduced)
+    is_good = guard.restore_unless_finite(
+      [*metrics.values(), *(g for g, _ in reduced)]
+    )
+    metrics = {n: tf.where(is_good, m, 0.0) for n, m in metrics.items()}
+    return {**metrics, SKIPPED: tf.where(is_good, 0.0, 1.0)}
 
   def update(self, taken: Any, iteration: Tensor) -> dict[str, Tensor]:
     """Updates the masks.
@@ -81,13 +114,17 @@ class TrainStep:
     Returns:
       {layer name: number of connections that changed}, int32 scalars.
     """
-    gradients = None
-    if taken is not None:
-      batch = self._source.batch_of(taken, iteration)
-      _, gradients = self.reduce(*self._gradients(batch, iteration))
     layers = self._optimizer.layers
     before = [layer.mask.read_value() for layer in layers]
+    guard = Guard(self._guarded) if self._skips else None
+    gradients, numbers = None, []
+    if taken is not None:
+      batch = self._source.batch_of(taken, iteration)
+      metrics, gradients = self.reduce(*self._gradients(batch, iteration))
+      numbers = [*metrics.values(), *(g for g, _ in gradients)]
     self._optimizer.update_masks(gradients, self._global_step, reduced=True)
+    if guard is not None:
+      guard.restore_unless_finite(numbers)
     return {
       layer.name: mask_ops.count_ones(old != layer.mask.read_value())
       for old, layer in zip(before, layers, strict=True)
@@ -131,13 +168,15 @@ class TrainStep:
       means: means of the metrics of this replica.
       gradients: gradients of this replica.
     """
-    metrics, reduced = self.reduce(means, gradients)
+    return self._apply_reduced(*self.reduce(means, gradients))
+
+  def _apply_reduced(
+    self, metrics: dict[str, Tensor], reduced: _Gradients
+  ) -> dict[str, Tensor]:
+    optimizer = self._optimizer
     if self._norms:
-      norm = tf.linalg.global_norm([g for g, _ in reduced])
-      metrics = {**metrics, _GRADIENT_NORM: norm}
-    self._optimizer.apply_masked_gradients(
-      reduced, self._global_step, reduced=True
-    )
+      metrics = {**metrics, GRADIENT_NORM: norm_of_step(optimizer, reduced)}
+    optimizer.apply_masked_gradients(reduced, self._global_step, reduced=True)
     return metrics
 
   def _gradients_graph(
@@ -149,6 +188,25 @@ class TrainStep:
       metrics = self._task.metrics(batch, iteration)
       means = {name: tf.reduce_mean(m) for name, m in metrics.items()}
     return means, tape.gradient(means["loss"], variables)
+
+
+def norm_of_step(
+  optimizer: SparseOptimizer, gradients: Sequence[tuple[Tensor, Variable]]
+) -> Tensor:
+  """Norm of all gradients of a step: masked, with weight decay.
+
+  Args:
+    optimizer: the sparse optimizer.
+    gradients: dense gradients of the loss, summed over replicas, and variables.
+  """
+  return tf.linalg.global_norm(
+    [gradient for gradient, _ in optimizer.step_gradients(gradients)]
+  )
+
+
+def norm_of_weights(variables: Sequence[Variable]) -> Tensor:
+  """Norm of all trainable variables."""
+  return tf.linalg.global_norm([v.read_value() for v in variables])
 
 
 def note_update(
@@ -179,7 +237,7 @@ def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:
   variables, optimizer = state.task.trainable_variables, state.optimizer
   found = {_LOSS: optimizer.regularization_loss(variables)}
   if norms:
-    found[_NORM] = tf.linalg.global_norm([v.read_value() for v in variables])
+    found[WEIGHT_NORM] = norm_of_weights(variables)
   for layer in optimizer.layers:
     found[_ONES + layer.name] = mask_ops.count_ones(layer.mask)
   return found
@@ -195,7 +253,7 @@ def state_metrics(
     optimizer: the sparse optimizer.
   """
   metrics = {
-    name: measured[name] for name in (_LOSS, _NORM) if name in measured
+    name: measured[name] for name in (_LOSS, WEIGHT_NORM) if name in measured
   }
   sizes = {la.name: la.mask.shape.num_elements() for la in optimizer.layers}
   ones = {name: measured[_ONES + name] for name in sizes}

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rigl.checks import check_number, check_numbers
 from rigl.configurable import configurable
 from rigl.schedules.float32 import HALF, ONE, PI, ZERO, to_float32, unwrap
 
@@ -55,6 +56,8 @@ class PiecewiseConstant:
   values: tuple[float, ...]
 
   def __post_init__(self) -> None:
+    for name in ("boundaries", "values"):
+      check_numbers(name, getattr(self, name))
     # A configuration file may bring lists, which would not hash.
     object.__setattr__(self, "boundaries", tuple(self.boundaries))
     object.__setattr__(self, "values", tuple(self.values))
@@ -133,6 +136,11 @@ class DropsByEpoch(_ByEpoch):
   stretch: float = 1.0
 
   def __post_init__(self) -> None:
+    check_number("rate", self.rate)
+    check_number("steps_per_epoch", self.steps_per_epoch, 0, above=True)
+    check_number("stretch", self.stretch, 0)
+    for name in ("multipliers", "epochs"):
+      check_numbers(name, getattr(self, name))
     if len(self.multipliers) != len(self.epochs) or not self.epochs:
       raise ValueError(
         "`multipliers` and `epochs` must be of one length, at least 1, got "
@@ -174,6 +182,13 @@ class CosineRestarts(_ByEpoch):
   t_mul: float = 1.5
   m_mul: float = 0.5
 
+  def __post_init__(self) -> None:
+    check_number("rate", self.rate)
+    check_number("steps_per_epoch", self.steps_per_epoch, 0, above=True)
+    check_number("first_epochs", self.first_epochs, 0, above=True)
+    check_number("t_mul", self.t_mul, 0, above=True)
+    check_number("m_mul", self.m_mul, 0)
+
   def at_epoch(self, epoch: Any, ops: Any = np) -> Any:
     """The rate on the cosine of the period that holds the epoch."""
     # In this order of operations, which decides to which period a restart's
@@ -202,6 +217,9 @@ class ConstantRate:
   """
 
   rate: float
+
+  def __post_init__(self) -> None:
+    check_number("rate", self.rate)
 
   def at(self, step: Any, ops: Any = np) -> Any:
     """The learning rate at a step, a float32 scalar.

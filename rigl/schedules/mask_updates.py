@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rigl.checks import check_number
 from rigl.schedules.float32 import HALF, ONE, PI, ZERO, unwrap
 from rigl.schedules.update_window import UpdateWindow
 
@@ -55,10 +56,7 @@ class UpdateSchedule(UpdateWindow):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if not 0 <= self.drop_fraction <= 1:
-      raise ValueError(
-        f"`drop_fraction` must be in [0, 1], got {self.drop_fraction}."
-      )
+    check_number("drop_fraction", self.drop_fraction, 0, 1)
     _parse_anneal(self.drop_fraction_anneal)
 
   def drop_fraction_at(self, step: Any, ops: Any = np) -> Any:
@@ -83,6 +81,11 @@ class UpdateSchedule(UpdateWindow):
 
 def _parse_anneal(name: str) -> tuple[str, np.float32]:
   """Kind of annealing, and its power (1 where it has none)."""
+  if not isinstance(name, str):
+    raise ValueError(
+      f"`drop_fraction_anneal` must be in {KNOWN_ANNEALS}, got {name!r}; "
+      "without annealing it is 'constant'."
+    )
   if name in ("constant", "cosine", "exponential"):
     return name, ONE
   kind, _, power = name.partition("_")

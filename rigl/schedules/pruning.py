@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rigl.checks import check_number
 from rigl.schedules.float32 import ONE, unwrap
 from rigl.schedules.update_window import UpdateWindow
 
@@ -52,15 +52,13 @@ class PruningSchedule(UpdateWindow):
         f"{self.end_step}."
       )
     _check_sparsity(self.target_sparsity)
+    check_number("initial_sparsity", self.initial_sparsity)
     if not 0 <= self.initial_sparsity <= self.target_sparsity:
       raise ValueError(
         "`initial_sparsity` must be in [0, `target_sparsity`] = "
         f"[0, {self.target_sparsity}], got {self.initial_sparsity}."
       )
-    if not 0 < self.exponent < math.inf:
-      raise ValueError(
-        f"`exponent` must be positive and finite, got {self.exponent}."
-      )
+    check_number("exponent", self.exponent, 0, above=True)
 
   def sparsity_at(
     self, step: Any, ops: Any = np, target_sparsity: float | None = None
@@ -100,5 +98,4 @@ class PruningSchedule(UpdateWindow):
 
 
 def _check_sparsity(value: float) -> None:
-  if not 0 <= value < 1:
-    raise ValueError(f"`target_sparsity` must be in [0, 1), got {value}.")
+  check_number("target_sparsity", value, 0, 1, below=True)

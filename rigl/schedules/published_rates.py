@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rigl.checks import check_number, check_numbers
 from rigl.configurable import configurable
 from rigl.schedules.learning_rates import PiecewiseConstant
 
@@ -26,7 +27,13 @@ def mnist_learning_rate(
     base: the initial learning rate.
     drop_epochs: ascending epochs.
     steps_per_epoch: training steps per epoch.
+
+  Raises:
+    ValueError: if an argument is no number, or no sequence of them.
   """
+  check_number("base", base)
+  check_numbers("drop_epochs", drop_epochs)
+  check_number("steps_per_epoch", steps_per_epoch, 0, above=True)
   return PiecewiseConstant(
     tuple(epoch * steps_per_epoch for epoch in drop_epochs),
     tuple(base / _MNIST_FACTOR**i for i in range(len(drop_epochs) + 1)),
@@ -47,7 +54,14 @@ def cifar_learning_rate(
     boundaries: ascending steps.
     factor: the divisor.
     multiplier: factor of the boundaries, `--training_steps_multiplier`.
+
+  Raises:
+    ValueError: if an argument is no number, or no sequence of them.
   """
+  check_number("base", base)
+  check_numbers("boundaries", boundaries)
+  check_number("factor", factor, 0, above=True)
+  check_number("multiplier", multiplier, 0)
   return PiecewiseConstant(
     tuple(int(step * multiplier) for step in boundaries),
     tuple(base / factor**i for i in range(len(boundaries) + 1)),

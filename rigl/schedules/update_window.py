@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rigl.checks import check_integer
 from rigl.schedules.float32 import ONE, ZERO, to_float32
 
 
@@ -87,10 +87,3 @@ class UpdateWindow:
     reciprocal = ONE / np.float32(n_steps) if n_steps > 0 else ZERO
     passed = to_float32(step - self.begin_step, ops) * reciprocal
     return ops.minimum(ops.maximum(passed, ZERO), ONE)
-
-
-def check_integer(name: str, value: Any, minimum: float) -> None:
-  """Raises a ValueError unless a value is an integer of at least `minimum`."""
-  if not isinstance(value, numbers.Integral) or value < minimum:
-    bound = f" of at least {minimum}" if minimum > -math.inf else ""
-    raise ValueError(f"`{name}` must be an integer{bound}, got {value!r}.")

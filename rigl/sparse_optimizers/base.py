@@ -7,22 +7,19 @@ connections it drops and grows, and when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
-from rigl.distribution.replicas import num_replicas
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
-from rigl.sparse_optimizers.masks import MaskOwner
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.gradient_steps import GradientSteps
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
-class SparseOptimizer(MaskOwner):
+class SparseOptimizer(GradientSteps):
   """Wraps an optimizer and keeps the weights of a network sparse.
 
   The optimizer owns one mask per sparse kernel and guarantees, after every
@@ -62,6 +59,9 @@ class SparseOptimizer(MaskOwner):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -79,12 +79,18 @@ class SparseOptimizer(MaskOwner):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
-    super().__init__(optimizer, use_locking, name, seed, mask_engine)
-    if not 0 <= weight_decay < np.inf:
-      raise ValueError(f"`weight_decay` must be >= 0, got {weight_decay}.")
-    self._weight_decay = float(weight_decay)
-    self._has_decay = weight_decay_filter or _is_matrix
+    super().__init__(
+      optimizer,
+      use_locking,
+      name,
+      weight_decay,
+      weight_decay_filter,
+      seed,
+      mask_engine,
+      structure,
+    )
 
   def apply_gradients(
     self,
@@ -105,8 +111,10 @@ class SparseOptimizer(MaskOwner):
     Returns:
       In a graph, the operation that does it.
     """
-    step = self.global_step if global_step is None else global_step
-    return self._iterate(self.reduce_gradients(grads_and_vars), step)
+    self._notice_restored()
+    step = self._step_variable(global_step)
+    with graph_control.inside_replicas():
+      return self._iterate(self.reduce_gradients(grads_and_vars), step)
 
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
@@ -142,12 +150,30 @@ class SparseOptimizer(MaskOwner):
     Returns:
       In a graph, the operation that does it.
     """
-    step = self.global_step if global_step is None else global_step
+    self._notice_restored()
+    step = self._step_variable(global_step)
     if not reduced:
       grads_and_vars = self.reduce_gradients(grads_and_vars)
-    return self._inner_step(
-      [(self._masked(g, v), v) for g, v in grads_and_vars], step
-    )
+    stepped = self._inner_step(self.step_gradients(grads_and_vars), step)
+    return self._forget_batches(self._keep_zeros(stepped))
+
+  def _forget_batches(
+    self, stepped: tf.Operation | None
+  ) -> tf.Operation | None:
+    """Lets layers forget what the dense gradient of this step is made of."""
+    compact = [la.compact for la in self._layers if la.compact is not None]
+    if not compact:
+      return stepped
+
+    def forget() -> None:
+      for layer in compact:
+        layer.take_batches()
+
+    if tf.executing_eagerly():
+      forget()
+      return stepped
+    with graph_control.after(stepped):
+      return tf.numpy_function(forget, [], [])
 
   def update_masks(
     self,
@@ -170,6 +196,7 @@ class SparseOptimizer(MaskOwner):
       RuntimeError: if this method never updates masks.
       ValueError: if gradients are needed and missing.
     """
+    self._notice_restored()
     step = self.global_step if global_step is None else global_step
     gradients = None
     if self.update_is_iteration:
@@ -184,10 +211,10 @@ class SparseOptimizer(MaskOwner):
     if not tf.executing_eagerly():
       self._changed = None
       return graph_control.group(self._update(gradients, step))
-    before = [layer.mask.read_value() for layer in self._layers]
+    before = [layer.snapshot() for layer in self._layers]
     self._update(gradients, step)
     self._changed = [
-      mask_ops.count_ones(tf.not_equal(old, layer.mask))
+      layer.count_changes(old)
       for old, layer in zip(before, self._layers, strict=True)
     ]
     return None
@@ -259,81 +286,3 @@ class SparseOptimizer(MaskOwner):
     """
     del step
     return []
-
-  def regularization_loss(self, variables: Iterable[Variable]) -> Tensor:
-    """The loss whose gradient is the weight decay: decay * sum(w^2) / 2."""
-    terms = [
-      tf.nn.l2_loss(tf.cast(v, tf.float32))
-      for v in variables
-      if self._has_decay(v)
-    ]
-    return self._weight_decay * tf.add_n(terms) if terms else tf.constant(0.0)
-
-  def _inner_step(
-    self, gradients: list[tuple[Tensor, Variable]], step: Variable
-  ) -> tf.Operation | None:
-    # In a replica context the wrapped optimizer sums over replicas once more.
-    share = 1.0 / num_replicas()
-    if share != 1.0:
-      gradients = [(g * tf.cast(share, g.dtype), v) for g, v in gradients]
-    return self._optimizer.apply_gradients(gradients, step)
-
-  def _masked(self, gradient: Tensor, variable: Variable) -> Tensor:
-    layer = self._layer_of.get(id(variable))
-    if layer is not None:
-      gradient = tf.where(layer.mask, gradient, tf.zeros_like(gradient))
-    return self._decayed(gradient, variable)
-
-  def _decayed(self, gradient: Tensor, variable: Variable) -> Tensor:
-    if self._weight_decay and self._has_decay(variable):
-      gradient += tf.cast(self._weight_decay, gradient.dtype) * variable
-    return gradient
-
-  def reduce_gradients(
-    self, grads_and_vars: GradsAndVars
-  ) -> list[tuple[Tensor, Variable]]:
-    """Sums gradients over replicas or shards and leaves out missing ones.
-
-    Everything that masks are derived from passes through here, or replicas
-    would drift apart. Across the shards of a TPU computation it is the only
-    sum.
-
-    Args:
-      grads_and_vars: pairs of gradients, or None, and variables.
-
-    Returns:
-      Pairs of dense tensors and variables.
-
-    Raises:
-      ValueError: if a sparse kernel or every variable lacks its gradient.
-    """
-    present = [
-      (tf.convert_to_tensor(g), v) for g, v in grads_and_vars if g is not None
-    ]
-    given = {id(variable) for _, variable in present}
-    missing = [la.name for la in self._layers if id(la.kernel) not in given]
-    if missing or not present:
-      raise ValueError(
-        "No gradients are given for "
-        + (f"the sparse layers {missing}." if missing else "any variable.")
-      )
-    if num_replicas() > 1:
-      gradients = tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, [g for g, _ in present]
-      )
-      present = [(g, v) for g, (_, v) in zip(gradients, present, strict=True)]
-    elif self._sums_shards:
-      present = [(tf.compat.v1.tpu.cross_replica_sum(g), v) for g, v in present]
-    return present
-
-  def _gradient_of(
-    self, gradients: Iterable[tuple[Tensor, Variable]], layer: SparseLayer
-  ) -> Tensor:
-    for gradient, variable in gradients:
-      if variable is layer.kernel:
-        return gradient
-    raise ValueError(f"No gradient is given for the sparse layer {layer.name}.")
-
-
-def _is_matrix(variable: Variable) -> bool:
-  return variable.shape.rank >= 2

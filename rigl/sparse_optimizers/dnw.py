@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
-from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers import graph_control, restored
+from rigl.sparse_optimizers.kernels import initial_value
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import GradsAndVars, Tensor, Variable
@@ -19,6 +21,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
 @configurable(
   unrecorded=[
     "custom_sparsity_map",
+    "use_tpu",
     "use_locking",
     "name",
     "erk_power_scale",
@@ -26,6 +29,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparseDNWOptimizer(TargetSparsityOptimizer):
@@ -56,6 +60,8 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       of `sparse_utils.get_sparsities`.
     custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
       sparsity of their own. None: there are none.
+    use_tpu: ignored with a warning: replicas and shards sum their gradients by
+      themselves.
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
     name: name of this optimizer. None: the name of the class.
     erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
@@ -70,6 +76,9 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -83,12 +92,15 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,
     default_sparsity: float,
     mask_init_method: str,
     custom_sparsity_map: Mapping[str, float] | None = None,
+    use_tpu: bool | None = None,
     use_locking: bool = False,
     name: str | None = None,
     *,
@@ -97,6 +109,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -110,8 +123,11 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
+    warn_ignored(use_tpu=use_tpu)
     self._dense: dict[str, Variable] = {}
+    self._dense_marks: dict[str, int] = {}
 
   def dense_weights(self, layer: SparseLayer) -> Variable:
     """The weights of a layer, with those of its inactive connections.
@@ -123,8 +139,23 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     self._dense[layer.name] = self._new_state(
-      layer.kernel.read_value(), f"{layer.kernel_name}/dense"
+      initial_value(layer.kernel), f"{layer.kernel_name}/dense"
     )
+    self._dense_marks[layer.name] = -1
+
+  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
+    dense = self._dense[layer.name]
+    mark = restored.restore_mark(dense)
+    if of_kernel and mark == self._dense_marks.get(layer.name):
+      dense.assign(layer.kernel.read_value())
+    self._dense_marks[layer.name] = mark
+    super()._adopt(layer, of_kernel, of_mask)
+
+  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
+    """Sets the kernel by its dense weights; slots of inactive ones live on."""
+    weights = self._dense[layer.name].read_value()
+    zero = tf.zeros_like(weights)
+    return [layer.kernel.assign(tf.where(mask, weights, zero))]
 
   def apply_masked_gradients(
     self,
@@ -138,34 +169,52 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       RuntimeError: if the masks are not created yet.
     """
     self._check_created()
+    self._notice_restored()
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
-    step = self.global_step if global_step is None else global_step
-    restored = [
-      layer.kernel.assign(self._dense[layer.name]) for layer in self.layers
-    ]
-    with graph_control.after(*restored):
-      stepped = self._inner_step(
-        [
-          (g if id(v) in self._layer_of else self._decayed(g, v), v)
-          for g, v in pairs
-        ],
-        step,
-      )
+    step = self._step_variable(global_step)
+    given = {id(variable) for _, variable in pairs}
+    layers = [la for la in self.layers if id(la.kernel) in given]
+    # The gradients, first, are those of the masked kernels.
+    with graph_control.after(*(gradient for gradient, _ in pairs)):
+      dense = [
+        layer.kernel.assign(self._dense[layer.name].read_value())
+        for layer in layers
+      ]
+    with graph_control.after(*dense):
+      stepped = self._inner_step(self.step_gradients(pairs), step)
     with graph_control.after(stepped):
-      return graph_control.group(self._select())
+      return graph_control.group(self._select(layers))
 
-  def _select(self) -> list[tf.Operation]:
-    """Sets the masks and kernels of all layers by their dense weights."""
-    weights = [layer.kernel.read_value() for layer in self.layers]
+  def step_gradients(
+    self, grads_and_vars: GradsAndVars
+  ) -> list[tuple[Tensor, Variable]]:
+    """The gradients of a step: those of sparse kernels are as they come.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss, summed over
+        replicas, and variables.
+    """
+    return [
+      (g if id(v) in self._layer_of else self._decayed(g, v), v)
+      for g, v in grads_and_vars
+    ]
+
+  def _select(self, layers: Sequence[SparseLayer]) -> list[tf.Operation]:
+    """Sets the masks and kernels of layers by their dense weights."""
+    weights = [layer.kernel.read_value() for layer in layers]
     inputs = [
-      dict(weights=tf.reshape(each, [-1]), num_ones=self._num_ones(layer))
-      for layer, each in zip(self.layers, weights, strict=True)
+      dict(
+        weights=tf.reshape(each, [-1]),
+        num_ones=self._num_ones(layer),
+        groups=layer.groups,
+      )
+      for layer, each in zip(layers, weights, strict=True)
     ]
     masks = self._engine.map(self._largest, inputs)
     operations = []
-    for layer, each, flat in zip(self.layers, weights, masks, strict=True):
+    for layer, each, flat in zip(layers, weights, masks, strict=True):
       mask = tf.reshape(flat, each.shape)
       kept = self._dense[layer.name].assign(each)
       zero = tf.zeros([], each.dtype)
@@ -178,4 +227,5 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in layers],
       [each["num_ones"] for each in layers],
+      groups=[each["groups"] for each in layers],
     )

@@ -6,31 +6,29 @@ All four drop by magnitude; the file of each defines its growth scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import sparse_layer
-from rigl.sparse_optimizers.grow_init import (
-  WEIGHT_METHODS,
-  grown_values,
-  parse_grow_init,
-)
+from rigl.sparse_optimizers.compact import Connections, drop_and_grow
+from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
+from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
+from rigl.sparse_optimizers.kernels import initial_value
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.types import Tensor, Variable
 
-# Streams of random numbers within one update of one layer.
-_DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
 
-
-class DropGrowOptimizer(ScheduledOptimizer):
+class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """Drops and grows connections by a schedule; the base of four methods.
 
   An update is, in every layer of n active connections,
@@ -69,6 +67,9 @@ class DropGrowOptimizer(ScheduledOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     name: name of this optimizer. None: the name of the class.
+    use_stateless: ignored with a warning: random numbers are always stateless.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -81,6 +82,9 @@ class DropGrowOptimizer(ScheduledOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -99,12 +103,15 @@ class DropGrowOptimizer(ScheduledOptimizer):
     use_locking: bool = False,
     grow_init: str = "zeros",
     name: str | None = None,
+    use_stateless: bool | None = None,
+    stateless_seed_offset: int = 0,
     *,
     noise_std: float = 1e-5,
     weight_decay: float = 0.0,
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -114,13 +121,16 @@ class DropGrowOptimizer(ScheduledOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._schedule: UpdateSchedule = UpdateSchedule(
       begin_step, end_step, frequency, drop_fraction, drop_fraction_anneal
     )
     self._grow_init = parse_grow_init(grow_init, self.grow_inits)
-    if not 0 <= noise_std < np.inf:
-      raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
+    check_number("noise_std", noise_std, 0)
+    warn_ignored(use_stateless=use_stateless)
+    check_integer("stateless_seed_offset", stateless_seed_offset)
+    self._seed_offset = int(stateless_seed_offset)
     self._noise_std = float(noise_std)
     self._initial_weights: dict[str, Variable] = {}
 
@@ -148,18 +158,132 @@ class DropGrowOptimizer(ScheduledOptimizer):
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
   ) -> list[tf.Operation]:
-    step = tf.cast(step, tf.int64)
+    layers = self._updatable(gradients)
+    step = tf.cast(tf.convert_to_tensor(step), tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
     operations = self.mark_updated(step)
-    keys = sparse_layer.layer_keys(self._layers, self._seed, step)
-    inputs = [
-      self._inputs(layer, self._signal(layer, gradients), key)
-      for layer, key in zip(self._layers, keys, strict=True)
-    ]
+    seed = self._seed + self._seed_offset
+    keys = sparse_layer.layer_keys(layers, seed, step)
+    masked, inputs = [], []
+    for layer, key in zip(layers, keys, strict=True):
+      signal = self._signal(layer, gradients)
+      if layer.compact is not None:
+        operations += self._update_compact(
+          layer, layer.compact, signal, key, fraction
+        )
+      else:
+        masked.append(layer)
+        inputs.append(self._inputs(layer, signal, key))
     results = self._engine.map(self._update_layers, inputs, fraction)
-    for layer, result in zip(self._layers, results, strict=True):
+    for layer, result in zip(masked, results, strict=True):
       operations += self._assign(layer, *result)
     return operations
+
+  def _update_compact(
+    self,
+    layer: SparseLayer,
+    compact: CompactLayer,
+    signal: Tensor | None,
+    key: Tensor,
+    fraction: Tensor,
+  ) -> list[tf.Operation]:
+    """Drop and grow of a layer without inactive connections, on the host.
+
+    Args:
+      layer: the layer, as the optimizer sees it.
+      compact: the layer itself.
+      signal: what `_signal` gave. The layer keeps what its dense gradient is
+        made of when the gradient is computed, so the update must wait for it.
+      key: uint32 [2], the random key of the layer and step.
+      fraction: float32 scalar, the share of connections to drop.
+    """
+    slots = self._slots_of(layer.kernel)
+    starts = [start for _, start in slots]
+
+    def update(
+      positions: Tensor,
+      key: Tensor,
+      fraction: Tensor,
+      signal: Tensor,
+      *stored: Tensor,
+    ) -> list[np.ndarray]:
+      del signal
+      old = Connections(
+        positions.numpy(),
+        stored[0].numpy(),
+        [slot.numpy() for slot in stored[1:]],
+      )
+      batches = compact.take_batches()
+      new = drop_and_grow(
+        self,
+        layer.shape,
+        old,
+        starts,
+        key,
+        fraction,
+        lambda first, last: self._signal_of_rows(batches, first, last),
+      )
+      return [new.positions, new.values, *new.slots]
+
+    stored = [layer.kernel, *(slot for slot, _ in slots)]
+    stored = [each.read_value() for each in stored]
+    signal = tf.zeros([]) if signal is None else signal
+    dtypes = [tf.int32, *(each.dtype for each in stored)]
+    inputs = [compact.positions.read_value(), key, fraction, signal, *stored]
+    if tf.executing_eagerly():
+      updated = [tf.constant(each) for each in update(*inputs)]
+    else:
+      updated = tf.py_function(update, inputs, dtypes)
+      for each in updated:
+        each.set_shape(layer.kernel.shape)
+    positions, values, *new_slots = updated
+    return [
+      *compact.set_connections(positions, values),
+      *(
+        slot.assign(new)
+        for (slot, _), new in zip(slots, new_slots, strict=True)
+      ),
+    ]
+
+  def _signal_of_rows(
+    self,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    first: int,
+    last: int,
+  ) -> np.ndarray | None:
+    """Hook: `_signal` of some rows of a layer without inactive connections.
+
+    Args:
+      batches: pairs of inputs [inputs, batch] and gradients [outputs, batch].
+      first: first row.
+      last: end of the rows.
+
+    Returns:
+      float [(last - first) * outputs], or None.
+    """
+    del batches, first, last
+    return None
+
+  def _updatable(
+    self, gradients: list[tuple[Tensor, Variable]] | None
+  ) -> list[SparseLayer]:
+    """The layers to update: where growth needs gradients, those with one.
+
+    Raises:
+      ValueError: if gradients are needed, and no sparse layer has one.
+    """
+    if not self.update_is_iteration:
+      return self._layers
+    names = [layer.name for layer in self._without_gradient(gradients or [])]
+    if len(names) == len(self._layers):
+      raise ValueError(f"No gradients are given for the sparse layers {names}.")
+    if names:
+      warnings.warn(
+        f"No gradients are given for the sparse layers {names}, by which "
+        f"{type(self).__name__} grows connections: their masks stay.",
+        stacklevel=2,
+      )
+    return [layer for layer in self._layers if layer.name not in names]
 
   def _inputs(
     self, layer: SparseLayer, signal: Tensor | None, key: Tensor
@@ -167,15 +291,19 @@ class DropGrowOptimizer(ScheduledOptimizer):
     """The inputs of the update of a layer, as flat tensors."""
     slots = self._slots_of(layer.kernel)
     inputs = dict(
-      weights=layer.kernel,
-      mask=layer.mask,
+      weights=layer.kernel.read_value(),
+      mask=layer.mask.read_value(),
       signal=signal,
       initial=self._initial_weights.get(layer.name),
-      slots=[slot for slot, _ in slots],
+      slots=[slot.read_value() for slot, _ in slots],
     )
     return tf.nest.map_structure(_flat, inputs) | dict(
-      slot_starts=tf.constant([start for _, start in slots], tf.float32),
+      slot_starts=[
+        None if start is None else tf.constant(start, slot.dtype)
+        for slot, start in slots
+      ],
       key=key,
+      groups=layer.groups,
     )
 
   def _assign(
@@ -193,95 +321,20 @@ class DropGrowOptimizer(ScheduledOptimizer):
       )
     ]
 
-  def _update_layers(
-    self, layers: list[dict[str, Any]], fraction: Tensor
-  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
-    scores = [self._scores(**each) for each in layers]
-    results = self._engine.drop_and_grow(
-      [drop for drop, _ in scores],
-      [each["mask"] for each in layers],
-      [grow for _, grow in scores],
-      fraction,
-    )
-    return [
-      self._updated(result, **each)
-      for result, each in zip(results, layers, strict=True)
-    ]
-
-  def _scores(
-    self,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    key: Tensor,
-    **_: Any,
-  ) -> tuple[Tensor, Tensor]:
-    """The scores by which a layer's connections are dropped and grown."""
-    drop_scores = tf.abs(tf.cast(weights, tf.float32))
-    if self._noise_std:
-      noise = mask_ops.approximate_normal(
-        weights.shape[0], _stream(key, _DROP_STREAM)
+  def _check_compact(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
+    super()._check_compact(masks, in_graph)
+    if self._grow_init.method == "initial_dist":
+      raise ValueError(
+        "`grow_init` must not be 'initial_dist' with layers that store only "
+        "their active connections: they have no other initial weights."
       )
-      drop_scores += self._noise_std * noise
-    grow_key = _stream(key, _GROW_STREAM)
-    return drop_scores, self._grow_scores(mask, signal, grow_key)
-
-  def _updated(
-    self,
-    result: mask_ops.DropGrow,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    initial: Tensor | None,
-    slots: list[Tensor],
-    slot_starts: Tensor,
-    key: Tensor,
-  ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    new = self._new(result, mask)
-    values = self._grown_values(weights, mask, signal, initial, key)
-    zero = tf.zeros([], weights.dtype)
-    weights = tf.where(new, values, tf.where(result.mask, weights, zero))
-    slots = [
-      self._reset_slot(slot, slot_starts[i], new, result.mask, signal)
-      for i, slot in enumerate(slots)
-    ]
-    return weights, result.mask, slots
-
-  def _grown_values(
-    self,
-    weights: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-    initial: Tensor | None,
-    key: Tensor,
-  ) -> Tensor:
-    size, method = weights.shape[0], self._grow_init.method
-    normal = uniform = None
-    if method == "random_normal":
-      normal = self._random_normal(size, _stream(key, _NORMAL_STREAM))
-    elif method in ("random_uniform", "initial_dist"):
-      uniform = self._random_uniform(size, _stream(key, _UNIFORM_STREAM))
-    return grown_values(
-      self._grow_init, weights, mask, signal, initial, normal, uniform
-    )
-
-  def _reset_slot(
-    self,
-    slot: Tensor,
-    start: Tensor,
-    new: Tensor,
-    mask: Tensor,
-    signal: Tensor | None,
-  ) -> Tensor:
-    """Gives new and inactive connections the slots of the first step."""
-    del signal
-    return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
-        layer.kernel.read_value(), f"{layer.kernel_name}/initial"
+        initial_value(layer.kernel), f"{layer.kernel_name}/initial"
       )
 
   def _signal(
@@ -292,31 +345,6 @@ class DropGrowOptimizer(ScheduledOptimizer):
     """Hook: what growth scores are derived from, in the kernel's shape."""
     del layer, gradients
     return None
-
-  def _grow_scores(
-    self, mask: Tensor, signal: Tensor | None, key: Tensor
-  ) -> Tensor:
-    """Hook: float [n]; the highest that are not kept grow."""
-    raise NotImplementedError
-
-  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
-    """Hook: bool [n], the connections that start anew."""
-    return result.grown & ~old_mask
-
-  # Random numbers, in methods that tests can replace.
-
-  def _random_normal(self, size: int, key: Tensor) -> Tensor:
-    # Box-Muller, because TensorFlow's numbers differ with and without XLA.
-    radius = 1.0 - mask_ops.random_uniform(size, key)
-    angle = 2.0 * np.pi * mask_ops.random_uniform(size, _stream(key, 4))
-    return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
-
-  def _random_uniform(self, size: int, key: Tensor) -> Tensor:
-    return mask_ops.random_uniform(size, key)
-
-
-def _stream(key: Tensor, stream: int) -> Tensor:
-  return key + tf.constant([stream * 0x9E3779B1 & 0xFFFFFFFF, 0], tf.uint32)
 
 
 def _flat(value: Any) -> Tensor | None:

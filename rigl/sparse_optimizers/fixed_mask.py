@@ -7,7 +7,7 @@ from rigl.configurable import configurable
 from rigl.sparse_optimizers.base import SparseOptimizer
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(unrecorded=["mask_engine", "structure"])
 class SparseFixedMaskOptimizer(SparseOptimizer):
   """Fixed masks: trains the connections that it starts with.
 
@@ -35,6 +35,9 @@ class SparseFixedMaskOptimizer(SparseOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.

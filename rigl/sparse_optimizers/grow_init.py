@@ -41,7 +41,7 @@ def parse_grow_init(grow_init: str, allowed: tuple[str, ...]) -> GrowInit:
   Raises:
     ValueError: if the method is not among them or K is not above 0.
   """
-  for method in allowed:
+  for method in allowed if isinstance(grow_init, str) else ():
     if grow_init == method:
       return GrowInit(method, 1.0)
     if grow_init.startswith(method + "_") and method != "zeros":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner of the masks: creates, describes and saves them.
+"""The owner of the masks: creates them, and keeps what was restored.
 
 `base.SparseOptimizer` adds training steps and mask updates.
 """
@@ -12,50 +12,40 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.mask_ops import EngineName, MaskEngine
-from rigl.sparse_optimizers.sparse_layer import (
-  SparseLayer,
-  bare_name,
+from rigl.sparse_optimizers import graph_control, restored
+from rigl.sparse_optimizers.kernels import (
   check_masks,
+  compact_layers,
+  mask_initial_value,
   name_layers,
+  scope_of,
 )
-from rigl.sparse_optimizers.summary import summary
-from rigl.sparse_optimizers.wrapper import WrappingOptimizer
+from rigl.sparse_optimizers.mask_state import MaskState
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.structured import (
+  groups_of_masks,
+  structured_masks,
+)
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
-class MaskOwner(WrappingOptimizer):
+class MaskOwner(MaskState):
   """A wrapping optimizer with one mask per sparse kernel.
 
-  Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
-    seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed alone:
-      `xla` layer by layer, `batched` all layers at once, `numpy` on the host,
-      `auto` by the devices that TensorFlow has.
+  What a checkpoint restores wins, whether it is read before the masks are
+  created or after: a restored mask is kept, and weights off it become zero; a
+  restored kernel that is sparse already keeps its weights, and the mask moves
+  to them. Weights that are lost are reported by a warning.
 
-  Raises:
-    ValueError: if an argument is not as described.
+  The arguments are those of `MaskState`.
+
+  Attributes:
+    takes_compact_layers: whether the method trains layers that store only
+      their active connections (`rigl.sparse`).
   """
 
-  def __init__(
-    self,
-    optimizer: tf.compat.v1.train.Optimizer,
-    use_locking: bool,
-    name: str | None,
-    seed: int,
-    mask_engine: EngineName,
-  ) -> None:
-    super().__init__(optimizer, use_locking, name)
-    self._seed = seed
-    self._engine = MaskEngine(mask_engine)
-    self._layers: list[SparseLayer] = []
-    self._layer_of: dict[int, SparseLayer] = {}
-    self._own_step: Variable | None = None
-    self._changed: Sequence[Tensor | int] | None = None
+  takes_compact_layers = True
 
   def sparsify(
     self,
@@ -66,6 +56,10 @@ class MaskOwner(WrappingOptimizer):
     erk_power_scale: float = 1.0,
   ) -> dict[str, float]:
     """Gives every kernel a random mask and zeroes its pruned weights.
+
+    A kernel that is as sparse already, such as one that was restored, keeps
+    its weights: the mask covers them and is random elsewhere. In a graph for
+    a session the initial weights are masked: run the initializers afterwards.
 
     Args:
       kernels: the kernels to sparsify, by layer name or as a sequence, whose
@@ -83,9 +77,17 @@ class MaskOwner(WrappingOptimizer):
       {layer name: sparsity}.
 
     Raises:
-      ValueError: if an argument is not as described or names are not unique.
+      ValueError: if an argument is not as described, names are not unique, one
+        kernel is named twice, or a kernel cannot have the `structure` of this
+        optimizer. Nothing is changed then.
+      RuntimeError: if there are masks already, or inside a `tf.function`.
     """
     named = name_layers(kernels)
+    if compact_layers(kernels):
+      raise ValueError(
+        "`kernels` must not hold layers that have their connections already: "
+        "call create_masks() with them."
+      )
     arguments = (method, default_sparsity, custom_sparsity_map or {})
     sparsities = sparse_utils.get_sparsities(named, *arguments, erk_power_scale)
     masks = sparse_utils.get_mask_init_fn(
@@ -94,8 +96,22 @@ class MaskOwner(WrappingOptimizer):
       erk_power_scale=erk_power_scale,
       seed=self._seed,
     )()
+    if self._structure is not None:
+      masks |= structured_masks(
+        {name: tuple(kernel.shape) for name, kernel in named.items()},
+        sparsities,
+        self._structure,
+        self._seed,
+      )
+    elif tf.executing_eagerly():
+      masks = {
+        name: restored.mask_with_weights(
+          graph_control.read_on_host(named[name]), mask
+        )
+        for name, mask in masks.items()
+      }
     self.create_masks(named, masks)
-    return sparsities
+    return sparsities | self._restored_sparsities()
 
   def create_masks(
     self,
@@ -104,38 +120,180 @@ class MaskOwner(WrappingOptimizer):
   ) -> None:
     """Creates the masks of these kernels and zeroes the pruned weights.
 
-    Call it once, inside the scope of the `tf.distribute` strategy if there is
-    one, and before the first step.
+    A mask that a checkpoint restored wins over the given one. Call it once,
+    inside the scope of the `tf.distribute` strategy if there is one, and before
+    the first step.
 
     Args:
       kernels: the sparse kernels, by layer name or as a sequence, whose layer
-        names are then the variables' names without the last component.
+        names are then the variables' names without the last component. Layers
+        of `rigl.sparse` stand for their kernels.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
         active. None: everything is active.
 
     Raises:
-      ValueError: if a mask is missing, unknown or of another shape.
-      RuntimeError: if there are masks already.
+      ValueError: if a mask is missing, unknown, of another shape, or without
+        the `structure` of this optimizer. Nothing is changed then.
+      RuntimeError: if there are masks already, or inside a `tf.function`.
     """
     if self._layers:
       raise RuntimeError("This optimizer has masks already.")
+    in_graph = graph_control.is_session_graph()
     named = name_layers(kernels)
+    compact = compact_layers(kernels)
+    if compact:
+      self._check_compact(masks, in_graph)
     if masks is None:
       masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
     check_masks(named, masks)
-    _check_dtypes(named)
-    for name, kernel in named.items():
-      self._add_layer(name, kernel, tf.cast(masks[name], tf.bool))
-    self._create_state()
-    # Now, because a compiled update resets only the slots that it finds.
-    self.create_slots(list(named.values()))
+    groups = self._layer_groups(named, masks)
+    num_own = len(self._own_variables)
+    with scope_of(named.values()):
+      try:
+        for name, kernel in named.items():
+          mask = tf.cast(masks[name], tf.bool)
+          self._add_layer(
+            name, kernel, mask, groups.get(name), compact.get(id(kernel))
+          )
+        self._create_state()
+        # Now, because a compiled update resets only the slots that it finds.
+        self.create_slots(list(named.values()))
+      except Exception:
+        self._layers.clear()
+        self._layer_of.clear()
+        del self._own_variables[num_own:]
+        raise
+      self._marks = {layer.name: _marks(layer) for layer in self._layers}
+      if in_graph:
+        for layer in self._layers:
+          mask = tf.cast(masks[layer.name], tf.bool)
+          mask_initial_value(layer.kernel, mask)
+      else:
+        for layer in self._layers:
+          of_kernel, of_mask = self._marks[layer.name]
+          if of_kernel >= 0 and of_mask >= 0:
+            self._adopt(layer, True, True)
+          else:
+            self._cleared(layer, layer.mask.read_value())
 
-  def _add_layer(self, name: str, kernel: Variable, mask: Tensor) -> None:
-    layer = SparseLayer(name, kernel, self._new_state(mask, f"{name}/mask"))
+  def _check_compact(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
+    """Raises ValueError unless layers without a mask can be trained so."""
+    if not self.takes_compact_layers:
+      raise ValueError(
+        f"{type(self).__name__} cannot train layers that store only their "
+        "active connections, because it needs something of every connection "
+        "at every step."
+      )
+    if self._structure is not None or masks is not None or in_graph:
+      raise ValueError(
+        "Layers that store only their active connections have no `structure` "
+        "and no `masks`, and need eager execution or tf.function."
+      )
+
+  def _layer_groups(
+    self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
+  ) -> dict[str, Groups]:
+    """Hook: {layer name: its groups} of the layers that have a structure."""
+    del kernels
+    if self._structure is None:
+      return {}
+    return groups_of_masks(masks, self._structure)
+
+  def _add_layer(
+    self,
+    name: str,
+    kernel: Variable,
+    mask: Tensor,
+    groups: Groups | None,
+    compact: CompactLayer | None,
+  ) -> None:
+    variable = self._new_state(mask, f"{name}/mask")
+    layer = SparseLayer(name, kernel, variable, groups, compact)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)
-    kernel.assign(tf.where(mask, kernel, tf.zeros_like(kernel)))
+
+  def _restored_sparsities(self) -> dict[str, float]:
+    """The sparsities of the masks that a checkpoint restored."""
+    found: dict[str, float] = {}
+    for layer in self._layers:
+      if self._marks[layer.name][1] >= 0:
+        mask = graph_control.read_on_host(layer.mask)
+        found[layer.name] = float(1 - np.count_nonzero(mask) / mask.size)
+    return found
+
+  def apply_masks(self) -> tf.Operation | None:
+    """Sets the weights off the masks to zero, and resets their slots.
+
+    Every step and update leaves kernels masked. Call this after assigning
+    kernels or masks by other means, such as a checkpoint that is read by name.
+
+    Returns:
+      In a graph, the operation that does it.
+    """
+    operations: list[tf.Operation] = []
+    for layer in self._layers:
+      operations += self._cleared(layer, layer.mask.read_value())
+    return graph_control.group(operations)
+
+  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
+    """Clears weights and slots of the connections that a mask turns off.
+
+    Args:
+      layer: the layer.
+      mask: bool, of the kernel's shape.
+    """
+    kernel = layer.kernel.read_value()
+    kernel = tf.where(mask, kernel, tf.zeros_like(kernel))
+    operations = [layer.kernel.assign(kernel)]
+    for slot, start in self._slots_of(layer.kernel):
+      value = slot.read_value()
+      # A cast of a Python number would round it to float32.
+      rest = (
+        tf.cast(kernel, value.dtype)
+        if start is None
+        else tf.constant(start, value.dtype)
+      )
+      operations.append(slot.assign(tf.where(mask, value, rest)))
+    return operations
+
+  def _notice_restored(self) -> None:
+    """Looks for values that a checkpoint restored since the last call.
+
+    It is done when Python calls a method, so not inside of functions that are
+    compiled already.
+    """
+    changed = [la for la in self._layers if self._marks[la.name] != _marks(la)]
+    if changed:
+      graph_control.outside_replicas(lambda: self._adopt_all(changed))
+
+  def _adopt_all(self, changed: Sequence[SparseLayer]) -> None:
+    with tf.init_scope():
+      if tf.executing_eagerly():
+        for layer in changed:
+          before, now = self._marks[layer.name], _marks(layer)
+          self._adopt(layer, before[0] != now[0], before[1] != now[1])
+    self._marks |= {layer.name: _marks(layer) for layer in changed}
+
+  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
+    """Makes kernel and mask agree after one of them was restored.
+
+    Args:
+      layer: the layer.
+      of_kernel: whether the kernel was restored.
+      of_mask: whether the mask was restored.
+    """
+    weights = graph_control.read_on_host(layer.kernel)
+    mask = graph_control.read_on_host(layer.mask)
+    movable = layer.groups is None and layer.compact is None
+    if of_kernel and not of_mask and movable:
+      mask = restored.mask_with_weights(weights, mask)
+      layer.mask.assign(mask)
+    lost = restored.warn_of_lost_weights(layer.name, weights, mask)
+    if lost or not (of_kernel and of_mask):
+      self._cleared(layer, layer.mask.read_value())
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     """Hook: sees a layer before its pruned weights become zero."""
@@ -143,121 +301,6 @@ class MaskOwner(WrappingOptimizer):
   def _create_state(self) -> None:
     """Hook: creates the variables that do not belong to one layer."""
 
-  @property
-  def layers(self) -> tuple[SparseLayer, ...]:
-    """The sparse layers, in the order of creation."""
-    return tuple(self._layers)
 
-  @property
-  def seed(self) -> int:
-    """The seed of the random numbers."""
-    return self._seed
-
-  @property
-  def global_step(self) -> Variable:
-    """The step counter used where no `global_step` is given; int64."""
-    if self._own_step is None:
-      with tf.init_scope():
-        self._own_step = self._new_state(np.int64(0), "global_step")
-    return self._own_step
-
-  @property
-  def mask_engine(self) -> MaskEngine:
-    """Chooses the connections of all layers."""
-    return self._engine
-
-  def use_mask_engine(
-    self, name: EngineName, threads: int | None = None
-  ) -> None:
-    """Replaces the mask engine, for executors, which know the device.
-
-    Call it before the first update: functions that are traced already keep
-    the engine they have.
-
-    Args:
-      name: `xla`, `batched`, `numpy` or `auto`, as for the constructor.
-      threads: layers at a time of `numpy` outside of graphs, at least 1. None:
-        one per processor.
-
-    Raises:
-      ValueError: if an argument is not as described.
-    """
-    self._engine = MaskEngine(name, threads)
-
-  def mask_state(self) -> dict[str, Variable]:
-    """The mask variables by their names in checkpoints, `LAYER/mask`."""
-    return {bare_name(layer.mask): layer.mask for layer in self._layers}
-
-  def checkpoint_state(self) -> dict[str, Tensor | Variable]:
-    """The tensors of the optimizer for a checkpoint, by the published names.
-
-    It is `state()` with the masks as float32, as published checkpoints have
-    them.
-    """
-    masks = {n: tf.cast(m, tf.float32) for n, m in self.mask_state().items()}
-    return self.state() | masks
-
-  def changed_in_last_update(self) -> dict[str, int] | None:
-    """The number of connections that the last update turned on or off.
-
-    Updates outside of graphs are counted by `update_masks`; a loop that runs
-    them in a compiled function tells their counts to `note_update`.
-
-    Returns:
-      {layer name: count}; None if no update was seen.
-    """
-    if self._changed is None:
-      return None
-    names = [layer.name for layer in self._layers]
-    return dict(zip(names, map(int, self._changed), strict=True))
-
-  def note_update(self, changed: Sequence[int]) -> None:
-    """Takes the counts of an update that ran in a compiled function.
-
-    Args:
-      changed: connections turned on or off in each layer, in the order of
-        `layers`.
-    """
-    if len(changed) != len(self._layers):
-      raise ValueError(
-        f"`changed` must have {len(self._layers)} counts, got {len(changed)}."
-      )
-    self._changed = changed
-
-  def summary(self) -> str:
-    """A table of the sparse layers, as text.
-
-    It shows each layer's shape, active connections, sparsity, and the share of
-    its connections that the last mask update turned on or off; `-` before any
-    update.
-
-    Raises:
-      RuntimeError: if there are no masks yet.
-    """
-    if not self._layers:
-      raise RuntimeError("There are no masks yet, so there is no summary.")
-    return summary(self._layers, self.changed_in_last_update())
-
-  def __repr__(self) -> str:
-    connections = sum(la.mask.shape.num_elements() for la in self._layers)
-    values = {
-      "layers": len(self._layers),
-      "connections": connections,
-      **self._settings(),
-    }
-    listed = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    inner = type(self._optimizer).__name__
-    return f"{type(self).__name__}({inner}, {listed})"
-
-  def _settings(self) -> dict[str, object]:
-    """Hook: the settings that `repr` shows."""
-    return {}
-
-
-def _check_dtypes(kernels: Mapping[str, Variable]) -> None:
-  for name, kernel in kernels.items():
-    if kernel.dtype not in (tf.float32, tf.bfloat16, tf.float16):
-      raise ValueError(
-        f"The kernel of {name!r} must be float32, bfloat16 or float16, got "
-        f"{kernel.dtype.name}."
-      )
+def _marks(layer: SparseLayer) -> tuple[int, int]:
+  return restored.restore_mark(layer.kernel), restored.restore_mark(layer.mask)

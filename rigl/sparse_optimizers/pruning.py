@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.configurable import configurable
@@ -13,6 +14,8 @@ from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
+from rigl.sparse_utils.sparsities import warn_of_one_connection
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
@@ -23,6 +26,7 @@ from rigl.types import Tensor, Variable
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
@@ -71,6 +75,9 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -107,6 +114,7 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     TargetSparsityOptimizer.__init__(
       self,
@@ -121,6 +129,7 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._schedule: PruningSchedule = PruningSchedule(
       begin_step, end_step, frequency, target_sparsity
@@ -131,6 +140,24 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     """When the masks are updated, and how sparse they become."""
     return self._schedule
 
+  def create_masks(
+    self,
+    kernels: Mapping[str, Variable] | Sequence[Variable],
+    masks: Mapping[str, Tensor] | None = None,
+  ) -> None:
+    """Creates the masks of these kernels, as `TargetSparsityOptimizer` does.
+
+    A layer whose target would round to no connection keeps one, with a
+    warning.
+    """
+    super().create_masks(kernels, masks)
+    for layer in self.layers:
+      if layer.groups is None:
+        size = layer.kernel.shape.num_elements()
+        target = self._targets[layer.name]
+        if np.round(np.float32(size) * np.float32(1 - target)) < 1:
+          warn_of_one_connection(layer.name, size, target)
+
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
   ) -> list[tf.Operation]:
@@ -139,11 +166,12 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     before = tf.cast(step - self.update_lag, tf.float32)
     inputs = [
       dict(
-        weights=tf.reshape(layer.kernel, [-1]),
-        mask=tf.reshape(layer.mask, [-1]),
+        weights=tf.reshape(layer.kernel.read_value(), [-1]),
+        mask=tf.reshape(layer.mask.read_value(), [-1]),
         sparsity=self._schedule.sparsity_at(
           before, tf, self._targets[layer.name]
         ),
+        groups=layer.groups,
       )
       for layer in self.layers
     ]
@@ -152,8 +180,9 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
   def _largest(self, layers: list[dict[str, Any]]) -> list[Tensor]:
     return self._engine.top_k(
       [tf.abs(each["weights"]) for each in layers],
-      [_num_ones(each["mask"].shape[0], each["sparsity"]) for each in layers],
+      [_num_ones(**each) for each in layers],
       [each["mask"] for each in layers],
+      [each["groups"] for each in layers],
     )
 
   def _settings(self) -> dict[str, object]:
@@ -166,6 +195,13 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
     }
 
 
-def _num_ones(size: int, sparsity: Tensor) -> Tensor:
-  """round(size * (1 - sparsity)), computed in float32, as int32."""
-  return tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)
+def _num_ones(
+  mask: Tensor, sparsity: Tensor, groups: Groups | None, **_: Any
+) -> Tensor:
+  """round(size * (1 - sparsity)), computed in float32, and at least 1; int32.
+
+  The size is that of the layer, or of its groups.
+  """
+  size = mask.shape[0] if groups is None else groups.size
+  ones = tf.cast(tf.round(float(size) * (1.0 - sparsity)), tf.int32)
+  return tf.maximum(ones, 1)

@@ -3,26 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import grow_init as inits
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import Tensor, Variable
 
 
 @configurable(
   unrecorded=[
+    "use_tpu",
+    "stateless_seed_offset",
     "noise_std",
     "weight_decay",
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparseRigLOptimizer(DropGrowOptimizer):
@@ -63,7 +68,11 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     initial_acc_scale: the slots of grown connections start at this times their
       gradient. It applies to every slot, as in the published code: leave it at
       0 where a slot must not be negative, as with Adam.
+    use_tpu: ignored with a warning: replicas and shards sum their gradients by
+      themselves.
     name: name of this optimizer. None: the name of the class.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -76,6 +85,9 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -105,13 +117,16 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     use_locking: bool = False,
     grow_init: str = "zeros",
     initial_acc_scale: float = 0.0,
+    use_tpu: bool | None = None,
     name: str | None = None,
+    stateless_seed_offset: int = 0,
     *,
     noise_std: float = 1e-5,
     weight_decay: float = 0.0,
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -123,16 +138,16 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       use_locking,
       grow_init,
       name,
+      stateless_seed_offset=stateless_seed_offset,
       noise_std=noise_std,
       weight_decay=weight_decay,
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
-    if not np.isfinite(initial_acc_scale):
-      raise ValueError(
-        f"`initial_acc_scale` must be finite, got {initial_acc_scale}."
-      )
+    warn_ignored(use_tpu=use_tpu)
+    check_number("initial_acc_scale", initial_acc_scale)
     self._initial_acc_scale = float(initial_acc_scale)
 
   def _signal(
@@ -142,6 +157,26 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   ) -> Tensor | None:
     return self._gradient_of(gradients or [], layer)
 
+  def _prepare_layer(self, layer: SparseLayer) -> None:
+    super()._prepare_layer(layer)
+    if layer.compact is not None:
+      layer.compact.keep_batches()
+
+  def _signal_of_rows(
+    self,
+    batches: Sequence[tuple[np.ndarray, np.ndarray]],
+    first: int,
+    last: int,
+  ) -> np.ndarray | None:
+    if not batches:
+      raise RuntimeError(
+        "RigL grows by the dense gradient, but no backward pass went through "
+        "the layer since the last call of the optimizer."
+      )
+    return sum(
+      inputs[first:last] @ gradients.T for inputs, gradients in batches
+    ).reshape(-1)
+
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor
   ) -> Tensor:
@@ -150,7 +185,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
   def _reset_slot(
     self,
     slot: Tensor,
-    start: Tensor,
+    start: Tensor | float,
     new: Tensor,
     mask: Tensor,
     signal: Tensor | None,

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.types import Tensor, Variable
 
@@ -47,7 +48,7 @@ class ScheduledOptimizer(SparseOptimizer):
     Returns:
       0 for now, before the next gradient step; None for never.
     """
-    last = int(self.last_update_step.numpy())
+    last = int(graph_control.read_on_host(self.last_update_step))
     # An update that follows a gradient step is never due before one.
     first = step if self.update_is_iteration else step + 1
     due = self._schedule.next_update_step(first - self.update_lag, last)

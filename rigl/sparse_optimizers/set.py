@@ -8,7 +8,14 @@ from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.types import Tensor
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(
+  unrecorded=[
+    "use_stateless",
+    "stateless_seed_offset",
+    "mask_engine",
+    "structure",
+  ]
+)
 class SparseSETOptimizer(DropGrowOptimizer):
   """SET (sparse evolutionary training): grows connections at random.
 
@@ -43,6 +50,9 @@ class SparseSETOptimizer(DropGrowOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     name: name of this optimizer. None: the name of the class.
+    use_stateless: ignored with a warning: random numbers are always stateless.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -55,6 +65,9 @@ class SparseSETOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.

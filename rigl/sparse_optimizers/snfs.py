@@ -7,21 +7,26 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
 @configurable(
   unrecorded=[
+    "use_tpu",
+    "stateless_seed_offset",
     "noise_std",
     "weight_decay",
     "weight_decay_filter",
     "seed",
     "mask_engine",
+    "structure",
   ]
 )
 class SparseMomentumOptimizer(DropGrowOptimizer):
@@ -64,7 +69,11 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     momentum: decay of the moving average, in [0, 1].
+    use_tpu: ignored with a warning: replicas and shards sum their gradients by
+      themselves.
     name: name of this optimizer. None: the name of the class.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -77,6 +86,9 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -92,6 +104,8 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,
@@ -103,13 +117,16 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     use_locking: bool = False,
     grow_init: str = "zeros",
     momentum: float = 0.9,
+    use_tpu: bool | None = None,
     name: str | None = None,
+    stateless_seed_offset: int = 0,
     *,
     noise_std: float = 1e-5,
     weight_decay: float = 0.0,
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -121,14 +138,16 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       use_locking,
       grow_init,
       name,
+      stateless_seed_offset=stateless_seed_offset,
       noise_std=noise_std,
       weight_decay=weight_decay,
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
-    if not 0 <= momentum <= 1:
-      raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")
+    warn_ignored(use_tpu=use_tpu)
+    check_number("momentum", momentum, 0, 1)
     self._ema_decay = momentum
     self._averages: dict[str, Variable] = {}
 
@@ -146,14 +165,17 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     reduced: bool = False,
   ) -> tf.Operation | None:
     """Updates the averages, then makes a masked gradient step."""
+    self._notice_restored()
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
     averaged = []
-    for layer in self._layers:
-      gradient = self._gradient_of(pairs, layer)
+    for gradient, variable in pairs:
+      layer = self._layer_of.get(id(variable))
+      if layer is None:
+        continue
       average = self._averages[layer.name]
-      decay = tf.cast(1.0 - self._ema_decay, gradient.dtype)
+      decay = tf.constant(1.0 - self._ema_decay, gradient.dtype)
       change = decay * (gradient - average)
       averaged.append(average.assign(average + change))
     with graph_control.after(*averaged):

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import Tensor, Variable
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(unrecorded=["use_tpu", "mask_engine", "structure"])
 class SparseSnipOptimizer(TargetSparsityOptimizer):
   """SNIP: prunes once, before training, by connection sensitivity.
 
@@ -39,6 +43,8 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
     custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
       sparsity of their own. None: there are none.
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    use_tpu: ignored with a warning: replicas and shards sum their gradients by
+      themselves.
     name: name of this optimizer. None: the name of the class.
     erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
       least 0; 0 gives all layers the same density.
@@ -52,6 +58,9 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -67,6 +76,39 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
 
   update_is_iteration = True
 
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    default_sparsity: float,
+    mask_init_method: str,
+    custom_sparsity_map: Mapping[str, float] | None = None,
+    use_locking: bool = False,
+    use_tpu: bool | None = None,
+    name: str | None = None,
+    *,
+    erk_power_scale: float = 1.0,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
+    structure: str | None = None,
+  ) -> None:
+    super().__init__(
+      optimizer,
+      default_sparsity,
+      mask_init_method,
+      custom_sparsity_map,
+      use_locking,
+      name,
+      erk_power_scale=erk_power_scale,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
+      structure=structure,
+    )
+    warn_ignored(use_tpu=use_tpu)
+
   _is_snipped: Variable = None
 
   @property
@@ -81,7 +123,8 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
 
   def steps_to_update(self, step: int) -> int | None:
     """0 before the first iteration, None after it."""
-    return 0 if step == 0 and not bool(self.is_snipped.numpy()) else None
+    is_snipped = bool(graph_control.read_on_host(self.is_snipped))
+    return 0 if step == 0 and not is_snipped else None
 
   def num_updates_before(self, step: int) -> int:
     """1 after step 0, where the masks are set; else 0."""
@@ -102,12 +145,19 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
   ) -> list[tf.Operation]:
+    missing = [layer.name for layer in self._without_gradient(gradients or [])]
+    if missing:
+      raise ValueError(
+        f"SNIP prunes by gradients and needs those of all sparse layers in its "
+        f"first iteration, got none for {missing}."
+      )
     noted = self.mark_updated(step)
     inputs = [
       dict(
-        weights=tf.reshape(layer.kernel, [-1]),
+        weights=tf.reshape(layer.kernel.read_value(), [-1]),
         gradient=tf.reshape(self._gradient_of(gradients or [], layer), [-1]),
         num_ones=self._num_ones(layer),
+        groups=layer.groups,
       )
       for layer in self.layers
     ]
@@ -118,4 +168,5 @@ class SparseSnipOptimizer(TargetSparsityOptimizer):
     return self._engine.top_k(
       [tf.abs(each["weights"] * each["gradient"]) for each in layers],
       [each["num_ones"] for each in layers],
+      groups=[each["groups"] for each in layers],
     )

@@ -5,14 +5,48 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
+
+# Fills up the positions of a compact layer where connections were removed.
+NO_POSITION = 2**31 - 1
+
+
+@runtime_checkable
+class CompactLayer(Protocol):
+  """A layer whose kernel is a list of values at positions.
+
+  Attributes:
+    name: the layer's name.
+    shape: [inputs, outputs] of the kernel.
+    values: float variable [connections].
+    positions: int32 variable [connections], ascending; the last ones may be
+      `NO_POSITION`, with values 0.
+  """
+
+  name: str
+  shape: tf.TensorShape
+  values: Variable
+  positions: Variable
+
+  def keep_batches(self) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`."""
+
+  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of inputs [inputs, batch] and output gradients [outputs, batch]."""
+
+  def set_connections(
+    self, positions: Tensor, values: Tensor
+  ) -> list[tf.Operation]:
+    """Replaces all connections."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +57,38 @@ class SparseLayer:
     name: the layer's name; masks and custom sparsities are keyed by it.
     kernel: float variable; zero wherever the mask is.
     mask: bool variable of the same shape; true means active.
+    groups: groups of connections that each keep their number of active ones;
+      None where only the layer does.
+    compact: the layer that stores only its active connections; `kernel` is then
+      its values and `mask` says which of them are in use. None: a kernel of
+      ordinary shape.
   """
 
   name: str
   kernel: Variable
   mask: Variable
+  groups: Groups | None = None
+  compact: CompactLayer | None = None
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The shape of the whole kernel, active and inactive connections."""
+    variable = self.kernel if self.compact is None else self.compact
+    return tuple(variable.shape)
+
+  def snapshot(self) -> Tensor:
+    """What `count_changes` compares with: which connections are active."""
+    if self.compact is not None:
+      return tf.where(self.mask, self.compact.positions, -1)
+    return self.mask.read_value()
+
+  def count_changes(self, before: Tensor) -> Tensor | int:
+    """The connections that were turned on or off since a `snapshot`."""
+    now = self.snapshot()
+    if self.compact is None:
+      return mask_ops.count_ones(tf.not_equal(before, now))
+    changed = np.setxor1d(before, now)
+    return int(np.count_nonzero(changed >= 0))
 
   @property
   def kernel_name(self) -> str:
@@ -65,52 +126,6 @@ def slot_names(slots: Sequence[Variable]) -> list[str]:
     numbers[base].append(place)
   ranks = [(base, numbers[base].index(place)) for base, place in parsed]
   return [f"{base}_{rank}" if rank else base for base, rank in ranks]
-
-
-def name_layers(
-  kernels: Mapping[str, Variable] | Sequence[Variable],
-) -> dict[str, Variable]:
-  """Names layers: `layer1/weights:0` belongs to `layer1`.
-
-  Args:
-    kernels: variables, or a mapping that names them already.
-
-  Raises:
-    ValueError: if two kernels would have the same layer name, or if there is
-      no kernel.
-  """
-  if isinstance(kernels, Mapping):
-    named = dict(kernels)
-  else:
-    named = {}
-    for kernel in kernels:
-      path = bare_name(kernel)
-      name = path.rsplit("/", 1)[0]
-      if name in named:
-        raise ValueError(
-          f"Two kernels have the layer name {name!r}; give `kernels` as "
-          "{name: variable} with unique names."
-        )
-      named[name] = kernel
-  if not named:
-    raise ValueError("`kernels` must hold at least one variable, got none.")
-  return named
-
-
-def check_masks(
-  kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
-) -> None:
-  """Raises ValueError unless every kernel has a mask of its shape."""
-  if set(masks) != set(kernels):
-    raise ValueError(
-      f"`masks` must have the names {sorted(kernels)}, got {sorted(masks)}."
-    )
-  for name, kernel in kernels.items():
-    expected, shape = tuple(kernel.shape), tuple(np.shape(masks[name]))
-    if shape != expected:
-      raise ValueError(
-        f"The mask of {name!r} must have the shape {expected}, got {shape}."
-      )
 
 
 def layer_keys(

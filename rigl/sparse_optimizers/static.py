@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.configurable import configurable
+from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-from rigl.types import Tensor
+from rigl.types import Tensor, Variable
 
 
-@configurable(unrecorded=["mask_engine"])
+@configurable(unrecorded=["stateless_seed_offset", "mask_engine", "structure"])
 class SparseStaticOptimizer(DropGrowOptimizer):
   """Static sparse training: keeps the masks, re-initialises small weights.
 
@@ -44,6 +47,8 @@ class SparseStaticOptimizer(DropGrowOptimizer):
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
     name: name of this optimizer. None: the name of the class.
+    stateless_seed_offset: added to `seed` in mask updates, so that they differ
+      where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
     weight_decay: at least 0; the gradient of a weight w becomes
@@ -56,6 +61,9 @@ class SparseStaticOptimizer(DropGrowOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -70,6 +78,45 @@ class SparseStaticOptimizer(DropGrowOptimizer):
     {'layer1': 0.5}
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
+
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    begin_step: int,
+    end_step: int,
+    frequency: int,
+    drop_fraction: float = 0.1,
+    drop_fraction_anneal: str = "constant",
+    use_locking: bool = False,
+    grow_init: str = "zeros",
+    name: str | None = None,
+    stateless_seed_offset: int = 0,
+    *,
+    noise_std: float = 1e-5,
+    weight_decay: float = 0.0,
+    weight_decay_filter: Callable[[Variable], bool] | None = None,
+    seed: int = 0,
+    mask_engine: EngineName = "auto",
+    structure: str | None = None,
+  ) -> None:
+    super().__init__(
+      optimizer,
+      begin_step,
+      end_step,
+      frequency,
+      drop_fraction,
+      drop_fraction_anneal,
+      use_locking,
+      grow_init,
+      name,
+      stateless_seed_offset=stateless_seed_offset,
+      noise_std=noise_std,
+      weight_decay=weight_decay,
+      weight_decay_filter=weight_decay_filter,
+      seed=seed,
+      mask_engine=mask_engine,
+      structure=structure,
+    )
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rigl.counting import align
+from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 
 _HEADER = ("Layer", "Shape", "Active", "Sparsity", "Changed")
@@ -34,10 +36,11 @@ def summary(
   rows: list[tuple[str, ...]] = [_HEADER]
   sizes, actives = [], []
   for layer in layers:
-    mask = layer.mask.numpy()
-    sizes.append(mask.size)
-    actives.append(int(np.count_nonzero(mask)))
-    shape = "x".join(map(str, mask.shape))
+    sizes.append(math.prod(layer.shape))
+    actives.append(
+      int(np.count_nonzero(graph_control.read_on_host(layer.mask)))
+    )
+    shape = "x".join(map(str, layer.shape))
     moved = None if changed is None else changed[layer.name]
     rows.append((layer.name, shape, *_numbers(sizes[-1], actives[-1], moved)))
   total = None if changed is None else sum(changed.values())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,13 @@ import tensorflow as tf
 from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
-from rigl.sparse_optimizers.sparse_layer import SparseLayer, name_layers
+from rigl.sparse_optimizers.kernels import compact_layers, layer_shapes
+from rigl.sparse_optimizers.sparse_layer import (
+  NO_POSITION,
+  CompactLayer,
+  SparseLayer,
+)
+from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
@@ -43,6 +50,9 @@ class TargetSparsityOptimizer(SparseOptimizer):
       the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
       for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
       by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -63,6 +73,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
     weight_decay_filter: Callable[[Variable], bool] | None = None,
     seed: int = 0,
     mask_engine: EngineName = "auto",
+    structure: str | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -72,6 +83,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
       weight_decay_filter=weight_decay_filter,
       seed=seed,
       mask_engine=mask_engine,
+      structure=structure,
     )
     self._distribution = (
       mask_init_method,
@@ -93,7 +105,8 @@ class TargetSparsityOptimizer(SparseOptimizer):
 
     Args:
       kernels: the sparse kernels, by layer name or as a sequence, whose layer
-        names are then the variables' names without the last component.
+        names are then the variables' names without the last component. Layers
+        of `rigl.sparse` stand for their kernels; they must have sparsity 0.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
         active. None: everything is active.
 
@@ -102,10 +115,18 @@ class TargetSparsityOptimizer(SparseOptimizer):
         sparsity cannot be distributed over the layers.
       RuntimeError: if there are masks already.
     """
-    named = name_layers(kernels)
-    targets = sparse_utils.get_sparsities(named, *self._distribution)
-    super().create_masks(named, masks)
-    self._targets = targets
+    shapes = layer_shapes(kernels)
+    targets = sparse_utils.get_sparsities(shapes, *self._distribution)
+    for layer in compact_layers(kernels).values():
+      size, given = math.prod(layer.shape), layer.values.shape[0]
+      if given != size:
+        raise ValueError(
+          f"`kernels`: {type(self).__name__} starts dense, but {layer.name!r} "
+          f"has {given} of {size} connections: make it with `sparsity` 0."
+        )
+    if not self.layers:
+      self._targets = targets
+    super().create_masks(kernels, masks)
 
   def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
     """Refuses, because these methods start dense.
@@ -128,25 +149,60 @@ class TargetSparsityOptimizer(SparseOptimizer):
     """{layer name: the layer's target sparsity}."""
     return dict(self._targets)
 
+  def _layer_groups(
+    self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
+  ) -> dict[str, Groups]:
+    del masks
+    if self._structure is None:
+      return {}
+    return {
+      name: self._structure.groups(name, kernels[name].shape)
+      for name in self._structure.sparse_layers(self._targets)
+    }
+
   def _num_ones(self, layer: SparseLayer) -> Tensor:
-    """The connections that the target leaves a layer, int32 scalar."""
+    """The connections that the target leaves a layer, int32 scalar.
+
+    Of a layer with a structure, those that it leaves every group.
+    """
+    target = self._targets[layer.name]
+    if self._structure is not None and layer.groups is not None:
+      return tf.constant(self._structure.ones_per_group(layer.groups, target))
     size = layer.kernel.shape.num_elements()
-    zeros = sparse_utils.get_n_zeros(size, self._targets[layer.name])
+    zeros = sparse_utils.get_n_zeros(size, target)
     return tf.constant(size - zeros)
 
   def _assign_masks(self, masks: Sequence[Tensor]) -> list[tf.Operation]:
     """Sets flat masks and clears weights and slots of inactive connections."""
     operations = []
     for layer, flat in zip(self.layers, masks, strict=True):
+      if layer.compact is not None:
+        operations += self._shrink(layer, layer.compact, flat)
+        continue
       mask = tf.reshape(flat, layer.mask.shape)
-      for variable, start in (
-        (layer.kernel, 0.0),
-        *self._slots_of(layer.kernel),
-      ):
-        cleared = tf.where(mask, variable, tf.constant(start, variable.dtype))
-        operations.append(variable.assign(cleared))
+      operations += self._cleared(layer, mask)
       operations.append(layer.mask.assign(mask))
     return operations
+
+  def _shrink(
+    self, layer: SparseLayer, compact: CompactLayer, mask: Tensor
+  ) -> list[tf.Operation]:
+    """Moves the connections that stay to the front, and clears the others."""
+    order = tf.argsort(tf.cast(~mask, tf.int32), stable=True)
+    stays = tf.gather(mask, order)
+    slots = self._slots_of(layer.kernel)
+    positions, values, *moved = (
+      tf.gather(each.read_value(), order)
+      for each in (compact.positions, layer.kernel, *(s for s, _ in slots))
+    )
+    values = tf.where(stays, values, tf.zeros([], values.dtype))
+    operations = compact.set_connections(
+      tf.where(stays, positions, NO_POSITION), values
+    )
+    for (slot, start), value in zip(slots, moved, strict=True):
+      rest = values if start is None else tf.cast(start, value.dtype)
+      operations.append(slot.assign(tf.where(stays, value, rest)))
+    return [*operations, layer.mask.assign(stays)]
 
   def _settings(self) -> dict[str, object]:
     method, sparsity, *_ = self._distribution

@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.sparse_optimizers.inner import InnerOptimizer, Slot
+from rigl.sparse_optimizers.kernels import as_variable, unwrapped
 from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
 from rigl.types import Variable
 
@@ -34,12 +36,18 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     use_locking: bool,
     name: str | None,
   ) -> None:
-    super().__init__(use_locking, name or type(self).__name__)
-    if not isinstance(optimizer, tf.compat.v1.train.Optimizer):
-      raise ValueError(
-        "`optimizer` must be a tf.compat.v1.train optimizer, got "
-        f"{type(optimizer).__name__}."
-      )
+    if not isinstance(use_locking, (bool, int)):
+      raise ValueError(f"`use_locking` must be a bool, got {use_locking!r}.")
+    if name is not None and not isinstance(name, str):
+      raise ValueError(f"`name` must be a str or None, got {name!r}.")
+    super().__init__(bool(use_locking), name or type(self).__name__)
+    inner = InnerOptimizer(optimizer)
+    for part in inner.parts:
+      if isinstance(part, WrappingOptimizer):
+        raise ValueError(
+          "`optimizer` must not be or hold a sparse optimizer, got "
+          f"{type(part).__name__}."
+        )
     # A CrossShardOptimizer sums gradients over the shards only when it applies
     # them, too late for masks that are derived from them. So
     # `SparseOptimizer.reduce_gradients` sums them, and the optimizer inside,
@@ -52,8 +60,10 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     )
     if self._sums_shards:
       optimizer = _inside(optimizer)
-    self._optimizer = optimizer
-    self._track_trackable(optimizer, "optimizer")
+      inner = InnerOptimizer(optimizer)
+    self._optimizer, self._inner = optimizer, inner
+    for i, part in enumerate(inner.to_track()):
+      self._track_trackable(part, f"optimizer_{i}" if i else "optimizer")
     self._own_variables: list[Variable] = []
 
   def state(self) -> dict[str, Variable]:
@@ -62,32 +72,42 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     The names are those of the published checkpoints, such as `layer1/mask`,
     `layer1/weights/Momentum` and `last_mask_update_step`.
     """
-    inner = self._optimizer.variables()
+    inner = self._inner.variables()
     named = dict(zip(slot_names(inner), inner, strict=True))
     return named | {bare_name(v): v for v in self._own_variables}
 
   def variables(self) -> list[Variable]:
     """All variables: those of the wrapped optimizer, then its own."""
-    return [*self._optimizer.variables(), *self._own_variables]
+    return [*self._inner.variables(), *self._own_variables]
 
   def create_slots(self, variables: Sequence[Variable]) -> None:
     """Creates the slots of the wrapped optimizer before the first step."""
     with tf.init_scope():
-      # The hook that v1 optimizers document for subclasses; apply_gradients
-      # calls it in the same way.
-      self._optimizer._create_slots(list(variables))
+      self._inner.create_slots([as_variable(v) for v in variables])
 
   def compute_gradients(self, *args: Any, **kwargs: Any) -> list[Any]:
     """Computes gradients as the wrapped optimizer does."""
-    return self._computing.compute_gradients(*args, **kwargs)
+    loss, *rest = args or (kwargs.pop("loss"),)
+    if rest and rest[0] is not None:
+      rest[0] = unwrapped(rest[0])
+    elif kwargs.get("var_list") is not None:
+      kwargs["var_list"] = unwrapped(kwargs["var_list"])
+    return self._computing.compute_gradients(loss, *rest, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
     """Returns a slot of the wrapped optimizer."""
-    return self._optimizer.get_slot(var, name)
+    for part in self._inner.parts:
+      slot = part.get_slot(as_variable(var), name)
+      if slot is not None:
+        return slot
+    return None
 
   def get_slot_names(self) -> list[str]:
     """Returns the slot names of the wrapped optimizer."""
-    return self._optimizer.get_slot_names()
+    names = [
+      name for part in self._inner.parts for name in part.get_slot_names()
+    ]
+    return list(dict.fromkeys(names))
 
   def __dir__(self) -> list[str]:
     # tf.train.Checkpoint takes an object with this method for the owner of
@@ -97,31 +117,22 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
 
   def _new_state(self, value: Any, name: str) -> Variable:
     """Creates a variable that belongs to the state of the optimizer."""
-    variable = tf.Variable(
-      value,
-      trainable=False,
-      name=name,
-      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
+    # Its name is that of checkpoints, whatever name scope the caller is in.
+    with tf.name_scope(""):
+      variable = tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+      )
     self._own_variables.append(variable)
-    self._track_trackable(variable, name.replace("/", "."))
+    # A checkpoint that was read before sets the value now.
+    self._track_trackable(variable, name.replace("/", "."), overwrite=True)
     return variable
 
-  def _slots_of(self, kernel: Variable) -> list[tuple[Variable, float]]:
+  def _slots_of(self, kernel: Variable) -> list[Slot]:
     """The slots of a kernel, each with its initial value."""
-    slots = []
-    for name in self.get_slot_names():
-      slot = self.get_slot(kernel, name)
-      if slot is not None and slot.shape == kernel.shape:
-        slots.append((slot, self._slot_start(name)))
-    return slots
-
-  def _slot_start(self, slot_name: str) -> float:
-    """The initial value of a slot: 0, except for some sums of squares."""
-    if slot_name in ("accumulator", "accum"):
-      start = getattr(self._optimizer, "_initial_accumulator_value", 0.0)
-      return float(start)
-    return 1.0 if slot_name == "rms" else 0.0
+    return self._inner.slots_of(kernel)
 
 
 def _inside(

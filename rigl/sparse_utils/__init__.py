@@ -6,6 +6,7 @@ Plain NumPy: layers are known by name and kernel shape.
 
 from rigl.sparse_utils.masks import (
   calculate_sparsity,
+  get_mask_in_groups,
   get_mask_init_fn,
   get_mask_random,
 )
@@ -21,6 +22,7 @@ __all__ = [
   "Stats",
   "calculate_sparsity",
   "get_layer_counts",
+  "get_mask_in_groups",
   "get_mask_init_fn",
   "get_mask_random",
   "get_n_zeros",

@@ -2,6 +2,7 @@
 """Initial masks of layers, in plain NumPy."""
 
 import math
+import operator
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rigl.checks import check_integer, check_number, describe
 from rigl.sparse_utils.sparsities import (
   get_n_zeros,
   get_sparsities,
   layer_shapes,
 )
+from rigl.structures import Groups
 
 
 def calculate_sparsity(masks: Iterable[Any]) -> float:
@@ -30,7 +33,13 @@ def calculate_sparsity(masks: Iterable[Any]) -> float:
     ValueError: if there is no connection at all.
   """
   values = masks.values() if isinstance(masks, Mapping) else masks
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    raise ValueError(
+      f"`masks` must be a mapping or a sequence of arrays, got {values!r}."
+    )
   arrays = [np.asarray(mask) for mask in values]
+  if any(array.dtype.kind in "OSUM" for array in arrays):
+    raise ValueError("`masks` must hold numbers or bools, got other objects.")
   size = sum(array.size for array in arrays)
   if not size:
     raise ValueError("`masks` must hold at least one connection, got none.")
@@ -55,7 +64,8 @@ def get_mask_random(
     sparsity: share of zeros in [0, 1].
     seed: non-negative seed of the run.
     name: name of the layer; layers of the same shape get different masks.
-    dtype: dtype of the mask. The zeros do not depend on it.
+    dtype: dtype of the mask, of NumPy or TensorFlow. The zeros do not depend
+      on it.
 
   Returns:
     An array of the given shape, 1 (or True) where a connection is active.
@@ -63,15 +73,49 @@ def get_mask_random(
   Raises:
     ValueError: if `sparsity` or `seed` is out of its range.
   """
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
-  shape = tuple(shape)
+  shape = _shape_of(shape)
+  check_number("sparsity", sparsity, 0, 1)
+  generator = _generator(seed, name)
   mask = np.ones(math.prod(shape), np.bool_)
   mask[: get_n_zeros(mask.size, sparsity)] = False
+  generator.shuffle(mask)
+  return mask.reshape(shape).astype(_numpy_dtype(dtype))
+
+
+def get_mask_in_groups(
+  shape: Iterable[int], groups: Groups, num_ones: int, seed: int, name: str = ""
+) -> np.ndarray:
+  """Random mask with exactly `num_ones` ones in every group.
+
+  Args:
+    shape: shape of the mask.
+    groups: the groups of its connections, of `Structure.groups`.
+    num_ones: ones per group, from 0 to the size of the groups.
+    seed: non-negative seed of the run.
+    name: name of the layer; layers of the same shape get different masks.
+
+  Returns:
+    A bool array of the given shape, True where a connection is active.
+
+  Raises:
+    ValueError: if `num_ones` or `seed` is out of its range.
+  """
+  if not 0 <= num_ones <= groups.size:
+    raise ValueError(
+      f"`num_ones` must be in [0, {groups.size}], got {num_ones}."
+    )
+  ordered = np.zeros((groups.size, groups.number), np.bool_)
+  ordered[:num_ones] = True
+  mask = _generator(seed, name).permuted(ordered, axis=0)
+  return groups.join(mask).reshape(tuple(shape))
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+  _check_seed(seed)
+  _check_name(name)
   # Not `hash`, which differs between processes.
   sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
-  np.random.Generator(np.random.Philox(sequence)).shuffle(mask)
-  return mask.reshape(shape).astype(dtype)
+  return np.random.Generator(np.random.Philox(sequence))
 
 
 def get_mask_init_fn(
@@ -104,8 +148,12 @@ def get_mask_init_fn(
   Raises:
     ValueError: at once, if an argument is not as described.
   """
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  _check_seed(seed)
+  if not callable(mask_fn):
+    raise ValueError(
+      "`mask_fn` must be a function (shape, sparsity, seed, name) -> array, "
+      f"got {describe(mask_fn)}."
+    )
   shapes = layer_shapes(layers)
   sparsities = get_sparsities(
     layers, method, default_sparsity, custom_sparsity_map, erk_power_scale
@@ -117,8 +165,41 @@ def get_mask_init_fn(
       mask = masks[name] = mask_fn(shape, sparsities[name], seed, name)
       layer = layers[name]
       if hasattr(layer, "assign"):
-        dtype = getattr(layer.dtype, "as_numpy_dtype", layer.dtype)
-        layer.assign(mask.astype(dtype))
+        layer.assign(mask.astype(_numpy_dtype(layer.dtype)))
     return masks
 
   return init_masks
+
+
+def _shape_of(shape: Iterable[int]) -> tuple[int, ...]:
+  try:
+    dims = tuple(operator.index(dim) for dim in shape)
+  except TypeError:
+    dims = (-1,)
+  if min(dims, default=0) < 0:
+    raise ValueError(
+      "`shape` must be a sequence of integers, such as mask.shape of the "
+      f"published API's mask, got {describe(shape)}."
+    )
+  return dims
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+  return getattr(dtype, "as_numpy_dtype", dtype)
+
+
+def _check_seed(seed: int) -> None:
+  try:
+    check_integer("seed", seed, 0)
+  except ValueError as error:
+    raise ValueError(
+      f"{error} (A dtype is the argument `dtype`, and a RandomState of the "
+      "published API becomes a seed.)"
+      if not isinstance(seed, int)
+      else str(error)
+    ) from None
+
+
+def _check_name(name: str) -> None:
+  if not isinstance(name, str):
+    raise ValueError(f"`name` must be a str, got {describe(name)}.")

@@ -8,9 +8,13 @@ import functools
 import importlib.resources
 import json
 import math
+import numbers
 import operator
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from rigl.checks import check_integer, check_mapping, check_number, describe
 
 DISTRIBUTIONS = ("random", "erdos_renyi", "erdos_renyi_kernel", "str")
 
@@ -33,10 +37,8 @@ def get_n_zeros(size: int, sparsity: float) -> int:
   Raises:
     ValueError: if an argument is out of its range.
   """
-  if size < 0:
-    raise ValueError(f"`size` must be at least 0, got {size}.")
-  if not 0 <= sparsity <= 1:
-    raise ValueError(f"`sparsity` must be in [0, 1], got {sparsity}.")
+  check_integer("size", size, 0)
+  check_number("sparsity", sparsity, 0, 1)
   return math.floor(sparsity * size)
 
 
@@ -60,7 +62,10 @@ def get_sparsities(
 
   Both Erdos-Renyi methods keep the number of connections that `random` would
   keep in the layers they distribute over. Layers whose density would exceed 1
-  become dense and the others pay for them.
+  become dense and the others pay for them. Every layer keeps at least one
+  connection: where the formula would leave none (a density below the
+  precision of float64), the sparsity is that of one connection, with a
+  warning.
 
   >>> layers = {'wide': (100, 10), 'narrow': (10, 10)}
   >>> get_sparsities(layers, 'random', 0.8)
@@ -72,8 +77,9 @@ def get_sparsities(
     method: one of `DISTRIBUTIONS`.
     default_sparsity: overall share of zeros, in [0, 1); for `str` within 1e-6
       of one that has a table.
-    custom_sparsity_map: layer names with a sparsity in [0, 1) of their own.
-      They are left out of the distribution, and `str` ignores them.
+    custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
+      sparsity of their own. They are left out of the distribution, and `str`
+      ignores them.
     erk_power_scale: non-negative exponent, for `erdos_renyi_kernel` only.
 
   Returns:
@@ -84,13 +90,30 @@ def get_sparsities(
       left to distribute the sparsity over.
   """
   shapes = layer_shapes(layers)
+  if custom_sparsity_map is not None:
+    check_mapping(
+      "custom_sparsity_map", custom_sparsity_map, "{layer name: sparsity}"
+    )
   custom = dict(custom_sparsity_map or {})
   _check_sparsities(shapes, default_sparsity, custom)
-  if not (math.isfinite(erk_power_scale) and erk_power_scale >= 0):
-    raise ValueError(
-      "`erk_power_scale` must be finite and not negative, got "
-      f"{erk_power_scale}."
-    )
+  check_number("erk_power_scale", erk_power_scale, 0)
+  sparsities = _distributed(
+    shapes, method, default_sparsity, custom, erk_power_scale
+  )
+  return {
+    name: _keeping_one(name, math.prod(shapes[name]), sparsity)
+    for name, sparsity in sparsities.items()
+  }
+
+
+def _distributed(
+  shapes: Mapping[str, Shape],
+  method: str,
+  default_sparsity: float,
+  custom: dict[str, float],
+  erk_power_scale: float,
+) -> dict[str, float]:
+  """The sparsities by the formulas of `get_sparsities`."""
   if method == "random":
     return {name: custom.get(name, default_sparsity) for name in shapes}
   if method == "str":
@@ -112,6 +135,29 @@ def get_sparsities(
   return {name: custom[name] for name in shapes}
 
 
+def _keeping_one(name: str, size: int, sparsity: float) -> float:
+  """The sparsity, or that of one connection where it would leave none."""
+  if get_n_zeros(size, sparsity) < size:
+    return sparsity
+  warn_of_one_connection(name, size, sparsity)
+  return 1.0 - 0.5 / size  # Whose zeros, rounded down, are size - 1.
+
+
+def warn_of_one_connection(name: str, size: int, sparsity: float) -> None:
+  """Warns that a layer keeps one connection where rounding would leave none.
+
+  Args:
+    name: name of the layer.
+    size: number of its weights.
+    sparsity: the share of zeros that was asked for.
+  """
+  warnings.warn(
+    f"The sparsity {sparsity:.6g} of layer {name!r} would leave none of its "
+    f"{size} weights. It keeps one connection.",
+    stacklevel=3,
+  )
+
+
 def layer_shapes(layers: Mapping[str, Any]) -> dict[str, Shape]:
   """The kernel shapes of layers.
 
@@ -121,6 +167,12 @@ def layer_shapes(layers: Mapping[str, Any]) -> dict[str, Shape]:
   Raises:
     ValueError: if there is no layer or a dimension is unknown or below 1.
   """
+  if not isinstance(layers, Mapping):
+    raise ValueError(
+      "`layers` must be a mapping {layer name: kernel shape}, such as "
+      "{mask.name: mask.shape for mask in masks} for the masks of the "
+      f"published API, got {describe(layers)}."
+    )
   if not layers:
     raise ValueError("`layers` must name at least one layer, got none.")
   shapes = {}
@@ -141,18 +193,18 @@ def layer_shapes(layers: Mapping[str, Any]) -> dict[str, Shape]:
 def _check_sparsities(
   shapes: Mapping[str, Shape], default: float, custom: Mapping[str, float]
 ) -> None:
-  unknown = sorted(set(custom) - set(shapes))
+  unknown = sorted(map(str, set(custom) - set(shapes)))
   if unknown:
     raise ValueError(
       f"`custom_sparsity_map` must use names out of {sorted(shapes)}, got "
       f"{unknown}."
     )
-  if not 0 <= default < 1:
-    raise ValueError(f"`default_sparsity` must be in [0, 1), got {default}.")
+  check_number("default_sparsity", default, 0, 1, below=True)
   for name, sparsity in custom.items():
-    if not 0 <= sparsity < 1:
+    is_number = isinstance(sparsity, numbers.Real)
+    if not is_number or not 0 <= sparsity < 1:
       raise ValueError(
-        f"`custom_sparsity_map` must have values in [0, 1), got {sparsity} "
+        f"`custom_sparsity_map` must have values in [0, 1), got {sparsity!r} "
         f"for {name!r}."
       )
 
@@ -202,12 +254,16 @@ def _distribute(
 
 
 @functools.cache
-def _str_tables() -> dict[float, dict[str, float | None]]:
+def _str_tables() -> dict[float, dict[str, float]]:
+  """{overall sparsity: {layer of ResNet-50: its sparsity}}."""
   path = importlib.resources.files("rigl") / "str_sparsities.json"
   data = json.loads(path.read_text(encoding="utf-8"))
   return {
-    float(overall): dict(zip(data["layers"], values, strict=True))
-    for overall, values in data["sparsities"].items()
+    float(overall) / 100: {
+      name: value / 100
+      for name, value in zip(data["layers"], values, strict=True)
+    }
+    for overall, values in data["percent"].items()
   }
 
 
@@ -215,16 +271,14 @@ def _str_sparsities(names: Iterable[str], overall: float) -> dict[str, float]:
   tables = _str_tables()
   nearest = min(tables, key=lambda known: abs(known - overall))
   if abs(nearest - overall) > _STR_TOLERANCE:
+    known = [round(table, 4) for table in sorted(tables)]
     raise ValueError(
-      f"`default_sparsity` must be in {sorted(tables)} for 'str', got "
-      f"{overall}."
+      f"`default_sparsity` must be in {known} for 'str', got {overall}."
     )
-  table = tables[nearest]
-  found = {name: table.get(name) for name in names}
-  sparsities = {name: s for name, s in found.items() if s is not None}
-  if len(sparsities) < len(found):
+  table, names = tables[nearest], list(names)
+  unknown = sorted(set(names) - set(table))
+  if unknown:
     raise ValueError(
-      "`layers` must be layers of ResNet-50 with an STR sparsity at "
-      f"{nearest}, got also {sorted(set(found) - set(sparsities))}."
+      f"`layers` must be layers of ResNet-50 for 'str', got also {unknown}."
     )
-  return sparsities
+  return {name: table[name] for name in names}

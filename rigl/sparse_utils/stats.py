@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rigl import counting
+from rigl.checks import check_mapping, check_number
 from rigl.sparse_utils.sparsities import get_sparsities
 
 
@@ -122,8 +123,10 @@ def get_layer_counts(
   Raises:
     ValueError: if an argument is not as described.
   """
-  if param_size < 1:
-    raise ValueError(f"`param_size` must be at least 1, got {param_size}.")
+  check_number("param_size", param_size, 1)
+  check_number("width", width)
+  if custom_sparsities is not None:
+    check_mapping("custom_sparsities", custom_sparsities, "{layer: sparsity}")
   specs = counting.find_layers(layers)
   # Positions and scales are no kernels; they stay dense.
   custom = {

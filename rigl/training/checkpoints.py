@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,13 +16,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.training import files
+from rigl import files
 from rigl.types import Variable
+from rigl.url_path import UrlPath, python_errors
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
 # How many differing variables of each kind a message names.
 _NAMED = 2
+
+
+class DamagedError(ValueError):
+  """A checkpoint cannot be read, or holds values that are not finite."""
 
 
 def save(
@@ -49,7 +53,7 @@ def save(
   Returns:
     The prefix of the checkpoint.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   prefix = directory / name_of(number)
   names = sorted(tensors)
   values = [tf.convert_to_tensor(tensors[name]) for name in names]
@@ -57,18 +61,18 @@ def save(
     return str(prefix)
   temporary = f"{prefix}.tmp{os.getpid()}"
   try:
-    tf.raw_ops.SaveV2(
-      prefix=temporary,
-      tensor_names=names,
-      shape_and_slices=[""] * len(names),
-      tensors=values,
-    )
+    with python_errors(prefix):
+      tf.raw_ops.SaveV2(
+        prefix=temporary,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=values,
+      )
     for ending in (_DATA, _INDEX):  # A checkpoint exists by its index.
-      files.sync(temporary + ending)
-      os.replace(temporary + ending, f"{prefix}{ending}")
+      files.move(temporary + ending, f"{prefix}{ending}")
   finally:
     for ending in (_DATA, _INDEX):
-      pathlib.Path(temporary + ending).unlink(missing_ok=True)
+      files.path(temporary + ending).unlink(missing_ok=True)
   numbers = list_numbers(directory)
   removed = [n for n in numbers if n <= number][:-keep] if keep else []
   rest = [n for n in numbers if n not in removed]
@@ -84,9 +88,14 @@ def name_of(number: int) -> str:
   return f"{PREFIX}-{number}"
 
 
+def exists(prefix: str) -> bool:
+  """Whether there is a checkpoint of this prefix; it may be damaged."""
+  return files.path(prefix + _INDEX).exists()
+
+
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
-  return tf.train.load_checkpoint(prefix).has_tensor(tensor)
+  return _reader(prefix).has_tensor(tensor)
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -94,7 +103,7 @@ def list_numbers(directory: files.Path) -> list[int]:
 
   The list is empty if the directory does not exist.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   if not directory.is_dir():
     return []
   pattern = re.compile(rf"{re.escape(PREFIX)}-(\d+){re.escape(_INDEX)}$")
@@ -104,7 +113,7 @@ def list_numbers(directory: files.Path) -> list[int]:
 
 
 def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
-  """Reads the newest checkpoint that is readable.
+  """Reads the newest checkpoint that is readable and finite.
 
   Args:
     directory: the directory to read.
@@ -117,14 +126,31 @@ def load_latest(directory: files.Path) -> dict[str, np.ndarray] | None:
   """
   numbers = list_numbers(directory)
   for number in reversed(numbers):
-    prefix = str(pathlib.Path(directory) / name_of(number))
+    prefix = str(files.path(directory) / name_of(number))
     try:
-      return load(prefix)
+      tensors = load(prefix)
+      _check_finite(prefix, tensors)
+      return tensors
     except ValueError as error:
       logging.warning("%s", error)
   if numbers:
-    raise ValueError(f"`{directory}`: all checkpoints are damaged.")
+    raise ValueError(
+      f"`{directory}`: all checkpoints are damaged or not finite."
+    )
   return None
+
+
+def _check_finite(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
+  """Checks that a training can go on from a checkpoint.
+
+  Raises:
+    DamagedError: naming the first tensor that is not finite.
+  """
+  for name, value in tensors.items():
+    if value.dtype.kind == "V":  # NumPy does not know bfloat16.
+      value = value.astype(np.float32)
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+      raise DamagedError(f"`{prefix}` is passed over: {name} is not finite.")
 
 
 def load(prefix: str) -> dict[str, np.ndarray]:
@@ -134,10 +160,10 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     prefix: such as `DIR/model.ckpt-1200`.
 
   Raises:
-    ValueError: if it does not exist or is damaged.
+    DamagedError: if it does not exist or is damaged.
   """
   try:
-    reader = tf.train.load_checkpoint(prefix)
+    reader = _reader(prefix)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
   except (
@@ -147,7 +173,9 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     LookupError,  # The data file is too short.
   ) as error:
     text = str(error).splitlines()[0]
-    raise ValueError(f"`{prefix}` is no readable checkpoint: {text}") from error
+    raise DamagedError(
+      f"`{prefix}` is no readable checkpoint: {text}"
+    ) from error
 
 
 def load_present(prefix: str) -> dict[str, np.ndarray]:
@@ -157,14 +185,13 @@ def load_present(prefix: str) -> dict[str, np.ndarray]:
     FileNotFoundError: if it does not exist.
     ValueError: if it is damaged.
   """
-  index = pathlib.Path(prefix + _INDEX)
   missing = f"There is no checkpoint `{prefix}`."
-  if not index.exists():
+  if not exists(prefix):
     raise FileNotFoundError(missing)
   try:
     return load(prefix)
   except ValueError as error:
-    if index.exists():
+    if exists(prefix):
       raise
     raise FileNotFoundError(missing) from error
 
@@ -232,9 +259,15 @@ def write_state(directory: files.Path, names: list[str]) -> None:
     directory: where that file is.
     names: prefixes of the checkpoints in the directory, the newest last.
   """
+  place = files.path(directory)
+  # It rewrites names in a relative directory, as that of a bucket seems to be.
+  absolute = os.sep if isinstance(place, UrlPath) else os.path.abspath(place)
   state = tf.compat.v1.train.generate_checkpoint_state_proto(
-    os.path.abspath(directory),  # It rewrites names in a relative directory.
-    names[-1],
-    names,
+    absolute, names[-1], names
   )
-  files.write_text(pathlib.Path(directory) / "checkpoint", str(state))
+  files.write_text(place / "checkpoint", str(state))
+
+
+def _reader(prefix: str) -> Any:
+  """The reader of a checkpoint; `tf.train.load_checkpoint` takes folders."""
+  return tf.compat.v1.train.NewCheckpointReader(prefix)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-import pathlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rigl.training import checkpoints, files
+from rigl import files
+from rigl.training import checkpoints
+from rigl.training.loop import STEPS
 from rigl.training.metrics import MetricsWriter
 from rigl.training.reporting import metrics_text
 from rigl.training.trainer import Trainer
@@ -58,6 +60,7 @@ def evaluate_checkpoints(trainer: Trainer, wait: float = _WAIT_SECONDS) -> None:
     evaluate,
     state.task.headline_metrics[:1],
     wait,
+    trainer.intervals.unit,
   )
 
 
@@ -67,36 +70,53 @@ def evaluate_as_written(
   evaluate: Callable[[str], CheckpointMetrics],
   shown: Sequence[str],
   wait: float = _WAIT_SECONDS,
+  unit: str = STEPS,
 ) -> None:
   """Calls a function for every checkpoint, up to the one of the last number.
 
   Args:
     directory: where the checkpoints are; it may not exist yet. Results are
-      written to a directory in it.
+      written to a directory in it, which keeps those of checkpoints that were
+      removed since.
     total: number of the last checkpoint.
     evaluate: gets the prefix of a checkpoint. It raises FileNotFoundError if
       the checkpoint was removed meanwhile.
     shown: names of the metrics that are printed, beside `loss`.
     wait: seconds between looks for new checkpoints.
+    unit: what numbers of checkpoints count: iterations or steps.
   """
-  directory = pathlib.Path(directory)
+  directory = files.path(directory)
   results = directory / "evaluations"
   results.mkdir(parents=True, exist_ok=True)
-  writer = MetricsWriter(results)
+  writer: MetricsWriter | None = None
   print(f"Evaluating the checkpoints of {directory}.", flush=True)
-  last = -1
+  last, is_waiting = -1, False
   while last < total:
     numbers = [n for n in checkpoints.list_numbers(directory) if n > last]
     if not numbers:
+      if not is_waiting:
+        after = f" after number {last}" if last >= 0 else ""
+        print(
+          f"Waiting for a checkpoint{after}; the last one will be "
+          f"{checkpoints.name_of(total)}.",
+          flush=True,
+        )
+      is_waiting = True
       time.sleep(wait)
       continue
-    last = numbers[0]
+    last, is_waiting = numbers[0], False
+    if writer is None:
+      writer = MetricsWriter(results, last - 1, unit)
     try:
       result = evaluate(str(directory / checkpoints.name_of(last)))
     except FileNotFoundError:
       continue  # It was removed meanwhile.
+    except checkpoints.DamagedError as error:
+      logging.warning("%s It is passed over.", error)
+      continue
     place = {"iteration": result.iteration, "step": result.step}
     writer.write(result.step, place, {}, result.test)
     line = metrics_text(f"step {result.step}", "test", result.test, shown)
     print(line, flush=True)
-  writer.close()
+  if writer is not None:
+    writer.close()

@@ -7,6 +7,7 @@ there: with which programs, on which device, and where a mask update is due.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from rigl.sparse_optimizers import SparseOptimizer
@@ -14,6 +15,8 @@ from rigl.types import Metrics
 
 # The most gradient steps of one `advance`: between two calls the loop can stop.
 MAX_STEPS = 100
+# Name of the number of skipped steps among the sums of `Progress`.
+SKIPPED = "skipped_steps"
 
 
 class Progress(NamedTuple):
@@ -35,8 +38,19 @@ class Progress(NamedTuple):
   mask_changed: float | None = None
 
 
+class StoppedError(Exception):
+  """An evaluation or an event was stopped; it will be repeated."""
+
+
 class Executor(Protocol):
-  """Trains and evaluates; implemented in `rigl.runners`."""
+  """Trains and evaluates; implemented in `rigl.runners`.
+
+  Attributes:
+    is_stopped: whether the run shall stop; an evaluation asks it before every
+      batch, on all hosts alike. The trainer sets it.
+  """
+
+  is_stopped: Callable[[], bool]
 
   def advance(self, iteration: int, limit: int) -> Progress:
     """Trains towards the next event.
@@ -48,7 +62,11 @@ class Executor(Protocol):
     """
 
   def evaluate(self) -> Metrics:
-    """Returns the means of the metrics over all test examples."""
+    """Returns the means of the metrics over all test examples.
+
+    Raises:
+      StoppedError: if the run shall stop.
+    """
 
   def state_metrics(self) -> Metrics:
     """Returns the metrics that need no data.
@@ -56,6 +74,11 @@ class Executor(Protocol):
     They are `regularization_loss` and, if there are masks, the sparsity of all
     of them (`sparsity`) and of each (`sparsity/LAYER`).
     """
+
+
+def never() -> bool:
+  """Says no: what `is_stopped` is before a trainer sets it."""
+  return False
 
 
 class Stretch(NamedTuple):

@@ -8,14 +8,20 @@ nor the schedule of mask updates.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rigl.training.executor import Executor, Progress
+from rigl.training.executor import SKIPPED, Executor, Progress, StoppedError
 from rigl.training.train_state import TrainState
+from rigl.training.unreported import Unreported
 from rigl.types import Metrics
+
+# How many iterations in a row may be without a step that changes anything.
+_MAX_USELESS = 100
 
 ITERATIONS, STEPS = "iteration", "step"
 
@@ -75,6 +81,8 @@ class Event:
     at_start: whether it also happens before the first iteration.
     at_end: whether it also happens after the last.
     name: the setting that `every` comes from, for error messages.
+    may_break_off: whether a signal may end the action with `StoppedError` at
+      any instruction. It is then repeated by the resumed run.
   """
 
   every: int
@@ -82,6 +90,7 @@ class Event:
   at_start: bool = False
   at_end: bool = False
   name: str = ""
+  may_break_off: bool = False
 
   def left(self, position: int) -> float:
     """Distance to the next time, at least 1."""
@@ -98,23 +107,6 @@ class TrainingDivergedError(RuntimeError):
   """A metric is not finite any more."""
 
 
-@dataclass
-class _Sums:
-  """Sums since the last report."""
-
-  steps: int = 0
-  metrics: Metrics = field(default_factory=dict)
-  mask_changed: float | None = None
-
-  def add(self, progress: Progress) -> None:
-    """Adds the results of one call of the executor."""
-    self.steps += progress.steps
-    for name, value in progress.sums.items():
-      self.metrics[name] = self.metrics.get(name, 0.0) + value
-    if progress.mask_changed is not None:
-      self.mask_changed = (self.mask_changed or 0.0) + progress.mask_changed
-
-
 class Loop:
   """Trains and evaluates; a resumed run ends with the same bits.
 
@@ -127,11 +119,12 @@ class Loop:
     on_report: gets every report.
     on_save: writes a checkpoint. None: none is written.
     events: further actions, which run in this order.
-    is_stopped: whether `run` shall return before its end. It is asked after
-      every call of the executor, on all hosts alike.
+    is_stopped: whether `run` shall return before its end. It is asked before
+      every call of the executor and before every event, on all hosts alike.
 
   Attributes:
     last: the last report with an evaluation.
+    is_stopped: whether the last call of `run` returned before its end.
   """
 
   def __init__(
@@ -146,7 +139,7 @@ class Loop:
   ) -> None:
     self._executor, self._state = executor, state
     self._intervals, self._on_report = intervals, on_report
-    self._is_stopped = is_stopped
+    self._asks_to_stop = is_stopped
     evaluate = intervals.evaluate
     self._evaluation = Event(
       intervals.report if evaluate is None else evaluate,
@@ -159,12 +152,16 @@ class Loop:
       self._evaluation,
       *events,
     ]
+    self._save_event: Event | None = None
     if on_save is not None:
       save = on_save
-      self._events.append(Event(intervals.save, lambda _: save(), at_end=True))
+      self._save_event = Event(intervals.save, lambda _: save(), at_end=True)
+      self._events.append(self._save_event)
     self._reported_at, self._total = -1, intervals.total
-    self._sums, self._since = _Sums(), time.monotonic()
+    self._useless = 0  # Iterations since the last good step.
+    self._unreported, self._since = Unreported(), time.monotonic()
     self.last: Report | None = None
+    self.is_stopped = False
 
   @property
   def position(self) -> int:
@@ -172,36 +169,98 @@ class Loop:
     by_steps = self._intervals.unit == STEPS
     return self._state.step if by_steps else self._state.iteration
 
+  @property
+  def unreported(self) -> Unreported:
+    """What was not reported so far, and the events that are left."""
+    seconds = time.monotonic() - self._since
+    is_reported = self._reported_at == self.position
+    return dataclasses.replace(
+      self._unreported, seconds=seconds, is_reported=is_reported
+    )
+
+  def resume(self, unreported: Unreported) -> None:
+    """Continues what a stopped run did not report; call it before `run`."""
+    self._unreported = unreported
+    if unreported.is_reported:
+      self._reported_at = self.position
+
   def run(
     self, total: int, on_advance: Callable[[int], None] = lambda _: None
   ) -> None:
-    """Trains up to a position, or until it is stopped after a report.
+    """Trains up to a position, or until it is stopped.
 
     Args:
       total: the position.
       on_advance: gets the number of positions after each call of the executor.
     """
-    self._since, self._total = time.monotonic(), total
+    self._since = time.monotonic() - self._unreported.seconds
+    self._total, self.is_stopped = total, False
     position = self.position
     for event in self._events:
       if position == 0 and event.at_start and event.is_due(0, total):
         event.action(0)
-    while position < total:
+    while self._run_events(position) and position < total:
+      if self._asks_to_stop():
+        self.is_stopped = True
+        return
       limit = min(event.left(position) for event in self._events)
       limit = int(min(limit, total - position))
       first = self._state.iteration
       progress = self._executor.advance(first, limit)
       self._state.iteration = last = first + progress.iterations
       self._check_finite(progress.sums, first, last)
-      self._sums.add(progress)
+      self._check_progress(progress, last)
+      self._unreported.add(progress.steps, progress.sums, progress.mask_changed)
       before, position = position, self.position
       on_advance(position - before)
-      for event in self._events if position > before else ():
-        if event.is_due(position, total):
-          event.action(position)
-      if position < total and self._is_stopped():
-        self._report(position)  # A checkpoint does not hold its sums.
-        return
+      if position > before:
+        self._unreported.next_event = 0
+
+  def _run_events(self, position: int) -> bool:
+    """Runs the events that are left; returns False if the run shall stop."""
+    left = self._unreported.next_event
+    for number, event in enumerate(self._events):
+      if (
+        left is None or number < left or not event.is_due(position, self._total)
+      ):
+        continue
+      self._unreported.next_event = number
+      try:
+        # What is left of a position alone is its checkpoint.
+        if event is not self._save_event and self._asks_to_stop():
+          raise StoppedError
+        event.action(position)
+      except StoppedError:
+        self.is_stopped = True
+        return False
+    self._unreported.next_event = None
+    return True
+
+  def _check_progress(self, progress: Progress, iteration: int) -> None:
+    """Raises an error if no step is good any more."""
+    skipped = progress.sums.get(SKIPPED, 0)
+    if progress.steps > skipped:
+      self._useless = 0
+      return
+    self._useless += progress.iterations
+    if self._useless > _MAX_USELESS:
+      raise TrainingDivergedError(
+        f"No step of the {self._useless} iterations before {iteration} had "
+        "finite numbers; lower the learning rate."
+      )
+
+  def check_state(self) -> None:
+    """Checks that weights, slots and masks are finite.
+
+    Raises:
+      TrainingDivergedError: naming the first variable that is not.
+    """
+    name = self._state.non_finite()
+    if name:
+      raise TrainingDivergedError(
+        f"`{name}` is not finite after iteration {self._state.iteration}, "
+        "which is not saved; lower the learning rate or the weight decay."
+      )
 
   def _check_finite(self, metrics: Metrics, first: int, last: int) -> None:
     for name, value in metrics.items():
@@ -214,17 +273,29 @@ class Loop:
   def _report(self, position: int) -> None:
     if position == self._reported_at:
       return  # It is due by more than one distance.
-    self._reported_at = position
-    state, sums = self._state, self._sums
+    self.check_state()
+    state, sums = self._state, self._unreported
     step, seconds = state.step, time.monotonic() - self._since
-    steps = max(sums.steps, 1)
-    means = {name: value / steps for name, value in sums.metrics.items()}
+    metrics = dict(sums.metrics)
+    skipped = metrics.pop(SKIPPED, None)
+    steps = max(sums.steps - (skipped or 0), 1)
+    means = {name: value / steps for name, value in metrics.items()}
+    if skipped is not None:
+      means[SKIPPED] = skipped
+    if skipped:
+      logging.warning(
+        "%d of %d steps before iteration %d were skipped, because their "
+        "numbers were not finite.",
+        skipped,
+        sums.steps,
+        state.iteration,
+      )
     means["drop_fraction"] = float(state.optimizer.drop_fraction_at(step))
     if sums.mask_changed is not None:
       means["mask_changed"] = sums.mask_changed
     means.update(self._executor.state_metrics())
     timing = {}
-    if sums.metrics:
+    if metrics:
       timing["steps_per_second"] = sums.steps / max(seconds, 1e-9)
     test: Metrics = {}
     if self._evaluation.is_due(position, self._total):
@@ -233,8 +304,16 @@ class Loop:
       # the metrics of the training.
       self._check_finite(test, state.iteration - 1, state.iteration)
     report = Report(state.iteration, step, means, test, timing)
-    self._sums = _Sums()
     if test:
       self.last = report
     self._on_report(report)
-    self._since = time.monotonic()
+    self._reported_at = position
+    if self._is_regular(position):
+      self._unreported = Unreported(next_event=sums.next_event)
+      self._since = time.monotonic()
+
+  def _is_regular(self, position: int) -> bool:
+    """Whether a longer run would report here as well."""
+    intervals = [self._intervals.save, self._intervals.report]
+    intervals.append(self._evaluation.every)
+    return any(every and position % every == 0 for every in intervals)

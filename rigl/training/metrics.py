@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import pathlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.training import files
+from rigl import files
+from rigl.training import event_files, metrics_table
 
 _CSV_FILE = "metrics.csv"
 
@@ -24,19 +23,32 @@ class MetricsWriter:
     directory: the directory; TensorBoard's files go to `train` and `eval`
       below it.
     iteration: rows of later iterations are removed, because a resumed run
-      writes them again. TensorBoard's files are only removed at iteration 0;
-      otherwise they may hold some points twice.
+      writes them again. At 0 TensorBoard's files are set aside; otherwise they
+      may hold some points twice.
+    column: the column whose number `iteration` bounds.
+
+  A file that is damaged is repaired from TensorBoard's files. What it was
+  before stays in `metrics.csv.damaged`, and what it was before rows were
+  removed in `metrics.csv.old`.
   """
 
-  def __init__(self, directory: files.Path, iteration: int = 0) -> None:
-    self._path = pathlib.Path(directory) / _CSV_FILE
-    self._columns = self._keep_rows(iteration)
+  def __init__(
+    self,
+    directory: files.Path,
+    iteration: int = 0,
+    column: str = metrics_table.ITERATION,
+  ) -> None:
+    self._directory = files.path(directory)
+    self._path = self._directory / _CSV_FILE
+    for folder in (self._directory / "train", self._directory / "eval"):
+      if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`{folder}` must be a directory, got a file.")
+    self._columns = self._keep_rows(iteration, column)
     if iteration == 0:
       for kind in ("train", "eval"):
-        for old in (pathlib.Path(directory) / kind).glob("events.out.*"):
-          old.unlink()
+        event_files.set_aside(self._directory / kind)
     self._writers = {
-      kind: tf.summary.create_file_writer(str(pathlib.Path(directory) / kind))
+      kind: tf.summary.create_file_writer(str(self._directory / kind))
       for kind in ("train", "eval")
     }
     self._write_scalars = tf.function(
@@ -98,7 +110,8 @@ class MetricsWriter:
     if new:
       self._add_columns(new)
     with self._path.open("a", encoding="utf-8", newline="") as file:
-      file.write(_line([row.get(column, "") for column in self._columns]))
+      cells = [row.get(column, "") for column in self._columns]
+      file.write(metrics_table.line(cells))
 
   def _add_columns(self, new: list[str]) -> None:
     """Rewrites the file with more columns at its end."""
@@ -106,25 +119,62 @@ class MetricsWriter:
     rows = []
     if self._path.exists():
       text = self._path.read_text(encoding="utf-8")
-      rows = list(csv.reader(io.StringIO(text)))[1:]
+      rows = metrics_table.parse(text).rows
     rows = [row + [""] * (len(self._columns) - len(row)) for row in rows]
-    files.write_text(
-      self._path, "".join(_line(row) for row in [self._columns, *rows])
-    )
+    files.write_text(self._path, metrics_table.render(self._columns, rows))
 
-  def _keep_rows(self, iteration: int) -> list[str]:
-    """Drops rows after an iteration, and half-written ones."""
-    if not self._path.exists():
+  def _keep_rows(self, iteration: int, column: str) -> list[str]:
+    """Drops later rows and half-written ones; returns the columns."""
+    if iteration == 0:
+      if self._path.exists():
+        self._path.replace(self._old)
       return []
-    text = self._path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(whole)))
-    if not rows or iteration == 0:
-      self._path.unlink()
+    before, table = self._read()
+    if not table.columns:
       return []
-    kept = [row for row in rows[1:] if int(row[0]) <= iteration]
-    files.write_text(self._path, "".join(_line(row) for row in rows[:1] + kept))
-    return rows[0]
+    place = table.columns.index(column) if column in table.columns else 0
+    kept = [row for row in table.rows if float(row[place] or 0) <= iteration]
+    text = metrics_table.render(table.columns, kept)
+    if text != before:
+      if before and len(kept) < len(table.rows):
+        files.write_text(self._old, before)
+      files.write_text(self._path, text)
+    return table.columns
+
+  @property
+  def _old(self) -> files.AnyPath:
+    return self._path.with_name(f"{_CSV_FILE}.old")
+
+  def _read(self) -> tuple[str, metrics_table.Table]:
+    """Reads the file, and repairs it if it is damaged or missing.
+
+    Returns:
+      Its text, empty if it was damaged, and the table.
+    """
+    text, table = "", metrics_table.Table([], [], ["it is missing"])
+    if self._path.exists():
+      text = self._path.read_bytes().decode("utf-8", "replace")
+      table = metrics_table.parse(text)
+    if not table.problems:
+      return text, table
+    scalars = [
+      event_files.read_scalars(self._directory / kind)
+      for kind in ("train", "eval")
+    ]
+    found = metrics_table.repaired(table, *scalars)
+    if not text and not found.columns:
+      return "", found  # A run that has not reported yet.
+    copy = ""
+    if text or self._path.exists():
+      copy = f" (now `{files.set_aside(self._path).name}`)"
+    logging.warning(
+      "`%s`%s: %s. It is repaired from TensorBoard's files: %s.",
+      self._path,
+      copy,
+      "; ".join(table.problems),
+      "; ".join(found.problems) or f"{len(found.rows)} rows",
+    )
+    return "", found
 
 
 class NoMetrics:
@@ -138,11 +188,3 @@ class NoMetrics:
 
   def close(self) -> None:
     """Closes nothing."""
-
-
-def _line(values: list[Any]) -> str:
-  buffer = io.StringIO()
-  csv.writer(buffer, lineterminator="\n").writerow(
-    f"{v:.6g}" if isinstance(v, float) else v for v in values
-  )
-  return buffer.getvalue()

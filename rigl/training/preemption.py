@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Preemption: requests to stop before the process is killed.
 
-They come as SIGTERM, which schedulers send some seconds before they kill, and
-as maintenance notices of Google's virtual machines.
+They come as SIGTERM, which schedulers send some seconds before they kill, as
+SIGINT (Ctrl-C), and as maintenance notices of Google's virtual machines.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import contextlib
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
 
-# The code that a shell reports for a process that SIGTERM ended.
-EXIT_CODE = 128 + signal.SIGTERM
+from rigl.config import stop_signals
+from rigl.training.executor import StoppedError
+
 _METADATA = "http://metadata.google.internal/computeMetadata/v1/instance/"
 # Values of each entry as long as nothing is planned.
 _QUIET = {"maintenance-event": ("NONE",), "preempted": ("FALSE",)}
 _POLL_SECONDS, _TIMEOUT_SECONDS = 5.0, 2.0
+# How long a call may take that loses nothing when it is broken off.
+_PATIENCE_SECONDS = 5.0
 
 
 class PreemptedError(Exception):
@@ -27,11 +29,17 @@ class PreemptedError(Exception):
 
 
 class Notice:
-  """A request to stop (SIGTERM or a maintenance event)."""
+  """A request to stop: a signal or a maintenance event.
+
+  Attributes:
+    reason: who requests it; empty before.
+    exit_code: code of the process that stops for it.
+  """
 
   def __init__(self) -> None:
-    self._wanted = threading.Event()
+    self._wanted, self._breaks_off = threading.Event(), False
     self.reason = ""
+    self.exit_code = stop_signals.exit_code(signal.SIGTERM)
 
   @property
   def is_given(self) -> bool:
@@ -47,39 +55,66 @@ class Notice:
     self.reason = self.reason or reason
     self._wanted.set()
 
+  def give_signal(self, number: int) -> None:
+    """Requests a stop because of a signal.
+
+    Args:
+      number: the signal.
+    """
+    if not self.is_given:
+      self.exit_code = stop_signals.exit_code(number)
+    self.give(stop_signals.name_of(number))
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and self._breaks_off:
+      self._breaks_off = False
+      raise StoppedError
+
+  @contextlib.contextmanager
+  def breaking_off(self) -> Iterator[None]:
+    """Lets a signal end a block of the main thread with `StoppedError`."""
+    self._breaks_off = True
+    try:
+      yield
+    finally:
+      self._breaks_off = False
+
 
 @contextlib.contextmanager
 def watching(
-  notice: Notice, machine: bool = False, metadata: str = _METADATA
+  notice: Notice,
+  machine: bool = False,
+  is_saved: Callable[[], bool] = lambda: False,
+  metadata: str = _METADATA,
 ) -> Iterator[None]:
-  """Watches for requests to stop; a second SIGTERM ends the process.
+  """Watches for requests to stop; a second signal ends the process.
 
   Args:
     notice: gets the request.
     machine: whether to watch the machine's metadata for maintenance as well.
+    is_saved: whether ending the process now would lose nothing. If that is so
+      some seconds after a signal, as in a long compilation, the process ends.
     metadata: address of the metadata of the machine.
   """
-
-  def handle(number: int, frame: FrameType | None) -> None:
-    del frame
-    notice.give("SIGTERM")
-    signal.signal(number, signal.SIG_DFL)
-
   done = threading.Event()
+
+  def end_if_saved(number: int) -> None:
+    if not done.wait(_PATIENCE_SECONDS) and is_saved():
+      stop_signals.end_now(number)
+
+  def on_signal(number: int) -> None:
+    if not notice.is_given:
+      threading.Thread(target=end_if_saved, args=(number,), daemon=True).start()
+    notice.give_signal(number)
+
   if machine:
     threading.Thread(
       target=_watch_machine, args=(notice, done, metadata), daemon=True
     ).start()
-  if threading.current_thread() is not threading.main_thread():
-    yield  # Only the main thread may handle signals.
-    done.set()
-    return
-  before = signal.signal(signal.SIGTERM, handle)
   try:
-    yield
+    with stop_signals.deferred(on_signal):
+      yield
   finally:
     done.set()
-    signal.signal(signal.SIGTERM, before)
 
 
 def _watch_machine(

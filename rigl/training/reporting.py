@@ -14,13 +14,14 @@ from typing import Protocol
 import numpy as np
 import tqdm
 
+from rigl import files
 from rigl.schedules import LearningRate
-from rigl.training import files
 from rigl.training.loop import Report
 from rigl.training.metrics import MetricsWriter, NoMetrics
 from rigl.types import Metrics
 
 _LOSS, _PENALTY = "loss", "regularization_loss"
+_CROSS_ENTROPY = "cross_entropy"
 
 
 class LineFormat(Protocol):
@@ -75,7 +76,7 @@ class Reporter:
     """Writes and prints a report."""
     train = dict(report.train)
     if _LOSS in train:
-      train[_LOSS] += train[_PENALTY]
+      train = _with_penalty(train, train[_PENALTY])
     test: Metrics = {}
     if report.test:
       test = self.test_metrics(report.test, report.train)
@@ -98,14 +99,19 @@ class Reporter:
     Args:
       found: means of the metrics over the test examples.
       state: metrics of the state, with `regularization_loss`, which is added
-        to the loss.
+        to the loss; `cross_entropy` is the loss without it.
     """
-    test = self._summarize_test(found)
-    return {**test, _LOSS: test[_LOSS] + state[_PENALTY]}
+    return _with_penalty(self._summarize_test(found), state[_PENALTY])
 
   def close(self) -> None:
     """Closes the files."""
     self._writer.close()
+
+
+def _with_penalty(metrics: Metrics, penalty: float) -> Metrics:
+  """Adds the regularization to the loss; `cross_entropy` is without it."""
+  loss = metrics[_LOSS]
+  return {**metrics, _LOSS: loss + penalty, _CROSS_ENTROPY: loss}
 
 
 def metrics_text(

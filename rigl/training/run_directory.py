@@ -6,26 +6,27 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import logging
-import os
-import pathlib
-import re
+import math
 import tempfile
 from typing import IO, Any
 
 import gin
 
-from rigl.training import files
+from rigl import files
+from rigl.training import directory_lock, run_identity
+from rigl.url_path import UrlPath
 from rigl.version import __version__
 
-_RUN_FILE = "run.json"
+_RUN_FILE = run_identity.RUN_FILE
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
+
+
+class DamagedResultError(ValueError):
+  """The result of a run is damaged; its checkpoint may give it again."""
 
 
 class RunDirectory:
@@ -33,7 +34,12 @@ class RunDirectory:
 
   `run.json` holds the version and all that defines the run, `result.json` the
   result of a finished run, `operative_config.gin` the operative configuration
-  of gin.
+  of gin. A run that goes on after its end keeps its result as
+  `result-POSITION.json`.
+
+  Attributes:
+    path: the argument.
+    length: the argument.
 
   Args:
     path: the directory; it is made if it does not exist.
@@ -43,10 +49,12 @@ class RunDirectory:
       may train in it.
     adopts: whether checkpoints that are there without `run.json` become this
       run's.
+    length: the setting that says how long the run is; a run of another length
+      may go on here. Empty: none.
 
   Raises:
     ValueError: if the directory holds another run, another process is
-      training in it, or it is in a bucket.
+      training in it, or TensorFlow knows no such scheme as that of a bucket.
     OSError: if it cannot be made or written to.
   """
 
@@ -56,14 +64,9 @@ class RunDirectory:
     identity: dict[str, Any],
     writes: bool = True,
     adopts: bool = False,
+    length: str = "",
   ) -> None:
-    # `pathlib` makes one slash of two.
-    if re.match(r"\w+:/", os.fspath(path)):
-      raise ValueError(
-        f"A run needs a directory on a disk, got {os.fspath(path)!r}; copy it "
-        "to a bucket when it is there."
-      )
-    self.path = pathlib.Path(path)
+    self.path, self.length = files.path(path), length
     self._identity = json.loads(json.dumps(identity))
     self._lock: IO[str] | None = None
     self._adopts = adopts
@@ -72,7 +75,7 @@ class RunDirectory:
     if not self._writes:
       return
     self._make()
-    self._lock = self._take_lock()
+    self._lock = directory_lock.take(self.path)
     try:
       self._check_owner()  # Again: another run may have come in between.
     except BaseException:
@@ -94,23 +97,47 @@ class RunDirectory:
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
-    if not run_file.exists():
+    if not run_file.exists() or run_identity.read(run_file) != self._identity:
       files.write_text(run_file, json.dumps(record, indent=2) + "\n")
     files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
 
-  def result(self) -> dict[str, Any] | None:
+  def result(self, position: int | None = None) -> dict[str, Any] | None:
     """The result of the run if it is finished, else None.
 
+    Args:
+      position: the end of a run that was longer later. None: the last end.
+
     Raises:
-      ValueError: if the file is damaged.
+      DamagedResultError: if the file is damaged.
     """
     file = self.path / _RESULT_FILE
+    if position is not None:
+      file = self._earlier(position)
     if not file.exists():
       return None
     try:
-      return dict(json.loads(file.read_text()))
+      result = dict(json.loads(file.read_text()))
+      _check_result(result)
     except (ValueError, TypeError) as error:
-      raise ValueError(f"`{file}` is damaged ({error}).") from error
+      raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
+    return result
+
+  def set_result_aside(self, position: int | None = None) -> None:
+    """Renames the result, so that the run counts as not finished.
+
+    Args:
+      position: the end that the result is of. None: the result is damaged.
+    """
+    file = self.path / _RESULT_FILE
+    if not self._writes or not file.exists():
+      return
+    if position is None:
+      files.set_aside(file)
+    else:
+      file.replace(self._earlier(position))
+
+  def _earlier(self, position: int) -> files.AnyPath:
+    return self.path / f"result-{position}.json"
 
   def finish(self, result: dict[str, Any]) -> None:
     """Records the result: the run is finished, and the directory released."""
@@ -134,54 +161,51 @@ class RunDirectory:
           "choose another directory."
         )
       return
-    try:
-      theirs = dict(json.loads(run_file.read_text())["settings"])
-    except (ValueError, KeyError, TypeError) as error:
+    theirs = run_identity.read(run_file)
+    if run_identity.differing(theirs, self._identity, self.length):
+      names = run_identity.differing(theirs, self._identity)
+      text = run_identity.described(names, theirs, self._identity)
       raise ValueError(
-        f"`{run_file}` is damaged ({error}); choose another directory."
-      ) from error
-    differences = [
-      f"{name} = {theirs.get(name)!r} there, {self._identity.get(name)!r} now"
-      for name in sorted({*theirs, *self._identity})
-      if theirs.get(name) != self._identity.get(name)
-    ]
-    if differences:
-      raise ValueError(
-        f"`{self.path}` holds another run ({'; '.join(differences)}); choose "
-        "another directory."
+        f"`{self.path}` holds another run ({text}); choose another directory."
       )
 
   def _make(self) -> None:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
+      if isinstance(self.path, UrlPath):
+        with files.replacing(self.path / directory_lock.LOCK_FILE) as temporary:
+          temporary.write_bytes(b"")
+        return
       with tempfile.TemporaryFile(dir=self.path):
         pass
     except OSError as error:
       raise OSError(
-        f"`{self.path}` cannot be written to: {error.strerror}."
+        f"`{self.path}` cannot be written to: {error.strerror or error}."
       ) from error
 
-  def _take_lock(self) -> IO[str]:
-    """Holds a lock as long as this process lives."""
-    lock = open(self.path / ".lock", "a")  # noqa: SIM115 - held until exit.
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      lock.close()
-      raise ValueError(
-        f"`{self.path}`: another process is training in this directory."
-      ) from error
-    except OSError as error:  # Some network file systems have no locks.
-      logging.warning("`%s` cannot be locked: %s.", self.path, error)
-    return lock
 
-
-def directory_name(name: str, identity: dict[str, Any]) -> str:
-  """A name for the directory of a run that was given none.
+def read_settings(directory: files.Path) -> dict[str, Any] | None:
+  """What defines the run in a directory; None if there is none.
 
   Args:
-    name: the readable part.
-    identity: the values that define the run; their hash follows the name.
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
   """
-  text = json.dumps(identity, sort_keys=True)
-  return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+  run_file = files.path(directory) / _RUN_FILE
+  return run_identity.read(run_file) if run_file.is_file() else None
+
+
+def _check_result(result: dict[str, Any]) -> None:
+  """Checks that a result is whole.
+
+  Raises:
+    ValueError: naming what is wrong.
+  """
+  if not result:
+    raise ValueError("it is empty")
+  for name, value in result.items():
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+      raise ValueError(f"`{name}` is {value!r}")

@@ -7,6 +7,7 @@ TPUEstimator.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -14,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training import checkpoints, files
+from rigl.training import checkpoints
 from rigl.training.task import Task
 from rigl.types import Variable
 
@@ -75,6 +77,29 @@ class TrainState:
       **self.optimizer.state(),
       _STEP: self.global_step,
     }
+
+  def non_finite(self) -> str | None:
+    """The name of the first variable with a value that is not finite."""
+    floats = {
+      name: variable
+      for name, variable in self.all_variables.items()
+      if variable.dtype.is_floating
+    }
+    if not floats:
+      return None
+    # A TPU would compile an operation for every shape.
+    has_tpu = bool(tf.config.list_logical_devices("TPU"))
+    with tf.device("CPU:0") if has_tpu else contextlib.nullcontext():
+      finite = tf.stack(
+        [
+          tf.reduce_all(tf.math.is_finite(variable.read_value()))
+          for variable in floats.values()
+        ]
+      )
+    bad = [
+      n for n, good in zip(floats, finite.numpy(), strict=True) if not good
+    ]
+    return bad[0] if bad else None
 
   def save(
     self, directory: files.Path, number: int, keep: int = 2, writes: bool = True

@@ -7,18 +7,20 @@ A task supplies the parts: train state, executor, events and reporter.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.config import app
+from rigl.config import app, unread_bindings
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
-from rigl.training import preemption
-from rigl.training.executor import Executor
+from rigl.training import preemption, unreported
+from rigl.training.executor import Executor, StoppedError
 from rigl.training.loop import (
   Event,
   Intervals,
@@ -27,7 +29,7 @@ from rigl.training.loop import (
 )
 from rigl.training.preemption import Notice, PreemptedError
 from rigl.training.reporting import ProgressBar, Reporter
-from rigl.training.run_directory import RunDirectory
+from rigl.training.run_directory import DamagedResultError, RunDirectory
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
@@ -102,13 +104,15 @@ class Trainer:
       result_metrics = state.task.headline_metrics
     self._result_metrics = tuple(result_metrics)
     self._stops_on_notice, self.notice = stops_on_notice, Notice()
+    self._kept_at: int | None = None
+    executor.is_stopped = self._is_stopped
     self.loop = Loop(
       executor,
       state,
       intervals,
       reporter.report,
       self.save,
-      events,
+      [self._breaking_off(event) for event in events],
       self._is_stopped,
     )
 
@@ -131,7 +135,18 @@ class Trainer:
   def _start(self) -> dict[str, Any] | None:
     """Prepares the run, or returns the result of a finished one."""
     path, is_chief = self.directory.path, self.replicas.is_chief
-    result = self.directory.result()
+    try:
+      result = self.directory.result()
+      if result is not None and self.intervals.unit not in result:
+        raise DamagedResultError(
+          f"`{path}/result.json` is damaged (`{self.intervals.unit}` is "
+          "missing)."
+        )
+    except DamagedResultError as error:
+      logging.warning("%s The run goes on from its newest checkpoint.", error)
+      self.directory.set_result_aside()
+      result = None
+    result = self._result_of_end(result)
     if is_chief and result is None:
       print(f"Run directory: {path}", flush=True)
     elif is_chief:
@@ -139,6 +154,34 @@ class Trainer:
     if result is None:
       self.prepare()
     return result
+
+  def _result_of_end(
+    self, result: dict[str, Any] | None
+  ) -> dict[str, Any] | None:
+    """The result at the end that the run has now, if there is one.
+
+    Args:
+      result: the result at the last end that it had.
+
+    Raises:
+      ValueError: if the run is longer already.
+    """
+    total, unit = self.intervals.total, self.intervals.unit
+    if result is None or result[unit] == total:
+      return result
+    earlier = self.directory.result(total)
+    if earlier is None and result[unit] > total:
+      raise self._too_short(result[unit])
+    return earlier
+
+  def _too_short(self, position: int) -> ValueError:
+    """The error of a run whose end lies before its position."""
+    unit, name = self.intervals.unit, self.directory.length or "The length"
+    return ValueError(
+      f"`{name}` ends the run at {unit} {self.intervals.total}, but the one in "
+      f"`{self.directory.path}` is at {unit} {position} already; raise "
+      f"`{name}` or choose another directory."
+    )
 
   def prepare(self) -> None:
     """Restores the newest checkpoint, if there is one, and opens the files.
@@ -155,9 +198,19 @@ class Trainer:
         f"`{path}` must be the same directory for all workers, got checkpoints "
         f"of the iterations {iterations}."
       )
+    if self.loop.position > self.intervals.total:
+      raise self._too_short(self.loop.position)
+    left = unreported.load(path, state.iteration)
+    self.loop.resume(left)
+    has_report_left = left.next_event is not None and not left.is_reported
+    self._kept_at = state.iteration
+    earlier = self.directory.result()
+    if earlier is not None:  # The run goes on after its end.
+      self.directory.set_result_aside(earlier[self.intervals.unit])
     self.directory.start()
     if self.replicas.is_chief:
-      self.reporter.open(path, state.iteration)
+      unread_bindings.warn()
+      self.reporter.open(path, state.iteration - has_report_left)
       if is_resumed:
         where = f"{self.intervals.unit} {self.loop.position}"
         print(f"Resumed at {where}.", flush=True)
@@ -195,18 +248,40 @@ class Trainer:
     loop = loop or self.loop
     if self.reporter.bar is not None:
       self.reporter.bar.close()
-    if loop.position < self.intervals.total:
-      self.save()
-      self.reporter.close()
-      self.directory.close()
-      raise PreemptedError(
-        f"Stopped at {self.intervals.unit} {loop.position} by "
-        f"{self.notice.reason or 'another worker'}."
-      )
+    if loop.is_stopped or loop.position < self.intervals.total:
+      self._stop()
+    try:
+      result = self._result(loop.last.test if loop.last else {})
+    except StoppedError:
+      self._stop()
     self.reporter.close()
-    result = self._result(loop.last.test if loop.last else {})
+    left = loop.unreported
+    if self.replicas.is_chief and self._writes_checkpoints and left.steps:
+      # A longer run reports these steps together with those that follow.
+      unreported.save(self.directory.path, self.state.iteration, left)
     self.directory.finish(result)
     return result
+
+  def _stop(self) -> NoReturn:
+    """Saves a run before its end, and releases it.
+
+    Raises:
+      PreemptedError: always.
+    """
+    state, path, loop = self.state, self.directory.path, self.loop
+    if state.iteration != self._kept_at:
+      loop.check_state()
+      left = loop.unreported
+      if self.replicas.is_chief and self._writes_checkpoints:
+        unreported.save(path, state.iteration, left)
+      self._save_companions()
+      self._write_checkpoint()
+    self.reporter.close()
+    self.directory.close()
+    raise PreemptedError(
+      f"Stopped at {self.intervals.unit} {loop.position} by "
+      f"{self.notice.reason or 'another worker'}."
+    )
 
   def _result(self, test: Metrics) -> dict[str, Any]:
     """The content of `result.json`.
@@ -231,13 +306,38 @@ class Trainer:
     return self.reporter.test_metrics(found, self.executor.state_metrics())
 
   def save(self) -> None:
-    """Writes a checkpoint, after the files that belong to it."""
-    is_chief = self.replicas.is_chief
-    for companion in self._companions if is_chief else ():
+    """Writes a checkpoint, after the files that belong to it.
+
+    Raises:
+      TrainingDivergedError: if the state is not finite; nothing is written.
+    """
+    self.loop.check_state()
+    self._save_companions()
+    if self.replicas.is_chief:
+      unreported.remove(self.directory.path)
+    self._write_checkpoint()
+
+  def _save_companions(self) -> None:
+    for companion in self._companions if self.replicas.is_chief else ():
       companion.save()
+
+  def _write_checkpoint(self) -> None:
     if self._writes_checkpoints:
       position = self.loop.position
-      self.state.save(self.directory.path, position, self._keep, is_chief)
+      writes = self.replicas.is_chief
+      self.state.save(self.directory.path, position, self._keep, writes)
+    self._kept_at = self.state.iteration
+
+  def _breaking_off(self, event: Event) -> Event:
+    """Lets a signal break an event off where it may be."""
+    if not event.may_break_off or self.replicas.num_hosts > 1:
+      return event
+
+    def action(position: int) -> None:
+      with self.notice.breaking_off():
+        event.action(position)
+
+    return dataclasses.replace(event, action=action)
 
   def _is_stopped(self) -> bool:
     """Whether one of the hosts was asked to stop."""
@@ -248,13 +348,17 @@ class Trainer:
     """Ends the process with one line if training ends early."""
     watching: contextlib.AbstractContextManager = contextlib.nullcontext()
     if self._stops_on_notice:
-      watching = preemption.watching(self.notice, self.replicas.is_tpu)
+      watching = preemption.watching(
+        self.notice,
+        self.replicas.is_tpu,
+        lambda: self.state.iteration == self._kept_at,
+      )
     try:
       with watching:
         yield
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)
-      sys.exit(preemption.EXIT_CODE)
+      sys.exit(self.notice.exit_code)
     except (TrainingDivergedError, DataError) as error:
       app.fail(str(error))
     except _LOST as error:

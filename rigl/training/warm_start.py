@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-import pathlib
+import logging
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from rigl import files
 from rigl.training import checkpoints
 from rigl.types import Variable
 
 # Last parts of the names of parameters.
 _PARAMETERS = (
   "weights",
+  "depthwise_weights",
   "biases",
   "kernel",
   "bias",
@@ -23,6 +25,8 @@ _PARAMETERS = (
   "moving_variance",
 )
 _MASK = "/mask"
+# How many variables a message names.
+_NAMED = 3
 
 
 def load_masks(place: str, layers: Iterable[str]) -> dict[str, np.ndarray]:
@@ -41,12 +45,18 @@ def load_masks(place: str, layers: Iterable[str]) -> dict[str, np.ndarray]:
   tensors = _load(place)
   missing = [name for name in layers if name + _MASK not in tensors]
   if missing:
-    raise ValueError(f"`{place}` has no masks of {', '.join(missing[:3])}.")
+    raise ValueError(
+      f"`{place}` has no masks of {', '.join(missing[:_NAMED])}."
+    )
   return {name: tensors[name + _MASK] != 0 for name in layers}
 
 
 def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
-  """Assigns the parameters of another run; weights are masked.
+  """Assigns the parameters of another run, as they are in its checkpoint.
+
+  Inactive weights have the values that the checkpoint has: what the masks of
+  this run make of them is not decided here. Parameters that it lacks keep their
+  values, which a warning says in one line.
 
   Args:
     place: its directory, or the prefix of a checkpoint.
@@ -54,12 +64,25 @@ def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
       such as a step, keep their values.
 
   Raises:
-    ValueError: if there is no checkpoint, or it does not fit.
+    ValueError: if there is no checkpoint, it holds no parameter of the model,
+      or one of another shape.
   """
-  parameters = {
-    name: variable for name, variable in variables.items() if is_parameter(name)
-  }
-  checkpoints.restore(effective_weights(_load(place)), parameters)
+  tensors = _load(place)
+  names = [name for name in variables if is_parameter(name)]
+  missing = [name for name in names if name not in tensors]
+  if len(missing) == len(names):
+    raise ValueError(
+      f"`{place}` holds no parameter of the model, such as {names[0]}."
+    )
+  checkpoints.restore(tensors, {n: variables[n] for n in names if n in tensors})
+  if missing:
+    logging.warning(
+      "`%s` lacks %d of %d parameters, which keep their initial values: %s.",
+      place,
+      len(missing),
+      len(names),
+      ", ".join(missing[:_NAMED]) + (", ..." if missing[_NAMED:] else ""),
+    )
 
 
 def model_weights(
@@ -121,7 +144,7 @@ def effective_weights(
 
 
 def _load(place: str) -> dict[str, np.ndarray]:
-  if not pathlib.Path(place).is_dir():
+  if checkpoints.exists(place) or not files.path(place).is_dir():
     return checkpoints.load(place)
   tensors = checkpoints.load_latest(place)
   if tensors is None:

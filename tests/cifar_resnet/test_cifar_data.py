@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from rigl.cifar_resnet import cifar_data
-from rigl.cifar_resnet.cifar_data import load_cifar10, synthetic_cifar10
+from rigl.cifar_resnet.cifar_data import load_cifar, synthetic_cifar
 
 TRAIN_FILES = [f"data_batch_{i}.bin" for i in range(1, 6)]
 TEST_FILE = "test_batch.bin"
@@ -47,8 +47,8 @@ def check(data, labels, images):
 
 def test_binary_files_give_labels_and_planes_in_order(written):
   folder, labels, images = written
-  check(load_cifar10(folder), labels, images)
-  check(load_cifar10(str(folder)), labels, images)
+  check(load_cifar(folder), labels, images)
+  check(load_cifar(str(folder)), labels, images)
 
 
 def test_folder_of_the_official_archive_is_found(written, tmp_path):
@@ -57,8 +57,8 @@ def test_folder_of_the_official_archive_is_found(written, tmp_path):
   inner.mkdir()
   for name in (*TRAIN_FILES, TEST_FILE):
     (folder / name).rename(inner / name)
-  check(load_cifar10(folder), labels, images)
-  check(load_cifar10(inner), labels, images)
+  check(load_cifar(folder), labels, images)
+  check(load_cifar(inner), labels, images)
 
 
 @pytest.mark.parametrize("name", [TRAIN_FILES[2], TEST_FILE])
@@ -66,7 +66,7 @@ def test_missing_file_is_named(written, name):
   folder = written[0]
   (folder / name).unlink()
   with pytest.raises(ValueError, match=f"lacks {name}") as error:
-    load_cifar10(folder)
+    load_cifar(folder)
   assert "--data_directory" in str(error.value)
 
 
@@ -88,19 +88,19 @@ def test_damaged_file_is_named(written, name, change, message):
   path = written[0] / name
   path.write_bytes(change(path.read_bytes()))
   with pytest.raises(ValueError, match=message) as error:
-    load_cifar10(written[0])
+    load_cifar(written[0])
   assert f"`{path}` is damaged" in str(error.value)
 
 
 def test_directory_that_does_not_exist_is_named(tmp_path):
   with pytest.raises(ValueError, match="is not a directory") as error:
-    load_cifar10(tmp_path / "absent")
+    load_cifar(tmp_path / "absent")
   assert "absent" in str(error.value)
 
 
 def test_directory_without_data_is_named(tmp_path):
   with pytest.raises(ValueError, match="TFDS says") as error:
-    load_cifar10(tmp_path)
+    load_cifar(tmp_path)
   assert str(tmp_path) in str(error.value)
   assert "--data_directory" in str(error.value)
   assert list(tmp_path.iterdir()) == []
@@ -110,18 +110,18 @@ def test_directory_without_data_is_named(tmp_path):
 
 
 def test_synthetic_data_have_the_shapes_and_dtypes_of_the_real_ones():
-  data = synthetic_cifar10(30, 20)
+  data = synthetic_cifar(30, 20)
   assert data.train_images.shape == (30, *cifar_data.IMAGE_SHAPE)
   assert data.test_images.shape == (20, *cifar_data.IMAGE_SHAPE)
   for images in (data.train_images, data.test_images):
     assert images.dtype == np.uint8
   for labels in (data.train_labels, data.test_labels):
     assert labels.dtype == np.int32
-    assert labels.min() >= 0 and labels.max() < cifar_data.NUM_CLASSES
+    assert labels.min() >= 0 and labels.max() < 10
 
 
 def test_synthetic_data_are_a_function_of_the_seed():
-  one, again, other = (synthetic_cifar10(9, 5, seed) for seed in (0, 0, 1))
+  one, again, other = (synthetic_cifar(9, 5, seed) for seed in (0, 0, 1))
   for a, b in zip(one, again, strict=True):
     np.testing.assert_array_equal(a, b)
   assert np.any(one.train_images != other.train_images)
@@ -129,7 +129,7 @@ def test_synthetic_data_are_a_function_of_the_seed():
 
 
 def test_synthetic_classes_are_told_apart_by_their_mean_image():
-  data = synthetic_cifar10(500, 200)
+  data = synthetic_cifar(500, 200)
   means = [data.train_images[data.train_labels == k].mean(0) for k in range(10)]
   distances = [
     [np.square(image - mean).sum() for mean in means]
@@ -142,4 +142,4 @@ def test_synthetic_classes_are_told_apart_by_their_mean_image():
 @pytest.mark.parametrize("counts", [(0, 1), (1, 0), (-1, 5)])
 def test_no_synthetic_images_are_refused(counts):
   with pytest.raises(ValueError, match="must be at least 1"):
-    synthetic_cifar10(*counts)
+    synthetic_cifar(*counts)

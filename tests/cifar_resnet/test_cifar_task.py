@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from rigl.cifar_resnet import augment
 from rigl.cifar_resnet.cifar_task import CifarTask, with_precision_and_recall
+from rigl.cifar_resnet.class_names import CIFAR10, CIFAR100
 from rigl.cifar_resnet.wide_resnet import WideResNet
 
 SIZE, CLASSES = 6, 10
@@ -84,21 +85,51 @@ def test_precision_and_recall_are_the_hand_worked_ones():
     "hits/1": 0.0,
     "hits/2": 0.0,
   }
-  assert with_precision_and_recall(found) == {
+  assert with_precision_and_recall(found, CIFAR10) == {
     "loss": 1.5,
     "accuracy": 0.4,
-    "precision/0": pytest.approx(0.375),
-    "precision/1": 0.0,  # Never predicted.
-    "precision/2": 0.0,
-    "recall/0": pytest.approx(0.75),
-    "recall/1": 0.0,
-    "recall/2": 0.0,  # No example has the label.
+    "precision/airplane": pytest.approx(0.375),
+    "precision/automobile": 0.0,  # Never predicted.
+    "precision/bird": 0.0,
+    "recall/airplane": pytest.approx(0.75),
+    "recall/automobile": 0.0,
+    "recall/bird": 0.0,  # No example has the label.
   }
+
+
+def test_classes_have_the_names_of_their_data_set():
+  counts = ("labels", "predictions", "hits")
+  found = {f"{count}/{k}": 0.5 for count in counts for k in (0, 9, 99)}
+  assert set(with_precision_and_recall(found, CIFAR100)) == {
+    f"{rate}/{name}"
+    for rate in ("precision", "recall")
+    for name in ("apple", "bottle", "worm")
+  }
+
+
+@pytest.mark.parametrize(
+  "logits, hit",
+  [
+    ([9, 8, 7, 6, 5, 4], True),
+    ([9, 8, 7, 6, 10, 5], False),
+    ([9, 9, 9, 9, 5, 5], True),  # As good as another.
+    ([9, 8, 7, 6, 6, 5], False),
+  ],
+)
+def test_top_5_accuracy_is_for_training(logits, hit):
+  logits = np.float32([*logits, 1, 2, 3, 4])
+  label = 4 if logits[4] == 5 else 5
+  task = CifarTask(FakeModel(logits[None]), 5, CLASSES)
+  batch = {name: value[:1] for name, value in batch_of(LABELS).items()}
+  batch["labels"] = np.int32([label])
+  found = task.metrics(batch, tf.constant(3, tf.int64))
+  assert found["top_5_accuracy"].numpy().tolist() == [float(hit)]
+  assert "top_5_accuracy" not in task.metrics(batch)
 
 
 def test_without_counts_there_is_no_precision():
   plain = {"loss": 1.5, "accuracy": 0.4}
-  assert with_precision_and_recall(plain) == plain
+  assert with_precision_and_recall(plain, CIFAR10) == plain
 
 
 def test_evaluation_sees_the_standardised_images_and_no_key():

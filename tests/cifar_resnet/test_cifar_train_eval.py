@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from cifar_runs import SHORT, TINY, only_run
+from cifar_runs import SHORT, TINY, active, only_run
 from script_runs import (
   assert_same_results,
   assert_same_tensors,
@@ -17,18 +17,12 @@ from rigl.sparse_optimizers.registry import METHODS
 from rigl.training import checkpoints
 
 pytestmark = pytest.mark.usefixtures("eagerly")
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
 PER_CLASS = {
-  f"test_{r}/{k}" for r in ("precision", "recall") for k in range(10)
+  f"test_{rate}/{name}"
+  for rate in ("precision", "recall")
+  for name in CLASSES.split()
 }
-
-
-def active(tensors):
-  """{layer: mask} of a checkpoint."""
-  return {
-    name.removesuffix("/mask"): values != 0
-    for name, values in tensors.items()
-    if name.endswith("/mask")
-  }
 
 
 @pytest.mark.slow
@@ -47,6 +41,10 @@ def test_train_and_eval_reports_saves_and_says_the_result(shell, tmp_path):
   assert tested == [False, True, False, True]
   assert set(rows[0]) >= PER_CLASS
   assert all(0 <= float(rows[-1][name]) <= 1 for name in PER_CLASS)
+  for row in rows:
+    assert float(row["accuracy"]) <= float(row["top_5_accuracy"]) <= 1
+    penalty = float(row["loss"]) - float(row["cross_entropy"])
+    assert penalty == pytest.approx(float(row["regularization_loss"]), rel=1e-3)
   assert checkpoints.list_numbers(path) == [4, 8]
   result = json.loads((path / "result.json").read_text())
   assert result["step"] == 8 and result["iteration"] == 11
@@ -168,123 +166,77 @@ def test_every_method_learns_and_comes_to_its_sparsity(shell, tmp_path, method):
     assert not np.any(tensors[f"{layer}/weights"][~mask])
 
 
-def test_multiplier_stretches_steps_updates_and_learning_rate(shell, tmp_path):
+WINDOWS = (
+  "--maskupdate_begin_step=10",
+  "--maskupdate_end_step=60",
+  "--maskupdate_frequency=7",
+  "--sparsity_begin_step=21",
+  "--sparsity_end_step=81",
+  "--pruning_frequency=9",
+)
+
+
+@pytest.mark.parametrize("multiplier", [0.5, 2.0])
+@pytest.mark.parametrize("method", ["rigl", "set", "prune"])
+def test_multiplier_stretches_steps_updates_and_learning_rate(
+  shell, tmp_path, method, multiplier
+):
   run = shell.run_of(
     *TINY,
+    *WINDOWS,
     f"--train_dir={tmp_path}",
-    "--training_method=rigl",
+    f"--training_method={method}",
     "--max_steps=100",
-    "--maskupdate_begin_step=10",
-    "--maskupdate_end_step=60",
-    "--training_steps_multiplier=0.5",
+    f"--training_steps_multiplier={multiplier}",
   )
-  assert run.intervals.total == 50
+  assert run.intervals.total == 100 * multiplier
   schedule = run.state.optimizer.schedule
-  assert (schedule.begin_step, schedule.end_step) == (5, 30)
-  assert schedule.frequency == 100
-  assert float(run.state.learning_rate.at(15000)) == pytest.approx(0.1)
-  assert float(run.state.learning_rate.at(15001)) == pytest.approx(0.02)
+  begin, end, every = (21, 81, 9) if method == "prune" else (10, 60, 7)
+  found = (schedule.begin_step, schedule.end_step, schedule.frequency)
+  assert found == (int(begin * multiplier), int(end * multiplier), every)
+  drop = int(30000 * multiplier)
+  assert float(run.state.learning_rate.at(drop)) == pytest.approx(0.1)
+  assert float(run.state.learning_rate.at(drop + 1)) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+  "method, multiplier, place",
+  [
+    ("rigl", 1.0, "rigl/0.8/10/60/7"),
+    ("momentum", 2.0, "momentum/0.8/20/120/7"),
+    ("static", 0.5, "static/0.8/5/30/7"),
+    ("prune", 1.0, "prune/0.8/21/81/9"),
+    ("prune", 0.5, "prune/0.8/10/40/9"),
+    ("snip", 1.0, "snip/0.0/0.0/0.0/0.0"),
+    ("scratch", 2.0, "scratch/0.0/0.0/0.0/0.0"),
+    ("dnw", 1.0, "dnw/0.0/0.0/0.0/0.0"),
+  ],
+)
+def test_directory_has_the_published_name(
+  shell, tmp_path, method, multiplier, place
+):
+  run = shell.run_of(
+    *TINY,
+    *WINDOWS,
+    f"--train_dir={tmp_path}",
+    f"--training_method={method}",
+    "--end_sparsity=0.8",
+    f"--training_steps_multiplier={multiplier}",
+  )
+  assert run.directory.path == tmp_path / place
+
+
+def test_another_sparsity_in_a_directory_of_zeros_is_refused(shell, tmp_path):
+  arguments = (*TINY, f"--train_dir={tmp_path}", "--training_method=snip")
+  shell.run_of(*arguments, "--end_sparsity=0.8").directory.start()
+  refused = shell(*arguments, "--end_sparsity=0.9")
+  assert refused.code == 1 and refused.err.count("\n") == 1
+  assert "end_sparsity" in refused.err
 
 
 def test_flag_without_effect_is_said_to_have_none(shell, tmp_path, caplog):
   shell.run_of(*SHORT, f"--train_dir={tmp_path}", "--master=local")
   assert "--master has no effect" in caplog.text
-
-
-# --- Starting with what another run has ---------------------------------------
-
-
-@pytest.fixture
-def other(shell, tmp_path):
-  """The directory of a run with a checkpoint."""
-  place = f"--train_dir={tmp_path / 'other'}"
-  run = shell.run_of(*SHORT, place, "--training_method=set", "--seed=7")
-  run.state.global_step.assign(2)
-  for variable in run.state.variables.values():  # Batch normalisation, too.
-    zeros = variable.numpy() == 0 if variable.shape.rank > 1 else False
-    variable.assign(np.where(zeros, 0, variable.numpy() + 0.01))
-  run.state.save(run.directory.path, 2)
-  return run.directory.path
-
-
-@pytest.mark.parametrize("as_prefix", [False, True])
-def test_masks_and_parameters_of_another_run_are_taken(
-  shell, tmp_path, other, as_prefix
-):
-  place = other / "model.ckpt-2" if as_prefix else other
-  theirs = final_tensors(other)
-  run = shell.run_of(
-    *SHORT,
-    f"--train_dir={tmp_path / 'new'}",
-    "--training_method=rigl",
-    f"--load_mask_dir={place}",
-    f"--initial_value_checkpoint={place}",
-  )
-  assert len(run.state.optimizer.layers) == 9
-  for layer in run.state.optimizer.layers:
-    expected = theirs[f"{layer.name}/mask"] != 0
-    np.testing.assert_array_equal(layer.mask.numpy(), expected)
-  for name, variable in run.state.variables.items():
-    np.testing.assert_array_equal(variable.numpy(), theirs[name], err_msg=name)
-  assert int(run.state.global_step.numpy()) == 0
-  assert not np.any(
-    [
-      v.numpy().any()
-      for n, v in run.state.optimizer.state().items()
-      if "Mom" in n
-    ]
-  )
-
-
-def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
-  flags = (*SHORT, "--training_method=scratch")
-  run, plain = (
-    shell.run_of(*flags, f"--train_dir={tmp_path / name}", *more)
-    for name, more in (("a", [f"--load_mask_dir={other}"]), ("b", []))
-  )
-  masks = active(final_tensors(other))
-  dense = {la.name: la for la in plain.state.optimizer.layers}
-  for layer in run.state.optimizer.layers:
-    both = masks[layer.name] & dense[layer.name].mask.numpy()
-    assert both.any()
-    np.testing.assert_array_equal(
-      layer.kernel.numpy()[both], dense[layer.name].kernel.numpy()[both]
-    )
-
-
-@pytest.mark.parametrize("method", ["snip", "prune", "dnw"])
-def test_method_that_starts_dense_takes_no_masks(
-  shell, tmp_path, other, method
-):
-  found = shell(
-    *SHORT,
-    f"--train_dir={tmp_path / 'new'}",
-    f"--training_method={method}",
-    f"--load_mask_dir={other}",
-  )
-  assert found.code == 1 and found.err.count("\n") == 1
-  assert "`load_mask_dir`" in found.err and method in found.err
-
-
-@pytest.mark.parametrize(
-  ("flag", "named"),
-  [
-    ("--load_mask_dir", "has no masks of resnet_model/skip_conv_2"),
-    ("--initial_value_checkpoint", "does not fit: resnet_model/"),
-  ],
-)
-def test_checkpoint_of_another_width_is_refused(
-  shell, tmp_path, other, flag, named
-):
-  found = shell(
-    *SHORT,
-    f"--train_dir={tmp_path / 'new'}",
-    "--training_method=rigl",
-    "--resnet_width=2",
-    f"{flag}={other}",
-  )
-  assert found.code == 1 and found.err.count("\n") == 1
-  assert named in found.err
 
 
 # --- Resuming -----------------------------------------------------------------

@@ -26,6 +26,8 @@ def main(arguments):
       raise TypeError("a mistake of ours")
   if flags.FLAGS.size == 5:
     raise ValueError("a mistake of ours")
+  if flags.FLAGS.size == 6:
+    open("/no/such/file")
   print("size", flags.FLAGS.size, arguments[1:])
 
 app.run(main, define)
@@ -59,6 +61,7 @@ def test_script_runs_with_its_flags(script):
   [
     ("--size=2", "`size` must not be 2."),
     ("--size=3", "/no/such/file"),
+    ("--size=6", "/no/such/file"),
     ("--size=big", "--size=big"),
     ("--sise=3", "sise"),
     ("stray", "stray"),
@@ -80,6 +83,14 @@ def test_errors_of_the_program_keep_their_traceback(script, size):
   assert found.returncode == 1
   assert "Traceback" in found.stderr
   assert "a mistake of ours" in found.stderr
+
+
+@pytest.mark.parametrize("size", [2, 6])
+def test_verbosity_shows_the_traceback_of_such_an_error(script, size):
+  found = script(f"--size={size}", "--verbosity=1")
+  assert found.returncode == 1
+  assert "Traceback" in found.stderr
+  assert found.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_help_shows_the_flags_of_the_script(script):
@@ -133,6 +144,29 @@ def test_wrong_type_from_gin_is_one_line_naming_the_function(capsys, gin_flags):
   gin.parse_config("toy_layer.size = 'a'")
   line = one_line_of(capsys, toy_layer)
   assert "`--gin_config`/`--gin_bindings`: toy_layer: " in line
+
+
+@pytest.mark.parametrize("error", [AttributeError, KeyError, ZeroDivisionError])
+def test_any_error_from_gin_is_one_line_naming_the_function(
+  capsys, gin_flags, error
+):
+  def refuse(value=1):
+    raise error(value)
+
+  name = f"refuse_by_{error.__name__}"
+  function = gin.external_configurable(refuse, name)
+  gin_flags(["program", f"--gin_bindings={name}.value = 'x'"])
+  gin.parse_config(f"{name}.value = 'x'")
+  assert f"{name}: " in one_line_of(capsys, function)
+
+
+def test_a_long_message_is_cut(capsys):
+  def refuse():
+    raise ValueError("begin" + 10**5 * "x" + "end")
+
+  line = one_line_of(capsys, refuse)
+  assert line.startswith("error: begin") and line.endswith("end\n")
+  assert len(line) < 2100
 
 
 def test_type_error_without_gin_bindings_is_one_of_the_program(gin_flags):

@@ -4,6 +4,7 @@
 import dataclasses
 
 import gin
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -73,6 +74,27 @@ def test_window_of_drop_and_grow_is_multiplied():
   assert schedule.frequency == 9
 
 
+@pytest.mark.parametrize("multiplier", [2.0, 3, 0.5])
+def test_window_of_pruning_is_multiplied(multiplier):
+  flags = ToyFlags(
+    training_method="prune",
+    training_steps_multiplier=multiplier,
+    maskupdate_begin_step=5,
+  )
+  schedule = make(flags).schedule
+  window = (schedule.begin_step, schedule.end_step)
+  assert window == (int(7 * multiplier), int(90 * multiplier))
+  assert schedule.frequency == 3
+
+
+def test_typed_multiplier_wins_over_a_window_of_pruning_in_gin():
+  gin.parse_config("SparsePruningOptimizer.begin_step = 44")
+  flags = ToyFlags(training_method="prune", training_steps_multiplier=2.0)
+  typed = flags.with_explicit(["training_steps_multiplier"])
+  assert make(flags).schedule.begin_step == 44
+  assert make(typed).schedule.begin_step == 14
+
+
 def test_pruning_has_flags_of_its_own_for_the_same_arguments():
   flags = ToyFlags(training_method="prune", maskupdate_begin_step=5)
   schedule = make(flags).schedule
@@ -108,6 +130,36 @@ def test_gin_wins_unless_a_flag_of_the_argument_is_typed(
 def test_initial_masks_are_refused_by_methods_that_start_dense(method):
   with pytest.raises(ValueError, match="takes no initial masks"):
     make(ToyFlags(training_method=method), masks={})
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_empty_distribution_is_for_methods_that_start_dense(method):
+  flags = ToyFlags(training_method=method, mask_init_method="")
+  if method in registry.SPARSE_START:
+    expected = f"`mask_init_method` must be given for method '{method}'"
+    with pytest.raises(ValueError, match=expected):
+      make(flags)
+    return
+  optimizer = make(flags)
+  assert type(optimizer) is registry.METHODS[method]
+  assert flags.method_arguments()["mask_init_method"] == "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagsOfMasks(ToyFlags):
+  load_mask_dir: str = setting("", "Masks.")
+
+
+@pytest.mark.parametrize("method", registry.SPARSE_START)
+def test_empty_distribution_is_for_masks_of_another_run(method):
+  flags = FlagsOfMasks(
+    training_method=method, mask_init_method="", load_mask_dir="x"
+  )
+  mask = np.eye(8, 10, dtype=bool)
+  for layer in make(flags, masks={"a": mask, "b": mask}).layers:
+    np.testing.assert_array_equal(layer.mask, mask)
+  with pytest.raises(ValueError, match="method` or `load_mask_dir` must be"):
+    dataclasses.replace(flags, load_mask_dir="").method_arguments()
 
 
 def test_override_keeps_help_and_limits():

@@ -27,8 +27,12 @@ SCRIPTS = (
   "scripts/tpu_compile_check.py",
   "scripts/train_on_gpu.py",
 )
-# They need what is not installed for tests, and import no TensorFlow.
-OTHERS = ("rigl/runners/stablehlo/exported_run.py", "scripts/run_notebooks.py")
+# They start without TensorFlow.
+OTHERS = (
+  "rigl/runners/stablehlo/exported_run.py",
+  "scripts/eval_checkpoint.py",
+  "scripts/run_notebooks.py",
+)
 ONEDNN = "oneDNN custom operations are on"
 
 

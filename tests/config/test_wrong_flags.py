@@ -4,6 +4,9 @@
 The script of CIFAR-10 stands for all, because it has every shared flag.
 """
 
+import sys
+
+import gin
 import pytest
 from cifar_runs import TINY
 from script_runs import Shell, refusal
@@ -11,6 +14,7 @@ from script_runs import Shell, refusal
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config.device_flags import DeviceFlags
+from rigl.config.gin_files import parse_gin
 from rigl.config.method_flags import MethodFlags
 from rigl.config.training_length import LengthFlags
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
@@ -87,7 +91,26 @@ def test_the_scripts_share_these_flags():
     (BINDING + "SparseRigLOptimizer.noise_std = -1", "`noise_std`"),
     (BINDING + "SparseRigLOptimizer.nosie_std = 0", "nosie_std"),
     (BINDING + "SparseRigLOptimizer.noise_std = 'a'", "SparseRigLOptimizer"),
-    (BINDING + "import no_such_module", "no_such_module"),
+    (BINDING + "SparseRigLOptimizer.grow_init = 3", "`grow_init` must be of"),
+    (BINDING + "SparseRigLOptimizer.seed = None", "`seed` must be of type int"),
+    (BINDING + "SparseRigLOptimizer.use_locking = 1", "must be of type bool"),
+    (BINDING + "SparseRigLOptimizer.weight_decay_filter = 'a'", "Callable"),
+    (BINDING + "SparseRigLOptimizer.mask_engine = ['xla']", "mask_engine"),
+    (BINDING + "X = (3,", "EOF in multi-line statement (line 1)"),
+    (BINDING + "X = '''", "EOF in multi-line string (line"),
+    (BINDING + "X = {[]: 1}", "unhashable"),
+    (BINDING + "X = " + 5000 * "9", "9 ... 9"),
+    (BINDING + "X = nan", "'nan'"),
+    (BINDING + "CifarSettings.seed = @CifarSettings()", "refers to itself"),
+    (BINDING + "X = %X\nCifarSettings.seed = %X", "refers to itself"),
+    # Modules that gin would run.
+    (BINDING + "import no_such_module", "`--gin_imports`"),
+    (BINDING + "import os", "`import os` would run a module outside of rigl"),
+    (BINDING + "import rigl_of_others", "outside of rigl"),
+    (BINDING + "from os import system", "`from os import system`"),
+    (BINDING + "from __gin__ import dynamic_registration", "`--gin_imports`"),
+    (BINDING + "include 'email/mime.gin'", "no file 'email/mime.gin'"),
+    (BINDING + "import rigl.no_such_module", "no_such_module"),
   ],
 )
 def test_wrong_argument_is_named(refused, argument, named):
@@ -101,6 +124,10 @@ def test_wrong_argument_is_named(refused, argument, named):
     (("--training_method=rigl", "--maskupdate_end_step=5"), "`end_step`"),
     (("--training_method=set", "--grow_init=grad_sign"), "`grow_init`"),
     (("--training_method=set", "--mask_init_method=str"), "`default_sparsity`"),
+    (
+      ("--training_method=scratch", "--mask_init_method="),
+      "`mask_init_method` or `load_mask_dir` must be given",
+    ),
   ],
 )
 def test_flags_that_do_not_go_together_are_refused(refused, arguments, named):
@@ -108,15 +135,66 @@ def test_flags_that_do_not_go_together_are_refused(refused, arguments, named):
 
 
 @pytest.mark.parametrize(
-  "content", [b"CifarSettings.sede = 1", b"\xff\xfe\x00"]
+  "content",
+  [
+    b"CifarSettings.sede = 1",
+    b"\xff\xfe\x00",
+    b"X = (3,\n",
+    b"X = '\x00'\n",
+    b"X = " + b"(" * 10**5,
+    b"import os\n",
+    b"# caf\xe9\n",
+  ],
 )
 def test_wrong_gin_file_is_named(refused, tmp_path, content):
   path = tmp_path / "wrong.gin"
   path.write_bytes(content)
   assert "wrong.gin" in refused(*TINY, f"--gin_config={path}")
+  outer = tmp_path / "outer.gin"
+  outer.write_text("include 'wrong.gin'\n")
+  assert "wrong.gin" in refused(*TINY, f"--gin_config={outer}")
 
 
 def test_missing_include_is_named(refused, tmp_path):
   path = tmp_path / "top.gin"
   path.write_text("include 'absent.gin'\n")
   assert "absent.gin" in refused(*TINY, f"--gin_config={path}")
+
+
+def test_files_that_include_each_other_are_refused(refused, tmp_path):
+  for name, others in (("a", "a"), ("b", "c"), ("c", "b")):
+    (tmp_path / f"{name}.gin").write_text(f"include '{others}.gin'\n")
+  (tmp_path / "d0.gin").write_text("")
+  for n in range(1, 30):  # 2 ** 29 files
+    text = 2 * f"include 'd{n - 1}.gin'\n"
+    (tmp_path / f"d{n}.gin").write_text(text)
+  for name, named in (
+    ("a", "includes itself"),
+    ("b", "includes itself"),
+    ("d29", "more than 1000 files"),
+  ):
+    path = tmp_path / f"{name}.gin"
+    assert named in refused(*TINY, f"--gin_config={path}")
+
+
+def test_no_module_runs_before_a_file_is_refused(
+  refused, tmp_path, monkeypatch
+):
+  (tmp_path / "spy.py").write_text("open('ran', 'w').write('ran')")
+  monkeypatch.syspath_prepend(tmp_path)
+  for name, text in (("one", "import spy"), ("two", "include 'spy/x.gin'")):
+    path = tmp_path / f"{name}.gin"
+    path.write_text(f"X = 1\n{text}\n")
+    refused(*TINY, f"--gin_config={path}")
+  refused(*TINY, BINDING + "import spy")
+  assert "spy" not in sys.modules
+
+
+def test_modules_run_if_the_user_allows_it(tmp_path, monkeypatch):
+  (tmp_path / "gin_spy.py").write_text(
+    "import gin\n@gin.configurable\ndef gin_spied(value=1):\n  return value\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  parse_gin([], ["import gin_spy", "gin_spied.value = 7"], imports=True)
+  assert sys.modules["gin_spy"].gin_spied() == 7
+  gin.clear_config()

@@ -6,7 +6,6 @@ import json
 import pytest
 import tensorflow as tf
 
-from rigl.distribution import strategies
 from rigl.distribution.strategies import create_strategy
 
 
@@ -60,29 +59,3 @@ def test_flags_that_do_not_fit_are_named(settings, message):
   tf.constant(0) + 1  # TensorFlow has started.
   with pytest.raises(ValueError, match=message):
     create_strategy(**settings)
-
-
-@pytest.mark.parametrize(
-  "text",
-  [
-    "{",
-    "[]",
-    '{"cluster": {"worker": ["a:1", "b:1"]}}',
-    cluster("a:1", "b:1", task=("worker", 2)),
-    cluster("a:1", "b:1", task=("evaluator", 0)),
-    cluster("a:1", "b:1", task=("ps", 0)),
-  ],
-)
-def test_a_wrong_cluster_is_named(monkeypatch, text):
-  monkeypatch.setenv("TF_CONFIG", text)
-  with pytest.raises(ValueError, match="TF_CONFIG must be JSON as"):
-    create_strategy()
-
-
-def test_the_workers_are_those_that_train(monkeypatch):
-  config = {
-    "cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]},
-    "task": {"type": "chief", "index": 0},
-  }
-  monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-  assert strategies.workers() == ["a:1", "b:1", "c:1"]

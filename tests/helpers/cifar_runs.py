@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import script_runs
 
 from rigl.cifar_resnet import resnet_train_eval
@@ -46,3 +48,12 @@ def only_run(path: pathlib.Path) -> pathlib.Path:
   """The directory of the only run below a --train_dir."""
   (found,) = path.rglob("run.json")
   return found.parent
+
+
+def active(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """{layer: mask} of a checkpoint."""
+  return {
+    name.removesuffix("/mask"): values != 0
+    for name, values in tensors.items()
+    if name.endswith("/mask")
+  }

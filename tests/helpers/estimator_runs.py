@@ -37,6 +37,17 @@ def kill_training_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
   monkeypatch.setattr(ReportHook, "after_run", after_run_or_kill)
 
 
+def summaries(path: pathlib.Path) -> dict[tuple[str, int], float]:
+  """{(tag, iteration): number} of the training of a run."""
+  found = {}
+  for file in (path / "train").glob("events.out.*"):
+    for event in tf.compat.v1.train.summary_iterator(str(file)):
+      for value in event.summary.value:
+        number = float(tf.make_ndarray(value.tensor))
+        found[value.tag, event.step] = number
+  return found
+
+
 def assert_close_tensors(first: pathlib.Path, second: pathlib.Path) -> None:
   """The newest checkpoints agree: masks and counters exactly."""
   a, b = final_tensors(first), final_tensors(second)

@@ -2,6 +2,7 @@
 """Evaluation of published checkpoints, and what is said of others."""
 
 import dataclasses
+import json
 
 import imagenet_golden
 import numpy as np
@@ -75,6 +76,78 @@ def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
   for name, mask in masks.items():
     assert found.sparsities[name] == pytest.approx(1 - mask.mean())
     assert f"{name}: sparsity {1 - mask.mean():.4f}" in printed
+
+
+def events_of(path):
+  """{tag: [(step, value), ...]} of the TensorBoard files in a folder."""
+  found = {}
+  for file in path.glob("events.out.*"):
+    for event in tf.compat.v1.train.summary_iterator(str(file)):
+      for value in event.summary.value:
+        number = float(tf.make_ndarray(value.tensor))
+        found.setdefault(value.tag, []).append((event.step, number))
+  return found
+
+
+def test_a_result_is_written_to_a_file_and_events(
+  folder, golden_images, capsys
+):
+  found = evaluate_once(flags_of(folder))
+  place = folder / f"eval_model.ckpt-{STEP}"
+  assert f"Result: {place / 'result.json'}" in capsys.readouterr().out
+  result = json.loads((place / "result.json").read_text())
+  assert result["checkpoint"] == f"model.ckpt-{STEP}"
+  assert result["step"] == STEP
+  assert result["settings"]["eval_on_train"] is False
+  assert result["sparsities"] == found.sparsities
+  expected = {
+    **found.metrics,
+    "sparsity": found.sparsity,
+    **{f"sparsity/{name}": s for name, s in found.sparsities.items()},
+  }
+  for name, value in found.metrics.items():
+    assert result[name] == value
+  before = {tag: len(values) for tag, values in events_of(place).items()}
+  assert before.keys() == expected.keys()
+  evaluate_once(flags_of(folder))  # Another one loses nothing.
+  for tag, values in events_of(place).items():
+    assert len(values) == before[tag] + 1
+    assert all(step == STEP for step, _ in values)
+    assert values[-1][1] == pytest.approx(expected[tag], rel=1e-5)
+
+
+def test_a_result_that_cannot_be_written_is_printed(
+  folder, golden_images, tmp_path, capsys, caplog
+):
+  # A file stands where the folder would be made.
+  for path in folder.glob("model.ckpt*"):
+    (tmp_path / path.name).symlink_to(path)
+  (tmp_path / f"eval_model.ckpt-{STEP}").write_text("mine")
+  found = evaluate_once(flags_of(tmp_path))
+  printed = capsys.readouterr().out
+  assert f"Accuracy: {found.metrics['accuracy']:.4f}" in printed
+  assert "Result:" not in printed
+  (record,) = [r for r in caplog.records if "only printed" in r.message]
+  assert "\n" not in record.message
+  assert (tmp_path / f"eval_model.ckpt-{STEP}").read_text() == "mine"
+
+
+@pytest.mark.parametrize("data", ["", "nowhere"])
+@pytest.mark.parametrize(
+  "changes, named",
+  [
+    (dict(eval_once_ckpt_prefix="model.ckpt-7"), "model.ckpt-7"),
+    (dict(width=0.5), "initial_conv/weights has the shape"),
+    (dict(training_method="baseline", resnet_depth=34), "is not in the"),
+    ({}, "data_directory|nowhere"),
+  ],
+)
+def test_the_checkpoint_is_looked_at_before_the_data(
+  folder, data, changes, named
+):
+  flags = flags_of(folder, use_synthetic_data=False, data_directory=data)
+  with pytest.raises((ValueError, OSError), match=named):
+    evaluate_once(dataclasses.replace(flags, **changes))
 
 
 @pytest.mark.parametrize(

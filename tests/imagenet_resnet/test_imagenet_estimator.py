@@ -11,6 +11,7 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
+  summaries,
 )
 from imagenet_golden import published_tensors
 from script_runs import assert_same_tensors, final_tensors
@@ -111,6 +112,24 @@ def test_it_trains_as_the_loop_does(rigl, by_estimator, tmp_path):
   assert len(lines) == 2
   for line in lines:
     assert line.rsplit(", ", 1)[0] in out
+
+
+def test_norms_and_losses_of_a_step_are_those_of_the_loop(
+  rigl, by_estimator, tmp_path
+):
+  rigl(tmp_path, *OPTIONS, "--iterations_per_loop=1")
+  theirs, ours = summaries(tmp_path), summaries(by_estimator[0])
+  names = ("gradient_norm", "cross_entropy", "loss", "top_5_accuracy")
+  places = {place for name, place in ours if name == "gradient_norm"}
+  assert len(places) == 2
+  for name in names:
+    for place in places:
+      expected = pytest.approx(theirs[name, place], rel=1e-4)
+      assert ours[name, place] == expected, name
+  for place in places:
+    assert ours["weight_norm", place] == pytest.approx(
+      theirs["weight_norm", place], rel=1e-4
+    )
 
 
 def test_masks_keep_their_counts(by_estimator):

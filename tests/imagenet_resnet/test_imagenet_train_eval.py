@@ -243,6 +243,10 @@ def test_a_damaged_image_is_named_or_left_out(
         "--data_directory=nowhere",
         "--eval_once_ckpt_prefix=x",
       ],
+      "x` is no readable checkpoint",
+    ),
+    (
+      ["--mode=eval", "--data_directory=nowhere"],
       "has no ImageNet validation files",
     ),
     (["--use_tpu"], "`tpu` must name a TPU that answers"),

@@ -214,7 +214,7 @@ def test_random_uniform_is_below_one_for_the_highest_bits(monkeypatch):
   monkeypatch.setattr(
     mask_ops.random,
     "random_bits",
-    lambda size, key: tf.constant([0, 0xFF, 0x100, 0xFFFFFFFF], tf.uint32),
+    lambda *_: tf.constant([0, 0xFF, 0x100, 0xFFFFFFFF], tf.uint32),
   )
   numbers = mask_ops.random_uniform(4, None).numpy().tolist()
   assert numbers == [0.0, 0.0, 2.0**-24, 1.0 - 2.0**-24]
@@ -281,3 +281,15 @@ def test_random_mask_chooses_positions_and_pairs_evenly():
   pairs = pairs[pairs > 0]
   assert len(pairs) == 15
   assert_uniform_counts(pairs)
+
+
+@pytest.mark.parametrize(
+  "function",
+  [mask_ops.random_bits, mask_ops.random_uniform, mask_ops.approximate_normal],
+)
+def test_positions_give_the_numbers_of_these_indices(function):
+  key = tf.constant([4_000_000_000, 7], tf.uint32)
+  positions = np.array([0, 3, 1023, 1024, 4999], np.int32)
+  everything = function(5000, key).numpy()
+  some = function(positions.size, key, positions).numpy()
+  np.testing.assert_array_equal(some, everything[positions])

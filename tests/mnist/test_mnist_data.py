@@ -3,9 +3,11 @@ import gzip
 import hashlib
 import shutil
 import struct
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rigl.mnist import mnist_data
 from rigl.mnist.mnist_data import load_mnist, read_idx, synthetic_mnist
@@ -118,6 +120,62 @@ def test_damaged_file_is_named_with_expected_and_found(tmp_path, how, message):
   with pytest.raises(ValueError, match=message) as caught:
     read_idx(path)
   assert f"`{path}`" in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  "content, said",
+  [
+    (b"\n <!DOCTYPE html><html>...", ": it is a web page: the download failed"),
+    (b"PK\x03\x04" + b"x" * 30, ": it is a ZIP archive; unpack it"),
+    (gzip.compress(gzip.compress(b"x")), ": it is compressed with gzip; decom"),
+    (zlib.compress(b"x"), ": it is compressed with ZLIB"),
+  ],
+  ids=["web page", "ZIP", "gzip", "ZLIB"],
+)
+def test_file_of_another_kind_is_named_with_a_cure(tmp_path, content, said):
+  path = tmp_path / "train-images-idx3-ubyte"
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match="wrong magic number.*" + said):
+    read_idx(path)
+
+
+def test_folder_in_place_of_a_file_is_no_file(tmp_path):
+  write_mnist(tmp_path)
+  (tmp_path / "train-labels-idx1-ubyte").unlink()
+  (tmp_path / "train-labels-idx1-ubyte").mkdir()
+  with pytest.raises(FileNotFoundError, match="train-labels-idx1-ubyte.gz or"):
+    load_mnist(tmp_path)
+
+
+def test_wrong_label_is_named_with_its_image(tmp_path):
+  write_mnist(tmp_path, labels=np.array([0, 1, 200, 3, 10]))
+  with pytest.raises(ValueError, match="found 200 for image 2"):
+    load_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a b", "%20", "ü", "[x]", "line\nbreak"])
+def test_directory_may_have_any_name(tmp_path, name):
+  (tmp_path / name).mkdir()
+  write_mnist(tmp_path / name)
+  assert len(load_mnist(tmp_path / name).train_images) == 5
+
+
+def test_files_in_a_bucket_are_read(tmp_path):
+  write_mnist(tmp_path)
+  folder = "ram://test_mnist_data/data"
+  tf.io.gfile.makedirs(folder)
+  for path in tmp_path.iterdir():
+    with tf.io.gfile.GFile(f"{folder}/{path.name}", "wb") as file:
+      file.write(path.read_bytes())
+  for a, b in zip(load_mnist(folder), load_mnist(tmp_path), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", ["s3://b/mnist", "gs:/b/mnist", "hdfs://h/m"])
+def test_scheme_that_cannot_be_read_is_one_clear_line(place):
+  with pytest.raises(ValueError, match="`mnist`: `.*://") as caught:
+    load_mnist(place)
   assert "\n" not in str(caught.value)
 
 

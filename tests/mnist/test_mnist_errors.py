@@ -47,6 +47,7 @@ def refused(shell, tmp_path, monkeypatch):
     ("--momentum=1", "`momentum`"),
     ("--l2_scale=-1", "`l2_scale`"),
     ("--pruning_frequency=0", "`pruning_frequency`"),
+    ("--mask_init_method=", "`mask_init_method` must be given for method"),
     ("--mask_record_frequency=-1", "`mask_record_frequency`"),
     ("--num_epochs=0", "`num_epochs`"),
     ("--checkpoint_epochs=0", "`checkpoint_epochs`"),

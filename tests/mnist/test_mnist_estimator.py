@@ -6,12 +6,12 @@ import json
 import estimator_runs
 import numpy as np
 import pytest
-import tensorflow as tf
 from estimator_runs import (
   BY_ESTIMATOR,
   KilledError,
   assert_close_tensors,
   kill_training_at,
+  summaries,
 )
 from mnist_runs import (
   assert_same_tensors,
@@ -81,18 +81,10 @@ def test_its_evaluations_are_those_of_the_loop(by_loop, by_estimator):
 def test_summaries_have_the_names_and_numbers_of_the_loop(
   by_loop, by_estimator
 ):
-  def summaries(path):
-    found = {}
-    for file in (path / "train").glob("events.out.*"):
-      for event in tf.compat.v1.train.summary_iterator(str(file)):
-        for value in event.summary.value:
-          number = float(tf.make_ndarray(value.tensor))
-          found[value.tag, event.step] = number
-    return found
-
   theirs, ours = summaries(by_loop), summaries(by_estimator)
   names = {name for name, _ in ours}
   assert {"loss", "accuracy", "learning_rate", "drop_fraction"} <= names
+  assert "cross_entropy" in names and "weight_norm" not in names
   assert {"sparsity", "sparsity/layer1", "regularization_loss"} <= names
   assert {step for _, step in ours} == {10, 20, 30, 40}
   for name in ("sparsity/layer1", "regularization_loss", "drop_fraction"):

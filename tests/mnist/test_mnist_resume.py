@@ -13,7 +13,6 @@ from mnist_runs import (
   SCRIPT,
   SHORT,
   assert_same_run,
-  assert_same_tensors,
   metrics,
   records,
 )
@@ -129,7 +128,7 @@ def test_run_stopped_by_sigterm_is_saved_and_ends_with_the_same_bits(
   assert checkpoints.list_numbers(tmp_path)[-1] == made[-1]
   out = shell.train(tmp_path, *arguments)
   assert f"Resumed at iteration {made[-1]}." in out
-  assert_same_tensors(tmp_path, reference(shell, undisturbed, method))
+  assert_same_run(tmp_path, reference(shell, undisturbed, method))
 
 
 @pytest.mark.usefixtures("without_xla")
@@ -230,6 +229,20 @@ def test_run_with_damaged_files_stops_with_one_line_naming_them(
     for path in before
     if path.name != "operative_config.gin"
   )
+
+
+@pytest.mark.usefixtures("without_xla")
+@pytest.mark.parametrize("text", ["{}", "", '{"sparsity": 0.5}'])
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(
+  shell, tmp_path, undisturbed, text
+):
+  arguments = (*COMMON, "--training_method=scratch")
+  shell.train(tmp_path, *arguments)
+  (tmp_path / "result.json").write_text(text)
+  out = shell.train(tmp_path, *arguments)
+  assert "Resumed at iteration 40." in out
+  assert (tmp_path / "result.json.damaged").read_text() == text
+  assert_same_run(tmp_path, reference(shell, undisturbed, "scratch"))
 
 
 def check_every_kill(shell, monkeypatch, tmp_path, owner, name, steps, path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps of the MNIST script against NumPy, and its learning rates."""
 
+import gin
 import numpy as np
 import pytest
 from mnist_runs import (
@@ -16,7 +17,13 @@ from rigl.mnist.mnist_trainer import build_trainer
 
 LAYERS = ("layer1", "layer2", "layer3")
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("without_xla", "fresh_gin")
+
+
+@pytest.fixture
+def fresh_gin():
+  yield
+  gin.clear_config()
 
 
 def settings(path, **changes):
@@ -103,6 +110,31 @@ def test_learning_rate_drops_after_the_published_epochs(
   for (epoch, rate), end in zip(expected, ends, strict=True):
     for step in (epoch * EPOCH + 1, end * EPOCH):
       assert float(run.state.learning_rate.at(step)) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("method", ["baseline", "rigl", "snip"])
+def test_learning_rate_of_adam_is_constant_and_that_of_sgd_is_not(
+  tmp_path, method
+):
+  for optimizer, expected in (("adam", 0.02), ("sgd", None)):
+    changes = dict(training_method=method, optimizer=optimizer)
+    path = tmp_path / optimizer
+    run = build_trainer(settings(path, learning_rate=0.02, **changes))
+    rates = [float(run.state.learning_rate.at(n)) for n in (0, 780, 2000)]
+    assert rates[0] == pytest.approx(0.02)
+    if expected:
+      assert rates == pytest.approx([expected] * 3)
+    else:
+      assert rates[0] > rates[1] > rates[2]
+
+
+def test_gin_sets_the_rate_of_adam_unless_its_flag_is_typed(tmp_path):
+  gin.parse_config("ConstantRate.rate = 0.5")
+  flags = settings(tmp_path / "a", optimizer="adam", learning_rate=0.02)
+  assert float(build_trainer(flags).state.learning_rate.at(7)) == 0.5
+  flags = settings(tmp_path / "b", optimizer="adam", learning_rate=0.02)
+  run = build_trainer(flags.with_explicit(["learning_rate"]))
+  assert float(run.state.learning_rate.at(7)) == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -65,12 +65,13 @@ class Trained:
     jit_compile=False,
     diagnose=lambda cursor: None,
     evaluated=lambda shard: None,
+    weight_decay=0.0,
   ):
     self.task = Line()
     inner = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
-    arguments = {}
+    arguments = {"weight_decay": weight_decay}
     if method is not SparseFixedMaskOptimizer:
-      arguments = dict(
+      arguments |= dict(
         begin_step=0, end_step=100, frequency=FREQUENCY, drop_fraction=0.5
       )
     self.optimizer = method(inner, **arguments)
@@ -178,15 +179,15 @@ def test_xla_and_the_host_compute_the_same(method, other):
 
 @MODES
 def test_norms_are_those_of_gradient_and_weights(mode):
-  run = Trained(mode=mode)
+  run = Trained(mode=mode, weight_decay=0.5)
   weights = np.linalg.norm(run.task.kernel.numpy())
+  mask = run.optimizer.layers[0].mask.numpy()
   assert run.executor.state_metrics()["weight_norm"] == pytest.approx(weights)
   x = next(iter(batches([0])))["x"].numpy()
   gradient = np.repeat(x.mean(0)[:, None] / 4, 2, axis=1)
+  expected = np.linalg.norm(gradient * mask + 0.5 * run.task.kernel.numpy())
   sums = run.train(0, 1)
-  assert sums["gradient_norm"] == pytest.approx(
-    np.linalg.norm(gradient), rel=1e-5
-  )
+  assert sums["gradient_norm"] == pytest.approx(expected, rel=1e-5)
 
 
 @MODES

@@ -114,7 +114,7 @@ def test_layer_of_an_unpruned_schedule_stays_dense():
     ({"target_sparsity": 1.0}, r"`target_sparsity` .* \[0, 1\), got 1.0"),
     ({"target_sparsity": math.nan}, "`target_sparsity` .* got nan"),
     ({"initial_sparsity": 0.95}, r"`initial_sparsity` .* 0.9\], got 0.95"),
-    ({"exponent": 0}, "`exponent` must be positive and finite, got 0"),
+    ({"exponent": 0}, "`exponent` must be > 0 and finite, got 0"),
   ],
 )
 def test_wrong_pruning_schedule_is_refused_with_its_argument(changes, message):

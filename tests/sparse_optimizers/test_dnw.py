@@ -42,3 +42,16 @@ def test_the_count_is_exact_from_the_first_step_on():
   for i in range(4):
     run.iterate(i)
     assert [np.count_nonzero(mask) for mask in run.masks()] == [48, 48]
+
+
+def test_step_takes_gradients_of_kernels_as_they_come():
+  run = Run("dnw", "sgd", weight_decay=10.0)
+  pairs = list(run.gradients(0))
+  found = run.optimizer.step_gradients(pairs)
+  kernels = [id(layer.kernel) for layer in run.optimizer.layers]
+  assert len(found) == len(pairs) > 1
+  for (step, _), (gradient, variable) in zip(found, pairs, strict=True):
+    expected = np.asarray(gradient)
+    if id(variable) not in kernels and variable.shape.rank > 1:
+      expected = expected + 10.0 * variable.numpy()
+    np.testing.assert_allclose(step, expected, rtol=1e-6)

@@ -52,10 +52,10 @@ def _golden():
 class _Recorded:
   """Has the random numbers of the recording in place of its own."""
 
-  def _random_normal(self, size, key):
+  def _random_normal(self, size, key, positions=None):
     return _recorded("normal", size)
 
-  def _random_uniform(self, size, key):
+  def _random_uniform(self, size, key, positions=None):
     return _recorded("uniform", size)
 
 

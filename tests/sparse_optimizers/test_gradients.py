@@ -50,6 +50,16 @@ def test_weight_decay_is_the_gradient_of_the_l2_loss(name):
   assert np.any(ours.kernels()[1] != _run(name).train(1).kernels()[1])
 
 
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"dnw"}))
+def test_wrapped_optimizer_steps_by_the_step_gradients(name):
+  run = _run(name, weight_decay=DECAY)
+  found = run.optimizer.step_gradients(run.gradients(0))
+  expected = [v.numpy() - np.float32(0.1) * g.numpy() for g, v in found]
+  run.iterate(0)
+  for (_, variable), value in zip(found, expected, strict=True):
+    np.testing.assert_allclose(variable, value, rtol=1e-6, atol=1e-7)
+
+
 def test_regularization_loss_is_that_of_the_decay():
   run = _run("scratch", weight_decay=DECAY)
   loss = run.optimizer.regularization_loss(run.model.all_variables)
@@ -88,20 +98,6 @@ def test_weight_decay_never_enters_the_average_of_snfs():
     averages.append(run.optimizer.state()[name].numpy())
   assert np.any(averages[0])
   np.testing.assert_array_equal(*averages)
-
-
-@pytest.mark.parametrize("name", sparse_methods.MASKED)
-def test_sparse_kernels_must_have_a_gradient(name):
-  run = Run(name)
-  gradients = run.gradients(0)
-  for bad in (
-    [(None if v is run.model.kernels[1] else g, v) for g, v in gradients],
-    [(g, v) for g, v in gradients if v is not run.model.kernels[1]],
-  ):
-    before = run.state()
-    with pytest.raises(ValueError, match="layer2"):
-      run.optimizer.apply_gradients(bad, run.step)
-    sparse_methods.assert_same_bits(before, run.state())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -183,3 +179,126 @@ def test_bfloat16_kernels_train(name):
 def test_bfloat16_kernels_grow_by_every_initialisation(grow_init):
   _, kernel = _bfloat16_run("rigl", grow_init=grow_init)
   assert np.all(np.isfinite(kernel.numpy().astype(np.float32)))
+
+
+# --- Gradients that do not fit ------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_must_have_the_shape_of_their_variable(name, compiled):
+  run = _run(name)
+  for shape in ((24, 8), (12, 1), (8,), (1, 1), (), (8, 12)):
+    pairs = [(tf.ones(shape), run.model.kernels[0]), *run.gradients(0)[1:]]
+
+    def apply(pairs=pairs):
+      run.optimizer.apply_gradients(pairs, run.step)
+
+    before = run.state()
+    with pytest.raises(ValueError, match=r"'layer1/weights:0' must have"):
+      (tf.function(apply, autograph=False) if compiled else apply)()
+    sparse_methods.assert_same_bits(before, run.state())
+
+
+def test_a_shape_that_is_known_at_run_time_alone_is_checked_there():
+  run = _run("rigl")
+  kernel = run.model.kernels[0]
+
+  @tf.function(
+    autograph=False, input_signature=[tf.TensorSpec(None, tf.float32)]
+  )
+  def apply(gradient):
+    run.optimizer.apply_masked_gradients(
+      [(gradient, kernel), *run.gradients(0)[1:]], run.step
+    )
+
+  apply(tf.ones([12, 8]))
+  with pytest.raises(tf.errors.InvalidArgumentError, match="shape"):
+    apply(tf.ones([12, 1]))
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (
+      lambda g, k: [(tf.cast(g, tf.float64), k)],
+      "its dtype, float32, got float6",
+    ),
+    (lambda g, k: [(tf.cast(g, tf.int32), k)], "got int32"),
+    (lambda g, k: [("gradient", k)], "got string"),
+    (lambda g, k: [(object(), k)], "must be a tensor"),
+    (lambda g, k: [(k, g)], "pairs of a gradient and a variable"),
+    (lambda g, k: [(g, "layer1/weights")], "pairs of a gradient"),
+    (lambda g, k: [(g, None)], "pairs of a gradient"),
+    (lambda g, k: [g, k], "pairs"),
+    (lambda g, k: [(g, k, g)], "pairs"),
+    (lambda g, k: {"layer1": g}, "pairs"),
+    (lambda g, k: None, "pairs"),
+    (lambda g, k: [(g, k), (g, k)], "two gradients of 'layer1/weights:0'"),
+    (
+      lambda g, k: [(tf.IndexedSlices(g[:2, :3], [0, 1]), k)],
+      r"must have the shape \(None, 8\), got \(2, 3\)",
+    ),
+    (
+      lambda g, k: [(tf.SparseTensor([[0, 0]], [1.0], g.shape), k)],
+      "must be a tensor",
+    ),
+  ],
+)
+@pytest.mark.parametrize("name", ["rigl", "dnw", "scratch"])
+def test_pairs_of_other_kinds_are_refused_and_change_nothing(
+  name, make, message
+):
+  run = Run(name, n_sparse=1)
+  before = run.state()
+  kernel = run.model.kernels[0]
+  with pytest.raises(ValueError, match=message):
+    run.optimizer.apply_gradients(make(tf.ones([12, 8]), kernel), run.step)
+  with pytest.raises(ValueError, match=message):
+    run.optimizer.reduce_gradients(make(tf.ones([12, 8]), kernel))
+  sparse_methods.assert_same_bits(before, run.state())
+
+
+@pytest.mark.parametrize("name", ["rigl", "set", "dnw", "scratch"])
+def test_the_step_must_be_a_variable(name):
+  run = Run(name)
+  before = run.state()
+  for step in (3, "global_step", tf.constant(3), [run.step]):
+    with pytest.raises(ValueError, match="`global_step` must be a variable"):
+      run.optimizer.apply_gradients(run.gradients(0), step)
+    with pytest.raises(ValueError, match="`global_step` must be a variable"):
+      run.optimizer.apply_masked_gradients(run.gradients(0), step)
+  sparse_methods.assert_same_bits(before, run.state())
+
+
+def test_slices_without_a_dense_shape_are_those_of_the_variable():
+  runs = [_run("set") for _ in range(2)]
+  values = tf.constant(np.arange(24.0).reshape(3, 8), tf.float32)
+  dense = np.zeros((12, 8), np.float32)
+  for row, value in zip((3, 0, 3), values.numpy(), strict=True):
+    dense[row] += value
+  for run, gradient in zip(
+    runs, (tf.IndexedSlices(values, [3, 0, 3]), dense), strict=True
+  ):
+    pairs = [(gradient, run.model.kernels[0]), *run.gradients(0)[1:]]
+    run.optimizer.apply_gradients(pairs, run.step)
+  sparse_methods.assert_same_bits(*(run.state() for run in runs))
+
+
+def test_arrays_and_lists_become_gradients_of_the_variables_dtype():
+  runs = [_run("scratch") for _ in range(2)]
+  gradient = np.arange(96.0).reshape(12, 8)  # float64.
+  for run, values in zip(
+    runs, (gradient.tolist(), tf.constant(gradient, tf.float32)), strict=True
+  ):
+    pairs = [(values, run.model.kernels[0]), *run.gradients(0)[1:]]
+    run.optimizer.apply_gradients(pairs, run.step)
+  sparse_methods.assert_same_bits(*(run.state() for run in runs))
+
+
+def test_pairs_may_come_from_a_generator_and_variables_from_anywhere():
+  run = Run("set")
+  extra = tf.Variable(1.0)
+  pairs = (pair for pair in [*run.gradients(0), (tf.constant(2.0), extra)])
+  run.optimizer.apply_gradients(pairs, run.step)
+  assert extra.numpy() == pytest.approx(0.8)

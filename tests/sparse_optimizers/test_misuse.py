@@ -15,7 +15,7 @@ def _inner():
 
 
 def _kernel(dtype=tf.float32):
-  return tf.Variable(tf.ones([4, 4], dtype), name="layer/weights")
+  return tf.Variable(tf.cast(tf.ones([4, 4]), dtype), name="layer/weights")
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,11 @@ class TestMethodsThatStartDense:
       make().apply_gradients([(tf.ones([4, 4]), kernel)])
 
 
-def test_float64_kernel_is_refused_when_masks_are_made():
+def test_kernels_of_other_dtypes_are_refused_when_masks_are_made():
   optimizer = sparse_optimizers.SparseRigLOptimizer(_inner(), 0, 9, 1)
-  with pytest.raises(ValueError, match="layer.*float32.*got float64"):
-    optimizer.sparsify([_kernel(tf.float64)], "random", 0.5)
+  for dtype in (tf.int32, tf.complex64, tf.bool):
+    with pytest.raises(ValueError, match=f"layer.*float32.*got {dtype.name}"):
+      optimizer.sparsify([_kernel(dtype)], "random", 0.5)
 
 
 def test_compute_gradients_are_those_of_the_wrapped_optimizer():

@@ -178,10 +178,6 @@ def test_str_refuses_layers_without_an_entry(golden):
   layers = {**layers_of(golden, "resnet50"), "extra": (3, 3)}
   with pytest.raises(ValueError, match=r"`layers` must be .* \['extra'\]"):
     get_sparsities(layers, "str", 0.991)
-  # The table of this sparsity has no entry for the first convolution.
-  layers = layers_of(golden, "resnet50_first_pruned")
-  with pytest.raises(ValueError, match="initial_conv"):
-    get_sparsities(layers, "str", 0.877)
 
 
 # --- Refusals -----------------------------------------------------------------
@@ -248,11 +244,11 @@ def test_power_scale_beyond_floats_never_gives_wrong_sparsities(scale, layers):
   except ValueError as error:
     assert "`erk_power_scale`" in str(error)
   else:
-    kept = sum((1 - answer[n]) * math.prod(s) for n, s in layers.items())
-    budget = sum(
-      math.prod(s) - math.floor(0.9 * math.prod(s)) for s in layers.values()
-    )
-    assert kept == pytest.approx(budget)
+    sizes = {n: math.prod(s) for n, s in layers.items()}
+    kept = [size - get_n_zeros(size, answer[n]) for n, size in sizes.items()]
+    budget = sum(s - math.floor(0.9 * s) for s in sizes.values())
+    # Rounding, and the one connection that every layer keeps.
+    assert budget <= sum(kept) <= budget + len(kept) and min(kept) >= 1
 
 
 # --- Counting -----------------------------------------------------------------
@@ -271,7 +267,7 @@ def test_number_of_zeros_is_the_floor_of_the_share():
 def test_number_of_zeros_refuses_impossible_shares(sparsity):
   with pytest.raises(ValueError, match="`sparsity` must be in"):
     get_n_zeros(10, sparsity)
-  with pytest.raises(ValueError, match="`size` must be at least 0, got -1"):
+  with pytest.raises(ValueError, match="`size` must be .* at least 0, got -1"):
     get_n_zeros(-1, 0.5)
 
 
@@ -335,7 +331,7 @@ def test_random_mask_is_uniform_over_positions():
 
 
 def test_random_mask_refuses_a_negative_seed():
-  with pytest.raises(ValueError, match="`seed` must be at least 0, got -1"):
+  with pytest.raises(ValueError, match="`seed` must be .* at least 0, got -1"):
     get_mask_random((3,), 0.5, -1)
 
 

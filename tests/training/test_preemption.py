@@ -3,7 +3,10 @@
 
 import http.server
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,6 +14,8 @@ import pytest
 
 from rigl.training import preemption
 from rigl.training.preemption import Notice, watching
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def wait_for(notice, seconds=10.0):
@@ -48,22 +53,25 @@ def metadata(monkeypatch):
   server.server_close()
 
 
-def test_sigterm_gives_notice_and_the_process_goes_on():
+@pytest.mark.parametrize(
+  "number, name, code",
+  [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "SIGINT", 130)],
+)
+def test_a_signal_gives_notice_and_the_process_goes_on(number, name, code):
   notice = Notice()
   with watching(notice):
     assert not notice.is_given
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert notice.is_given
-    assert notice.reason == "SIGTERM"
-    # A second one is meant to end it.
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert (notice.reason, notice.exit_code) == (name, code)
 
 
-def test_the_handler_of_before_comes_back():
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_handler_of_before_comes_back(number):
+  before = signal.getsignal(number)
   with watching(Notice()):
-    assert signal.getsignal(signal.SIGTERM) != before
-  assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) != before
+  assert signal.getsignal(number) == before
 
 
 @pytest.mark.parametrize(
@@ -105,3 +113,38 @@ def test_another_thread_may_watch_the_machine_alone():
   thread.start()
   thread.join()
   assert found == [before]
+
+
+WAITING = """
+import sys, time
+from rigl.training import preemption
+preemption._PATIENCE_SECONDS = float(sys.argv[3])
+is_saved = sys.argv[1] == "saved"
+with preemption.watching(preemption.Notice(), is_saved=lambda: is_saved):
+  print("ready", flush=True)
+  time.sleep(float(sys.argv[2]))
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+  "state, seconds, patience, code",
+  [("saved", 60, 0.5, 143), ("unsaved", 3, 0.5, 0), ("saved", 3, 60, 0)],
+  ids=["nothing to lose", "something to lose", "it stops by itself"],
+)
+def test_a_long_call_is_broken_off_where_nothing_is_lost(
+  state, seconds, patience, code
+):
+  process = subprocess.Popen(
+    [sys.executable, "-c", WAITING, state, str(seconds), str(patience)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  assert process.stdout.readline() == "ready\n"
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == code
+  assert out == ("" if code else "went on\n")
+  assert ("Stopped by SIGTERM." in err) == bool(code)

@@ -63,7 +63,8 @@ def test_losses_are_reported_with_the_regularization(tmp_path):
   reporter.bar = type("Bar", (), {"say": lambda self, text: None})()
   reporter.report(report(test=TEST))
   reporter.close()
-  assert printed == [(0.625, pytest.approx(0.2), {**TEST, "loss": 0.875})]
+  expected = {**TEST, "loss": 0.875, "cross_entropy": 0.75}
+  assert printed == [(0.625, pytest.approx(0.2), expected)]
   header, row = (tmp_path / "metrics.csv").read_text().splitlines()
   values = dict(zip(header.split(","), row.split(","), strict=True))
   assert values["iteration"] == values["epoch"].removesuffix(".0") == "3"

@@ -37,14 +37,38 @@ def stop(path, **changes):
   start(path, **changes).close()
 
 
-@pytest.mark.parametrize("kind", [str, pathlib.Path])
-def test_bucket_is_refused_instead_of_becoming_a_folder(
-  kind, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+  "place, said",
+  [
+    (pathlib.Path("gs://bucket/run"), "two slashes"),  # It leaves one slash.
+    ("s3://bucket/run", "no file system s3://"),
+    ("gcs://bucket/run", r"did you mean gs://\?"),
+  ],
+)
+def test_url_that_cannot_be_written_becomes_no_folder(
+  place, said, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match="a directory on a disk, got 'gs:"):
-    RunDirectory(kind("gs://bucket/run"), IDENTITY)
+  with pytest.raises(ValueError, match=said):
+    RunDirectory(place, IDENTITY)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_directory_in_a_bucket_is_made_written_and_refused_to_others():
+  path = "ram://test_run_directory/run"
+  directory = RunDirectory(path, IDENTITY)
+  directory.start()
+  directory.finish({"iteration": 3})
+  again = RunDirectory(path, IDENTITY)
+  assert again.result() == {"iteration": 3}
+  assert {file.name for file in again.path.iterdir()} == {
+    ".lock",
+    "operative_config.gin",
+    "result.json",
+    "run.json",
+  }
+  with pytest.raises(ValueError, match="rate = 0.1 there, 0.2 now"):
+    RunDirectory(path, IDENTITY | {"rate": 0.2})
 
 
 def test_start_writes_version_settings_and_gin_configuration(path):
@@ -189,7 +213,11 @@ def test_result_makes_a_run_finished_and_releases_the_directory(path):
   assert start(path).result() == {"accuracy": 0.5}
 
 
-@pytest.mark.parametrize("text", ["", "{", "3"])
+@pytest.mark.parametrize(
+  "text",
+  ["", "{", "3", "{}", "[]", "null", '{"iteration": NaN}', '{"step": "x"}']
+  + ['{"iteration": null}', '{"iteration": true}', '{"iteration": [1]}', "\0"],
+)
 def test_damaged_result_is_named(path, text):
   directory = start(path)
   (path / "result.json").write_text(text)

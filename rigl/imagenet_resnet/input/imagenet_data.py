@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input.find_shards import check_images, find_shards
 from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
-from rigl.imagenet_resnet.input.shards import (
-  CorruptRecord,
-  Shards,
-  find_shards,
-)
+from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
 from rigl.types import Batch, Tensor
 
 
@@ -37,7 +34,7 @@ class ImagenetData:
     """Identity of the training data: hash of file names, or `synthetic`."""
     if self._flags.use_synthetic_data:
       return "synthetic"
-    names = [os.path.basename(path) for path in self._split("train").paths]
+    names = [files.path(path).name for path in self._split("train").paths]
     return f"{zlib.crc32(' '.join(names).encode()):08x}"
 
   def train_source(self, replicas: Replicas) -> StreamSource:
@@ -71,6 +68,10 @@ class ImagenetData:
       )
 
     def diagnose(cursor: Cursor) -> str | None:
+      try:
+        check_images(shards, "train", flags.skip_corrupt_records)
+      except (OSError, ValueError) as error:
+        return str(error)
       found = imagenet_input.find_corrupt_record(
         shards, settings, DataCursor(*cursor)
       )
@@ -114,6 +115,16 @@ class ImagenetData:
 
     return dataset.take(count).enumerate().map(limit)
 
+  def check_evaluation(self) -> None:
+    """Checks that there are images to evaluate on, before hours of training.
+
+    Raises:
+      ValueError: if no file holds an image.
+      OSError: if there are no files, or they cannot be read.
+    """
+    if not self._flags.use_synthetic_data:
+      self._split(self._evaluated_split)
+
   def diagnose_evaluation(self) -> str | None:
     """The first damaged image of the split that is evaluated on."""
     if self._flags.use_synthetic_data:
@@ -132,7 +143,11 @@ class ImagenetData:
         "`data_directory` must be given, or `use_synthetic_data`."
       )
     if split not in self._shards:
-      self._shards[split] = find_shards(self._flags.data_directory, split)
+      shards = find_shards(
+        self._flags.data_directory, split, self._flags.num_label_classes
+      )
+      check_images(shards, split, self._flags.skip_corrupt_records)
+      self._shards[split] = shards
     return self._shards[split]
 
   def _synthetic(self, batch_size: int, shard: InputShard) -> tf.data.Dataset:
@@ -162,6 +177,4 @@ def _after(batch: Batch) -> Tensor:
 
 
 def _advice(found: CorruptRecord | None) -> str | None:
-  if found is None:
-    return None
-  return f"{found}; --skip_corrupt_records leaves it out."
+  return found.advice if found else None

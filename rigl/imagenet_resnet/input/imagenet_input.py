@@ -8,12 +8,13 @@ the seed and a data cursor, so a resumed run continues with the same images.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
 from rigl.types import Batch, Tensor
@@ -21,6 +22,8 @@ from rigl.types import Batch, Tensor
 _CYCLE_LENGTH = 64
 _SHUFFLE_RECORDS = 1024
 _FOREVER = np.iinfo(np.int64).max
+# Damaged records that a search passes over if they are left out.
+_MAX_SKIPPED = 10_000
 _EPOCH_STRIDE = 1_000_003  # Keeps the seeds of epochs apart.
 
 
@@ -113,6 +116,7 @@ def training_dataset(
   records = _epochs(shards.records, shards, settings, first)
   images = _decoded(records, crop, settings)
   batches = images.batch(settings.batch_size, drop_remainder=True)
+  batches = batches.map(_with_classes)
   endless = tf.data.experimental.assert_cardinality(
     tf.data.INFINITE_CARDINALITY
   )
@@ -133,19 +137,40 @@ def find_corrupt_record(
   Returns:
     The first damaged record, None if there is none.
   """
+  skips = settings.skip_corrupt_records
   if start is None:
-    return next(shards.corrupt_records(), None)
-  strict = dataclasses.replace(settings, skip_corrupt_records=False)
-  records = _epochs(shards.placed_records, shards, strict, start)
+    found = _wrong_labels(shards) if skips else shards.corrupt_records()
+    return next(found, None)
+  records = _epochs(shards.placed_records, shards, settings, start)
+  used = 0
   try:
-    for _, element in records.take(settings.batch_size):
-      problem = shards.problem(element["record"])
-      if problem:
-        path, offset = element["path"].numpy(), element["offset"].numpy()
-        return CorruptRecord(path.decode(), int(offset), problem)
+    for _, element in records.take(settings.batch_size + _MAX_SKIPPED):
+      damage = _damage(shards, element)
+      if damage and (damage.is_label or not skips):
+        return damage
+      used += damage is None
+      if used == settings.batch_size:
+        return None
   except tf.errors.OpError:  # The file itself is damaged.
     return next(shards.corrupt_records(decode=False), None)
   return None
+
+
+def _wrong_labels(shards: Shards) -> Iterator[CorruptRecord]:
+  """All records whose labels are wrong, in files that may be damaged."""
+  for path in shards.paths:
+    records = shards.placed_records(tf.constant(path))
+    for element in records.ignore_errors():
+      damage = _damage(shards, element, decode=False)
+      if damage:
+        yield damage
+
+
+def _damage(
+  shards: Shards, element: Mapping[str, Tensor], decode: bool = True
+) -> CorruptRecord | None:
+  path, offset = element["path"].numpy(), element["offset"].numpy()
+  return shards.damage(path.decode(), int(offset), element["record"], decode)
 
 
 def evaluation_dataset(
@@ -182,7 +207,7 @@ def evaluation_dataset(
     records = _every_nth_batch(records, settings)
   images = _decoded(records, crop, settings)
   batches = images.batch(settings.batch_size).map(
-    lambda batch: _filled(batch, settings.batch_size)
+    lambda batch: _filled(_with_classes(batch), settings.batch_size)
   )
   if num_batches is not None:
     nothing = tf.data.Dataset.from_tensors(_no_images(settings)).repeat()
@@ -239,7 +264,29 @@ def _epochs(
     )
 
   epochs = tf.data.Dataset.range(start.epoch, _FOREVER)
+  epochs = epochs.take_while(lambda _: _has_record(shards))
   return epochs.flat_map(epoch_records)
+
+
+def _has_record(shards: Shards) -> Tensor:
+  """Whether a file has a record, bool scalar.
+
+  Epochs without one, after files were removed, would follow each other forever,
+  and no signal would reach the process.
+  """
+  paths = tf.data.Dataset.from_tensor_slices(list(shards.paths))
+  found = paths.filter(_is_readable).flat_map(tf.data.TFRecordDataset)
+  first = found.ignore_errors().take(1)
+  return first.reduce(0, lambda number, _: number + 1) > 0
+
+
+def _is_readable(path: Tensor) -> Tensor:
+  """Whether a file can be opened, bool scalar.
+
+  A data set that leaves out errors tries to open a missing file forever.
+  """
+  found = tf.numpy_function(files.is_readable, [path], tf.bool)
+  return tf.ensure_shape(found, [])
 
 
 def _epoch_seed(settings: InputSettings, epoch: Tensor) -> Tensor:
@@ -271,7 +318,10 @@ def _interleaved(
       found = found.ignore_errors(log_warning=True)
     return found
 
-  return tf.data.Dataset.from_tensor_slices(paths).interleave(
+  names = tf.data.Dataset.from_tensor_slices(paths)
+  if settings.skip_corrupt_records:
+    names = names.filter(_is_readable)
+  return names.interleave(
     records,
     cycle_length=_CYCLE_LENGTH,
     num_parallel_calls=tf.data.AUTOTUNE,
@@ -290,6 +340,19 @@ def _decoded(
   if settings.skip_corrupt_records:
     images = images.ignore_errors(log_warning=True)
   return images
+
+
+def _with_classes(batch: Batch) -> Batch:
+  """Fails at labels without a class; the host checks them, batch by batch.
+
+  On a device, such a label would change no weight or stop the program without
+  a name.
+  """
+  check = tf.debugging.Assert(
+    tf.reduce_all(batch["labels"] >= 0), ["a label has no class"]
+  )
+  with tf.control_dependencies([check]):
+    return {**batch, "labels": tf.identity(batch["labels"])}
 
 
 def _filled(batch: Mapping[str, Tensor], size: int) -> Batch:

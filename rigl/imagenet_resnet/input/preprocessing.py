@@ -99,7 +99,7 @@ def _central_window(shape: Tensor, size: int) -> Tensor:
   """(top, left, height, width) of the central crop."""
   share = size / (size + _CROP_PADDING)
   shorter = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
-  side = tf.cast(share * shorter, tf.int32)
+  side = tf.maximum(tf.cast(share * shorter, tf.int32), 1)
   top, left = ((shape[i] - side + 1) // 2 for i in (0, 1))
   return tf.stack([top, left, side, side])
 

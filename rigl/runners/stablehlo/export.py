@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl import files
 from rigl.data import shuffling
 from rigl.data.array_source import ArraySource
 from rigl.runners.evaluations import ArrayEvaluation
@@ -27,7 +28,6 @@ from rigl.runners.stablehlo import (
   record_replay,
 )
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
-from rigl.training import files
 from rigl.training.trainer import Trainer
 from rigl.types import Tensor
 
@@ -45,7 +45,7 @@ def export(trainer: Trainer, folder: files.Path) -> None:
       program uses what cannot be exported.
   """
   executor, source, test = in_memory_parts(trainer)
-  folder = pathlib.Path(folder)
+  folder = files.on_disk(folder, "folder")
   (folder / "data").mkdir(parents=True, exist_ok=True)
   # The fastest engine on the GPUs where the programs will run.
   trainer.state.optimizer.use_mask_engine("batched")
@@ -110,6 +110,8 @@ def in_memory_parts(
       )
   executor = trainer.executor
   if isinstance(executor, TensorFlowExecutor):
+    if executor.skips:
+      raise ValueError("An exported run needs `on_nonfinite`=stop.")
     source, evaluation = executor.source, executor.evaluation
     if isinstance(source, ArraySource) and isinstance(
       evaluation, ArrayEvaluation

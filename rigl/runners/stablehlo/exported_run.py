@@ -15,6 +15,7 @@ import gzip
 import json
 import os
 import pathlib
+import signal
 import time
 from typing import Any
 
@@ -34,6 +35,9 @@ _STATE, _END, _RESULTS = "state-now.npz", "state-end.npz", "results.jsonl"
 _DONE = "calls_done"
 # Number of calls whose results may stay on the device before they are read.
 _PENDING = 100
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Signals within this time of the first are the same request to stop.
+_SAME_SECONDS = 0.3
 
 
 class ExportedRun:
@@ -70,7 +74,33 @@ class ExportedRun:
 
     Args:
       seconds: when to stop.
+
+    Raises:
+      SystemExit: after SIGTERM or SIGINT, with the code of a shell; the state
+        is saved. A second signal ends the process at once.
     """
+    signals: list[int] = []
+    first_at = float("inf")
+
+    def stop(number: int, frame: object) -> None:
+      nonlocal first_at
+      del frame
+      if time.monotonic() > first_at + _SAME_SECONDS:
+        os._exit(128 + number)
+      first_at = min(first_at, time.monotonic())
+      signals.append(number)
+
+    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    try:
+      self._run(seconds, signals)
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
+    if signals and not self.is_finished:
+      print(f"Stopped after {self._done} calls. The same command resumes it.")
+      raise SystemExit(128 + signals[0])
+
+  def _run(self, seconds: float, signals: list[int]) -> None:
     start, first = time.monotonic(), self._done
     end = start + seconds
     for call in self._plan["calls"][self._done :]:
@@ -79,7 +109,7 @@ class ExportedRun:
         self._save()
       else:
         self._call(call)
-      if time.monotonic() > end:
+      if signals or time.monotonic() > end:
         break
     self._save()
     calls = self._plan["calls"][first : self._done]
@@ -184,6 +214,14 @@ def main() -> None:
     "--seconds", type=float, default=float("inf"), help="when to stop"
   )
   args = parser.parse_args()
+  try:
+    _run_folder(args)
+  except KeyboardInterrupt:
+    print("Stopped by SIGINT.")
+    raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _run_folder(args: argparse.Namespace) -> None:
   started = time.monotonic()
   run = ExportedRun(args.folder, args.platform, args.data)
   print(f"{args.folder}: ready after {time.monotonic() - started:.0f} s")

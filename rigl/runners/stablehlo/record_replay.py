@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rigl.data.source import Source
 from rigl.runners.train_step import note_update, state_metrics
-from rigl.training import checkpoints
-from rigl.training.executor import Progress, Stretch, next_stretch
+from rigl.training import checkpoints, unreported
+from rigl.training.executor import (
+  Progress,
+  Stretch,
+  never,
+  next_stretch,
+)
 from rigl.training.loop import Loop, Report
 from rigl.training.train_state import TrainState
 from rigl.training.trainer import Trainer
@@ -48,6 +53,7 @@ class _Planner:
 
   def __init__(self, state: TrainState, source: Source) -> None:
     self._state, self._source = state, source
+    self.is_stopped: Callable[[], bool] = never
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
     """Plans the next stretch and its calls, as the TensorFlow executor does."""
@@ -174,6 +180,7 @@ def make_plan(trainer: Trainer, source: Source) -> list[Call]:
     on_report=lambda _: None,
     on_save=lambda: recorder.calls.append([SAVE, loop.position]),
   )
+  loop.resume(unreported.load(trainer.directory.path, state.iteration))
   with _preserved(state):
     loop.run(intervals.total)
   return recorder.calls
@@ -208,6 +215,7 @@ def finish(
 
   # It saves nothing, because only the state at the end is known.
   loop = Loop(replay, trainer.state, trainer.intervals, report)
+  loop.resume(trainer.loop.unreported)
   trainer.run(loop=loop)
   checkpoints.restore(state, trainer.state.all_variables)
   trainer.save()

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.runners.tpu_estimator.graph import TrainingGraph
 from rigl.runners.tpu_estimator.hooks import EndAtIteration, ReportHook
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
@@ -28,7 +27,7 @@ from rigl.runners.tpu_estimator.specs import (
 )
 from rigl.runners.train_step import measure_state, state_metrics
 from rigl.training import checkpoints
-from rigl.training.executor import Progress
+from rigl.training.executor import Progress, never
 from rigl.training.loop import STEPS, Intervals, TrainingDivergedError
 from rigl.training.train_state import ITERATION, TrainState
 from rigl.types import Metrics, Tensor
@@ -61,7 +60,7 @@ class EstimatorExecutor:
       of summaries, `save` that of checkpoints in a run that counts steps. One
       more checkpoint is written at the end of every call.
     keep: how many checkpoints to keep; 0 keeps all.
-    norms: whether the norm of the weights is measured.
+    norms: whether the norms of gradient and weights are measured.
 
   Raises:
     ValueError: if a TPU is to count iterations.
@@ -73,7 +72,7 @@ class EstimatorExecutor:
     train_spec: TrainSpec,
     evaluation: EstimatorEvaluation,
     settings: EstimatorSettings,
-    directory: pathlib.Path,
+    directory: files.AnyPath,
     intervals: Intervals,
     keep: int = 2,
     norms: bool = False,
@@ -82,6 +81,7 @@ class EstimatorExecutor:
     if settings.use_tpu and not self._by_steps:
       raise ValueError("`use_tpu`: TPUs cannot end at an iteration.")
     self._state, self._settings = state, settings
+    self.is_stopped: Callable[[], bool] = never
     self.train_spec, self.evaluation = train_spec, evaluation
     self._directory, self._intervals = directory, intervals
     self._keep, self._norms = keep, norms
@@ -117,7 +117,7 @@ class EstimatorExecutor:
     end = self._position + limit
     self._train(end)
     state.load(str(self._directory / checkpoints.name_of(end)))
-    shutil.rmtree(self._directory / _START, ignore_errors=True)
+    files.remove_tree(self._directory / _START)
     return Progress(state.iteration - iteration, state.step - step, {})
 
   def evaluate(self) -> Metrics:
@@ -192,6 +192,7 @@ class EstimatorExecutor:
       self._by_steps,
       self._intervals.report,
       self._keep,
+      self._norms,
       self._settings.use_tpu,
       hooks,
     )

@@ -18,6 +18,12 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.data import stream_source
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
+from rigl.runners.train_step import (
+  GRADIENT_NORM,
+  WEIGHT_NORM,
+  norm_of_step,
+  norm_of_weights,
+)
 from rigl.training.task import Task
 from rigl.training.train_state import (
   ITERATION,
@@ -52,6 +58,7 @@ class TrainingGraph:
     by_steps: whether positions of the run count steps, or else iterations.
     report_every: distance of summaries, in positions.
     keep: how many checkpoints to keep; 0 keeps all.
+    norms: whether the norms of gradient and weights are summaries.
     use_tpu: whether it is built inside of a TPU computation.
     hooks: makes hooks from the scalars of an iteration, by name, and the
       saver. Not on TPUs, where the host cannot read the tensors.
@@ -62,6 +69,7 @@ class TrainingGraph:
   by_steps: bool
   report_every: int
   keep: int
+  norms: bool
   use_tpu: bool
   hooks: Callable[[dict[str, Tensor], EstimatorSaver], list[Any]]
 
@@ -121,7 +129,12 @@ class TrainingGraph:
     # and `apply_gradients` sums the gradients once, before it derives masks or
     # steps.
     gradients = optimizer.compute_gradients(found["loss"], variables)
+    if self.norms:
+      reduced = optimizer.reduce_gradients(gradients)
+      found[GRADIENT_NORM] = norm_of_step(optimizer, reduced)
     optimizer.apply_gradients(gradients, step)
+    if self.norms:
+      found[WEIGHT_NORM] = norm_of_weights(variables)
     if CURSOR in own:
       own[CURSOR].assign(tf.cast(batch[CURSOR][-1], tf.int64))
     count.assign_add(1)
@@ -130,6 +143,7 @@ class TrainingGraph:
     if self.by_steps:
       due &= after > before
     found |= _state(state, due)
+    found["cross_entropy"] = found["loss"]
     found["loss"] += found["regularization_loss"]
     found[DUE] = tf.cast(due, tf.float32)
     return {**found, ITERATION: done, STEP: after}

@@ -7,7 +7,6 @@ All of it needs TensorFlow 2.15.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl import files
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
 from rigl.training import checkpoints
 from rigl.training.task import Task
@@ -73,7 +73,7 @@ class EstimatorSettings:
     tpu = tf.compat.v1.estimator.tpu
     config = tpu.RunConfig(
       master=self.master,
-      model_dir=os.path.abspath(directory),
+      model_dir=files.absolute(directory),
       # A seed of the graph would change the order of the data.
       tf_random_seed=None,
       save_checkpoints_steps=save_every,

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input.find_shards import find_shards
 from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
-from rigl.imagenet_resnet.input.shards import find_shards
 
 SIZES = (7, 5, 9, 6)
 NUM_RECORDS = sum(SIZES)
@@ -177,7 +177,7 @@ def test_corrupt_image_stops_training_and_is_found(corrupt_directory):
   found = imagenet_input.find_corrupt_record(shards, SETTINGS, cursor)
   all_found = list(shards.corrupt_records())
   assert found in all_found and len(all_found) == len(CORRUPT)
-  path, offset, _ = all_found[0]
+  path, offset, *_ = all_found[0]
   assert path.endswith("train-00000-of-00004")
   sizes = [
     len(imagenet_files.example(imagenet_files.jpeg_of(n), n + 1)) + 16

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rigl.training import files
+from rigl import files
 
 
 def names(directory):
@@ -76,7 +76,7 @@ def test_missing_directory_is_an_error(tmp_path):
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
   code = (
     "import os, signal, sys\n"
-    "from rigl.training import files\n"
+    "from rigl import files\n"
     "with files.replacing(sys.argv[1]) as temporary:\n"
     "  temporary.write_text('half')\n"
     "  os.kill(os.getpid(), signal.SIGKILL)\n"

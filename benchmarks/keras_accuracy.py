@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares the test accuracy of a small CNN: dense, RigL, masks that stay.
+
+  python benchmarks/keras_accuracy.py                          MNIST
+  python benchmarks/keras_accuracy.py --cifar10=DIRECTORY      CIFAR-10
+
+DIRECTORY holds the official binary files of CIFAR-10. All runs share the
+model, the data, the learning rates and the number of steps. The seed decides
+initial weights, masks and batches.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+from keras import layers
+
+import rigl
+from rigl.cifar_resnet.cifar_data import load_cifar
+from rigl.mnist.mnist_data import load_mnist
+
+_BATCH = 128
+_RATE = 0.1
+
+
+def load(cifar10: str, quick: bool) -> list[np.ndarray]:
+  """Returns images in [0, 1] and labels: training, then test."""
+  data = load_cifar(cifar10) if cifar10 else load_mnist()
+  arrays = [np.asarray(array) for array in data]
+  for i in (0, 2):
+    shape = [-1, 32, 32, 3] if cifar10 else [-1, 28, 28, 1]
+    arrays[i] = arrays[i].reshape(shape).astype("float32") / 255
+  return [array[:256] for array in arrays] if quick else arrays
+
+
+def make_model(image_shape: tuple[int, ...]) -> keras.Model:
+  """Three convolutions with batch normalization, mean, one dense layer."""
+  model = keras.Sequential([keras.Input(image_shape)])
+  if image_shape[-1] == 3:  # Photographs look the same in a mirror.
+    model.add(layers.RandomFlip("horizontal"))
+    model.add(layers.RandomTranslation(0.1, 0.1, fill_mode="reflect"))
+  for filters in (32, 64, 128):
+    model.add(layers.Conv2D(filters, 3, 2, "same", use_bias=False))
+    model.add(layers.BatchNormalization())
+    model.add(layers.ReLU())
+  model.add(layers.GlobalAveragePooling2D())
+  model.add(layers.Dense(10))
+  return model
+
+
+def make_optimizer(
+  method: str, sparsity: float, steps: int, seed: int
+) -> keras.optimizers.Optimizer:
+  """Momentum with a cosine rate, alone or within a sparse optimizer."""
+  rate = keras.optimizers.schedules.CosineDecay(_RATE, steps)
+  inner = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+  if method == "dense":
+    return inner
+  if method == "static":
+    return rigl.keras.FixedMask(inner, sparsity=sparsity, seed=seed)
+  return rigl.keras.RigL(
+    inner,
+    sparsity=sparsity,
+    end_step=int(0.75 * steps),
+    frequency=max(steps // 60, 1),
+    seed=seed,
+  )
+
+
+def accuracy_of(
+  method: str, seed: int, arrays: list[np.ndarray], flags: argparse.Namespace
+) -> float:
+  """Trains once; returns the test accuracy after the last step, in percent."""
+  keras.utils.set_random_seed(seed)
+  x, y, test_x, test_y = arrays
+  steps = flags.epochs * -(-len(x) // _BATCH)
+  model = make_model(x.shape[1:])
+  model.compile(
+    optimizer=make_optimizer(method, flags.sparsity, steps, seed),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+  )
+  start = time.monotonic()
+  model.fit(x, y, _BATCH, flags.epochs, verbose=0)
+  accuracy = 100 * model.evaluate(test_x, test_y, 500, verbose=0)[1]
+  print(
+    f"{method}, seed {seed}: {accuracy:.2f} % "
+    f"({time.monotonic() - start:.0f} s)",
+    flush=True,
+  )
+  return accuracy
+
+
+def main() -> None:
+  """Trains every method with every seed and prints a table."""
+  parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+  parser.add_argument("--cifar10", default="", help="directory of its files")
+  parser.add_argument("--sparsity", type=float, default=0.9)
+  parser.add_argument("--epochs", type=int, default=10)
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
+  parser.add_argument("--quick", action="store_true")
+  flags = parser.parse_args()
+  if flags.quick:
+    flags.epochs, flags.seeds = 1, 1
+  arrays = load(flags.cifar10, flags.quick)
+  found: dict[str, list[float]] = {"dense": [], "rigl": [], "static": []}
+  for seed in range(flags.seeds):
+    for method, values in found.items():
+      values.append(accuracy_of(method, seed, arrays, flags))
+  print("\n| method | mean | lowest | highest |\n| --- | --- | --- | --- |")
+  for method, values in found.items():
+    mean = statistics.mean(values)
+    print(f"| {method} | {mean:.2f} | {min(values):.2f} | {max(values):.2f} |")
+  if flags.json:
+    record = {**vars(flags), "json": None, "accuracy": found}
+    flags.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stop signals: SIGINT (Ctrl-C) and SIGTERM end a process in one line.
+
+Python runs its handlers of signals between two instructions of its main thread,
+so a call into TensorFlow that takes a minute delays them by a minute. A thread
+of this module learns of a signal at once. By default it ends the process. While
+a run trains, the first signal only requests a stop, and a second one ends the
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+# Signals within this time of the first are the same request: the command
+# `timeout`, for one, sends each signal twice.
+_SAME_SECONDS = 0.3
+
+_ending = threading.Lock()
+
+
+def name_of(number: int) -> str:
+  """The name of a signal, such as `SIGTERM`."""
+  return signal.Signals(number).name
+
+
+def exit_code(number: int) -> int:
+  """The code that a shell reports for a process that a signal ended."""
+  return 128 + number
+
+
+def end_now(number: int, message: str = "") -> None:
+  """Prints a line and ends the process, whatever it is doing.
+
+  Args:
+    number: the signal.
+    message: the line. Empty: one that names the signal.
+  """
+  if not _ending.acquire(blocking=False):
+    return  # The other thread is just doing it.
+  line = (message or f"Stopped by {name_of(number)}.") + "\n"
+  with contextlib.suppress(OSError):
+    os.write(2, line.encode())
+  os._exit(exit_code(number))
+
+
+class _Watcher:
+  """Learns of stop signals, in the main thread and in one of its own.
+
+  Attributes:
+    on_first: gets the number of the first signal; by default it ends the
+      process. It may be called twice, by both threads.
+  """
+
+  def __init__(self) -> None:
+    self.on_first: Callable[[int], None] = end_now
+    self._is_noted = False
+    self._reading, self._writing = socket.socketpair()
+    self._writing.setblocking(False)
+    self._before = {n: signal.signal(n, self._handle) for n in NUMBERS}
+    self._fd_before = signal.set_wakeup_fd(
+      self._writing.fileno(), warn_on_full_buffer=False
+    )
+    self._thread = threading.Thread(target=self._watch, daemon=True)
+    self._thread.start()
+
+  def take_back(self) -> None:
+    """Sets the handlers again."""
+    for number in NUMBERS:
+      signal.signal(number, self._handle)
+
+  def close(self) -> None:
+    """Restores the handlers of before."""
+    signal.set_wakeup_fd(self._fd_before)
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    self._writing.close()
+    self._thread.join()
+    self._reading.close()
+
+  def _handle(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    self._is_noted = True
+    self.on_first(number)
+
+  def _watch(self) -> None:
+    """Reads the signal numbers that Python's C code writes."""
+    first_at = None
+    while numbers := self._reading.recv(64):
+      for number in numbers:
+        if number not in NUMBERS:
+          continue
+        now = time.monotonic()
+        if first_at is None:
+          first_at = now
+          if not self._is_noted:
+            self.on_first(number)
+        elif now > first_at + _SAME_SECONDS:
+          end_now(number)
+
+
+_watcher: _Watcher | None = None
+
+
+def install() -> None:
+  """Makes signals end this process in one line, from now on."""
+  global _watcher
+  if _watcher is None and _is_main_thread():
+    _watcher = _Watcher()
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+  """Makes signals end this process in one line within a block."""
+  global _watcher
+  is_new = _watcher is None
+  install()
+  try:
+    yield
+  finally:
+    if is_new and _watcher is not None:
+      _watcher.close()
+      _watcher = None
+
+
+def take_back() -> None:
+  """Sets the handlers again where other code may have set its own.
+
+  TensorFlow does so in C++ when several workers connect.
+  """
+  if _watcher is not None and _is_main_thread():
+    _watcher.take_back()
+
+
+@contextlib.contextmanager
+def deferred(on_first: Callable[[int], None]) -> Iterator[None]:
+  """Lets a block end by itself after the first signal.
+
+  In a thread that is not the main one it does nothing, because only that may
+  handle signals.
+
+  Args:
+    on_first: gets the number of the first signal, perhaps twice and in any
+      thread, and returns at once.
+  """
+  if not _is_main_thread():
+    yield
+    return
+  with installed():
+    assert _watcher is not None
+    _watcher.take_back()
+    before, _watcher.on_first = _watcher.on_first, on_first
+    try:
+      yield
+    finally:
+      _watcher.on_first = before
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+  """Keeps stop signals waiting in a block that forks; not on Windows."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_in_child() -> None:
+  """Leaves stop signals to the parent; called in a forked process."""
+  signal.set_wakeup_fd(-1)
+  for number in NUMBERS:
+    signal.signal(number, signal.SIG_IGN)
+
+
+def _is_main_thread() -> bool:
+  return threading.current_thread() is threading.main_thread()
+
+
+def _is_script() -> bool:
+  """Whether this process runs a file of this package or of `scripts/`."""
+  file = getattr(sys.modules.get("__main__"), "__file__", None)
+  if file is None:
+    return False
+  package = pathlib.Path(__file__).resolve().parents[1]
+  places = (package, package.parent / "scripts")
+  return any(place in pathlib.Path(file).resolve().parents for place in places)
+
+
+# The import of TensorFlow, which takes seconds, ends in one line as well.
+if _is_script():
+  install()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that files and devices cause: full disks, missing folders, rights.
+
+Python raises them as `OSError`. TensorFlow, which reads and writes data and
+checkpoints by itself, raises them as `tf.errors.OpError` with the text of the
+operating system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+
+_NUMBERS = (
+  errno.EACCES,
+  errno.EBUSY,
+  errno.EDQUOT,
+  errno.EFBIG,
+  errno.EIO,
+  errno.EISDIR,
+  errno.ELOOP,
+  errno.EMFILE,
+  errno.ENAMETOOLONG,
+  errno.ENFILE,
+  errno.ENOENT,
+  errno.ENOSPC,
+  errno.ENOTDIR,
+  errno.ENOTEMPTY,
+  errno.EPERM,
+  errno.EROFS,
+  errno.ESTALE,
+)
+_TEXTS = (
+  *map(os.strerror, _NUMBERS),
+  "File system scheme",  # One that TensorFlow does not know, as `s3`.
+)
+# What TensorFlow adds about the operation.
+_OPERATION = re.compile(
+  r"^\{\{.*?\}\}\s*|\s*\[(Op:|\[?\{\{).*|\s*name: *$", re.DOTALL
+)
+
+
+def describe(error: BaseException) -> str | None:
+  """One line about an error of files or devices; None for any other error."""
+  if isinstance(error, OSError):
+    return " ".join(str(error).split()) or type(error).__name__
+  # Without TensorFlow, which takes seconds to load, it is no error of that.
+  tensorflow = sys.modules.get("tensorflow")
+  if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+    return None
+  if isinstance(error, tensorflow.errors.DataLossError) or any(
+    text.casefold() in error.message.casefold() for text in _TEXTS
+  ):
+    text = _OPERATION.sub("", error.message.split("\n")[0])
+    return " ".join(text.split()) or type(error).__name__
+  return None

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DNW for Keras: the largest weights after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rigl.keras import replicas
+from rigl.keras.masks import keep_masked
+from rigl.keras.target_sparsity import TargetSparsityOptimizer
+from rigl.keras.wrapper import parts_of
+from rigl.types import Tensor, Variable
+
+
+@keras.saving.register_keras_serializable(package="rigl")
+class DNW(TargetSparsityOptimizer):
+  """DNW (discovering neural wirings): the largest weights after every step.
+
+  Every weight, active or not, gets the dense gradient. Each step is, in every
+  sparse variable,
+
+      dense  = step(dense, gradient)
+      mask   = the n_ones connections of largest |dense|
+      kernel = mask * dense,
+
+  where step is that of the inner optimizer and n_ones what the distribution of
+  `sparsity` gives the variable. It is the one method whose inactive weights and
+  their slots live on: the weights are kept in a variable beside the kernel.
+
+  Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
+
+  Args:
+    optimizer: the Keras optimizer that makes the gradient steps, its name or
+      its configuration; it must be new.
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
+    distribution: how it is distributed over the variables: `erk`
+      (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
+    filters: which variables are sparse. None: all kernels, which are weights
+      of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
+      `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
+      list of regexes: the kernels in whose path one is found; a full path also
+      chooses a variable that is no kernel. A function: the kernels for whose
+      path it returns true.
+    seed: seed of all random numbers, at least 0.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
+      `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
+    name: name of this optimizer. None: one that Keras makes.
+    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
+
+  Raises:
+    ValueError: if an argument is not as described, or `optimizer` averages
+      weights (`use_ema`), which would average inactive ones into the model.
+
+  Example:
+    >>> optimizer = DNW("adamw", sparsity=0.9)
+    >>> model.compile(optimizer, "mse")
+  """
+
+  def __init__(
+    self, optimizer: Any, sparsity: float | None = None, **kwargs: Any
+  ) -> None:
+    super().__init__(optimizer, sparsity, **kwargs)
+    if any(part.use_ema for part in parts_of(self.inner_optimizer)):
+      raise ValueError(
+        "`optimizer` of DNW must not average weights, got use_ema=True: the "
+        "averages would bring back inactive weights."
+      )
+    self._dense: dict[str, keras.Variable] = {}
+
+  @property
+  def dense_weights(self) -> dict[str, keras.Variable]:
+    """{path: the weights with those of inactive connections}."""
+    return dict(self._dense)
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    for kernel in self._kernels:
+      self._dense[kernel.path] = self._new_copy(kernel, "dense")
+
+  def _train(
+    self,
+    grads: Sequence[Any],
+    variables: list[Variable],
+    present: Mapping[str, Any],
+  ) -> None:
+    for kernel in self._kernels:
+      dense = self._dense[kernel.path]
+      replicas.update(kernel.variable, lambda w, d: w.assign(d), dense)
+
+    def step(gradients: Sequence[Any]) -> None:
+      self.inner_optimizer.apply(
+        [g if g is None else tf.identity(g) for g in gradients], variables
+      )
+
+    replicas.on_replicas(step, list(grads))
+    self._select()
+
+  def _select(self) -> None:
+    """Sets masks and kernels by the magnitude of the dense weights."""
+    weights = [tf.convert_to_tensor(k.variable) for k in self._kernels]
+    inputs = [
+      dict(
+        weights=tf.reshape(each, [-1]),
+        num_ones=self._num_ones(kernel),
+        groups=kernel.groups,
+      )
+      for kernel, each in zip(self._kernels, weights, strict=True)
+    ]
+    masks = self._engine.map(self._largest, inputs)
+    before = [tf.convert_to_tensor(kernel.mask) for kernel in self._kernels]
+    for kernel, each, flat in zip(self._kernels, weights, masks, strict=True):
+      mask = tf.reshape(flat, each.shape)
+      replicas.assign(self._dense[kernel.path], each)
+      replicas.assign(
+        kernel.variable, tf.where(mask, each, tf.zeros_like(each))
+      )
+      replicas.assign(kernel.mask, mask)
+    self._note_changes(self._kernels, before, masks)
+
+  def _largest(self, kernels: list[dict[str, Any]]) -> list[Tensor]:
+    return self._engine.top_k(
+      [tf.abs(each["weights"]) for each in kernels],
+      [each["num_ones"] for each in kernels],
+      groups=[each["groups"] for each in kernels],
+    )
+
+  def _clear(self, all_slots: bool = False) -> None:
+    """Masks the weights alone, because the slots live on."""
+    for kernel in self._kernels:
+      replicas.update(kernel.variable, keep_masked, kernel.mask)

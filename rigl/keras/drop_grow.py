@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drop and grow by a schedule: the base of RigL, SET, SNFS and static.
+
+The rule is that of the `tf.compat.v1` optimizers; this module gives it the
+variables of Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.keras import replicas
+from rigl.keras.kernels import Filters
+from rigl.keras.masks import SparseKernel
+from rigl.keras.scheduled import ScheduledOptimizer
+from rigl.keras.sparsities import Distribution
+from rigl.mask_ops import EngineName
+from rigl.schedules import UpdateSchedule
+from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
+from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
+from rigl.types import Tensor
+
+
+class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
+  """Drops and grows connections by a schedule.
+
+  An update is, in every sparse variable of n active connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of highest growth score among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. Grown connections that were inactive
+  start at `grow_init`, with fresh slots; the others keep weights and slots.
+
+  Attributes:
+    grow_inits: the values of `grow_init` that the method knows.
+
+  Args:
+    optimizer: the Keras optimizer that makes the gradient steps, its name or
+      its configuration.
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
+    distribution: how it is distributed over the variables: `erk`,
+      `erdos_renyi`, `uniform`, or {path or regex: sparsity}. None: `erk`, or
+      `uniform` if `structure` fixes the sparsity.
+    begin_step: first value of `iterations` that may update, at least 0.
+    end_step: last value of `iterations` that may update. None: no end.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    anneal: how f falls from `begin_step` to `end_step`: `cosine`, `constant` or
+      `exponential[_K]`; see `schedules.UpdateSchedule`. Without an end f is
+      constant.
+    grow_init: initial weights of grown connections: `zeros`, `initial_dist`,
+      `random_normal` or `random_uniform`; all but `zeros` may be followed by
+      `_K` to divide by K > 0.
+    filters: which variables are sparse: None for all kernels, a regex, a list
+      of regexes, or a function of a path.
+    seed: seed of all random numbers, at least 0.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
+      `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
+    name: name of this optimizer. None: one that Keras makes.
+    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
+
+  Raises:
+    ValueError: if an argument is not as described.
+  """
+
+  grow_inits: tuple[str, ...] = WEIGHT_METHODS
+  _schedule: UpdateSchedule
+
+  def __init__(
+    self,
+    optimizer: Any,
+    sparsity: float | None = None,
+    *,
+    distribution: Distribution | None = None,
+    begin_step: int = 0,
+    end_step: int | None = None,
+    frequency: int = 100,
+    drop_fraction: float = 0.3,
+    anneal: str = "cosine",
+    grow_init: str = "zeros",
+    filters: Filters = None,
+    seed: int = 0,
+    noise_std: float = 1e-5,
+    mask_engine: EngineName = "auto",
+    structure: str | None = None,
+    name: str | None = None,
+    **kwargs: Any,
+  ) -> None:
+    schedule = update_schedule(
+      begin_step, end_step, frequency, drop_fraction, anneal
+    )
+    parsed = parse_grow_init(grow_init, self.grow_inits)
+    if not 0 <= noise_std < np.inf:
+      raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
+    super().__init__(
+      optimizer,
+      sparsity,
+      distribution=distribution,
+      filters=filters,
+      seed=seed,
+      mask_engine=mask_engine,
+      structure=structure,
+      name=name,
+      **kwargs,
+    )
+    self._schedule = schedule
+    self._grow_init_name = grow_init
+    self._grow_init = parsed
+    self._noise_std = float(noise_std)
+    self._initial: dict[str, keras.Variable] = {}
+
+  @property
+  def schedule(self) -> UpdateSchedule:
+    """When updates are due and what share of connections they drop."""
+    return self._schedule
+
+  def get_config(self) -> dict[str, Any]:
+    """The configuration, from which `from_config` makes an equal optimizer."""
+    schedule = self._schedule
+    return super().get_config() | {
+      "begin_step": schedule.begin_step,
+      "end_step": None if schedule.end_step < 0 else schedule.end_step,
+      "frequency": schedule.frequency,
+      "drop_fraction": schedule.drop_fraction,
+      "anneal": schedule.drop_fraction_anneal,
+      "grow_init": self._grow_init_name,
+      "noise_std": self._noise_std,
+    }
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    if self._grow_init.method == "initial_dist":
+      for kernel in self._kernels:
+        self._initial[kernel.path] = self._new_copy(kernel, "initial")
+
+  def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
+    fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
+    self._mark_updated(step)
+    kernels = [k for k in self._kernels if k.path in present]
+    hashes = [kernel.name_hash for kernel in kernels]
+    keys = mask_ops.hash_key(self._settings.seed, hashes, step)
+    signals = self._signals(kernels, present)
+    inputs = [
+      self._inputs(kernel, signal, key)
+      for kernel, signal, key in zip(
+        kernels, signals, tf.unstack(keys), strict=True
+      )
+    ]
+    results = self._engine.map(self._update_layers, inputs, fraction)
+    before = [tf.convert_to_tensor(kernel.mask) for kernel in kernels]
+    for kernel, result in zip(kernels, results, strict=True):
+      self._assign(kernel, *result)
+    self._note_changes(kernels, before, [mask for _, mask, *_ in results])
+
+  def _inputs(
+    self, kernel: SparseKernel, signal: Tensor | None, key: Tensor
+  ) -> dict[str, Any]:
+    """The inputs of the update of a kernel, as flat tensors."""
+    states = kernel.slots.states
+    inputs = dict(
+      weights=kernel.variable,
+      mask=kernel.mask,
+      signal=signal,
+      initial=self._initial.get(kernel.path),
+      slots=[slot.variable for slot in states],
+      copies=[slot.variable for slot in kernel.slots.copies],
+    )
+    return {name: _flat(value) for name, value in inputs.items()} | dict(
+      slot_starts=tf.constant([slot.start for slot in states], tf.float32),
+      key=key,
+      groups=kernel.groups,
+    )
+
+  def _updated(  # type: ignore[override]
+    self, result: mask_ops.DropGrow, copies: Sequence[Tensor], **inputs: Any
+  ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """The rule, and copies of the weights: new where these are new."""
+    weights, mask, slots = super()._updated(result, **inputs)
+    kept = mask & ~self._new(result, inputs["mask"])
+    copied = [
+      tf.where(kept, copy, tf.cast(weights, copy.dtype)) for copy in copies
+    ]
+    return weights, mask, slots, copied
+
+  def _assign(
+    self,
+    kernel: SparseKernel,
+    weights: Tensor,
+    mask: Tensor,
+    slots: Sequence[Tensor],
+    copies: Sequence[Tensor],
+  ) -> None:
+    own = [slot.variable for slot in kernel.slots.states]
+    copied = [slot.variable for slot in kernel.slots.copies]
+    for variable, value in zip(
+      [kernel.variable, kernel.mask, *own, *copied],
+      [weights, mask, *slots, *copies],
+      strict=True,
+    ):
+      replicas.assign(variable, tf.reshape(value, variable.shape))
+
+  def _signals(
+    self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
+  ) -> list[Tensor | None]:
+    """Hook: what growth scores are derived from, in each kernel's shape."""
+    del present
+    return [None for _ in kernels]
+
+
+def update_schedule(
+  begin_step: int,
+  end_step: int | None,
+  frequency: int,
+  drop_fraction: float,
+  anneal: str,
+) -> UpdateSchedule:
+  """The schedule of these arguments, whose names the errors use."""
+  last = checked_end_step(end_step)
+  try:
+    return UpdateSchedule(begin_step, last, frequency, drop_fraction, anneal)
+  except ValueError as error:
+    text = str(error).replace("`drop_fraction_anneal`", "`anneal`")
+    raise ValueError(text) from None
+
+
+def checked_end_step(end_step: int | None) -> int:
+  """`end_step` as schedules have it: negative for none."""
+  if end_step is None:
+    return -1
+  if isinstance(end_step, bool) or not isinstance(end_step, int):
+    raise ValueError(
+      f"`end_step` must be an integer or None, got {end_step!r}."
+    )
+  if end_step < 0:
+    raise ValueError(f"`end_step` must be at least 0 or None, got {end_step}.")
+  return end_step
+
+
+def _flat(value: Any) -> Any:
+  if value is None:
+    return None
+  if isinstance(value, list):
+    return [_flat(each) for each in value]
+  return tf.reshape(tf.convert_to_tensor(value), [-1])

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RigL for Keras: drop by magnitude, grow by the gradient of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rigl.keras.drop_grow import DropGrowOptimizer
+from rigl.keras.masks import SparseKernel
+from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
+from rigl.types import Tensor
+
+
+@keras.saving.register_keras_serializable(package="rigl")
+class RigL(DropGrowOptimizer):
+  """RigL: grows connections by the magnitude of the dense gradient.
+
+  An update replaces a gradient step: its batch gives the gradient only, and
+  `iterations` does not advance. In every sparse variable of n active
+  connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of largest |gradient| among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. A connection can be dropped
+  and grown back at once; it then keeps its weight. Others start at `grow_init`,
+  with fresh slots. Every `frequency` steps, of all training, that costs one
+  batch in a hundred by default.
+
+  Evci et al., 2020, https://arxiv.org/abs/1911.11134, Algorithm 1, whose
+  frequency, drop fraction and annealing are the defaults.
+
+  Args:
+    optimizer: the Keras optimizer that makes the gradient steps, its name or
+      its configuration; it must be new.
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
+    distribution: how it is distributed over the variables: `erk`
+      (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
+    begin_step: first value of `iterations` that may update, at least 0.
+    end_step: last value of `iterations` that may update; the paper uses 3/4 of
+      all steps. None: no end, and then f stays constant.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    anneal: how f falls from `begin_step` to `end_step`, with p in [0, 1] the
+      share of that window that has passed: `cosine`, f * (1 + cos(pi * p)) / 2;
+      `constant`; or `exponential[_K]`, f * (1 - p) ** K with K > 0.
+    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
+      drawn from the initial weights of the variable; `random_normal`, with the
+      standard deviation of the active weights; `random_uniform`, in plus or
+      minus their mean magnitude; `grad_scale`, the gradient; or `grad_sign`,
+      its sign. All but `zeros` may be followed by `_K` to divide by K > 0, such
+      as `random_normal_10`.
+    filters: which variables are sparse. None: all kernels, which are weights
+      of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
+      `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
+      list of regexes: the kernels in whose path one is found; a full path also
+      chooses a variable that is no kernel. A function: the kernels for whose
+      path it returns true.
+    seed: seed of all random numbers, at least 0.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
+      `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
+    name: name of this optimizer. None: one that Keras makes.
+    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
+
+  Raises:
+    ValueError: if an argument is not as described. `build` raises it if the
+      sparsity cannot be distributed over the variables.
+
+  Example:
+    >>> optimizer = RigL(keras.optimizers.SGD(0.1, momentum=0.9), sparsity=0.9)
+    >>> model.compile(optimizer, "mse")
+  """
+
+  grow_inits = (*WEIGHT_METHODS, *GRADIENT_METHODS)
+  update_is_iteration = True
+  accumulates_dense = True
+
+  def _signals(
+    self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
+  ) -> list[Tensor | None]:
+    return list(self._mean_gradients(kernels, present))
+
+  def _grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor
+  ) -> Tensor:
+    return tf.abs(signal)

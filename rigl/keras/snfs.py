@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SNFS for Keras: drop by magnitude, grow by the average gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rigl.keras import replicas
+from rigl.keras.drop_grow import DropGrowOptimizer
+from rigl.keras.kernels import Filters
+from rigl.keras.masks import SparseKernel
+from rigl.keras.sparsities import Distribution
+from rigl.mask_ops import EngineName
+from rigl.types import Tensor, Variable
+
+
+@keras.saving.register_keras_serializable(package="rigl")
+class SNFS(DropGrowOptimizer):
+  """SNFS: grows connections by the moving average of the dense gradient.
+
+  Every gradient step first updates the average, which starts at 0 and is not
+  debiased:
+
+      average = momentum * average + (1 - momentum) * gradient.
+
+  After the gradient step of an update, in every sparse variable of n active
+  connections,
+
+      dropped = the int(n * f) active connections of smallest |weight + noise|
+      grown   = as many of largest |average| among all that are not kept
+      mask    = (mask - dropped) + grown,
+
+  where f is `drop_fraction`, annealed. A connection can be dropped
+  and grown back at once; it then keeps its weight. Others start at `grow_init`,
+  with fresh slots.
+
+  Dettmers & Zettlemoyer, 2019, https://arxiv.org/abs/1907.04840, section 3, as
+  in the code of Evci et al.: sparsity is not redistributed between layers.
+
+  Args:
+    optimizer: the Keras optimizer that makes the gradient steps, its name or
+      its configuration; it must be new.
+    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
+      0.9, or what `structure` fixes.
+    distribution: how it is distributed over the variables: `erk`
+      (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
+      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
+      or `uniform` if `structure` fixes the sparsity.
+    begin_step: first value of `iterations` that may update, at least 0.
+    end_step: last value of `iterations` that may update; the paper uses 3/4 of
+      all steps. None: no end, and then f stays constant.
+    frequency: least number of steps between two updates, at least 1.
+    drop_fraction: share f of the active connections to drop in the first
+      update, in [0, 1].
+    anneal: how f falls from `begin_step` to `end_step`, with p in [0, 1] the
+      share of that window that has passed: `cosine`, f * (1 + cos(pi * p)) / 2;
+      `constant`; or `exponential[_K]`, f * (1 - p) ** K with K > 0.
+    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
+      drawn from the initial weights of the variable; `random_normal`, with the
+      standard deviation of the active weights; or `random_uniform`, in plus or
+      minus their mean magnitude. All but `zeros` may be followed by `_K` to
+      divide by K > 0, such as `random_normal_10`.
+    momentum: weight of the past in the average, in [0, 1].
+    filters: which variables are sparse. None: all kernels, which are weights
+      of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
+      `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
+      list of regexes: the kernels in whose path one is found; a full path also
+      chooses a variable that is no kernel. A function: the kernels for whose
+      path it returns true.
+    seed: seed of all random numbers, at least 0.
+    noise_std: standard deviation of the noise on |weight| when dropping, at
+      least 0. It breaks ties by chance; 0 breaks them by index.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
+      `auto` by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active; `fan_in` keeps the same number of connections per
+      output. None: only that per variable is fixed.
+    name: name of this optimizer. None: one that Keras makes.
+    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
+
+  Raises:
+    ValueError: if an argument is not as described. `build` raises it if the
+      sparsity cannot be distributed over the variables.
+
+  Example:
+    >>> optimizer = SNFS("adamw", sparsity=0.9)
+    >>> model.compile(optimizer, "mse")
+  """
+
+  accumulates_dense = True
+
+  def __init__(
+    self,
+    optimizer: Any,
+    sparsity: float | None = None,
+    *,
+    distribution: Distribution | None = None,
+    begin_step: int = 0,
+    end_step: int | None = None,
+    frequency: int = 100,
+    drop_fraction: float = 0.3,
+    anneal: str = "cosine",
+    grow_init: str = "zeros",
+    momentum: float = 0.9,
+    filters: Filters = None,
+    seed: int = 0,
+    noise_std: float = 1e-5,
+    mask_engine: EngineName = "auto",
+    structure: str | None = None,
+    name: str | None = None,
+    **kwargs: Any,
+  ) -> None:
+    if not 0 <= momentum <= 1:
+      raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")
+    super().__init__(
+      optimizer,
+      sparsity,
+      distribution=distribution,
+      begin_step=begin_step,
+      end_step=end_step,
+      frequency=frequency,
+      drop_fraction=drop_fraction,
+      anneal=anneal,
+      grow_init=grow_init,
+      filters=filters,
+      seed=seed,
+      noise_std=noise_std,
+      mask_engine=mask_engine,
+      structure=structure,
+      name=name,
+      **kwargs,
+    )
+    self._momentum = float(momentum)
+    self._averages: dict[str, keras.Variable] = {}
+
+  def get_config(self) -> dict[str, Any]:
+    """The configuration, from which `from_config` makes an equal optimizer."""
+    return super().get_config() | {"momentum": self._momentum}
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    for kernel in self._kernels:
+      self._averages[kernel.path] = self.add_variable_from_reference(
+        kernel.variable, "average_gradient"
+      )
+
+  def _step(
+    self,
+    grads: Sequence[Any],
+    variables: list[Variable],
+    present: Mapping[str, Any],
+  ) -> None:
+    self._average(present)
+    super()._step(grads, variables, present)
+
+  def _average(self, present: Mapping[str, Any]) -> None:
+    """Updates the averages at the last call of `apply` of a step."""
+    kernels = [k for k in self._kernels if k.path in present]
+    completes = self._completes_step()
+    means = self._mean_gradients(kernels, present)
+    for kernel, gradient in zip(kernels, means, strict=True):
+      average = self._averages[kernel.path]
+      value = tf.convert_to_tensor(average)
+      decay = tf.cast(1.0 - self._momentum, value.dtype)
+      change = decay * (tf.cast(gradient, value.dtype) - value)
+      replicas.assign(average, tf.where(completes, value + change, value))
+
+  def _signals(
+    self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
+  ) -> list[Tensor | None]:
+    return [
+      tf.convert_to_tensor(self._averages[kernel.path]) for kernel in kernels
+    ]
+
+  def _grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor
+  ) -> Tensor:
+    return tf.abs(signal)

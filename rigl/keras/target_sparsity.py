@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods that go from dense to a target sparsity: SNIP, DNW, pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import sparse_utils
+from rigl.keras import replicas
+from rigl.keras.masks import SparseKernel
+from rigl.keras.scheduled import UpdatingOptimizer
+from rigl.structures import Groups
+from rigl.types import Tensor
+
+
+class TargetSparsityOptimizer(UpdatingOptimizer):
+  """Starts dense and brings every sparse variable to a target sparsity."""
+
+  def _initial_mask(
+    self,
+    name: str,
+    shape: tuple[int, ...],
+    sparsity: float,
+    groups: Groups | None,
+  ) -> np.ndarray:
+    return np.ones(shape, np.bool_)
+
+  @property
+  def target_sparsities(self) -> dict[str, float]:
+    """{path: sparsity that the variable gets}; empty before `build`."""
+    return {kernel.path: kernel.sparsity for kernel in self._kernels}
+
+  def _num_ones(self, kernel: SparseKernel) -> Tensor:
+    """The connections that the target leaves, int32 scalar.
+
+    Of a variable with a structure, those that it leaves every group.
+    """
+    structure = self._settings.structure
+    if structure is not None and kernel.groups is not None:
+      number = structure.ones_per_group(kernel.groups, kernel.sparsity)
+      return tf.constant(number)
+    zeros = sparse_utils.get_n_zeros(kernel.size, kernel.sparsity)
+    return tf.constant(kernel.size - zeros)
+
+  def _assign_masks(
+    self, kernels: Sequence[SparseKernel], masks: Sequence[Tensor]
+  ) -> None:
+    """Sets flat masks and clears what is inactive."""
+    before = [tf.convert_to_tensor(kernel.mask) for kernel in kernels]
+    for kernel, flat in zip(kernels, masks, strict=True):
+      replicas.assign(kernel.mask, tf.reshape(flat, kernel.mask.shape))
+    self._clear(all_slots=True)
+    self._note_changes(kernels, before, masks)

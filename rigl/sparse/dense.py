@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dense layer that stores and computes only its active connections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.sparse.connections import Connections, check_size
+from rigl.sparse.product import SparseProduct
+from rigl.sparse.sampling import random_positions, random_values
+from rigl.types import Tensor, Variable
+
+_DTYPES = (tf.float32, tf.bfloat16)
+
+
+class SparseDense(tf.Module):
+  """A layer y = activation(x @ kernel + bias) without its inactive connections.
+
+  The layer holds the values and positions of the active connections. Time and
+  memory of a training step are proportional to their number, not to the size
+  of the kernel. A sparse optimizer, such as `SparseRigLOptimizer`, takes the
+  layer in place of a kernel, and moves connections by swapping values and
+  positions in place: nothing is traced again.
+
+  The products are computed on the CPU by Numba (extra `sparse`). Without
+  Numba, TensorFlow computes them with a dense kernel, which is slower. In both
+  cases the result does not depend on `threads`.
+
+  Args:
+    inputs: number of inputs, at least 1.
+    outputs: number of outputs, at least 1; at most 2**31 - 1 connections in
+      all, active or not.
+    sparsity: share of inactive connections, in [0, 1). The mask is that of
+      `sparse_utils.get_mask_random` for kernels of up to 2**26 weights.
+    activation: function of the output. None: the identity.
+    use_bias: whether there is a bias.
+    seed: non-negative seed of the positions and initial values.
+    name: name of the layer, from which the seed is derived, too.
+    threads: how many threads may share a product, at least 1.
+    dtype: dtype in which values are stored, float32 or bfloat16. Products are
+      computed in float32.
+
+  Raises:
+    ValueError: if an argument is not as described.
+
+  Example:
+    >>> layer = SparseDense(784, 1000, sparsity=0.9, name="hidden")
+    >>> layer(tf.zeros([2, 784])).shape.as_list(), layer.values.shape[0]
+    ([2, 1000], 78400)
+  """
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    sparsity: float = 0.9,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    use_bias: bool = True,
+    seed: int = 0,
+    name: str = "sparse_dense",
+    threads: int = 1,
+    dtype: str | tf.DType = tf.float32,
+  ) -> None:
+    _check(inputs, outputs, sparsity, seed, threads)
+    positions = random_positions((inputs, outputs), sparsity, seed, name)
+    stddev = math.sqrt(2.0 / max(positions.size / outputs, 1.0))
+    self._build(
+      Connections((inputs, outputs), positions),
+      random_values(positions.size, stddev, seed, name),
+      np.zeros(outputs, np.float32) if use_bias else None,
+      activation,
+      name,
+      threads,
+      dtype,
+    )
+
+  @classmethod
+  def from_kernel(
+    cls,
+    kernel: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    name: str = "sparse_dense",
+    threads: int = 1,
+    dtype: str | tf.DType = tf.float32,
+  ) -> SparseDense:
+    """Makes a layer of a dense kernel and its mask.
+
+    Args:
+      kernel: float [inputs, outputs].
+      mask: the same shape, nonzero where a connection is active. None: where
+        the kernel is not zero.
+      bias: float [outputs]. None: no bias.
+      activation: function of the output. None: the identity.
+      name: name of the layer.
+      threads: how many threads may share a product, at least 1.
+      dtype: dtype in which values are stored, float32 or bfloat16.
+
+    Raises:
+      ValueError: if shapes do not match or an argument is not as described.
+    """
+    array = np.asarray(kernel, np.float32)
+    if array.ndim != 2:
+      raise ValueError(
+        f"`kernel` must have the shape [inputs, outputs], got {array.shape}."
+      )
+    active = array != 0 if mask is None else np.asarray(mask) != 0
+    if active.shape != array.shape:
+      raise ValueError(
+        f"`mask` must have the shape {array.shape}, got {active.shape}."
+      )
+    offset = None if bias is None else np.asarray(bias, np.float32)
+    if offset is not None and offset.shape != array.shape[1:]:
+      raise ValueError(
+        f"`bias` must have the shape {array.shape[1:]}, got {offset.shape}."
+      )
+    inputs, outputs = array.shape
+    _check(inputs, outputs, 0.0, 0, threads)
+    positions = np.flatnonzero(active).astype(np.int32)
+    layer = cls.__new__(cls)
+    layer._build(
+      Connections((inputs, outputs), positions),
+      array.reshape(-1)[positions],
+      offset,
+      activation,
+      name,
+      threads,
+      dtype,
+    )
+    return layer
+
+  def _build(
+    self,
+    connections: Connections,
+    values: np.ndarray,
+    bias: np.ndarray | None,
+    activation: Callable[[Tensor], Tensor] | None,
+    name: str,
+    threads: int,
+    dtype: str | tf.DType,
+  ) -> None:
+    if tf.as_dtype(dtype) not in _DTYPES:
+      raise ValueError(f"`dtype` must be float32 or bfloat16, got {dtype!r}.")
+    super().__init__(name)
+    self._activation = activation
+    with self.name_scope:
+      self.values: Variable = tf.Variable(tf.cast(values, dtype), name="values")
+      self.positions: Variable = tf.Variable(
+        connections.positions, trainable=False, name="positions"
+      )
+      self.digest: Variable = tf.Variable(
+        connections.digest, trainable=False, dtype=tf.int64, name="digest"
+      )
+      self.bias: Variable | None = (
+        None if bias is None else tf.Variable(bias, name="bias")
+      )
+    self.product = SparseProduct(connections, threads)
+
+  @property
+  def shape(self) -> tf.TensorShape:
+    """[inputs, outputs], that of the kernel."""
+    return tf.TensorShape(self.product.shape)
+
+  def __call__(self, x: Tensor) -> Tensor:
+    """The output of the layer.
+
+    Args:
+      x: float [..., inputs].
+
+    Returns:
+      [..., outputs], of the dtype of x.
+
+    Raises:
+      ValueError: if the last axis has another size.
+    """
+    x = tf.convert_to_tensor(x)
+    inputs, outputs = self.product.shape
+    if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] != inputs:
+      raise ValueError(
+        f"`x` must have the shape [..., {inputs}], got {x.shape}."
+      )
+    flat = tf.reshape(tf.cast(x, tf.float32), [-1, inputs])
+    bias = tf.zeros([outputs]) if self.bias is None else self.bias
+    y = self.product(
+      flat,
+      tf.cast(self.values, tf.float32),
+      tf.convert_to_tensor(bias),
+      self.positions,
+      self.digest,
+    )
+    shape = tf.concat([tf.shape(x)[:-1], [outputs]], 0)
+    y = tf.cast(tf.reshape(y, shape), x.dtype)
+    y.set_shape([*x.shape[:-1], outputs])
+    return y if self._activation is None else self._activation(y)
+
+  def mask(self) -> np.ndarray:
+    """Bool [inputs, outputs], true where a connection is active."""
+    return self._connections().mask()
+
+  def kernel(self) -> np.ndarray:
+    """float32 [inputs, outputs], the values and zeros elsewhere."""
+    connections = self._connections()
+    flat = np.zeros(math.prod(connections.shape), np.float32)
+    values = tf.cast(self.values, tf.float32).numpy()
+    flat[connections.positions] = values[: connections.number]
+    return flat.reshape(connections.shape)
+
+  def keep_batches(self) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then."""
+    self.product.keeps_batches = True
+
+  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Backward passes since the last call; see `SparseProduct`."""
+    return self.product.take_batches()
+
+  def set_connections(
+    self, positions: Tensor, values: Tensor
+  ) -> list[tf.Operation]:
+    """Replaces the active connections by others.
+
+    Args:
+      positions: int32 [connections], ascending; there may be fewer than now,
+        and the rest is filled up with `product.no_position`.
+      values: [connections], their weights.
+
+    Returns:
+      The assignments.
+    """
+    missing = self.values.shape[0] - tf.shape(positions)[0]
+    padding = [[0, missing]]
+    positions = tf.pad(
+      positions, padding, constant_values=self.product.no_position
+    )
+    values = tf.pad(tf.cast(values, self.values.dtype), padding)
+    digest = tf.numpy_function(
+      self.product.digest_of, [positions], tf.int64, stateful=False
+    )
+    return [
+      self.values.assign(values),
+      self.positions.assign(positions),
+      self.digest.assign(tf.reshape(digest, [])),
+    ]
+
+  def _connections(self) -> Connections:
+    return self.product.connections_of(
+      self.positions.numpy(), int(self.digest.numpy())
+    )
+
+
+def _check(
+  inputs: int, outputs: int, sparsity: float, seed: int, threads: int
+) -> None:
+  """Raises ValueError unless the arguments are in their ranges."""
+  for argument, value in (
+    ("inputs", inputs),
+    ("outputs", outputs),
+    ("threads", threads),
+  ):
+    if value < 1:
+      raise ValueError(f"`{argument}` must be at least 1, got {value}.")
+  check_size(inputs, outputs)
+  if not 0 <= sparsity < 1:
+    raise ValueError(f"`sparsity` must be in [0, 1), got {sparsity}.")
+  if seed < 0:
+    raise ValueError(f"`seed` must be at least 0, got {seed}.")

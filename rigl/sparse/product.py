@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product of a sparse layer as a TensorFlow operation with gradients."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.sparse.connections import Connections, digest_of
+from rigl.sparse_optimizers.sparse_layer import NO_POSITION
+from rigl.types import Tensor, Variable
+
+# Backward passes that are kept for an optimizer that has not asked for them.
+_MOST_BATCHES = 1024
+
+
+class SparseProduct:
+  """Computes x @ kernel + bias over the active connections of a kernel.
+
+  It holds no weights; these are arguments. On the host it keeps the order of
+  the connections by output, as long as their digest does not change, and, for
+  optimizers that grow connections by the dense gradient, the inputs and output
+  gradients of the last backward passes.
+
+  Attributes:
+    shape: (inputs, outputs) of the kernel.
+    no_position: fills up the positions where connections were removed.
+    keeps_batches: whether backward passes are kept for `take_batches`.
+
+  Args:
+    connections: the connections at the start.
+    threads: how many threads may share a product, at least 1.
+  """
+
+  no_position = NO_POSITION
+
+  def __init__(self, connections: Connections, threads: int) -> None:
+    self.shape = connections.shape
+    self.keeps_batches = False
+    self._threads = threads
+    self._connections = connections
+    self._digest = connections.digest
+    self._batches: list[tuple[np.ndarray, np.ndarray]] = []
+
+  def __call__(
+    self,
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor,
+    positions: Variable,
+    digest: Variable,
+  ) -> Tensor:
+    """The product, with gradients for x, values and bias.
+
+    Args:
+      x: float32 [batch, inputs].
+      values: float32 [connections].
+      bias: float32 [outputs].
+      positions: int32 [connections], ascending, `no_position` at the end.
+      digest: int64 scalar, `digest_of` these positions.
+
+    Returns:
+      float32 [batch, outputs].
+    """
+    order = (tf.convert_to_tensor(positions), tf.convert_to_tensor(digest))
+    compute = _compiled if has_numba() else _by_tensorflow
+    return compute(self, x, values, bias, order)
+
+  def connections_of(self, positions: np.ndarray, digest: int) -> Connections:
+    """The connections at some positions; those of the last call if equal."""
+    if digest != self._digest:
+      number = int(np.searchsorted(positions, self.no_position))
+      self._connections = Connections(self.shape, positions[:number].copy())
+      self._digest = digest
+    return self._connections
+
+  @staticmethod
+  def digest_of(positions: np.ndarray) -> np.int64:
+    """The digest of padded positions."""
+    return np.int64(digest_of(positions))
+
+  def keep(self, inputs: np.ndarray, gradients: np.ndarray) -> None:
+    """Keeps a backward pass for `take_batches`, if that is wanted.
+
+    Args:
+      inputs: float32 [inputs, batch].
+      gradients: float32 [outputs, batch].
+    """
+    if self.keeps_batches:
+      self._batches.append((inputs, gradients))
+      if len(self._batches) > _MOST_BATCHES:
+        self._batches.clear()
+        raise RuntimeError(
+          f"A sparse layer made {_MOST_BATCHES} backward passes without a call "
+          "of its optimizer, which takes them to grow connections."
+        )
+
+  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns and forgets the backward passes since the last call.
+
+    The dense gradient is the sum of inputs @ gradients^T over them.
+
+    Returns:
+      Pairs of float32 [inputs, batch] and float32 [outputs, batch].
+    """
+    taken, self._batches = self._batches, []
+    return taken
+
+
+@functools.cache
+def has_numba() -> bool:
+  """Whether Numba is installed; warns once if it is not."""
+  found = importlib.util.find_spec("numba") is not None
+  if not found:
+    warnings.warn(
+      "Numba is not installed, so sparse layers compute with dense kernels, "
+      "which is slower: pip install 'rigl[sparse]'.",
+      stacklevel=2,
+    )
+  return found
+
+
+def _compiled(
+  product: SparseProduct,
+  x: Tensor,
+  values: Tensor,
+  bias: Tensor,
+  order: tuple[Tensor, Tensor],
+) -> Tensor:
+  """The product on the host, by Numba."""
+  from rigl.sparse import products
+
+  inputs, outputs = product.shape
+  threads = product._threads
+
+  def forward(
+    x: np.ndarray,
+    values: np.ndarray,
+    bias: np.ndarray,
+    positions: np.ndarray,
+    digest: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    connections = product.connections_of(positions, int(digest))
+    return products.forward(connections, values, bias, x, threads)
+
+  def backward(
+    transposed: np.ndarray,
+    gradients: np.ndarray,
+    values: np.ndarray,
+    positions: np.ndarray,
+    digest: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    connections = product.connections_of(positions, int(digest))
+    gradients = products.transposed(gradients)
+    product.keep(transposed, gradients)
+    into_x, sampled = products.backward(
+      connections, values, transposed, gradients, threads
+    )
+    missing = values.size - sampled.size
+    return into_x, np.pad(sampled, (0, missing)) if missing else sampled
+
+  @tf.custom_gradient
+  def multiply(x: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    batch = x.shape[0]
+    y, transposed = tf.numpy_function(
+      forward, [x, values, bias, *order], (tf.float32, tf.float32)
+    )
+    y.set_shape([batch, outputs])
+    transposed.set_shape([inputs, batch])
+
+    def grad(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+      into_x, sampled = tf.numpy_function(
+        backward,
+        [transposed, upstream, values, *order],
+        (tf.float32, tf.float32),
+      )
+      into_x.set_shape([batch, inputs])
+      sampled.set_shape(values.shape)
+      return into_x, sampled, tf.reduce_sum(upstream, 0)
+
+    return y, grad
+
+  return multiply(x, values, bias)
+
+
+def _by_tensorflow(
+  product: SparseProduct,
+  x: Tensor,
+  values: Tensor,
+  bias: Tensor,
+  order: tuple[Tensor, Tensor],
+) -> Tensor:
+  """The product with a dense kernel, by TensorFlow."""
+  positions, _ = order
+  inputs, outputs = product.shape
+  active = positions < product.no_position
+  place = tf.where(active, positions, 0)
+
+  def kept(
+    x: np.ndarray, upstream: np.ndarray, result: np.ndarray
+  ) -> np.ndarray:
+    product.keep(x.T, upstream.T)
+    return result
+
+  @tf.custom_gradient
+  def multiply(x: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    flat = tf.scatter_nd(
+      place[:, None], tf.where(active, values, 0.0), [inputs * outputs]
+    )
+    kernel = tf.reshape(flat, [inputs, outputs])
+
+    def grad(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+      dense = tf.reshape(tf.matmul(x, upstream, transpose_a=True), [-1])
+      sampled = tf.where(active, tf.gather(dense, place), 0.0)
+      if product.keeps_batches:
+        sampled = tf.numpy_function(kept, [x, upstream, sampled], tf.float32)
+        sampled.set_shape(values.shape)
+      into_x = tf.matmul(upstream, kernel, transpose_b=True)
+      return into_x, sampled, tf.reduce_sum(upstream, 0)
+
+    return tf.matmul(x, kernel) + bias, grad
+
+  return multiply(x, values, bias)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The products of a sparse layer on the host, shared among threads.
+
+Arrays in, arrays out: batches first, as a network has them. Inside, features
+come first, see `kernels`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent import futures
+
+import numpy as np
+
+from rigl.sparse import kernels
+from rigl.sparse.connections import Connections
+
+# Less work than this, in multiplications, is not worth a second thread.
+_LEAST_WORK = 2**18
+
+
+def forward(
+  connections: Connections,
+  values: np.ndarray,
+  bias: np.ndarray,
+  x: np.ndarray,
+  threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The output of a layer, x @ kernel + bias.
+
+  Args:
+    connections: the positions of the kernel's active connections.
+    values: float32 [connections], their weights.
+    bias: float32 [outputs].
+    x: float32 [batch, inputs].
+    threads: how many threads may share the work, at least 1.
+
+  Returns:
+    float32 [batch, outputs], and x as [inputs, batch] for `backward`.
+  """
+  inputs = transposed(x)
+  starts, columns, places = connections.by_output
+  outputs = np.empty((connections.shape[1], x.shape[0]), np.float32)
+  _share(
+    connections.ranges(starts, _parts(connections, x.shape[0], threads)),
+    lambda first, last: kernels.multiply(
+      first, last, starts, columns, places, values, bias, inputs, outputs
+    ),
+    threads,
+  )
+  return transposed(outputs), inputs
+
+
+def backward(
+  connections: Connections,
+  values: np.ndarray,
+  inputs: np.ndarray,
+  gradients: np.ndarray,
+  threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """The gradients of `forward` for its input and for the values.
+
+  Args:
+    connections: the positions of the kernel's active connections.
+    values: float32 [connections], their weights.
+    inputs: float32 [inputs, batch], from `forward`.
+    gradients: float32 [outputs, batch], those of the output, transposed.
+    threads: how many threads may share the work, at least 1.
+
+  Returns:
+    float32 [batch, inputs], and float32 [connections].
+  """
+  starts = connections.input_starts
+  results = np.empty_like(inputs)
+  sampled = np.empty(connections.number, np.float32)
+  _share(
+    connections.ranges(starts, _parts(connections, inputs.shape[1], threads)),
+    lambda first, last: kernels.multiply_back(
+      first,
+      last,
+      starts,
+      connections.positions,
+      values,
+      inputs,
+      gradients,
+      results,
+      sampled,
+    ),
+    threads,
+  )
+  return transposed(results), sampled
+
+
+def transposed(matrix: np.ndarray) -> np.ndarray:
+  """A float32 matrix with its axes swapped, contiguous."""
+  result = np.empty(matrix.shape[::-1], np.float32)
+  kernels.transpose(matrix, result)
+  return result
+
+
+def _parts(connections: Connections, batch: int, threads: int) -> int:
+  work = connections.number * batch
+  return max(1, min(threads, work // _LEAST_WORK))
+
+
+def _share(
+  ranges: list[tuple[int, int]],
+  function: Callable[[int, int], None],
+  threads: int,
+) -> None:
+  """Runs a function of ranges of rows, each range on a thread."""
+  first, *others = ranges
+  if not others:
+    function(*first)
+    return
+  running = [_pool(threads).submit(function, *each) for each in others]
+  function(*first)
+  for each in running:
+    each.result()
+
+
+@functools.cache
+def _pool(threads: int) -> futures.ThreadPoolExecutor:
+  return futures.ThreadPoolExecutor(threads - 1, "rigl-sparse")

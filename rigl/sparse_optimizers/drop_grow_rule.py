@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rule of drop and grow: scores, counts, new weights and slots.
+
+Flat tensors in, flat tensors out: the rule knows no variable and no step. The
+wrappers of `tf.compat.v1.train` and of Keras optimizers share it, so that both
+choose the same connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import mask_ops
+from rigl.mask_ops import MaskEngine
+from rigl.sparse_optimizers.grow_init import GrowInit, grown_values
+from rigl.types import Tensor
+
+# Streams of random numbers within one update of one layer.
+_DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
+
+
+class DropGrowRule:
+  """How one update changes flat weights, masks and slots.
+
+  A method overrides `_grow_scores`, and may override `_new` (which connections
+  start anew) and `_reset_slot`.
+
+  Attributes:
+    _engine: chooses the connections.
+    _noise_std: standard deviation of the noise on |weight| when dropping.
+    _grow_init: initial weights of grown connections.
+  """
+
+  _engine: MaskEngine
+  _noise_std: float
+  _grow_init: GrowInit
+
+  def _update_layers(
+    self, layers: list[dict[str, Any]], fraction: Tensor
+  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
+    results = self._engine.drop_and_grow(
+      [self._drop_scores(each["weights"], each["key"]) for each in layers],
+      [each["mask"] for each in layers],
+      [
+        self._grow_scores(each["mask"], each["signal"], grow_key(each["key"]))
+        for each in layers
+      ],
+      fraction,
+      [each.get("groups") for each in layers],
+    )
+    return [
+      self._updated(result, **each)
+      for result, each in zip(results, layers, strict=True)
+    ]
+
+  def _drop_scores(
+    self, weights: Tensor, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
+    """The scores of which the lowest are dropped, float32 [n].
+
+    Args:
+      weights: [n].
+      key: uint32 [2], the random key of the layer and step.
+      positions: int32 [n], the flat indices of the weights in their layer.
+        None: they are the whole layer.
+    """
+    scores = tf.abs(tf.cast(weights, tf.float32))
+    if self._noise_std:
+      noise = mask_ops.approximate_normal(
+        scores.shape[0], _stream(key, _DROP_STREAM), positions
+      )
+      scores += self._noise_std * noise
+    return scores
+
+  def _updated(
+    self,
+    result: mask_ops.DropGrow,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    slots: list[Tensor],
+    slot_starts: Sequence[Tensor | float | None],
+    key: Tensor,
+    positions: Tensor | None = None,
+    **_: Any,
+  ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    new = self._new(result, mask)
+    values = self._grown_values(weights, mask, signal, initial, key, positions)
+    zero = tf.zeros([], weights.dtype)
+    weights = tf.where(new, values, tf.where(result.mask, weights, zero))
+    # A slot without a start is a copy of the weights.
+    starts = [slot_starts[i] for i in range(len(slots))]
+    slots = [
+      self._reset_slot(
+        slot, weights if start is None else start, new, result.mask, signal
+      )
+      for slot, start in zip(slots, starts, strict=True)
+    ]
+    return weights, result.mask, slots
+
+  def _grown_values(
+    self,
+    weights: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+    initial: Tensor | None,
+    key: Tensor,
+    positions: Tensor | None,
+  ) -> Tensor:
+    size, method = weights.shape[0], self._grow_init.method
+    normal = uniform = None
+    if method == "random_normal":
+      normal = self._random_normal(
+        size, _stream(key, _NORMAL_STREAM), positions
+      )
+    elif method in ("random_uniform", "initial_dist"):
+      uniform = self._random_uniform(
+        size, _stream(key, _UNIFORM_STREAM), positions
+      )
+    return grown_values(
+      self._grow_init, weights, mask, signal, initial, normal, uniform
+    )
+
+  def _reset_slot(
+    self,
+    slot: Tensor,
+    start: Tensor | float,
+    new: Tensor,
+    mask: Tensor,
+    signal: Tensor | None,
+  ) -> Tensor:
+    """Gives new and inactive connections the slots of the first step."""
+    del signal
+    return tf.where(mask & ~new, slot, tf.cast(start, slot.dtype))
+
+  def _grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor
+  ) -> Tensor:
+    """Hook: float [n]; the highest that are not kept grow."""
+    raise NotImplementedError
+
+  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
+    """Hook: bool [n], the connections that start anew."""
+    return result.grown & ~old_mask
+
+  # Random numbers, in methods that tests can replace.
+
+  def _random_normal(
+    self, size: int, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
+    # Box-Muller, because TensorFlow's numbers differ with and without XLA.
+    radius = 1.0 - mask_ops.random_uniform(size, key, positions)
+    angle = mask_ops.random_uniform(size, _stream(key, 4), positions)
+    angle *= 2.0 * np.pi
+    return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
+
+  def _random_uniform(
+    self, size: int, key: Tensor, positions: Tensor | None = None
+  ) -> Tensor:
+    return mask_ops.random_uniform(size, key, positions)
+
+
+def grow_key(key: Tensor) -> Tensor:
+  """The key of the random numbers in growth scores, of a layer's key."""
+  return _stream(key, _GROW_STREAM)
+
+
+def _stream(key: Tensor, stream: int) -> Tensor:
+  return key + tf.constant([stream * 0x9E3779B1 & 0xFFFFFFFF, 0], tf.uint32)

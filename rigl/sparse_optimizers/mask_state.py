@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of the masks: layers, names in checkpoints, changes, a summary.
+
+`masks.MaskOwner` creates the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from rigl.checks import check_integer
+from rigl.mask_ops import EngineName, MaskEngine
+from rigl.sparse_optimizers.sparse_layer import SparseLayer, bare_name
+from rigl.sparse_optimizers.summary import summary
+from rigl.sparse_optimizers.wrapper import WrappingOptimizer
+from rigl.structures import parse_structure
+from rigl.types import Tensor, Variable
+
+
+class MaskState(WrappingOptimizer):
+  """A wrapping optimizer with sparse layers, as they are seen from outside.
+
+  Args:
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps.
+    use_locking: unused; part of the interface of `tf.compat.v1.train`.
+    name: name of this optimizer. None: the name of the class.
+    seed: seed of all random numbers, together with layer names and steps.
+    mask_engine: how connections are chosen, which changes the speed alone:
+      `xla` layer by layer, `batched` all layers at once, `numpy` on the host,
+      `auto` by the devices that TensorFlow has.
+    structure: `N:M` or `fan_in`, how many connections of every output are
+      active; None: only the number per layer is fixed.
+
+  Raises:
+    ValueError: if an argument is not as described.
+  """
+
+  def __init__(
+    self,
+    optimizer: tf.compat.v1.train.Optimizer,
+    use_locking: bool,
+    name: str | None,
+    seed: int,
+    mask_engine: EngineName,
+    structure: str | None,
+  ) -> None:
+    super().__init__(optimizer, use_locking, name)
+    self._structure = parse_structure(structure)
+    check_integer("seed", seed, 0)
+    self._seed = int(seed)
+    self._engine = MaskEngine(mask_engine)
+    self._layers: list[SparseLayer] = []
+    self._layer_of: dict[int, SparseLayer] = {}
+    # {layer name: restore marks of kernel and mask}, as they were last seen.
+    self._marks: dict[str, tuple[int, int]] = {}
+    self._own_step: Variable | None = None
+    self._changed: Sequence[Tensor | int] | None = None
+
+  @property
+  def layers(self) -> tuple[SparseLayer, ...]:
+    """The sparse layers, in the order of creation."""
+    return tuple(self._layers)
+
+  @property
+  def seed(self) -> int:
+    """The seed of the random numbers."""
+    return self._seed
+
+  @property
+  def global_step(self) -> Variable:
+    """The step counter used where no `global_step` is given; int64."""
+    if self._own_step is None:
+      with tf.init_scope():
+        self._own_step = self._new_state(np.int64(0), "global_step")
+    return self._own_step
+
+  @property
+  def mask_engine(self) -> MaskEngine:
+    """Chooses the connections of all layers."""
+    return self._engine
+
+  def use_mask_engine(
+    self, name: EngineName, threads: int | None = None
+  ) -> None:
+    """Replaces the mask engine, for executors, which know the device.
+
+    Call it before the first update: functions that are traced already keep
+    the engine they have.
+
+    Args:
+      name: `xla`, `batched`, `numpy` or `auto`, as for the constructor.
+      threads: layers at a time of `numpy` outside of graphs, at least 1. None:
+        one per processor.
+
+    Raises:
+      ValueError: if an argument is not as described.
+    """
+    self._engine = MaskEngine(name, threads)
+
+  def mask_state(self) -> dict[str, Variable]:
+    """The mask variables by their names in checkpoints, `LAYER/mask`."""
+    return {bare_name(layer.mask): layer.mask for layer in self._layers}
+
+  def checkpoint_state(self) -> dict[str, Tensor | Variable]:
+    """The tensors of the optimizer for a checkpoint, by the published names.
+
+    It is `state()` with the masks as float32, as published checkpoints have
+    them.
+    """
+    masks = {n: tf.cast(m, tf.float32) for n, m in self.mask_state().items()}
+    return self.state() | masks
+
+  def changed_in_last_update(self) -> dict[str, int] | None:
+    """The number of connections that the last update turned on or off.
+
+    Updates outside of graphs are counted by `update_masks`; a loop that runs
+    them in a compiled function tells their counts to `note_update`.
+
+    Returns:
+      {layer name: count}; None if no update was seen.
+    """
+    if self._changed is None:
+      return None
+    names = [layer.name for layer in self._layers]
+    return dict(zip(names, map(int, self._changed), strict=True))
+
+  def note_update(self, changed: Sequence[int]) -> None:
+    """Takes the counts of an update that ran in a compiled function.
+
+    Args:
+      changed: connections turned on or off in each layer, in the order of
+        `layers`.
+    """
+    if len(changed) != len(self._layers):
+      raise ValueError(
+        f"`changed` must have {len(self._layers)} counts, got {len(changed)}."
+      )
+    self._changed = changed
+
+  def summary(self) -> str:
+    """A table of the sparse layers, as text.
+
+    It shows each layer's shape, active connections, sparsity, and the share of
+    its connections that the last mask update turned on or off; `-` before any
+    update.
+
+    Raises:
+      RuntimeError: if there are no masks yet, or in a graph.
+    """
+    if not self._layers:
+      raise RuntimeError("There are no masks yet, so there is no summary.")
+    return summary(self._layers, self.changed_in_last_update())
+
+  def __repr__(self) -> str:
+    connections = sum(la.mask.shape.num_elements() for la in self._layers)
+    values = {
+      "layers": len(self._layers),
+      "connections": connections,
+      **self._settings(),
+    }
+    listed = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    inner = type(self._optimizer).__name__
+    return f"{type(self).__name__}({inner}, {listed})"
+
+  def _settings(self) -> dict[str, object]:
+    """Hook: the settings that `repr` shows."""
+    return {}

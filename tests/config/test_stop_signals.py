@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGINT and SIGTERM end a process in one line, wherever it is."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rigl.config import stop_signals
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BOTH = pytest.mark.parametrize(
+  "number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"]
+)
+
+# What a process does while the signal comes.
+COMPUTING = "while True: pass"
+SLEEPING = "import time; time.sleep(60)"
+# A call that does not return to Python: its handlers do not run.
+CALLING = """
+import ctypes
+libc = ctypes.CDLL(None)
+while True: libc.sleep(60)
+"""
+SWALLOWING = """
+while True:
+  try:
+    while True: pass
+  except BaseException: pass
+"""
+DEFERRING = """
+import time
+from rigl.config import stop_signals
+def note(number): print("noted", number, flush=True)
+with stop_signals.deferred(note):
+  print("ready", flush=True)
+  while True: time.sleep(60)
+"""
+
+
+def start(code):
+  ready = 'print("ready", flush=True)\n' if "ready" not in code else ""
+  code = "from rigl.config import stop_signals\nstop_signals.install()\n" + (
+    ready + code
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  assert process.stdout.readline() == "ready\n"
+  return process
+
+
+@BOTH
+@pytest.mark.parametrize(
+  "code",
+  [COMPUTING, SLEEPING, CALLING, SWALLOWING],
+  ids=["computing", "sleeping", "calling", "swallowing"],
+)
+def test_a_signal_ends_a_process_in_one_line(code, number):
+  process = start(code)
+  process.send_signal(number)
+  out, err = process.communicate(timeout=30)
+  name = stop_signals.name_of(number)
+  assert process.returncode == 128 + number
+  assert (out, err) == ("", f"Stopped by {name}.\n")
+
+
+@BOTH
+def test_a_second_signal_ends_what_the_first_one_did_not(number):
+  process = start(DEFERRING)
+  process.send_signal(number)
+  assert process.stdout.readline() == f"noted {number}\n"
+  time.sleep(2 * stop_signals._SAME_SECONDS)
+  assert process.poll() is None
+  process.send_signal(signal.SIGINT)
+  _, err = process.communicate(timeout=30)
+  assert process.returncode == 130
+  assert err == "Stopped by SIGINT.\n"
+
+
+def test_a_signal_that_is_sent_twice_at_once_counts_once():
+  process = start(DEFERRING)
+  process.send_signal(signal.SIGTERM)
+  process.send_signal(signal.SIGTERM)
+  time.sleep(2 * stop_signals._SAME_SECONDS)
+  assert process.poll() is None
+  process.kill()
+  process.communicate()
+
+
+def test_handlers_come_back_after_nested_blocks():
+  before = [signal.getsignal(n) for n in stop_signals.NUMBERS]
+  with stop_signals.installed(), stop_signals.deferred(lambda number: None):
+    pass
+  assert [signal.getsignal(n) for n in stop_signals.NUMBERS] == before
+  assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_handlers_that_other_code_replaced_are_set_again():
+  found = []
+  with stop_signals.installed():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # As a library may do.
+    with stop_signals.deferred(found.append):
+      os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.SIGTERM in found
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    stop_signals.take_back()
+    assert signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
+
+
+SCRIPTS = ("rigl/mnist/mnist_train_eval.py", "rigl/flops/command.py")
+
+
+@BOTH
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_ends_in_one_line_during_its_imports(tmp_path, script, number):
+  """A module that it imports raises the signal and waits."""
+  (tmp_path / "gin.py").write_text(
+    f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n"
+  )
+  path = f"{tmp_path}:{ROOT}"
+  done = subprocess.run(
+    [sys.executable, str(ROOT / script)],
+    capture_output=True,
+    text=True,
+    env={**os.environ, "PYTHONPATH": path},
+    timeout=120,
+  )
+  assert done.returncode == 128 + number
+  assert done.stdout == ""
+  assert done.stderr == f"Stopped by {stop_signals.name_of(number)}.\n"

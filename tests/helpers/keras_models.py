@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three tiny Keras models, their data, and what sparse training promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+import rigl.keras as sparse_keras
+
+CLASSES = 3
+EXAMPLES = 16
+SPARSITY = 0.6
+
+# Arguments of each method, for updates within a few steps.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+  "dnw": {},
+  "fixed_mask": {},
+  "pruning": {"frequency": 2, "end_step": 6},
+  "rigl": {"frequency": 2, "begin_step": 1},
+  "set": {"frequency": 2},
+  "snfs": {"frequency": 2},
+  "snip": {},
+  "static": {"frequency": 2},
+}
+
+
+def sparse_optimizer(method: str, inner: Any, **arguments: Any) -> Any:
+  """A sparse optimizer that compiles nothing, unless an engine is given."""
+  settings = {"mask_engine": "numpy"} | ARGUMENTS[method] | arguments
+  return sparse_keras.METHODS[method](inner, SPARSITY, **settings)
+
+
+def cnn() -> keras.Model:
+  """A Sequential CNN."""
+  return keras.Sequential(
+    [
+      keras.Input((6, 6, 2)),
+      keras.layers.Conv2D(4, 3, activation="relu"),
+      keras.layers.DepthwiseConv2D(3),
+      keras.layers.BatchNormalization(),
+      keras.layers.Flatten(),
+      keras.layers.Dense(CLASSES),
+    ]
+  )
+
+
+def resnet() -> keras.Model:
+  """A functional ResNet with a shared layer and a nested model."""
+  image = keras.Input((6, 6, 2))
+  stem = keras.layers.Conv2D(4, 3, padding="same")(image)
+  shared = keras.layers.Conv2D(4, 3, padding="same", activation="relu")
+  x = shared(shared(stem))
+  x = keras.layers.add([x, stem])
+  inner = keras.Input((6, 6, 4))
+  pooled = keras.layers.GlobalAveragePooling2D()(inner)
+  head = keras.Model(inner, keras.layers.Dense(8, activation="relu")(pooled))
+  return keras.Model(image, keras.layers.Dense(CLASSES)(head(x)))
+
+
+class Block(keras.layers.Layer):
+  """Attention and a multilayer perceptron."""
+
+  def __init__(self, **options: Any) -> None:
+    super().__init__(**options)
+    self.norm = keras.layers.LayerNormalization()
+    self.attention = keras.layers.MultiHeadAttention(2, 3)
+    self.up = keras.layers.Dense(8, activation="gelu")
+    self.down = keras.layers.Dense(6)
+
+  def call(self, x: Any) -> Any:
+    """Adds both to the input."""
+    normal = self.norm(x)
+    x = x + self.attention(normal, normal)
+    return x + self.down(self.up(x))
+
+
+class Transformer(keras.Model):
+  """A subclassed Transformer, which is built by its first call."""
+
+  def __init__(self, **options: Any) -> None:
+    super().__init__(**options)
+    self.embed = keras.layers.Dense(6)
+    self.block = Block()
+    self.head = keras.layers.Dense(CLASSES)
+
+  def call(self, x: Any) -> Any:
+    """Classifies an image as a sequence of its rows."""
+    rows = keras.ops.reshape(x, (-1, 6, 12))
+    return self.head(keras.ops.mean(self.block(self.embed(rows)), axis=1))
+
+
+MODELS = {"cnn": cnn, "resnet": resnet, "transformer": Transformer}
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+  """Images and classes, the same at every call."""
+  random = np.random.RandomState(0)
+  images = random.randn(EXAMPLES, 6, 6, 2).astype("float32")
+  return images, random.randint(0, CLASSES, EXAMPLES)
+
+
+def compiled(model: keras.Model, optimizer: Any, **options: Any) -> Any:
+  """The model, compiled for classification."""
+  loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  model.compile(optimizer, loss, **options)
+  return model
+
+
+def fresh(name: str = "cnn", seed: int = 1) -> keras.Model:
+  """A model with the same weights at every call."""
+  keras.utils.set_random_seed(seed)
+  return MODELS[name]()
+
+
+def sparse_part(optimizer: Any) -> Any:
+  """The sparse optimizer, from inside a loss scaling one."""
+  if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+    return optimizer.inner_optimizer
+  return optimizer
+
+
+def check_promises(model: keras.Model, slots: bool = True) -> None:
+  """Inactive weights are zero, and their slots as at the start.
+
+  Args:
+    model: compiled with a sparse optimizer that is built.
+    slots: whether to check the slots.
+  """
+  optimizer = sparse_part(model.optimizer)
+  weights = {v.path: v.numpy() for v in model.trainable_variables}
+  assert optimizer.masks
+  for kernel in optimizer._kernels:
+    mask = optimizer.masks[kernel.path].numpy()
+    assert mask.dtype == bool
+    assert np.all(weights[kernel.path][~mask] == 0), kernel.path
+    assert np.all(np.isfinite(weights[kernel.path]))
+    if slots:
+      check_slots(optimizer, weights[kernel.path], mask, kernel)
+
+
+def check_slots(
+  optimizer: Any, weights: np.ndarray, mask: np.ndarray, kernel: Any
+) -> None:
+  """Finds the slots by their names, not as the optimizer does."""
+  start = f"{kernel.path.replace('/', '_')}_"
+  inner = optimizer.inner_optimizer
+  found = [v for v in inner.variables if v.name.startswith(start)]
+  for slot in found:
+    value = slot.numpy()
+    if value.shape != mask.shape:
+      continue
+    is_sum = slot.name == f"{start}accumulator"
+    initial = np.float32(0.1 if is_sum else 0.0)
+    assert np.all(value[~mask] == initial), slot.name
+
+
+def counts(model: keras.Model) -> list[int]:
+  """The number of active connections of each mask."""
+  masks = sparse_part(model.optimizer).masks
+  return [int(mask.numpy().sum()) for mask in masks.values()]
+
+
+def state(model: keras.Model) -> list[np.ndarray]:
+  """All weights of the model and all variables of its optimizer."""
+  return [v.numpy() for v in [*model.weights, *model.optimizer.variables]]
+
+
+def assert_same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
+  """Bit by bit."""
+  assert len(one) == len(other)
+  for a, b in zip(one, other, strict=True):
+    np.testing.assert_array_equal(a, b)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several replicas train as one does, and stay equal."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "helpers" / "keras_replicas.py"
+
+
+def start(names, cluster=None):
+  environment = dict(os.environ)
+  environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
+  environment.pop("TF_CONFIG", None)
+  if cluster:
+    environment["TF_CONFIG"] = json.dumps(cluster)
+  return subprocess.Popen(
+    [sys.executable, str(SCRIPT), *names],
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def result(process):
+  output, errors = process.communicate(timeout=280)
+  assert process.returncode == 0, errors[-2000:]
+  return json.loads(output.splitlines()[-1])
+
+
+def assert_like_one(found, one):
+  assert found["equal"]
+  assert found["sparse"]
+  assert found["masks"] == one["masks"]
+  for weights, expected in zip(found["weights"], one["weights"], strict=True):
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+
+
+def test_mirrored_replicas_train_as_one():
+  methods = {"rigl": (0, 1, 2, 4), "snfs": (0, 2), "dnw": (0, 2)}
+  names = [f"{m}:{n}" for m, counts in methods.items() for n in counts]
+  found = result(start(names))
+  for method, counts in methods.items():
+    for count in counts:
+      each = found[f"{method}:{count}"]
+      assert each["replicas"] == max(count, 1)
+      assert_like_one(each, found[f"{method}:0"])
+
+
+def free_ports(count):
+  sockets = [socket.socket() for _ in range(count)]
+  for each in sockets:
+    each.bind(("localhost", 0))
+  ports = [each.getsockname()[1] for each in sockets]
+  for each in sockets:
+    each.close()
+  return ports
+
+
+def test_two_workers_train_as_one():
+  workers = [f"localhost:{port}" for port in free_ports(2)]
+  processes = [
+    start(
+      ["rigl", "set"],
+      {
+        "cluster": {"worker": workers},
+        "task": {"type": "worker", "index": index},
+      },
+    )
+    for index in range(2)
+  ]
+  try:
+    found = [result(process) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  alone = result(start(["rigl:0", "set:0"]))
+  for method in ("rigl", "set"):
+    for worker in found:
+      assert worker[method]["replicas"] == 2
+      assert_like_one(worker[method], alone[f"{method}:0"])
+    assert found[0][method]["weights"] == found[1][method]["weights"]
