@@ -77,6 +77,8 @@ def load_model(path: pathlib.Path) -> Any:
   """
   try:
     import keras  # Takes seconds, and only this kind of file needs it.
+
+    from rigl.config import tensorflow_environment  # noqa: F401
   except ImportError as error:
     raise ValueError(
       f"`model`: reading a Keras file needs Keras, got {str(path)!r}: "

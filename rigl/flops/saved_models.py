@@ -23,6 +23,7 @@ def load(path: pathlib.Path, image_size: int | None) -> Network:
   """
   import tensorflow as tf
 
+  from rigl.config import tensorflow_environment  # noqa: F401
   from rigl.counting import graph_layers
 
   try:

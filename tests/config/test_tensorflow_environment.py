@@ -19,6 +19,7 @@ SCRIPTS = (
   "rigl/predict/command.py",
   "scripts/checkpoint_flags.py",
   "scripts/cifar10_to_tfrecords.py",
+  "scripts/keras_applications_table.py",
   "scripts/paper_tables.py",
   "scripts/predict.py",
   "scripts/results_table.py",
