@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from rigl import files
 from rigl.imagenet_resnet.input.shards import Shards
 from rigl.url_path import UrlPath
@@ -104,6 +106,8 @@ def check_images(
 ) -> None:
   """Checks that there is an image; without one training would wait forever.
 
+  While a graph is built, nothing is checked.
+
   Args:
     shards: the files.
     split: their split.
@@ -112,6 +116,8 @@ def check_images(
   Raises:
     ValueError: if there is none, naming the first damaged record.
   """
+  if not tf.executing_eagerly():
+    return  # An Estimator builds its graph, where nothing can be read.
   for path in shards.paths:
     on_disk = not isinstance(files.path(path), UrlPath)
     if on_disk and not files.is_readable(path):
