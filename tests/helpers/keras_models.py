@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import rigl.keras as sparse_keras
 
@@ -185,3 +186,21 @@ def assert_same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
   assert len(one) == len(other)
   for a, b in zip(one, other, strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def two_kernels() -> list[keras.Variable]:
+  """Kernels of a made-up layer each, and constant gradients."""
+  random = np.random.RandomState(2)
+  kernels = [
+    keras.Variable(random.randn(6, 8).astype("float32"), name="kernel")
+    for _ in range(2)
+  ]
+  for number, kernel in enumerate(kernels):
+    kernel._path = f"layer{number}/kernel"
+  return kernels
+
+
+def gradients(step: int) -> list[tf.Tensor]:
+  """Gradients of both kernels, which depend on the step."""
+  random = np.random.RandomState(10 + step)
+  return [tf.constant(random.randn(6, 8), tf.float32) for _ in range(2)]
