@@ -212,6 +212,7 @@ class Twin:
       for _ in range(2):
         self._given.append(self._draw("normal"))
         inner.apply_gradients(zip(self._given[-1], self.kernels, strict=True))
+    self._num_plain = len(self._given)  # Before there was any decay.
     method = METHODS[state.method]
     self.optimizer = method.make(inner, **_arguments(state), mask_engine=engine)
     self.step = tf.Variable(0, dtype=tf.int64)
@@ -255,6 +256,8 @@ class Twin:
 
   def train(self) -> None:
     """Makes all iterations, and checks before and after each."""
+    if not self.is_finite() and not self._plain_is_finite():
+      return  # The plain steps before made it so.
     self.check()
     for kind in self.state.gradients:
       gradients, before = self._draw(kind), self.counts()
@@ -273,9 +276,13 @@ class Twin:
     """Whether the plain optimizer, used or new, gives finite weights."""
     old = INNER[self.state.inner]()
     weights = [tf.Variable(value) for value in self._initial]
-    for gradients in self._given:
-      old.apply_gradients(zip(gradients, weights, strict=True))
-      for given in (gradients, [tf.zeros_like(g) for g in gradients]):
+    for number, gradients in enumerate(self._given):
+      decayed = gradients
+      if number >= self._num_plain:
+        decayed = self._decayed(gradients, weights)
+      none = self._decayed([tf.zeros_like(g) for g in gradients], weights)
+      old.apply_gradients(zip(decayed, weights, strict=True))
+      for given in (decayed, none):
         fresh = [tf.Variable(weight) for weight in weights]
         new = INNER[self.state.inner]()
         for _ in range(2):
@@ -284,6 +291,15 @@ class Twin:
         if not all(np.isfinite(_float(v)).all() for v in weights_of_all):
           return False
     return True
+
+  def _decayed(self, gradients: list[Any], weights: list[Any]) -> list[Any]:
+    """Gradients with the weight decay, which matrices have."""
+    return [
+      g + tf.constant(self.state.weight_decay, g.dtype) * w
+      if len(w.shape) > 1
+      else g
+      for g, w in zip(gradients, weights, strict=True)
+    ]
 
   def check(self) -> None:
     """Weights are finite; off the masks they are zero and slots at rest."""
