@@ -97,11 +97,17 @@ def test_a_signal_that_is_sent_twice_at_once_counts_once():
 
 
 def test_handlers_come_back_after_nested_blocks():
-  before = [signal.getsignal(n) for n in stop_signals.NUMBERS]
+  before = _handlers()
   with stop_signals.installed(), stop_signals.deferred(lambda number: None):
     pass
-  assert [signal.getsignal(n) for n in stop_signals.NUMBERS] == before
-  assert signal.set_wakeup_fd(-1) == -1
+  assert _handlers() == before
+
+
+def _handlers():
+  """The handlers of this process, and where its signals are written."""
+  written_to = signal.set_wakeup_fd(-1)
+  signal.set_wakeup_fd(written_to)
+  return [signal.getsignal(n) for n in stop_signals.NUMBERS], written_to
 
 
 def test_handlers_that_other_code_replaced_are_set_again():
