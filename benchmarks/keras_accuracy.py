@@ -37,30 +37,22 @@ def load(cifar10: str, quick: bool) -> list[np.ndarray]:
   return [array[:256] for array in arrays] if quick else arrays
 
 
-def make_model(network: str, image_shape: tuple[int, ...]) -> keras.Model:
-  """A small CNN with batch normalization.
+def make_model(width: int, image_shape: tuple[int, ...]) -> keras.Model:
+  """Three convolutions with batch normalization, mean, one dense layer.
 
   Args:
-    network: `lenet`, two convolutions of 5 x 5 and a dense layer of 512;
-      `narrow`, three convolutions of 3 x 3 and their mean.
+    width: times 32 filters in the first convolution.
     image_shape: [height, width, channels].
   """
   model = keras.Sequential([keras.Input(image_shape)])
   if image_shape[-1] == 3:  # Photographs look the same in a mirror.
     model.add(layers.RandomFlip("horizontal"))
     model.add(layers.RandomTranslation(0.1, 0.1, fill_mode="reflect"))
-  size, filters = (5, (32, 64)) if network == "lenet" else (3, (32, 64, 128))
-  for number in filters:
-    model.add(layers.Conv2D(number, size, 2, "same", use_bias=False))
+  for filters in (32, 64, 128):
+    model.add(layers.Conv2D(width * filters, 3, 2, "same", use_bias=False))
     model.add(layers.BatchNormalization())
     model.add(layers.ReLU())
-  if network == "lenet":
-    model.add(layers.Flatten())
-    model.add(layers.Dense(512, use_bias=False))
-    model.add(layers.BatchNormalization())
-    model.add(layers.ReLU())
-  else:
-    model.add(layers.GlobalAveragePooling2D())
+  model.add(layers.GlobalAveragePooling2D())
   model.add(layers.Dense(10))
   return model
 
@@ -91,7 +83,7 @@ def accuracy_of(
   keras.utils.set_random_seed(seed)
   x, y, test_x, test_y = arrays
   steps = flags.epochs * -(-len(x) // _BATCH)
-  model = make_model(flags.network, x.shape[1:])
+  model = make_model(flags.width, x.shape[1:])
   model.compile(
     optimizer=make_optimizer(method, flags.sparsity, steps, seed),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -112,7 +104,7 @@ def main() -> None:
   """Trains every method with every seed and prints a table."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
-  parser.add_argument("--network", default="lenet", choices=["lenet", "narrow"])
+  parser.add_argument("--width", type=int, default=2)
   parser.add_argument("--sparsity", type=float, default=0.9)
   parser.add_argument("--epochs", type=int, default=3)
   parser.add_argument("--seeds", type=int, default=3)

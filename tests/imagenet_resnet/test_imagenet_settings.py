@@ -91,8 +91,9 @@ OURS = {
   "image_size",
   "use_synthetic_data",
   "skip_corrupt_records",
+  "on_nonfinite",
+  "jit_compile",
 }
-OURS |= {"jit_compile"}
 
 
 @pytest.fixture(autouse=True)
