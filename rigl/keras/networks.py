@@ -26,8 +26,6 @@ def mnist_mlp(
 ) -> keras.Model:
   """The fully connected network of the MNIST script, 784-300-100-10.
 
-  With the same seed its masks are those of the script.
-
   Args:
     units: outputs of each layer; a ReLU follows all but the last.
     num_inputs: number of pixels.

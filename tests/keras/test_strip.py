@@ -97,7 +97,7 @@ def test_weights_and_state_are_those_of_the_inner_optimizer(make, in_place):
     ),
     lambda: keras.optimizers.RMSprop(use_ema=True, ema_overwrite_frequency=4),
     lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
-    lambda: keras.optimizers.Adafactor(),
+    lambda: keras.optimizers.Adafactor(epsilon_1=1e-10),
   ],
 )
 def test_any_optimizer_trains_on_as_it_would_have_alone(optimizer):

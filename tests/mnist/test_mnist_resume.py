@@ -342,5 +342,6 @@ def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
   assert_same_run(killed, whole)
   assert len(metrics(killed)) == 30
   assert list(records(killed)) == list(range(0, 301, 5))
-  left = {path.name for path in killed.iterdir()}
+  # Rows of steps that were made again are kept aside.
+  left = {path.name for path in killed.iterdir()} - {"metrics.csv.old"}
   assert left == {path.name for path in whole.iterdir()}
