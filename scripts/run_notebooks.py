@@ -14,9 +14,6 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from rigl.config import stop_signals  # noqa: F401
-
-# isort: split
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
