@@ -310,8 +310,7 @@ class _FakeKerasOptimizer:
 
 @pytest.mark.parametrize("name", sparse_methods.METHODS)
 def test_keras_optimizers_are_referred_to_rigl_keras(name):
-  import keras
-
+  keras = pytest.importorskip("keras", minversion="3.0")
   method = sparse_methods.METHODS[name]
   for inner in (
     keras.optimizers.SGD(0.1),

@@ -52,8 +52,7 @@ def test_a_keras_variable_and_its_value_are_one_kernel():
 
 
 def _keras_dense(units=4, inputs=6, name="hidden"):
-  import keras
-
+  keras = pytest.importorskip("keras", minversion="3.0")
   layer = keras.layers.Dense(units, name=name)
   layer.build((None, inputs))
   return layer
@@ -104,8 +103,7 @@ def test_minimize_takes_variables_of_keras():
 
 
 def test_models_of_keras_name_layers_by_their_paths():
-  import keras
-
+  keras = pytest.importorskip("keras", minversion="3.0")
   model = keras.Sequential(
     [keras.Input([5]), keras.layers.Dense(4), keras.layers.Dense(3)]
   )
