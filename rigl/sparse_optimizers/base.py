@@ -97,6 +97,7 @@ class SparseOptimizer(GradientSteps):
     grads_and_vars: GradsAndVars,
     global_step: Variable | None = None,
     name: str | None = None,
+    reduced: bool = False,
   ) -> tf.Operation | None:
     """One training iteration: a gradient step, a mask update, or both.
 
@@ -107,6 +108,7 @@ class SparseOptimizer(GradientSteps):
       global_step: int64 variable that gradient steps advance. None: the
         optimizer's own.
       name: unused; part of the interface of `tf.compat.v1.train`.
+      reduced: whether `reduce_gradients` has summed the gradients already.
 
     Returns:
       In a graph, the operation that does it.
@@ -114,7 +116,9 @@ class SparseOptimizer(GradientSteps):
     self._notice_restored()
     step = self._step_variable(global_step)
     with graph_control.inside_replicas():
-      return self._iterate(self.reduce_gradients(grads_and_vars), step)
+      if not reduced:
+        grads_and_vars = self.reduce_gradients(grads_and_vars)
+      return self._iterate(list(grads_and_vars), step)
 
   def _iterate(
     self, gradients: list[tuple[Tensor, Variable]], step: Variable

@@ -126,13 +126,12 @@ class TrainingGraph:
     metrics = state.task.metrics(batch, count.read_value())
     found = {name: tf.reduce_mean(m) for name, m in metrics.items()}
     # With several shards `compute_gradients` divides the loss by their number,
-    # and `apply_gradients` sums the gradients once, before it derives masks or
-    # steps.
+    # and the gradients are summed once, before anything is derived from them.
     gradients = optimizer.compute_gradients(found["loss"], variables)
+    reduced = optimizer.reduce_gradients(gradients)
     if self.norms:
-      reduced = optimizer.reduce_gradients(gradients)
       found[GRADIENT_NORM] = norm_of_step(optimizer, reduced)
-    optimizer.apply_gradients(gradients, step)
+    optimizer.apply_gradients(reduced, step, reduced=True)
     if self.norms:
       found[WEIGHT_NORM] = norm_of_weights(variables)
     if CURSOR in own:
