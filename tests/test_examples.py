@@ -36,6 +36,7 @@ def test_all_of_them_are_known():
 def test_example_runs(name, tmp_path, monkeypatch, capsys):
   path = ROOT / "examples" / f"{name}.py"
   monkeypatch.chdir(tmp_path)
+  keras.utils.clear_session()  # Which numbers the layers of a process.
   monkeypatch.setattr(sys, "argv", [str(path), "--quick"])
   runpy.run_path(str(path), run_name="__main__")
   lines = capsys.readouterr().out.splitlines()
