@@ -120,8 +120,8 @@ def kernels_of(
     batch: number of examples in the inputs.
 
   Returns:
-    One spec per layer, for one example, and its variable; None if a loaded
-    model hides it.
+    One spec per layer, for one example, and its variable. The variable is None
+    in a loaded SavedModel that does not name it.
 
   Raises:
     ValueError: as `find_layers` does.

@@ -47,7 +47,8 @@ class Constants:
       arguments: tensors whose values are given, by their names.
 
     Returns:
-      The function, or None if a result depends on more than the arguments.
+      The function. None if some result also depends on a tensor that is neither
+      an argument nor constant.
     """
     found = self._walk(results, {t.name for t in arguments})
     if found is None:
