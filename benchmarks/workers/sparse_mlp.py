@@ -77,6 +77,7 @@ class _Sparse:
         activation=tf.nn.relu,
         name=f"layer{i}",
         threads=settings["threads"],
+        input_gradient=i > 0,
       )
       for i, shape in enumerate(hidden)
     ]
