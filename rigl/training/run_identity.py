@@ -116,7 +116,7 @@ def default_directory(
       theirs = read(file)
     except ValueError:
       continue  # It is that of another run.
-    steps = theirs.get(length)
+    steps: Any = theirs.get(length)
     is_shorter = checks.is_finite(steps) and steps <= ours[length]
     if is_shorter and not differing(theirs, ours, length):
       found.append((steps, str(directory)))
