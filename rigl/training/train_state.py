@@ -53,6 +53,7 @@ class TrainState:
     learning_rate: the schedule of the learning rate.
     iteration: number of iterations so far: gradient steps, and mask updates
       that took the place of one.
+    num_restored: how often a checkpoint was restored.
     convert_checkpoint: converts the checkpoint of another program to one of
       this state; gets and returns arrays by name.
   """
@@ -63,6 +64,7 @@ class TrainState:
   global_step: Variable
   learning_rate: LearningRate
   iteration: int = 0
+  num_restored: int = 0
   convert_checkpoint: Callable[[dict[str, Any]], dict[str, Any]] = lambda t: t
 
   @property
@@ -159,6 +161,7 @@ class TrainState:
     if disagrees:
       self.optimizer.apply_masks()
     self.iteration = int(tensors[ITERATION])
+    self.num_restored += 1
 
   def _masks_disagree(self, tensors: dict[str, Any], place: files.Path) -> bool:
     """Whether weights of a checkpoint are not zero off its masks; warns then.
