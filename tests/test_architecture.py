@@ -56,7 +56,8 @@ MAY_IMPORT = {
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting", "structures"}),
-  "distribution": NOTHING,
+  "pjrt": NOTHING,
+  "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
   # Its Keras layers, and no other module, need `keras`.
@@ -66,8 +67,8 @@ MAY_IMPORT = {
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
-  "runners": CORE | FILES | {"config", "data", "training"},
-  "tpu_check": CORE | {"runners", "training"},
+  "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
+  "tpu_check": CORE | {"pjrt", "runners", "training"},
   "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,

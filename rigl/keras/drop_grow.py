@@ -24,7 +24,7 @@ from rigl.keras.sparsities import Distribution
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers.compact import moved_connections
-from rigl.sparse_optimizers.dense_rows import BlockSignal, no_signal
+from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.sparse_layer import CompactLayer
@@ -244,19 +244,19 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       key,
       fraction,
       signal,
-      functools.partial(self._block_signal, kernel, compact),
+      functools.partial(self._signal_of_rows, kernel, compact),
     )
     compact.set_connections(positions, values)
     for slot, value in zip(slots, moved, strict=True):
       replicas.assign(slot.variable, value)
 
-  def _block_signal(
+  def _signal_of_rows(
     self,
     kernel: SparseKernel,
     compact: CompactLayer,
     positions: np.ndarray,
     sampled: np.ndarray,
-  ) -> BlockSignal:
+  ) -> RowSignal:
     """Hook: the signal of a layer that stores only its active connections.
 
     It is called on the host.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
-from rigl.sparse_optimizers.dense_rows import BlockSignal
+from rigl.sparse_optimizers.dense_rows import RowSignal
 from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
 from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor
@@ -99,13 +99,13 @@ class RigL(DropGrowOptimizer):
   ) -> list[Tensor | None]:
     return list(self._mean_gradients(kernels, present))
 
-  def _block_signal(
+  def _signal_of_rows(
     self,
     kernel: SparseKernel,
     compact: CompactLayer,
     positions: np.ndarray,
     sampled: np.ndarray,
-  ) -> BlockSignal:
+  ) -> RowSignal:
     del kernel
     return self._dense_gradient(compact, positions, sampled)
 

@@ -19,7 +19,7 @@ from rigl.keras.base import SparseOptimizer
 from rigl.keras.compact_layers import forget_batches
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.schedules import PruningSchedule, UpdateSchedule
-from rigl.sparse_optimizers.dense_rows import BlockSignal, dense_gradient
+from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor, Variable
 
@@ -181,7 +181,7 @@ class UpdatingOptimizer(SparseOptimizer):
 
   def _dense_gradient(
     self, compact: CompactLayer, positions: np.ndarray, sampled: np.ndarray
-  ) -> BlockSignal:
+  ) -> RowSignal:
     """The gradient of a whole step of all connections of a compact layer.
 
     It is called on the host.

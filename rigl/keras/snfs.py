@@ -17,7 +17,7 @@ from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.dense_rows import (
-  BlockSignal,
+  RowSignal,
   rows_of,
   update_average,
 )
@@ -232,13 +232,13 @@ class SNFS(DropGrowOptimizer):
       return []
     return [tf.py_function(update, inputs, [])]
 
-  def _block_signal(
+  def _signal_of_rows(
     self,
     kernel: SparseKernel,
     compact: CompactLayer,
     positions: np.ndarray,
     sampled: np.ndarray,
-  ) -> BlockSignal:
+  ) -> RowSignal:
     del compact, positions, sampled
     return rows_of(self._averages[kernel.path].value)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that store and compute only their active connections.
 
-`SparseDense` is a `tf.Module`. `keras.SparseDense`, `convert` and `to_dense`
-are for models of Keras 3, which is loaded when one of them is first used.
+`SparseDense` and `BlockSparseDense` are `tf.Module`s. `keras.SparseDense`,
+`convert` and `to_dense` are for models of Keras 3, which is loaded when one of
+them is first used.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rigl import needs_tensorflow  # noqa: F401
+from rigl.sparse.block_dense import BlockSparseDense
 from rigl.sparse.dense import SparseDense
 
 if TYPE_CHECKING:
   from rigl.sparse import keras  # noqa: F401
   from rigl.sparse.keras.conversion import convert, to_dense  # noqa: F401
 
-__all__ = ["SparseDense"]  # What is lazy would load Keras.
+# What is lazy would load Keras.
+__all__ = ["BlockSparseDense", "SparseDense"]
 
 _OF_KERAS = ("convert", "to_dense")
 

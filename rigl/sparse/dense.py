@@ -44,6 +44,9 @@ class SparseDense(StoredConnections, tf.Module):
     threads: how many threads may share a product, at least 1.
     dtype: dtype in which values are stored, float32 or bfloat16. Products are
       computed in float32.
+    input_gradient: whether the layer computes the gradient of its input. False
+      makes the first layer of a network faster, whose input is data; what x
+      is computed from then has no gradient through this layer.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -66,6 +69,7 @@ class SparseDense(StoredConnections, tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> None:
     _check(inputs, outputs, sparsity, seed, threads)
     positions = random_positions((inputs, outputs), sparsity, seed, name)
@@ -78,6 +82,7 @@ class SparseDense(StoredConnections, tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
     )
 
   @classmethod
@@ -91,6 +96,7 @@ class SparseDense(StoredConnections, tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> SparseDense:
     """Makes a layer of a dense kernel and its mask.
 
@@ -103,6 +109,7 @@ class SparseDense(StoredConnections, tf.Module):
       name: name of the layer.
       threads: how many threads may share a product, at least 1.
       dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
 
     Raises:
       ValueError: if shapes do not match or an argument is not as described.
@@ -134,6 +141,7 @@ class SparseDense(StoredConnections, tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
     )
     return layer
 
@@ -146,6 +154,7 @@ class SparseDense(StoredConnections, tf.Module):
     name: str,
     threads: int,
     dtype: str | tf.DType,
+    input_gradient: bool,
   ) -> None:
     if tf.as_dtype(dtype) not in _DTYPES:
       raise ValueError(f"`dtype` must be float32 or bfloat16, got {dtype!r}.")
@@ -162,7 +171,7 @@ class SparseDense(StoredConnections, tf.Module):
       self.bias: Variable | None = (
         None if bias is None else tf.Variable(bias, name="bias")
       )
-    self.product = SparseProduct(connections, threads)
+    self.product = SparseProduct(connections, threads, input_gradient)
 
   def __call__(self, x: Tensor) -> Tensor:
     """The output of the layer.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.mask_ops import topk_numpy
-from rigl.sparse_optimizers.dense_rows import BlockSignal, blocks_of_rows
+from rigl.sparse_optimizers.dense_rows import RowSignal, blocks_of_rows
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 from rigl.types import Tensor
@@ -48,7 +48,7 @@ def drop_and_grow(
   slot_starts: Sequence[float | None],
   key: Tensor,
   fraction: Tensor,
-  signal_of_rows: BlockSignal,
+  signal_of_rows: RowSignal,
 ) -> Connections:
   """One drop and grow of a layer, on the host.
 
@@ -133,7 +133,7 @@ def moved_connections(
   key: Tensor,
   fraction: Tensor,
   sampled: Tensor | None,
-  block_signal: Callable[[np.ndarray, np.ndarray], BlockSignal],
+  signal_of_rows: Callable[[np.ndarray, np.ndarray], RowSignal],
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
   """`drop_and_grow` of tensors, eagerly or as an operation of a graph.
 
@@ -149,7 +149,7 @@ def moved_connections(
     sampled: [n], the gradient of the weights; the update waits for it, because
       the layer keeps what its dense gradient is made of when it is computed.
       None: there is none.
-    block_signal: called on the host with positions and sampled gradient; what
+    signal_of_rows: called on the host with positions and sampled gradient; what
       growth scores are derived from.
 
   Returns:
@@ -175,7 +175,7 @@ def moved_connections(
       slot_starts,
       key,
       fraction,
-      block_signal(places, sampled.numpy()),
+      signal_of_rows(places, sampled.numpy()),
     )
     return [
       np.concatenate([now, before[number:]])

@@ -19,7 +19,7 @@ BLOCK_SIZE = 2**20
 
 # What growth scores are derived from, for the rows `first` to `last` of a
 # kernel, flat; None for methods that need nothing.
-BlockSignal = Callable[[int, int], np.ndarray | None]
+RowSignal = Callable[[int, int], np.ndarray | None]
 
 
 def blocks_of_rows(shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -47,7 +47,7 @@ def dense_gradient(
   positions: np.ndarray,
   sampled: np.ndarray,
   scale: float = 1.0,
-) -> BlockSignal:
+) -> RowSignal:
   """The dense gradient of a layer, whose backward passes it takes.
 
   Args:
@@ -86,9 +86,7 @@ def dense_gradient(
   return rows
 
 
-def update_average(
-  average: Variable, weight: float, signal: BlockSignal
-) -> None:
+def update_average(average: Variable, weight: float, signal: RowSignal) -> None:
   """Moves an average towards a signal: average += weight * (signal - average).
 
   Args:
@@ -106,7 +104,7 @@ def update_average(
     average[first:last].assign(before + change)
 
 
-def rows_of(average: Variable) -> BlockSignal:
+def rows_of(average: Variable) -> RowSignal:
   """The rows of an average [inputs, outputs] as a signal."""
 
   def rows(first: int, last: int) -> np.ndarray:

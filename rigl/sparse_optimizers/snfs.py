@@ -13,7 +13,7 @@ from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.dense_rows import (
-  BlockSignal,
+  RowSignal,
   dense_gradient,
   rows_of,
   update_average,
@@ -115,6 +115,8 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     {'layer1': 0.5}
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
+
+  takes_block_layers = False
 
   def __init__(
     self,
@@ -219,13 +221,13 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
   ) -> Tensor | None:
     return None if layer.compact else self._averages[layer.name]
 
-  def _block_signal(
+  def _signal_of_rows(
     self,
     layer: SparseLayer,
     compact: CompactLayer,
     positions: np.ndarray,
     sampled: np.ndarray,
-  ) -> BlockSignal:
+  ) -> RowSignal:
     del compact, positions, sampled
     return rows_of(self._averages[layer.name])
 
