@@ -60,7 +60,8 @@ MAY_IMPORT = {
   "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "sparse": NUMBERS | {"sparse_optimizers"},
+  # Its Keras layers, and no other module, need `keras`.
+  "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
   "config": CORE | FILES,
