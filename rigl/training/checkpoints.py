@@ -185,8 +185,9 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     RuntimeError,
     ValueError,
     LookupError,  # The data file is too short.
+    MemoryError,  # The index claims a block of any size.
   ) as error:
-    text = str(error).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
     raise DamagedError(
       f"`{prefix}` is no readable checkpoint: {text}"
     ) from error
