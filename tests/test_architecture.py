@@ -56,17 +56,19 @@ MAY_IMPORT = {
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting", "structures"}),
-  "distribution": NOTHING,
+  "pjrt": NOTHING,
+  "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "sparse": NUMBERS | {"sparse_optimizers"},
+  # Its Keras layers, and no other module, need `keras`.
+  "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
-  "runners": CORE | FILES | {"config", "data", "training"},
-  "tpu_check": CORE | {"runners", "training"},
+  "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
+  "tpu_check": CORE | {"pjrt", "runners", "training"},
   "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
   "mnist": LIBRARY,

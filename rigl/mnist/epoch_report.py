@@ -28,6 +28,8 @@ class EpochLines:
     batches_per_epoch: iterations per epoch.
   """
 
+  reads_state = True
+
   def __init__(
     self, optimizer: SparseOptimizer, batches_per_epoch: int
   ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from rigl.checks import check_number, describe
-from rigl.distribution.replicas import num_replicas
+from rigl.distribution import replicas
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.gradients import dense_pairs
@@ -106,7 +106,7 @@ class GradientSteps(MaskOwner):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     # In a replica context the wrapped optimizer sums over replicas once more.
-    share = 1.0 / num_replicas()
+    share = 1.0 / replicas.num_in_strategy()
     if share != 1.0:
       gradients = [(g * tf.constant(share, g.dtype), v) for g, v in gradients]
     with graph_control.inside_replicas():
@@ -158,11 +158,8 @@ class GradientSteps(MaskOwner):
     self,
   ) -> Callable[[list[Tensor]], list[Tensor]] | None:
     """The sum of tensors over replicas or shards; None if there is one."""
-    if num_replicas() > 1:
-      context = tf.distribute.get_replica_context()
-      return lambda tensors: context.all_reduce(
-        tf.distribute.ReduceOp.SUM, tensors
-      )
+    if replicas.num_replicas() > 1:
+      return replicas.sums
     if self._sums_shards:
       return lambda tensors: [
         tf.compat.v1.tpu.cross_replica_sum(tensor) for tensor in tensors

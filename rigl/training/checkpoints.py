@@ -7,10 +7,12 @@ Tensors have the names of the variables, as in the published TF1 checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from rigl.url_path import UrlPath, python_errors
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
+# TensorFlow takes them for patterns where it looks for checkpoints.
+WILDCARDS = frozenset("*?[]\\")
 # How many differing variables of each kind a message names.
 _NAMED = 2
 
@@ -95,7 +99,8 @@ def exists(prefix: str) -> bool:
 
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
-  return _reader(prefix).has_tensor(tensor)
+  with _reader(prefix) as reader:
+    return bool(reader.has_tensor(tensor))
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -163,9 +168,9 @@ def load(prefix: str) -> dict[str, np.ndarray]:
     DamagedError: if it does not exist or is damaged.
   """
   try:
-    reader = _reader(prefix)
-    names = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(name) for name in names}
+    with _reader(prefix) as reader:
+      names = reader.get_variable_to_shape_map()
+      return {name: reader.get_tensor(name) for name in names}
   except (
     tf.errors.OpError,
     RuntimeError,
@@ -268,6 +273,17 @@ def write_state(directory: files.Path, names: list[str]) -> None:
   files.write_text(place / "checkpoint", str(state))
 
 
-def _reader(prefix: str) -> Any:
+@contextlib.contextmanager
+def _reader(prefix: str) -> Iterator[Any]:
   """The reader of a checkpoint; `tf.train.load_checkpoint` takes folders."""
-  return tf.compat.v1.train.NewCheckpointReader(prefix)
+  place = files.path(prefix)
+  if not WILDCARDS & set(str(place)) or isinstance(place, UrlPath):
+    yield tf.compat.v1.train.NewCheckpointReader(str(place))
+    return
+  # The reader takes such names for patterns, so it gets links to the files.
+  with tempfile.TemporaryDirectory() as directory:
+    for found in place.parent.iterdir():
+      ending = found.name.removeprefix(place.name)
+      if ending != found.name and ending.startswith((_INDEX, ".data-")):
+        os.symlink(os.path.abspath(found), f"{directory}/{PREFIX}{ending}")
+    yield tf.compat.v1.train.NewCheckpointReader(f"{directory}/{PREFIX}")

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from typing import IO, Any
 
 import gin
 
-from rigl import files
+from rigl import checks, files
 from rigl.training import directory_lock, run_identity
 from rigl.url_path import UrlPath
 from rigl.version import __version__
@@ -21,6 +20,7 @@ from rigl.version import __version__
 _RUN_FILE = run_identity.RUN_FILE
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
+_SHOWN = 80  # Characters of a wrong value that are shown.
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
 
@@ -116,11 +116,11 @@ class RunDirectory:
     if not file.exists():
       return None
     try:
-      result = dict(json.loads(file.read_text()))
+      result = files.read_json(file)
       _check_result(result)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
       raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
-    return result
+    return dict(result)
 
   def set_result_aside(self, position: int | None = None) -> None:
     """Renames the result, so that the run counts as not finished.
@@ -197,15 +197,16 @@ def read_settings(directory: files.Path) -> dict[str, Any] | None:
   return run_identity.read(run_file) if run_file.is_file() else None
 
 
-def _check_result(result: dict[str, Any]) -> None:
+def _check_result(result: Any) -> None:
   """Checks that a result is whole.
 
   Raises:
     ValueError: naming what is wrong.
   """
+  if not isinstance(result, dict):
+    raise ValueError("it is no JSON object")
   if not result:
     raise ValueError("it is empty")
   for name, value in result.items():
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-      raise ValueError(f"`{name}` is {value!r}")
+    if not checks.is_finite(value):
+      raise ValueError(f"`{name}` is {value!r}"[:_SHOWN])

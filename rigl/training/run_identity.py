@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rigl import files
+from rigl import checks, files
 
 RUN_FILE = "run.json"
 _BINDINGS = "gin_bindings"
@@ -30,11 +30,15 @@ def read(file: files.AnyPath) -> dict[str, Any]:
     ValueError: if it is damaged.
   """
   try:
-    return dict(json.loads(file.read_text())["settings"])
-  except (ValueError, KeyError, TypeError) as error:
+    record = files.read_json(file)
+    settings = record.get("settings") if isinstance(record, dict) else None
+    if not isinstance(settings, dict):
+      raise ValueError("it has no settings")
+  except ValueError as error:
     raise ValueError(
       f"`{file}` is damaged ({error}); choose another directory."
     ) from error
+  return settings
 
 
 def differing(
@@ -112,7 +116,8 @@ def default_directory(
       theirs = read(file)
     except ValueError:
       continue  # It is that of another run.
-    is_shorter = theirs.get(length, ours[length] + 1) <= ours[length]
+    steps: Any = theirs.get(length)
+    is_shorter = checks.is_finite(steps) and steps <= ours[length]
     if is_shorter and not differing(theirs, ours, length):
-      found.append((theirs[length], str(directory)))
+      found.append((steps, str(directory)))
   return files.path(max(found)[1]) if found else own
