@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports a trained network: SavedModel, LiteRT, compact file, StableHLO.
+"""Exports a trained network: SavedModel, LiteRT, compact, StableHLO, ONNX.
 
   rigl-export --checkpoint=RUN --format=litert --output=digits.tflite
   rigl-export --checkpoint=sparse.keras --format=compact --output=sparse.rigl

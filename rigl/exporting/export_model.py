@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rigl import checks, files
-from rigl.exporting import keras_source, stablehlo, verification
+from rigl.exporting import keras_source, onnx_files, stablehlo, verification
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, open_checkpoint
 from rigl.exporting.verification import Difference
@@ -20,12 +20,13 @@ from rigl.url_path import UrlPath
 if TYPE_CHECKING:
   import keras
 
-FORMATS = ("savedmodel", "litert", "compact", "stablehlo")
+FORMATS = ("savedmodel", "litert", "compact", "stablehlo", "onnx")
 DTYPES = {
   "savedmodel": ("float32",),
   "litert": ("float32", "float16", "int8"),
   "compact": ("float32", "float16"),
   "stablehlo": ("float32",),
+  "onnx": ("float32",),
 }
 # What tells a directory of a format from others.
 _FILES_OF = {
@@ -97,7 +98,7 @@ def export(
       scripts the prefix of a checkpoint, also a published one, the directory of
       a run, or a compact file.
     output: the file or, for `savedmodel` and `stablehlo`, directory to write.
-    format: `savedmodel`, `litert`, `compact` or `stablehlo`.
+    format: `savedmodel`, `litert`, `compact`, `stablehlo` or `onnx`.
     dtype: type of the weights in the file: `float32`; `float16` for `litert`
       and `compact`; `int8` for `litert`.
     task: `imagenet`, `cifar10` or `mnist`; None: that of the run.
@@ -129,6 +130,8 @@ def export(
       "`calibration_images` is for `format`=litert and `dtype`=int8, got "
       f"{format} and {dtype}."
     )
+  if format == "onnx":
+    onnx_files.check_installed()
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
   if not isinstance(checkpoint, str | os.PathLike):
     source = keras_source.open_model(checkpoint, image_size)
@@ -351,6 +354,24 @@ def _write_stablehlo(
   return ExportReport(str(place), _size(place), difference)
 
 
+def _write_onnx(
+  source: Source, place: files.AnyPath, options: Options
+) -> ExportReport:
+  del options  # None is for this format.
+  signature = source.arrays
+  content = onnx_files.convert(signature, source.metadata)
+  difference = _verified(
+    verification.compare(
+      onnx_files.run(content, signature.examples),
+      signature.compute(**signature.examples),
+    ),
+    "ONNX file",
+  )
+  with files.replacing(place) as temporary:
+    temporary.write_bytes(content)
+  return ExportReport(str(place), len(content), difference)
+
+
 def _size(place: files.AnyPath) -> int:
   """The bytes of a file, or of all files in a directory."""
   if place.is_dir():
@@ -367,4 +388,5 @@ _WRITERS: dict[
   "litert": _write_litert,
   "compact": _write_compact,
   "stablehlo": _write_stablehlo,
+  "onnx": _write_onnx,
 }

@@ -274,6 +274,30 @@ def test_the_accuracy_of_a_run_is_in_the_metadata(sources, tmp_path):
   assert first["sparsities"]["layer1/weights"] == pytest.approx(0.9, abs=0.01)
 
 
+def test_onnx_files_compute_the_same(keras_file, sources, tmp_path):
+  runtime = pytest.importorskip("onnxruntime")
+  pytest.importorskip("tf2onnx")
+  place, model = keras_file
+  assert rigl.export(place, tmp_path / "a.onnx", "onnx").difference.is_small
+  image = np.random.default_rng(0).random([3, 12, 12, 3], np.float32) * 255
+  session = runtime.InferenceSession(tmp_path / "a.onnx")
+  (found,) = session.run(["output_0"], {"image": image})
+  np.testing.assert_allclose(found, model(image), rtol=1e-4, atol=2e-5)
+  for name in ("mnist", "cifar10", "mobilenet_v1"):
+    prefix, arguments = sources(name)
+    report = rigl.export(prefix, tmp_path / name, "onnx", **arguments)
+    assert report.difference.is_small
+
+
+@pytest.mark.parametrize("module", ["tf2onnx", "onnxruntime"])
+def test_a_missing_extra_is_named(keras_file, tmp_path, monkeypatch, module):
+  for name in ("tf2onnx", "onnxruntime"):
+    monkeypatch.setitem(sys.modules, name, None if name == module else sys)
+  with pytest.raises(ValueError, match=f"needs {module}.*rigl.onnx") as caught:
+    rigl.export(keras_file[0], tmp_path / "out", "onnx")
+  assert "\n" not in str(caught.value)
+
+
 # --- What must not happen -----------------------------------------------------
 
 
@@ -321,7 +345,7 @@ def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
 @pytest.mark.parametrize(
   "arguments, named",
   [
-    ({"format": "onnx"}, "`format`"),
+    ({"format": "coreml"}, "`format`"),
     ({"dtype": "int4"}, "`dtype`"),
     ({"format": "savedmodel", "dtype": "float16"}, "`dtype`"),
     ({"format": "compact", "dtype": "int8"}, "`dtype`"),
