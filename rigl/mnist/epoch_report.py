@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.mnist.compress import compress_fully_connected
+from rigl.compression import compress_fully_connected
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.loop import Report
 from rigl.training.reporting import metrics_text
@@ -27,6 +27,8 @@ class EpochLines:
     optimizer: the sparse optimizer, with the masks.
     batches_per_epoch: iterations per epoch.
   """
+
+  reads_state = True
 
   def __init__(
     self, optimizer: SparseOptimizer, batches_per_epoch: int

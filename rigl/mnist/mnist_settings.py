@@ -17,7 +17,7 @@ from rigl.configurable import configurable
 from rigl.sparse_optimizers import registry
 
 
-@configurable(unrecorded=["on_nonfinite"])
+@configurable(unrecorded=["compilation_cache", "on_nonfinite"])
 @dataclasses.dataclass(frozen=True)
 class MnistSettings(MethodFlags, DeviceFlags):
   """All settings of a run on MNIST; the help texts explain them."""

@@ -16,7 +16,7 @@ from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.evaluations import ArrayEvaluation
-from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.runners.executors import make_executor
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.executor import Executor
 from rigl.training.loop import Event, Intervals
@@ -70,9 +70,14 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
       )
       intervals = estimator.loop_intervals(intervals.save)
     else:
-      evaluation = ArrayEvaluation(state.task, test_source, replicas)
-      executor = TensorFlowExecutor(
-        state, source, evaluation, replicas, skips=flags.skips_nonfinite
+      executor = make_executor(
+        state,
+        source,
+        lambda make: ArrayEvaluation(
+          state.task, test_source, replicas, make_program=make
+        ),
+        replicas,
+        skips=flags.skips_nonfinite,
       )
     recorder = MaskRecorder(
       state.optimizer, path / _RECORDS_FILE, flags.mask_record_frequency

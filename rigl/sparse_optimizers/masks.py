@@ -14,6 +14,7 @@ import tensorflow as tf
 from rigl import sparse_utils
 from rigl.sparse_optimizers import graph_control, restored
 from rigl.sparse_optimizers.kernels import (
+  block_layers,
   check_masks,
   compact_layers,
   mask_initial_value,
@@ -21,7 +22,11 @@ from rigl.sparse_optimizers.kernels import (
   scope_of,
 )
 from rigl.sparse_optimizers.mask_state import MaskState
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.sparse_optimizers.structured import (
   groups_of_masks,
   structured_masks,
@@ -43,9 +48,12 @@ class MaskOwner(MaskState):
   Attributes:
     takes_compact_layers: whether the method trains layers that store only
       their active connections (`rigl.sparse`).
+    takes_block_layers: whether it trains those that store only their active
+      blocks.
   """
 
   takes_compact_layers = True
+  takes_block_layers = False
 
   def sparsify(
     self,
@@ -83,7 +91,7 @@ class MaskOwner(MaskState):
       RuntimeError: if there are masks already, or inside a `tf.function`.
     """
     named = name_layers(kernels)
-    if compact_layers(kernels):
+    if compact_layers(kernels) or block_layers(kernels):
       raise ValueError(
         "`kernels` must not hold layers that have their connections already: "
         "call create_masks() with them."
@@ -140,9 +148,11 @@ class MaskOwner(MaskState):
       raise RuntimeError("This optimizer has masks already.")
     in_graph = graph_control.is_session_graph()
     named = name_layers(kernels)
-    compact = compact_layers(kernels)
+    compact, blocks = compact_layers(kernels), block_layers(kernels)
     if compact:
       self._check_compact(masks, in_graph)
+    if blocks:
+      self._check_blocks(masks, in_graph)
     if masks is None:
       masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
     check_masks(named, masks)
@@ -153,7 +163,12 @@ class MaskOwner(MaskState):
         for name, kernel in named.items():
           mask = tf.cast(masks[name], tf.bool)
           self._add_layer(
-            name, kernel, mask, groups.get(name), compact.get(id(kernel))
+            name,
+            kernel,
+            mask,
+            groups.get(name),
+            compact.get(id(kernel)),
+            blocks.get(id(kernel)),
           )
         self._create_state()
         # Now, because a compiled update resets only the slots that it finds.
@@ -186,6 +201,22 @@ class MaskOwner(MaskState):
         "active connections, because it needs something of every connection "
         "at every step."
       )
+    self._check_arguments_of_compact(masks, in_graph)
+
+  def _check_blocks(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
+    """Raises ValueError unless layers of blocks can be trained so."""
+    if not self.takes_block_layers:
+      raise ValueError(
+        f"{type(self).__name__} cannot train layers that store only their "
+        "active blocks: RigL, SET, static and fixed masks can."
+      )
+    self._check_arguments_of_compact(masks, in_graph)
+
+  def _check_arguments_of_compact(
+    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+  ) -> None:
     if self._structure is not None or masks is not None or in_graph:
       raise ValueError(
         "Layers that store only their active connections have no `structure` "
@@ -208,9 +239,10 @@ class MaskOwner(MaskState):
     mask: Tensor,
     groups: Groups | None,
     compact: CompactLayer | None,
+    blocks: BlockLayer | None,
   ) -> None:
     variable = self._new_state(mask, f"{name}/mask")
-    layer = SparseLayer(name, kernel, variable, groups, compact)
+    layer = SparseLayer(name, kernel, variable, groups, compact, blocks)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)
@@ -287,7 +319,7 @@ class MaskOwner(MaskState):
     """
     weights = graph_control.read_on_host(layer.kernel)
     mask = graph_control.read_on_host(layer.mask)
-    movable = layer.groups is None and layer.compact is None
+    movable = layer.groups is None and layer.compact is layer.blocks is None
     if of_kernel and not of_mask and movable:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -49,6 +50,36 @@ class CompactLayer(Protocol):
     """Replaces all connections."""
 
 
+@runtime_checkable
+class BlockLayer(Protocol):
+  """A layer whose kernel is a list of b x b blocks.
+
+  Every block of outputs reads the same number of input blocks, and every input
+  block is read by the same number of output blocks.
+
+  Attributes:
+    name: the layer's name.
+    shape: [inputs, outputs] of the kernel.
+    values: float variable [blocks, b, b], ordered by input block.
+    outputs_of: int32 variable [input blocks, blocks per input], the output
+      blocks that read each input block, ascending.
+    numbers_of: int32 variable [output blocks, blocks per output], the numbers
+      of the blocks of each output block, ascending.
+  """
+
+  name: str
+  shape: tf.TensorShape
+  values: Variable
+  outputs_of: Variable
+  numbers_of: Variable
+
+  def keep_batches(self) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`."""
+
+  def take_batches(self) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and output gradients, [input or output blocks, b, tokens]."""
+
+
 @dataclass(frozen=True)
 class SparseLayer:
   """A kernel and its mask.
@@ -62,6 +93,8 @@ class SparseLayer:
     compact: the layer that stores only its active connections; `kernel` is then
       its values and `mask` says which of them are in use. None: a kernel of
       ordinary shape.
+    blocks: the layer that stores only its active blocks; `kernel` is then its
+      values, and `mask` is true everywhere. None: it has no blocks.
   """
 
   name: str
@@ -69,24 +102,30 @@ class SparseLayer:
   mask: Variable
   groups: Groups | None = None
   compact: CompactLayer | None = None
+  blocks: BlockLayer | None = None
 
   @property
   def shape(self) -> tuple[int, ...]:
     """The shape of the whole kernel, active and inactive connections."""
-    variable = self.kernel if self.compact is None else self.compact
-    return tuple(variable.shape)
+    return tuple((self.compact or self.blocks or self.kernel).shape)
 
   def snapshot(self) -> Tensor:
     """What `count_changes` compares with: which connections are active."""
     if self.compact is not None:
       return tf.where(self.mask, self.compact.positions, -1)
+    if self.blocks is not None:
+      columns = self.blocks.numbers_of.shape[0]
+      return mask_ops.grid_of(self.blocks.outputs_of.read_value(), columns)
     return self.mask.read_value()
 
   def count_changes(self, before: Tensor) -> Tensor | int:
     """The connections that were turned on or off since a `snapshot`."""
     now = self.snapshot()
     if self.compact is None:
-      return mask_ops.count_ones(tf.not_equal(before, now))
+      changed = mask_ops.count_ones(tf.not_equal(before, now))
+      if self.blocks is None:
+        return changed
+      return changed * math.prod(self.kernel.shape[1:])
     changed = np.setxor1d(before, now)
     return int(np.count_nonzero(changed >= 0))
 

@@ -3,6 +3,9 @@
 
 Tensors have the names of the variables, as in the published TF1 checkpoints.
 `tf.train.load_checkpoint` and other readers of that format read them.
+
+A compact file (`rigl.formats.compact`) may be given wherever the prefix of a
+checkpoint is read.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.formats import compact
 from rigl.types import Variable
 from rigl.url_path import UrlPath, python_errors
 
@@ -94,7 +98,7 @@ def name_of(number: int) -> str:
 
 def exists(prefix: str) -> bool:
   """Whether there is a checkpoint of this prefix; it may be damaged."""
-  return files.path(prefix + _INDEX).exists()
+  return files.path(prefix + _INDEX).exists() or compact.is_compact(prefix)
 
 
 def has(prefix: str, tensor: str) -> bool:
@@ -162,11 +166,16 @@ def load(prefix: str) -> dict[str, np.ndarray]:
   """Reads all tensors of a checkpoint.
 
   Args:
-    prefix: such as `DIR/model.ckpt-1200`.
+    prefix: such as `DIR/model.ckpt-1200`, or a compact file.
 
   Raises:
     DamagedError: if it does not exist or is damaged.
   """
+  if compact.is_compact(prefix):
+    try:
+      return compact.CompactFile(prefix).tensors()
+    except ValueError as error:
+      raise DamagedError(str(error)) from error
   try:
     with _reader(prefix) as reader:
       names = reader.get_variable_to_shape_map()
