@@ -192,9 +192,9 @@ _ROWS = (
     Reader(f"{n}.bin", _content(lambda n=n: _cifar_records(n)), _read_cifar(n))
     for n in cifar_data.VERSIONS
   ),
-  Reader("train-00000-of-00001", _tfrecords, _train_on(False), samples=5),
+  Reader("train-00000-of-00001", _tfrecords, _train_on(False), samples=3),
   Reader(
-    "train-00000-of-00001", _tfrecords, _train_on(True), "skipped", samples=5
+    "train-00000-of-00001", _tfrecords, _train_on(True), "skipped", samples=3
   ),
   Reader(
     "bytes.npz",
