@@ -5,6 +5,8 @@ The random numbers are the same, so the same connections are dropped and grown;
 sums are rounded differently.
 """
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -95,6 +97,31 @@ def test_backward_passes_are_forgotten():
     pair = Pair(method)
     pair.train(N_ITERATIONS)
     assert not any(la.take_batches() for la in pair.sparse.layers)
+
+
+def test_backward_passes_are_kept_as_long_as_the_optimizer_lives():
+  layer = SparseDense(CLASSES)
+  layer.build([None, INPUTS])
+  first, second = rigl.keras.RigL("sgd"), rigl.keras.RigL("sgd")
+  first.build(layer.trainable_variables)
+  second.build(layer.trainable_variables)
+  del first
+  gc.collect()
+  assert layer.product.keeps_batches
+  del second
+  gc.collect()
+  assert not layer.product.keeps_batches
+
+
+def test_frozen_layers_forget_their_backward_passes():
+  model = rigl.sparse.convert(make_model(), SPARSITY)
+  optimizer = rigl.keras.RigL("sgd", begin_step=50, mask_engine="numpy")
+  optimizer.build(model.trainable_variables)
+  model.layers[1].trainable = False
+  compile_(model, optimizer, run_eagerly=True)
+  for i in range(3):
+    model.train_on_batch(IMAGES[i], LABELS[i])
+  assert not any(layer.take_batches() for layer in model.layers)
 
 
 def test_fit_with_several_steps_per_execution():
