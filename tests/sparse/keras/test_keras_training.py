@@ -236,6 +236,43 @@ def test_misuse_is_refused():
     build(rigl.keras.RigL("sgd"))  # One replica.
 
 
+@pytest.mark.parametrize("method", ["rigl", "set", "snfs", "fixed_mask"])
+def test_layers_with_no_and_with_one_connection(method):
+  model = keras.Sequential(
+    [keras.Input([INPUTS])]
+    + [SparseDense(CLASSES, connections=n, seed=n) for n in (1, 0)]
+  )
+  options = METHODS[method]
+  if method != "fixed_mask":
+    options = options | {"drop_fraction": 1.0}
+  optimizer = rigl.keras.METHODS[method](
+    INNER["adam"](), mask_engine="numpy", **options
+  )
+  compile_(model, optimizer, run_eagerly=True)
+  optimizer.build(model.trainable_variables)
+  for i in range(2 * FREQUENCY):
+    loss = model.train_on_batch(IMAGES[i], LABELS[i])
+    assert np.isfinite(loss)
+    assert [layer.mask().sum() for layer in model.layers] == [1, 0]
+
+
+def test_growth_continues_after_pruning():
+  model = rigl.sparse.convert(make_model(), masks={"logits": np.ones([8, 12])})
+  sparse = model.layers[1]
+  for optimizer in (
+    rigl.keras.SNIP("adam", 0.5, filters="logits"),
+    rigl.keras.RigL("adam", filters="logits", frequency=1),
+  ):
+    compile_(model, optimizer, run_eagerly=True)
+    optimizer.build(model.trainable_variables)
+    before = sparse.mask()
+    for i in range(3):
+      model.train_on_batch(IMAGES[i], LABELS[i])
+    assert sparse.values.shape == (96,) and sparse.mask().sum() == 48
+    assert (sparse.mask() != before).any()
+    assert optimizer.sparsities == {sparse.values.path: 0.5}
+
+
 def test_growth_without_a_backward_pass_is_refused():
   model = compile_(
     keras.Sequential([keras.Input([INPUTS]), SparseDense(CLASSES)]),
