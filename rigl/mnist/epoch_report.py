@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.mnist.compress import compress_fully_connected
+from rigl.compression import compress_fully_connected
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.loop import Report
 from rigl.training.reporting import metrics_text

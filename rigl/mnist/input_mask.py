@@ -13,6 +13,8 @@ from rigl import files
 from rigl.mnist.mnist_data import MnistData
 from rigl.training import checkpoints
 
+# The pixels themselves, in a file that was exported from such a network.
+PIXELS = "input_pixels"
 _MASK_NAME = "layer1/mask"
 
 
@@ -63,6 +65,14 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
     tensors = checkpoints.load(prefix)
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error
+  if PIXELS in tensors:
+    pixels: np.ndarray = tensors[PIXELS]
+    if pixels.ndim == 1 and np.all((pixels >= 0) & (pixels < num_pixels)):
+      return pixels
+    raise ValueError(
+      f"`--input_mask_path`: {PIXELS} must be in [0, {num_pixels}), got others "
+      f"in {prefix!r}."
+    )
   if _MASK_NAME not in tensors:
     raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
   mask = tensors[_MASK_NAME] != 0

@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rigl.predict.fitting_flags import fitting_flags
 from rigl.predict.tasks import Network
 from rigl.training import checkpoints, warm_start
 
 
-def load_weights(network: Network, task: str, prefix: str) -> None:
+def load_weights(
+  network: Network, task: str, prefix: str
+) -> dict[str, np.ndarray]:
   """Assigns the weights of a checkpoint, multiplied by their masks.
 
   Args:
     network: the network whose variables are assigned.
     task: name of its task, for errors.
-    prefix: prefix of a published checkpoint or one of ours.
+    prefix: prefix of a published checkpoint or one of ours, or a compact file.
+
+  Returns:
+    All tensors of the checkpoint, as they are there.
 
   Raises:
     ValueError: if there is no such checkpoint, or it does not fit the network;
@@ -35,3 +42,4 @@ def load_weights(network: Network, task: str, prefix: str) -> None:
       raise
     raise ValueError(f"{error} It needs {' '.join(wanted)}.") from error
   checkpoints.restore(weights, network.variables)
+  return tensors

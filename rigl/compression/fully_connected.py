@@ -4,10 +4,14 @@
 The size follows from the masks alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from rigl.compression.graph import Liveness, Node, Product, Source
 
 
 class CompressedNetwork(NamedTuple):
@@ -52,7 +56,12 @@ def compress_fully_connected(masks: Sequence[np.ndarray]) -> CompressedNetwork:
       layer are not as many as the inputs of the next.
   """
   kernels = _validated(masks)
-  alive = _find_alive(kernels)
+  nodes = [Node(Source(len(kernels[0])), [])]
+  for kernel in kernels:
+    bias = np.zeros(kernel.shape[1])
+    nodes.append(Node(Product(kernel, bias), [nodes[-1]]))
+  liveness = Liveness(nodes, nodes[-1:], keeps_one=False)
+  alive = [liveness.kept(node) for node in nodes]
   zeros, totals = [], []
   for kernel, inputs, outputs in zip(kernels, alive, alive[1:], strict=False):
     left = kernel[inputs][:, outputs]
@@ -81,22 +90,6 @@ def _validated(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
         f"outputs, {kernels[index - 1].shape[1]}, got shape {kernel.shape}."
       )
   return kernels
-
-
-def _find_alive(kernels: list[np.ndarray]) -> list[np.ndarray]:
-  """Returns, for the inputs and every layer's units, which of them survive.
-
-  One sweep forward and one backward reach the fixed point: whatever survives
-  both lies on a path from an input to an output, and so do all the units of
-  that path.
-  """
-  widths = [kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)]
-  alive: list[np.ndarray] = [np.ones(width, bool) for width in widths]
-  for index, kernel in enumerate(kernels[:-1]):
-    alive[index + 1] &= kernel[alive[index]].any(axis=0)
-  for index in reversed(range(len(kernels))):
-    alive[index] &= kernels[index][:, alive[index + 1]].any(axis=1)
-  return alive
 
 
 def _share(part: int, total: int) -> float:
