@@ -38,8 +38,12 @@ class CompactLayer(Protocol):
   values: Variable
   positions: Variable
 
-  def keep_batches(self) -> None:
-    """Keeps what the dense gradient is made of, for `take_batches`."""
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`.
+
+    Args:
+      wanted: False ends what another call has begun.
+    """
 
   def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of inputs [inputs, batch] and output gradients [outputs, batch]."""
