@@ -95,6 +95,8 @@ class UpdatingOptimizer(SparseOptimizer):
   ) -> None:
     completes = self._completes_step()
     super()._step(grads, variables, present)
+    if self.needs_batches:
+      self._forget_blocks()
     kernels = [k for k in self._kernels if k.path in present and k.compact]
     if self.needs_batches and kernels:
       forget_batches(
@@ -102,6 +104,16 @@ class UpdatingOptimizer(SparseOptimizer):
         [tf.convert_to_tensor(present[k.path]) for k in kernels],
         completes,
       )
+
+  def _forget_blocks(self) -> None:
+    """Lets layers of blocks forget what this step's gradient is made of."""
+    layers = [k.blocks for k in self._kernels if k.blocks is not None]
+
+    def forget() -> None:
+      for layer in layers:
+        layer.take_batches()
+
+    replicas.on_replicas(forget)
 
   def _step_number(self) -> Tensor:
     return tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
