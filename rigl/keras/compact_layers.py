@@ -15,13 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.keras.live import loss_scaler_of, owners
-from rigl.sparse_optimizers.sparse_layer import CompactLayer
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.structures import Structure
 from rigl.types import Tensor
 
 
-def compact_layers_of(variables: Sequence[Any]) -> list[CompactLayer | None]:
-  """The layer whose connections each variable holds; None for others."""
+def compact_layers_of(
+  variables: Sequence[Any],
+) -> list[CompactLayer | BlockLayer | None]:
+  """The layer whose connections or blocks each variable holds, or None."""
   return [
     compact_owner(variable, layers)
     for variable, layers in zip(variables, owners(variables), strict=True)
@@ -30,10 +32,10 @@ def compact_layers_of(variables: Sequence[Any]) -> list[CompactLayer | None]:
 
 def compact_owner(
   variable: Any, layers: Sequence[keras.layers.Layer]
-) -> CompactLayer | None:
-  """The layer whose connections a variable holds, among its layers."""
+) -> CompactLayer | BlockLayer | None:
+  """The layer whose connections or blocks a variable holds."""
   for layer in layers:
-    if isinstance(layer, CompactLayer):
+    if isinstance(layer, CompactLayer | BlockLayer):
       values: Any = layer.values
       if variable is values or variable is values.value:
         return layer
@@ -91,29 +93,54 @@ def check_ordinary(model: keras.Model, message: str) -> None:
 
 
 def check_trainable(
-  optimizer: keras.optimizers.Optimizer,
-  takes_compact_layers: bool,
-  needs_batches: bool,
-  structure: Structure | None,
+  optimizer: Any, layers: Mapping[str, Any], structure: Structure | None
 ) -> None:
   """Raises ValueError unless an optimizer can train such layers.
 
   Args:
     optimizer: the sparse optimizer.
-    takes_compact_layers: whether its method trains them.
-    needs_batches: whether it grows by their dense gradient.
+    layers: the layers that have their connections already, by their paths.
     structure: the structure of its masks, or None.
   """
+  if structure is not None:
+    raise ValueError(
+      "`structure` must be None for layers that store only their active "
+      f"connections, got {structure}."
+    )
+  if any(isinstance(layer, BlockLayer) for layer in layers.values()):
+    _check_blocks(optimizer)
+  if any(isinstance(layer, CompactLayer) for layer in layers.values()):
+    _check_compact(
+      optimizer, optimizer.takes_compact_layers, optimizer.needs_batches
+    )
+
+
+def _check_blocks(optimizer: Any) -> None:
+  method = type(optimizer).__name__
+  if not optimizer.takes_block_layers:
+    raise ValueError(
+      f"{method} cannot train layers that store only their active blocks: "
+      "RigL, SET, Static and FixedMask can."
+    )
+  length = optimizer.gradient_accumulation_steps
+  if optimizer.needs_batches and length:
+    raise ValueError(
+      "`gradient_accumulation_steps` must be None for layers that store only "
+      f"their active blocks, because {method} grows them by the gradient of "
+      f"one batch, got {length}."
+    )
+
+
+def _check_compact(
+  optimizer: keras.optimizers.Optimizer,
+  takes_compact_layers: bool,
+  needs_batches: bool,
+) -> None:
   method = type(optimizer).__name__
   if not takes_compact_layers:
     raise ValueError(
       f"{method} cannot train layers that store only their active connections, "
       "because it keeps a weight of every connection."
-    )
-  if structure is not None:
-    raise ValueError(
-      "`structure` must be None for layers that store only their active "
-      f"connections, got {structure}."
     )
   if tf.distribute.get_strategy().num_replicas_in_sync > 1:
     raise ValueError(
@@ -129,7 +156,7 @@ def check_trainable(
 
 
 def own_sparsities(
-  layers: Mapping[str, CompactLayer], starts_dense: bool, method: str
+  layers: Mapping[str, Any], starts_dense: bool, method: str
 ) -> dict[str, float]:
   """The shares of inactive connections of layers, by their paths.
 
@@ -139,7 +166,7 @@ def own_sparsities(
   sparsities = {}
   for path, layer in layers.items():
     size = int(np.prod(layer.shape, dtype=np.int64))
-    number = int(layer.values.shape[0])
+    number = int(np.prod(layer.values.shape, dtype=np.int64))
     if starts_dense and number != size:
       raise ValueError(
         f"{method} starts dense, but {path!r} has {number} of {size} "

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.keras import replicas
+from rigl.keras.block_layers import move_blocks
 from rigl.keras.kernels import Filters
 from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
@@ -27,7 +28,7 @@ from rigl.sparse_optimizers.compact import moved_connections
 from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
-from rigl.sparse_optimizers.sparse_layer import CompactLayer
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
@@ -84,6 +85,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
+  takes_block_layers = True
   _schedule: UpdateSchedule
 
   def __init__(
@@ -150,13 +152,19 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, CompactLayer],
+    compact: dict[str, Any],
   ) -> dict[str, float]:
     if compact and self._grow_init.method == "initial_dist":
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
         f"their active connections, such as {next(iter(compact))!r}: they have "
         "no other initial weights."
+      )
+    has_blocks = any(isinstance(la, BlockLayer) for la in compact.values())
+    if has_blocks and self._grow_init.method != "zeros":
+      raise ValueError(
+        "`grow_init` must be 'zeros' with layers that store only their active "
+        f"blocks, got {self._grow_init_name!r}."
       )
     return super()._distribute(shapes, compact)
 
@@ -178,6 +186,17 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     for kernel, signal, key in zip(
       kernels, signals, tf.unstack(keys), strict=True
     ):
+      if kernel.blocks is not None:
+        move_blocks(
+          self,
+          kernel,
+          kernel.blocks,
+          key,
+          fraction,
+          self._schedule.drop_fraction,
+          self._signal_of_blocks(kernel.blocks),
+        )
+        continue
       if kernel.compact is not None:
         self._move(kernel, kernel.compact, signal, key, fraction)
         continue
@@ -249,6 +268,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     compact.set_connections(positions, values)
     for slot, value in zip(slots, moved, strict=True):
       replicas.assign(slot.variable, value)
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
+    """Hook: the signal of all blocks, [input blocks, output blocks]."""
+    del layer
+    return None
 
   def _signal_of_rows(
     self,

@@ -47,7 +47,11 @@ from rigl.keras.wrapper import (
   check_unbuilt,
 )
 from rigl.mask_ops import EngineName, MaskEngine
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.sparse_optimizers.summary import summary
 from rigl.structures import Groups, Structure, parse_structure
 from rigl.types import Variable
@@ -61,6 +65,7 @@ class MaskOwner(WrappingOptimizer):
     needs_batches: whether layers that store only their active connections must
       keep what their dense gradient is made of.
     takes_compact_layers: whether the method trains such layers.
+    takes_block_layers: whether it trains those that store their active blocks.
 
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
@@ -90,6 +95,7 @@ class MaskOwner(WrappingOptimizer):
   starts_dense = False
   needs_batches = False
   takes_compact_layers = True
+  takes_block_layers = False
 
   def __init__(
     self,
@@ -186,7 +192,8 @@ class MaskOwner(WrappingOptimizer):
           if compact[i] is None
           else None,
           groups=groups[i],
-          compact=compact[i],
+          compact=_if_a(compact[i], CompactLayer),
+          blocks=_if_a(compact[i], BlockLayer),
         )
         for i, (path, name, shape, place) in enumerate(
           zip(paths, names, shapes, chosen, strict=True)
@@ -211,7 +218,7 @@ class MaskOwner(WrappingOptimizer):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, CompactLayer],
+    compact: dict[str, Any],
   ) -> dict[str, float]:
     """The sparsity of each variable, by its path.
 
@@ -222,9 +229,7 @@ class MaskOwner(WrappingOptimizer):
     settings = self._settings
     given: dict[str, float] = {}
     if compact:
-      check_trainable(
-        self, self.takes_compact_layers, self.needs_batches, settings.structure
-      )
+      check_trainable(self, compact, settings.structure)
       method = type(self).__name__
       given = own_sparsities(compact, self.starts_dense, method)
     if self.starts_dense:
@@ -316,7 +321,9 @@ class MaskOwner(WrappingOptimizer):
         "The optimizer is not built yet, so there is no summary."
       )
     layers = [
-      SparseLayer(k.path, k.variable, k.mask, compact=k.compact)
+      SparseLayer(
+        k.path, k.variable, k.mask, compact=k.compact, blocks=k.blocks
+      )
       for k in self._kernels
     ]
     return summary(layers, self.changed_in_last_update())
@@ -340,7 +347,7 @@ class MaskOwner(WrappingOptimizer):
         distribution = {
           k.path: k.sparsity
           for k in self._kernels
-          if k.compact is None or self.starts_dense
+          if k.stored_mask is not None or self.starts_dense
         }
     elif callable(filters):
       filters = keras.saving.serialize_keras_object(filters)
@@ -396,7 +403,7 @@ class MaskOwner(WrappingOptimizer):
     load_state(store, self._variables, masks, self._count_compact())
 
   def _count_compact(self) -> int:
-    return sum(kernel.compact is not None for kernel in self._kernels)
+    return sum(kernel.stored_mask is None for kernel in self._kernels)
 
   def _build_to_load(self) -> None:
     model = model_of(self)
@@ -423,6 +430,10 @@ class MaskOwner(WrappingOptimizer):
     """
     for kernel in self._kernels:
       kernel.clear(all_slots)
+
+
+def _if_a(layer: Any, kind: Any) -> Any:
+  return layer if isinstance(layer, kind) else None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rigl.keras.block_layers import gradient_norms
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.sparse_optimizers.dense_rows import RowSignal
 from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
-from rigl.sparse_optimizers.sparse_layer import CompactLayer
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
@@ -98,6 +99,9 @@ class RigL(DropGrowOptimizer):
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
   ) -> list[Tensor | None]:
     return list(self._mean_gradients(kernels, present))
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor:
+    return gradient_norms(layer)
 
   def _signal_of_rows(
     self,

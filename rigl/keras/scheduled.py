@@ -100,6 +100,18 @@ class UpdatingOptimizer(SparseOptimizer):
     if self.needs_batches and layers:
       gradients = [tf.convert_to_tensor(each) for each in present.values()]
       forget_batches(layers, gradients, completes)
+    if self.needs_batches:
+      self._forget_blocks()
+
+  def _forget_blocks(self) -> None:
+    """Lets layers of blocks forget what this step's gradient is made of."""
+    layers = [k.blocks for k in self._kernels if k.blocks is not None]
+
+    def forget() -> None:
+      for layer in layers:
+        layer.take_batches()
+
+    replicas.on_replicas(forget)
 
   def _step_number(self) -> Tensor:
     return tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)

@@ -107,6 +107,8 @@ class SNFS(DropGrowOptimizer):
   accumulates_dense = True
   needs_batches = True
 
+  takes_block_layers = False
+
   def __init__(
     self,
     optimizer: Any,

@@ -20,7 +20,11 @@ from rigl import mask_ops
 from rigl.keras import replicas
 from rigl.keras.slots import Slot, Slots
 from rigl.sparse_optimizers.compact import kept_connections
-from rigl.sparse_optimizers.sparse_layer import NO_POSITION, CompactLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  NO_POSITION,
+  BlockLayer,
+  CompactLayer,
+)
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -38,11 +42,13 @@ class SparseKernel:
     slots: the slots that the inner optimizer keeps for the weights.
     sparsity: share of zeros that the distribution gives it.
     stored_mask: bool variable of the same shape; true means active. None for a
-      compact layer.
+      layer that stores only active connections or blocks.
     groups: groups of connections that each keep their number of active ones;
       None where only the variable does.
     compact: the layer that stores only its active connections, whose values
       are `variable`; None for an ordinary kernel.
+    blocks: the layer that stores only its active blocks, which are `variable`;
+      None for others.
   """
 
   path: str
@@ -53,10 +59,13 @@ class SparseKernel:
   stored_mask: keras.Variable | None = None
   groups: Groups | None = None
   compact: CompactLayer | None = None
+  blocks: BlockLayer | None = None
 
   @property
   def mask(self) -> Any:
-    """Bool, of the shape of `variable`: a variable, or a tensor if compact."""
+    """Bool, of the shape of `variable`: a variable, or a tensor."""
+    if self.blocks is not None:
+      return tf.ones(tuple(self.variable.shape), tf.bool)
     if self.compact is None:
       return self.stored_mask
     return tf.convert_to_tensor(self.compact.positions) < NO_POSITION
@@ -64,6 +73,9 @@ class SparseKernel:
   @property
   def whole_mask(self) -> Any:
     """The mask of all connections, of the kernel's shape."""
+    if self.blocks is not None:
+      size = self.variable.shape[1]
+      return tf.repeat(tf.repeat(self.snapshot(), size, 0), size, 1)
     if self.compact is None:
       return self.stored_mask
     positions = tf.convert_to_tensor(self.compact.positions)
@@ -76,8 +88,7 @@ class SparseKernel:
   @property
   def shape(self) -> tuple[int, ...]:
     """The shape of the kernel, active and inactive connections."""
-    source = self.variable if self.compact is None else self.compact
-    return tuple(source.shape)
+    return tuple((self.compact or self.blocks or self.variable).shape)
 
   @property
   def size(self) -> int:
@@ -95,6 +106,11 @@ class SparseKernel:
 
   def snapshot(self) -> Tensor:
     """What `count_changes` compares with: which connections are active."""
+    if self.blocks is not None:
+      return mask_ops.grid_of(
+        tf.convert_to_tensor(self.blocks.outputs_of),
+        self.blocks.numbers_of.shape[0],
+      )
     if self.compact is None:
       return tf.convert_to_tensor(self.stored_mask)
     return tf.identity(tf.convert_to_tensor(self.compact.positions))
@@ -103,7 +119,9 @@ class SparseKernel:
     """The connections turned on or off since a `snapshot`, int32 scalar."""
     now = self.snapshot()
     if self.compact is None:
-      return mask_ops.count_ones(tf.reshape(tf.not_equal(before, now), [-1]))
+      changed = mask_ops.count_ones(tf.reshape(tf.not_equal(before, now), [-1]))
+      per_entry = 1 if self.blocks is None else self.variable.shape[1] ** 2
+      return changed * per_entry
     return _count_moved(before, now)
 
   def set_mask(self, mask: Tensor) -> None:
@@ -137,6 +155,8 @@ class SparseKernel:
     Args:
       all_slots: whether to clear slots that no step changes, too.
     """
+    if self.blocks is not None:
+      return  # All that is stored is active.
     replicas.update(self.variable, keep_masked, self.mask)
     for slot in self.slots.all() if all_slots else self.slots.changing():
       _clear_slot(slot, self.mask)

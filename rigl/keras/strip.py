@@ -20,7 +20,7 @@ from rigl.keras.compact_layers import (
 from rigl.keras.copies import copy_model
 from rigl.keras.slots import find_slots
 from rigl.keras.wrapped import sparse_optimizer_of
-from rigl.sparse_optimizers.sparse_layer import NO_POSITION
+from rigl.sparse_optimizers.sparse_layer import NO_POSITION, CompactLayer
 
 
 def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
@@ -156,7 +156,7 @@ def _whole_slots(
   compact = compact_layers_of(trained)
   found = find_slots(optimizer, trained)
   for layer, slots in zip(compact, found, strict=True):
-    if layer is None:
+    if not isinstance(layer, CompactLayer):
       continue
     positions = layer.positions.numpy()
     used = positions < NO_POSITION

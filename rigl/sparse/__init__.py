@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that store and compute only their active connections.
 
-`SparseDense` and `BlockSparseDense` are `tf.Module`s. `keras.SparseDense`,
-`convert` and `to_dense` are for models of Keras 3, which is loaded when one of
-them is first used.
+`SparseDense` and `BlockSparseDense` are `tf.Module`s. The layers of these names
+in `keras`, `convert` and `to_dense` are for models of Keras 3, which is loaded
+when one of them is first used.
 """
 
 from __future__ import annotations

@@ -104,6 +104,25 @@ class KeptBatches:
         "of its optimizer, which takes them to grow connections."
       )
 
+  def keep_latest(self, x: Tensor, upstream: Tensor) -> None:
+    """Keeps a backward pass, and forgets those of other functions.
+
+    For layers whose optimizer may ask for them only after the first pass.
+    Outside of functions, the last pass alone is kept.
+
+    Args:
+      x: [input blocks, b, tokens].
+      upstream: [output blocks, b, tokens], gradient of the output.
+    """
+    others: Batches = []
+    if _is_symbolic(upstream):
+      others = [
+        batch
+        for batch in self._batches.get(_replica(), [])
+        if _is_symbolic(batch[1]) and batch[1].graph is upstream.graph
+      ]
+    self._batches[_replica()] = [*others, (x, upstream)]
+
   def take(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch."""
     batches = self._batches.pop(_replica(), [])

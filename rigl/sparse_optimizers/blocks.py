@@ -195,12 +195,7 @@ def gradient_norms(
   Raises:
     RuntimeError: if there are no batches.
   """
-  if not batches:
-    raise RuntimeError(
-      "RigL grows by the dense gradient, but no backward pass went through the "
-      "layer since the last call of the optimizer. Compute the gradients in "
-      "the function that calls the optimizer, not in one that it calls."
-    )
+  _check_batches(batches)
   x, upstream = batches[0]
   rows, size, _ = x.shape
   columns = upstream.shape[0]
@@ -230,6 +225,34 @@ def gradient_norms(
     fn_output_signature=tf.TensorSpec([columns], tf.float32),
     parallel_iterations=1,
   )
+
+
+def dense_gradient(batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+  """The dense gradient itself, whose norms `gradient_norms` gives.
+
+  Args:
+    batches: as for `gradient_norms`.
+
+  Returns:
+    float32 [input blocks, output blocks, b, b].
+
+  Raises:
+    RuntimeError: if there are no batches.
+  """
+  _check_batches(batches)
+  sums = tf.add_n(
+    [tf.einsum("iat,obt->ioba", x, gradients) for x, gradients in batches]
+  )
+  return tf.cast(sums, tf.float32)
+
+
+def _check_batches(batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+  if not batches:
+    raise RuntimeError(
+      "RigL grows by the dense gradient, but no backward pass went through the "
+      "layer since the last call of the optimizer. Compute the gradients in "
+      "the function that calls the optimizer, not in one that it calls."
+    )
 
 
 def _places(index: BlockIndex) -> Tensor:

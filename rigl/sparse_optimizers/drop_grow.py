@@ -168,14 +168,17 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     layers = self._updatable(gradients)
     step = tf.cast(tf.convert_to_tensor(step), tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
-    operations = self.mark_updated(step)
     seed = self._seed + self._seed_offset
     keys = sparse_layer.layer_keys(layers, seed, step)
+    signals = [
+      self._signal(layer, gradients)
+      if layer.blocks is None
+      else self._signal_of_blocks(layer.blocks)
+      for layer in layers
+    ]
+    operations = self.mark_updated(step)
     masked, inputs = [], []
-    for layer, key in zip(layers, keys, strict=True):
-      signal = None
-      if layer.blocks is None:
-        signal = self._signal(layer, gradients)
+    for layer, key, signal in zip(layers, keys, signals, strict=True):
       if layer.compact is not None:
         operations += self._update_compact(
           layer, layer.compact, signal, key, fraction
@@ -188,7 +191,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
           key,
           fraction,
           self._schedule.drop_fraction,
-          self._signal_of_blocks(layer.blocks),
+          signal,
         )
       else:
         masked.append(layer)
