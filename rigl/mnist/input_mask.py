@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.mnist.mnist_data import MnistData
+from rigl.sparse.checkpoints import compact_names, to_masked
 from rigl.training import checkpoints
 
-_MASK_NAME = "layer1/mask"
+_LAYER = "layer1"
+_MASK_NAME = f"{_LAYER}/mask"
 
 
 def apply_input_mask(data: MnistData, path: str) -> MnistData:
@@ -61,6 +63,8 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:
     tensors = checkpoints.load(prefix)
+    if _LAYER in compact_names(tensors):
+      tensors = to_masked(tensors, [_LAYER])
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error
   if _MASK_NAME not in tensors:

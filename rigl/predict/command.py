@@ -27,7 +27,7 @@ from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.predict import images, predictions
 from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS
-from rigl.predict.weights import load_weights
+from rigl.predict.weights import compact_layers, load_weights
 
 FLAGS = flags.FLAGS
 
@@ -116,7 +116,8 @@ def predict_files(values: Any) -> str:
   )
   given = {name: getattr(values, name) for name in _model_flags()}
   given = {k: v for k, v in given.items() if v is not None}
-  network = task.network({**run.values, **given})
+  values_of_model = {**run.values, **given}
+  network = task.network(values_of_model, compact_layers(run.prefix))
   if arrays:
     batch = images.load_array(paths[0], task)
   else:

@@ -5,7 +5,24 @@ from __future__ import annotations
 
 from rigl.predict.fitting_flags import fitting_flags
 from rigl.predict.tasks import Network
+from rigl.sparse.checkpoints import compact_names
 from rigl.training import checkpoints, warm_start
+
+
+def compact_layers(prefix: str) -> dict[str, int]:
+  """The layers of which a checkpoint holds only the active connections.
+
+  Args:
+    prefix: prefix of a checkpoint; there may be none.
+
+  Returns:
+    {layer name: length of its variables}.
+  """
+  try:
+    shapes = checkpoints.shapes(prefix)
+  except ValueError:
+    return {}  # `load_weights` says why.
+  return {n: shapes[f"{n}/positions"][0] for n in compact_names(shapes)}
 
 
 def load_weights(network: Network, task: str, prefix: str) -> None:

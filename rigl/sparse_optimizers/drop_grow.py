@@ -321,9 +321,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       )
     ]
 
-  def _check_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_compact(masks, in_graph)
     if self._grow_init.method == "initial_dist":
       raise ValueError(

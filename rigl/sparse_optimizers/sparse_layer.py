@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -30,12 +31,14 @@ class CompactLayer(Protocol):
     values: float variable [connections].
     positions: int32 variable [connections], ascending; the last ones may be
       `NO_POSITION`, with values 0.
+    digest: int64 variable, a number that differs for different positions.
   """
 
   name: str
   shape: tf.TensorShape
   values: Variable
   positions: Variable
+  digest: Variable
 
   def keep_batches(self) -> None:
     """Keeps what the dense gradient is made of, for `take_batches`."""
@@ -76,19 +79,37 @@ class SparseLayer:
     variable = self.kernel if self.compact is None else self.compact
     return tuple(variable.shape)
 
+  @property
+  def size(self) -> int:
+    """The number of connections, active and inactive."""
+    return math.prod(self.shape)
+
+  @property
+  def structure(self) -> tuple[Variable, ...]:
+    """The variables that say where the connections of a compact layer are."""
+    if self.compact is None:
+      return ()
+    return self.compact.positions, self.compact.digest
+
+  def active_positions(self) -> np.ndarray:
+    """Int64 [active], index into the flat kernel, ascending; eagerly."""
+    if self.compact is None:
+      return np.flatnonzero(self.mask.numpy())
+    return self.compact.positions.numpy()[self.mask.numpy()].astype(np.int64)
+
   def snapshot(self) -> Tensor:
     """What `count_changes` compares with: which connections are active."""
     if self.compact is not None:
       return tf.where(self.mask, self.compact.positions, -1)
     return self.mask.read_value()
 
-  def count_changes(self, before: Tensor) -> Tensor | int:
-    """The connections that were turned on or off since a `snapshot`."""
+  def count_changes(self, before: Tensor) -> Tensor:
+    """The connections that were turned on or off since a `snapshot`, int32."""
     now = self.snapshot()
     if self.compact is None:
       return mask_ops.count_ones(tf.not_equal(before, now))
-    changed = np.setxor1d(before, now)
-    return int(np.count_nonzero(changed >= 0))
+    changed = tf.numpy_function(_num_changes, [before, now], tf.int32)
+    return tf.ensure_shape(changed, [])
 
   @property
   def kernel_name(self) -> str:
@@ -102,6 +123,10 @@ class SparseLayer:
   def name_hash(self) -> int:
     """CRC-32 of the name: the same in every process, unlike hash()."""
     return zlib.crc32(self.name.encode())
+
+
+def _num_changes(before: np.ndarray, now: np.ndarray) -> np.int32:
+  return np.int32(np.count_nonzero(np.setxor1d(before, now) >= 0))
 
 
 def bare_name(variable: Variable) -> str:

@@ -7,10 +7,11 @@ Tensors have the names of the variables, as in the published TF1 checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,20 @@ def has(prefix: str, tensor: str) -> bool:
   return _reader(prefix).has_tensor(tensor)
 
 
+def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
+  """The shapes of all tensors of a checkpoint by name.
+
+  Args:
+    prefix: such as `DIR/model.ckpt-1200`.
+
+  Raises:
+    DamagedError: if it does not exist or is damaged.
+  """
+  with _reading(prefix):
+    found = _reader(prefix).get_variable_to_shape_map()
+  return {name: tuple(shape) for name, shape in found.items()}
+
+
 def list_numbers(directory: files.Path) -> list[int]:
   """The numbers of the whole checkpoints in a directory, ascending.
 
@@ -162,10 +177,17 @@ def load(prefix: str) -> dict[str, np.ndarray]:
   Raises:
     DamagedError: if it does not exist or is damaged.
   """
-  try:
+  with _reading(prefix):
     reader = _reader(prefix)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
+
+
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[None]:
+  """Turns whatever reading a damaged checkpoint raises into one clear error."""
+  try:
+    yield
   except (
     tf.errors.OpError,
     RuntimeError,

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of the MNIST network that store only their active connections.
+
+Their initial weights and masks are those of the masked layers.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from rigl.layers import Dense, glorot_uniform_at
+from rigl.sparse import SparseDense
+from rigl.sparse.sampling import random_positions
+
+Layer: TypeAlias = Dense | SparseDense
+
+
+def make_sparse(
+  shape: tuple[int, int], name: str, sparsity: float, seed: int, threads: int
+) -> SparseDense:
+  """Makes a layer that begins as the masked one of the same name and seed.
+
+  Args:
+    shape: inputs and outputs.
+    name: name of the layer.
+    sparsity: share of inactive connections, in [0, 1).
+    seed: seed of the run.
+    threads: threads that share a product, at least 1.
+  """
+  positions = random_positions(shape, sparsity, seed, name)
+  values = glorot_uniform_at(shape, f"{name}/weights", seed, positions)
+  return _make(shape, name, positions, values, threads)
+
+
+def make_empty(
+  shape: tuple[int, int], name: str, number: int, threads: int = 1
+) -> SparseDense:
+  """Makes a layer with room for connections that a checkpoint will give.
+
+  Args:
+    shape: inputs and outputs.
+    name: name of the layer.
+    number: how many connections it has room for.
+    threads: threads that share a product, at least 1.
+  """
+  values = np.zeros(number, np.float32)
+  return _make(shape, name, np.arange(number), values, threads)
+
+
+def _make(
+  shape: tuple[int, int],
+  name: str,
+  positions: np.ndarray,
+  values: np.ndarray,
+  threads: int,
+) -> SparseDense:
+  return SparseDense.from_connections(
+    shape,
+    positions,
+    values,
+    np.zeros(shape[1], np.float32),
+    name=name,
+    bias_name="biases",
+    threads=threads,
+  )
