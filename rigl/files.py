@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import json
 import math
 import os
 import pathlib
@@ -158,6 +159,23 @@ def write_text(place: Path, text: str) -> None:
   """
   with replacing(place) as temporary:
     temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(place: Path) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    place: the file.
+
+  Raises:
+    DamagedError: if it is no JSON, or nested too deeply.
+    OSError: if it cannot be read.
+  """
+  try:
+    # With or without the mark that Windows' editors put first.
+    return json.loads(path(place).read_text(encoding="utf-8-sig"))
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(str(error)) from error
 
 
 def write_arrays(

@@ -24,6 +24,16 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("keras_step.py --model=transformer", ["rigl", "dense"]),
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
+    (
+      "sparse_training.py --sparsity=0.9",
+      [
+        "sparse ",
+        "masked ",
+        "masked_xla ",
+        "dense ",
+        "dense_xla ",
+      ],
+    ),
   ],
 )
 def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):

@@ -100,7 +100,6 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
       ),
       keep=flags.keep_checkpoint_max,
-      stops_on_notice=not by_estimator,
     )
 
 

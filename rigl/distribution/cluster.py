@@ -82,7 +82,7 @@ def read() -> Cluster:
     return Cluster()
   try:
     return _cluster(json.loads(text))
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, RecursionError) as error:
     raise _error(f"no JSON: {error}", text) from error
   except ValueError as error:
     raise _error(str(error), text) from error

@@ -135,7 +135,6 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     ],
     keep=flags.keep_checkpoint_max,
     result_metrics=None if evaluates else (),
-    stops_on_notice=not by_estimator,
   )
 
 

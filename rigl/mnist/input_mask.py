@@ -82,7 +82,10 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
 
 
 def _newest(directory: str) -> str | None:
-  """The newest checkpoint of a directory; its list of them may be damaged."""
+  """The newest checkpoint of a directory; its list of them may be damaged.
+
+  TensorFlow finds none where the name of the directory looks like a pattern.
+  """
   found: str | None = tf.train.latest_checkpoint(directory)
   numbers = checkpoints.list_numbers(directory)
   if found is None and numbers:

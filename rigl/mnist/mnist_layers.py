@@ -18,7 +18,12 @@ Layer: TypeAlias = Dense | SparseDense
 
 
 def make_sparse(
-  shape: tuple[int, int], name: str, sparsity: float, seed: int, threads: int
+  shape: tuple[int, int],
+  name: str,
+  sparsity: float,
+  seed: int,
+  threads: int,
+  is_first: bool = False,
 ) -> SparseDense:
   """Makes a layer that begins as the masked one of the same name and seed.
 
@@ -28,10 +33,11 @@ def make_sparse(
     sparsity: share of inactive connections, in [0, 1).
     seed: seed of the run.
     threads: threads that share a product, at least 1.
+    is_first: whether its input is data, which has no gradient.
   """
   positions = random_positions(shape, sparsity, seed, name)
   values = glorot_uniform_at(shape, f"{name}/weights", seed, positions)
-  return _make(shape, name, positions, values, threads)
+  return _make(shape, name, positions, values, threads, not is_first)
 
 
 def make_empty(
@@ -55,6 +61,7 @@ def _make(
   positions: np.ndarray,
   values: np.ndarray,
   threads: int,
+  input_gradient: bool = True,
 ) -> SparseDense:
   return SparseDense.from_connections(
     shape,
@@ -64,4 +71,5 @@ def _make(
     name=name,
     bias_name="biases",
     threads=threads,
+    input_gradient=input_gradient,
   )

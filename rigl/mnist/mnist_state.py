@@ -56,6 +56,7 @@ def make_model(
         sparsities[name] if starts_sparse else 0.0,
         flags.seed,
         layer_forms.threads(flags),
+        is_first=name == next(iter(shapes)),
       )
       for name, form in forms.items()
       if form == CSR

@@ -104,7 +104,6 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
       events=[recorder.event()],
       companions=[recorder],
       writes_checkpoints=flags.save_model,
-      stops_on_notice=not by_estimator,
     )
 
 

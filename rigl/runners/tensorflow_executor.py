@@ -63,6 +63,7 @@ class TensorFlowExecutor:
     source: the training batches.
     evaluation: evaluates the task.
     is_stopped: whether the run shall stop; an evaluation asks it.
+    is_ahead: whether `advance` has made steps that the state does not count.
     skips: the argument.
 
   Args:
@@ -95,6 +96,7 @@ class TensorFlowExecutor:
     self.state, self._optimizer = state, state.optimizer
     self.source, self.evaluation = source, evaluation
     self.is_stopped: Callable[[], bool] = never
+    self.is_ahead = False
     self._replicas, self._norms = replicas, norms
     distributed = replicas.is_distributed
     if mode is None:
@@ -195,6 +197,12 @@ class TensorFlowExecutor:
     Raises:
       DataError: if the data is damaged.
     """
+    try:
+      return self._advance(iteration, limit)
+    finally:
+      self.is_ahead = False
+
+  def _advance(self, iteration: int, limit: int) -> Progress:
     limit = min(limit, self.source.steps_left(iteration) or limit)
     # Hosts measure different speeds, and the mode HOST stops at any step.
     if self._replicas.num_hosts == 1 and self._mode is not Mode.HOST:
@@ -206,6 +214,7 @@ class TensorFlowExecutor:
       began, before = time.monotonic(), self.state.step
       with self.source.examples(iteration) as examples:
         sums = self._train(examples, int64(iteration), int64(steps))
+      self.is_ahead = True
       metrics = {name: float(value) for name, value in sums.items()}
       self._pace.note(steps, time.monotonic() - began)
       steps = self.state.step - before
@@ -261,6 +270,7 @@ class TensorFlowExecutor:
         break
       metrics = self._apply(*self._next_gradients(examples, int64(i)))
       sums = add_metrics(sums, metrics)
+      self.is_ahead = True
     return sums
 
   def _update_on_host(self, *arguments: Any) -> dict[str, int]:

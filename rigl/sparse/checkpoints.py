@@ -142,9 +142,12 @@ def fitted(
     already is unchanged.
 
   Raises:
-    ValueError: if a layer cannot be converted.
+    ValueError: if a layer is damaged or cannot be converted.
   """
-  masked = [n for n in compact_names(tensors) if f"{n}/weights" in wanted]
+  names = compact_names(tensors)
+  for name in names:
+    _structure(tensors, name)
+  masked = [name for name in names if f"{name}/weights" in wanted]
   compact = {
     name: int(wanted[f"{name}/values"].shape[0])
     for name in compact_names(wanted)
@@ -189,11 +192,17 @@ def _structure(
     )
   inputs, outputs = shape.tolist()
   number = int(np.searchsorted(positions, NO_POSITION))
+  used, rest = positions[:number], positions[number:]
   if (
-    number and not 0 <= positions[0] <= positions[number - 1] < inputs * outputs
+    positions.dtype != np.int32
+    or np.any(used[1:] <= used[:-1])
+    or (number and not 0 <= used[0] <= used[-1] < inputs * outputs)
+    or np.any(rest != NO_POSITION)
+    or int(tensors.get(f"{layer}/digest", -1)) != digest_of(positions)
   ):
     raise ValueError(
-      f"The positions of {layer!r} must be below {inputs} * {outputs}."
+      f"The positions of {layer!r} in the checkpoint must be ascending, below "
+      f"{inputs} * {outputs}, and those of its digest."
     )
   return (inputs, outputs), positions, number
 

@@ -43,6 +43,9 @@ class SparseDense(tf.Module):
     threads: how many threads may share a product, at least 1.
     dtype: dtype in which values are stored, float32 or bfloat16. Products are
       computed in float32.
+    input_gradient: whether the layer computes the gradient of its input. False
+      makes the first layer of a network faster, whose input is data; what x
+      is computed from then has no gradient through this layer.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -65,6 +68,7 @@ class SparseDense(tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> None:
     _check(inputs, outputs, sparsity, seed, threads)
     positions = random_positions((inputs, outputs), sparsity, seed, name)
@@ -77,6 +81,7 @@ class SparseDense(tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
     )
 
   @classmethod
@@ -90,6 +95,7 @@ class SparseDense(tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> SparseDense:
     """Makes a layer of a dense kernel and its mask.
 
@@ -102,6 +108,7 @@ class SparseDense(tf.Module):
       name: name of the layer.
       threads: how many threads may share a product, at least 1.
       dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
 
     Raises:
       ValueError: if shapes do not match or an argument is not as described.
@@ -133,6 +140,7 @@ class SparseDense(tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
     )
     return layer
 
@@ -149,6 +157,7 @@ class SparseDense(tf.Module):
     bias_name: str = "bias",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> SparseDense:
     """Makes a layer of its active connections.
 
@@ -162,6 +171,7 @@ class SparseDense(tf.Module):
       bias_name: last part of the name of the bias.
       threads: how many threads may share a product, at least 1.
       dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
 
     Raises:
       ValueError: if shapes do not match or an argument is not as described.
@@ -185,6 +195,7 @@ class SparseDense(tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
       bias_name,
     )
     return layer
@@ -198,6 +209,7 @@ class SparseDense(tf.Module):
     name: str,
     threads: int,
     dtype: str | tf.DType,
+    input_gradient: bool = True,
     bias_name: str = "bias",
   ) -> None:
     if tf.as_dtype(dtype) not in _DTYPES:
@@ -215,7 +227,7 @@ class SparseDense(tf.Module):
       self.bias: Variable | None = (
         None if bias is None else tf.Variable(bias, name=bias_name)
       )
-    self.product = SparseProduct(connections, threads)
+    self.product = SparseProduct(connections, threads, input_gradient)
 
   @property
   def shape(self) -> tf.TensorShape:

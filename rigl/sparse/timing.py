@@ -62,7 +62,13 @@ def time_steps(
   x = tf.random.stateless_normal([batch_size, inputs], [0, 0])
   upstream = tf.random.stateless_normal([batch_size, part], [0, 1])
   sparse = SparseDense(
-    inputs, part, sparsity, use_bias=False, name="timed", threads=threads
+    inputs,
+    part,
+    sparsity,
+    use_bias=False,
+    name="timed",
+    threads=threads,
+    input_gradient=not is_first,
   )
   kernel = tf.Variable(sparse.kernel(), name="timed/kernel")
 

@@ -52,6 +52,13 @@ class Executor(Protocol):
 
   is_stopped: Callable[[], bool]
 
+  @property
+  def is_ahead(self) -> bool:
+    """Whether `advance` has made steps that the train state does not count yet.
+
+    Any thread may ask.
+    """
+
   def advance(self, iteration: int, limit: int) -> Progress:
     """Trains towards the next event.
 

@@ -7,22 +7,21 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Mapping
 from typing import IO, Any
 
 import gin
 
-from rigl import files
+from rigl import checks, files
 from rigl.training import directory_lock, run_identity
 from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = run_identity.RUN_FILE
-_CHOICES = "choices"
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
+_SHOWN = 80  # Characters of a wrong value that are shown.
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
 
@@ -106,7 +105,7 @@ class RunDirectory:
     earlier = read_choices(self.path)
     choices = earlier | self._choices
     if choices:
-      record[_CHOICES] = choices
+      record[run_identity.CHOICES] = choices
     if (
       not run_file.exists()
       or choices != earlier
@@ -130,11 +129,11 @@ class RunDirectory:
     if not file.exists():
       return None
     try:
-      result = dict(json.loads(file.read_text()))
+      result = files.read_json(file)
       _check_result(result)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
       raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
-    return result
+    return dict(result)
 
   def set_result_aside(self, position: int | None = None) -> None:
     """Renames the result, so that the run counts as not finished.
@@ -221,26 +220,19 @@ def read_choices(directory: files.Path) -> dict[str, Any]:
     ValueError: if its file is damaged.
   """
   run_file = files.path(directory) / _RUN_FILE
-  if not run_file.is_file():
-    return {}
-  run_identity.read(run_file)  # Raises an error if it is damaged.
-  try:
-    return dict(json.loads(run_file.read_text()).get(_CHOICES, {}))
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      f"`{run_file}` is damaged ({error}); choose another directory."
-    ) from error
+  return run_identity.read_choices(run_file) if run_file.is_file() else {}
 
 
-def _check_result(result: dict[str, Any]) -> None:
+def _check_result(result: Any) -> None:
   """Checks that a result is whole.
 
   Raises:
     ValueError: naming what is wrong.
   """
+  if not isinstance(result, dict):
+    raise ValueError("it is no JSON object")
   if not result:
     raise ValueError("it is empty")
   for name, value in result.items():
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-      raise ValueError(f"`{name}` is {value!r}")
+    if not checks.is_finite(value):
+      raise ValueError(f"`{name}` is {value!r}"[:_SHOWN])

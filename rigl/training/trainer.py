@@ -75,8 +75,6 @@ class Trainer:
     writes_checkpoints: whether checkpoints are written.
     result_metrics: metrics of the test that the result holds. None: the
       headline metrics of the task.
-    stops_on_notice: whether SIGTERM ends the run after a checkpoint. If not,
-      it ends the process, and the run resumes from its newest checkpoint.
   """
 
   def __init__(
@@ -93,7 +91,6 @@ class Trainer:
     keep: int = 2,
     writes_checkpoints: bool = True,
     result_metrics: Sequence[str] | None = None,
-    stops_on_notice: bool = True,
   ) -> None:
     self.state, self.executor = state, executor
     self.directory, self.replicas = directory, replicas
@@ -103,7 +100,7 @@ class Trainer:
     if result_metrics is None:
       result_metrics = state.task.headline_metrics
     self._result_metrics = tuple(result_metrics)
-    self._stops_on_notice, self.notice = stops_on_notice, Notice()
+    self.notice = Notice()
     self._kept_at: int | None = None
     executor.is_stopped = self._is_stopped
     self.loop = Loop(
@@ -345,18 +342,18 @@ class Trainer:
     """Whether one of the hosts was asked to stop."""
     return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
 
+  def _is_saved(self) -> bool:
+    """Whether a checkpoint holds all that was trained."""
+    is_kept = self.state.iteration == self._kept_at
+    return is_kept and not self.executor.is_ahead
+
   @contextlib.contextmanager
   def _one_line_ends(self) -> Iterator[None]:
     """Ends the process with one line if training ends early."""
-    watching: contextlib.AbstractContextManager = contextlib.nullcontext()
-    if self._stops_on_notice:
-      watching = preemption.watching(
-        self.notice,
-        self.replicas.is_tpu,
-        lambda: self.state.iteration == self._kept_at,
-      )
     try:
-      with watching:
+      with preemption.watching(
+        self.notice, self.replicas.is_tpu, self._is_saved
+      ):
         yield
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)

@@ -117,6 +117,22 @@ def test_steps_take_one_batch_after_the_other(mode):
 
 
 @MODES
+def test_it_says_when_it_has_made_steps_that_are_not_counted(mode):
+  run = Trained(SparseSETOptimizer, mode=mode)
+  executor, found = run.executor, []
+  update = executor._update_at
+
+  def note(iteration):
+    found.append(executor.is_ahead)
+    return update(iteration)
+
+  executor._update_at = note
+  assert not executor.is_ahead
+  assert executor.advance(0, 10).steps == FREQUENCY
+  assert found == [True] and not executor.is_ahead
+
+
+@MODES
 def test_a_mask_update_that_needs_gradients_takes_a_batch(mode):
   run = Trained(SparseRigLOptimizer, mode=mode)
   progress = run.executor.advance(0, 1)

@@ -152,7 +152,10 @@ def test_a_kernel_of_a_convolution_is_refused():
   [
     ("shape", None, "must hold shape, positions and values"),
     ("values", np.zeros(3, np.float32), "must hold shape, positions"),
-    ("shape", np.array([2, 2]), r"must be below 2 \* 2"),
+    ("shape", np.array([2, 2]), r"ascending, below 2 \* 2"),
+    ("digest", None, "those of its digest"),
+    ("digest", np.int64(1), "those of its digest"),
+    ("positions", np.arange(30, dtype=np.int32), "must hold shape, positions"),
   ],
 )
 def test_damaged_layers_are_refused(name, value, message):
@@ -162,3 +165,22 @@ def test_damaged_layers_are_refused(name, value, message):
     compact[f"layer1/{name}"] = value
   with pytest.raises(ValueError, match=message):
     to_masked(compact)
+
+
+@pytest.mark.parametrize(
+  "change", ["float", "reversed", "repeated", "negative"]
+)
+def test_positions_that_are_none_are_refused(change):
+  compact = to_compact(masked(), {"layer1": None})
+  positions = compact["layer1/positions"].copy()
+  if change == "float":
+    positions = positions.astype(np.float32)
+  elif change == "reversed":
+    positions = positions[::-1].copy()
+  else:
+    positions[0] = {"repeated": positions[1], "negative": -1}[change]
+  compact["layer1/positions"] = positions
+  compact["layer1/digest"] = np.array(digest_of(positions))
+  for convert in (to_masked, lambda t: fitted(t, t)):
+    with pytest.raises(ValueError, match="must be ascending"):
+      convert(compact)

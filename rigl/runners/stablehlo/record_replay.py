@@ -54,6 +54,7 @@ class _Planner:
   def __init__(self, state: TrainState, source: Source) -> None:
     self._state, self._source = state, source
     self.is_stopped: Callable[[], bool] = never
+    self.is_ahead = False  # Its steps take no time.
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
     """Plans the next stretch and its calls, as the TensorFlow executor does."""
