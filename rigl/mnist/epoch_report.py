@@ -32,6 +32,8 @@ class EpochLines:
     batches_per_epoch: iterations per epoch.
   """
 
+  reads_state = True
+
   def __init__(
     self, optimizer: SparseOptimizer, batches_per_epoch: int
   ) -> None:

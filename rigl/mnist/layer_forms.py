@@ -92,7 +92,7 @@ def _obstacle(flags: MnistSettings, num_devices: int) -> str:
     )
   if flags.jit_compile == "true":
     return "does not go with `jit_compile`=true, because XLA cannot compile it"
-  if flags.uses_estimator:
+  if flags.uses_estimator or flags.uses_jax:
     return f"needs `runner`=loop, got {flags.runner!r}"
   if num_devices > 1:
     return (

@@ -20,7 +20,13 @@ NONE, CSR, AUTO = "none", "csr", "auto"
 
 
 @configurable(
-  unrecorded=["on_nonfinite", "sparse_compute", "sparse_threads", "jit_compile"]
+  unrecorded=[
+    "compilation_cache",
+    "jit_compile",
+    "on_nonfinite",
+    "sparse_compute",
+    "sparse_threads",
+  ]
 )
 @dataclasses.dataclass(frozen=True)
 class MnistSettings(MethodFlags, DeviceFlags):

@@ -17,7 +17,7 @@ from rigl.mnist.mask_records import MaskRecords
 from rigl.mnist.mnist_settings import AUTO, CSR, NONE, MnistSettings
 from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.evaluations import ArrayEvaluation
-from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.runners.executors import make_executor
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import run_directory
 from rigl.training.executor import Executor
@@ -76,13 +76,16 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
       intervals = estimator.loop_intervals(intervals.save)
     else:
       jit_compile = flags.jit_compile != "false" and not forms.has_csr
-      evaluation = ArrayEvaluation(
-        state.task, test_source, replicas, jit_compile=jit_compile
-      )
-      executor = TensorFlowExecutor(
+      executor = make_executor(
         state,
         source,
-        evaluation,
+        lambda make: ArrayEvaluation(
+          state.task,
+          test_source,
+          replicas,
+          jit_compile=jit_compile,
+          make_program=make,
+        ),
         replicas,
         jit_compile=jit_compile,
         skips=flags.skips_nonfinite,

@@ -22,8 +22,10 @@ from absl import flags
 
 from rigl import files
 from rigl.config import app
+from rigl.config.device_flags import JAX, LOOP, compilation_cache
 from rigl.config.gin_files import parse_gin
 from rigl.config.settings import DEFINERS, define_gin_flags
+from rigl.distribution import jax_replicas
 from rigl.predict import images, predictions
 from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS
@@ -57,6 +59,12 @@ def define_flags() -> None:
     None,
     "File to write, .npz with the keys logits, classes and probabilities; one "
     "that exists is replaced. May be left out for JPEG and PNG files.",
+  )
+  flags.DEFINE_enum(
+    "runner",
+    LOOP,
+    [LOOP, JAX],
+    "What predicts: loop, TensorFlow; jax, a GPU, TPU or CPU that JAX sees.",
   )
   for name, (kind, text) in _model_flags().items():
     DEFINERS[kind](name, None, text)
@@ -123,7 +131,11 @@ def predict_files(values: Any) -> str:
   else:
     batch = images.load_files(paths, task)
   load_weights(network, task_name, run.prefix)
-  found = predictions.predict(network, batch)
+  replicas = None
+  if getattr(values, "runner", LOOP) == JAX:
+    cache = compilation_cache("")
+    replicas = jax_replicas.create_jax_replicas("default", cache=cache)
+  found = predictions.predict(network, batch, replicas)
   if output is not None:
     predictions.save(found, output)
   if arrays:

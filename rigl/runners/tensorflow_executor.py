@@ -32,9 +32,11 @@ from rigl.runners.train_step import (
   measure_state,
   note_update,
   state_metrics,
+  step_loop,
 )
 from rigl.training.executor import (
   Progress,
+  StateInVariables,
   StoppedError,
   never,
   next_stretch,
@@ -55,7 +57,7 @@ class Mode(enum.Enum):
 _FIRST_STEPS = 10
 
 
-class TensorFlowExecutor:
+class TensorFlowExecutor(StateInVariables):
   """Executes training in TensorFlow; create it in the strategy's scope.
 
   Attributes:
@@ -141,15 +143,9 @@ class TensorFlowExecutor:
     step = self._on_replicas(self._step.step, by_step)
     update = self._on_replicas(self._step.update, by_step)
 
-    def train_steps(examples: Any, first: Tensor, count: Tensor) -> Any:
-      end = first + count
-
-      def one_step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-        metrics = step(self.source.take(examples), i)
-        return i + 1, add_metrics(sums, metrics)
-
-      start = (first, self._step.zero_sums(dtype))
-      return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
+    train_steps = step_loop(
+      step, self.source.take, lambda: self._step.zero_sums(dtype)
+    )
 
     def update_with_batch(examples: Any, iteration: Tensor) -> Any:
       return update(self.source.take(examples), iteration)

@@ -6,7 +6,7 @@ These functions are built into the programs of `tensorflow_executor`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,35 @@ def add_metrics(
   return {
     n: total + tf.cast(metrics[n], total.dtype) for n, total in sums.items()
   }
+
+
+def step_loop(
+  step: Callable[[Any, Tensor], dict[str, Tensor]],
+  take: Callable[[Any], Any],
+  zero_sums: Callable[[], dict[str, Tensor]],
+) -> Callable[[Any, Tensor, Tensor], dict[str, Tensor]]:
+  """Makes a function of many steps, for a graph.
+
+  Args:
+    step: makes a step with what was taken, at an iteration; returns metrics.
+    take: takes a batch out of the examples.
+    zero_sums: makes the zeros to add metrics to.
+
+  Returns:
+    A function of the examples, the first iteration and the number of steps,
+    int64 scalars. It returns the sums of the metrics.
+  """
+
+  def train_steps(examples: Any, first: Tensor, count: Tensor) -> Any:
+    end = first + count
+
+    def one_step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      return i + 1, add_metrics(sums, step(take(examples), i))
+
+    start = (first, zero_sums())
+    return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
+
+  return train_steps
 
 
 class TrainStep:

@@ -17,14 +17,18 @@ import tensorflow as tf
 from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import sparse_layer
+from rigl.sparse_optimizers import blocks, sparse_layer
 from rigl.sparse_optimizers.compact import Connections, drop_and_grow
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.types import Tensor, Variable
 
 
@@ -91,6 +95,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
+  takes_block_layers = True
 
   def __init__(
     self,
@@ -166,10 +171,22 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     keys = sparse_layer.layer_keys(layers, seed, step)
     masked, inputs = [], []
     for layer, key in zip(layers, keys, strict=True):
-      signal = self._signal(layer, gradients)
+      signal = None
+      if layer.blocks is None:
+        signal = self._signal(layer, gradients)
       if layer.compact is not None:
         operations += self._update_compact(
           layer, layer.compact, signal, key, fraction
+        )
+      elif layer.blocks is not None:
+        operations += blocks.update_layer(
+          self,
+          layer.blocks,
+          self._slots_of(layer.kernel),
+          key,
+          fraction,
+          self._schedule.drop_fraction,
+          self._signal_of_blocks(layer.blocks),
         )
       else:
         masked.append(layer)
@@ -244,6 +261,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         for (slot, _), new in zip(slots, new_slots, strict=True)
       ),
     ]
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
+    """Hook: `_signal` of all blocks, [input blocks, output blocks]."""
+    del layer
+    return None
 
   def _signal_of_rows(
     self,
@@ -327,6 +349,14 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
         "their active connections: they have no other initial weights."
+      )
+
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    super()._check_blocks(masks, in_graph)
+    if self._grow_init.method != "zeros":
+      raise ValueError(
+        "`grow_init` must be 'zeros' with layers that store only their active "
+        f"blocks, got {self._grow_init.method!r}."
       )
 
   def _prepare_layer(self, layer: SparseLayer) -> None:

@@ -109,7 +109,7 @@ class MaskState(WrappingOptimizer):
     return {
       bare_name(layer.mask): layer.mask
       for layer in self._layers
-      if layer.compact is None
+      if not layer.structure
     }
 
   def checkpoint_state(self) -> dict[str, Tensor | Variable]:

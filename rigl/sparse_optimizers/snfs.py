@@ -105,6 +105,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
   """
 
   takes_compact_layers = False
+  takes_block_layers = False
 
   def __init__(
     self,

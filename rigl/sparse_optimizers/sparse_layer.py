@@ -52,6 +52,36 @@ class CompactLayer(Protocol):
     """Replaces all connections."""
 
 
+@runtime_checkable
+class BlockLayer(Protocol):
+  """A layer whose kernel is a list of b x b blocks.
+
+  Every block of outputs reads the same number of input blocks, and every input
+  block is read by the same number of output blocks.
+
+  Attributes:
+    name: the layer's name.
+    shape: [inputs, outputs] of the kernel.
+    values: float variable [blocks, b, b], ordered by input block.
+    outputs_of: int32 variable [input blocks, blocks per input], the output
+      blocks that read each input block, ascending.
+    numbers_of: int32 variable [output blocks, blocks per output], the numbers
+      of the blocks of each output block, ascending.
+  """
+
+  name: str
+  shape: tf.TensorShape
+  values: Variable
+  outputs_of: Variable
+  numbers_of: Variable
+
+  def keep_batches(self) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`."""
+
+  def take_batches(self) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and output gradients, [input or output blocks, b, tokens]."""
+
+
 @dataclass(frozen=True)
 class SparseLayer:
   """A kernel and its mask.
@@ -65,6 +95,8 @@ class SparseLayer:
     compact: the layer that stores only its active connections; `kernel` is then
       its values and `mask` says which of them are in use. None: a kernel of
       ordinary shape.
+    blocks: the layer that stores only its active blocks; `kernel` is then its
+      values, and `mask` is true everywhere. None: it has no blocks.
   """
 
   name: str
@@ -72,12 +104,12 @@ class SparseLayer:
   mask: Variable
   groups: Groups | None = None
   compact: CompactLayer | None = None
+  blocks: BlockLayer | None = None
 
   @property
   def shape(self) -> tuple[int, ...]:
     """The shape of the whole kernel, active and inactive connections."""
-    variable = self.kernel if self.compact is None else self.compact
-    return tuple(variable.shape)
+    return tuple((self.compact or self.blocks or self.kernel).shape)
 
   @property
   def size(self) -> int:
@@ -86,13 +118,19 @@ class SparseLayer:
 
   @property
   def structure(self) -> tuple[Variable, ...]:
-    """The variables that say where the connections of a compact layer are."""
-    if self.compact is None:
-      return ()
-    return self.compact.positions, self.compact.digest
+    """The variables that say where connections are, beside a mask."""
+    if self.compact is not None:
+      return self.compact.positions, self.compact.digest
+    if self.blocks is not None:
+      return self.blocks.outputs_of, self.blocks.numbers_of
+    return ()
 
   def active_positions(self) -> np.ndarray:
     """Int64 [active], index into the flat kernel, ascending; eagerly."""
+    if self.blocks is not None:
+      size = self.kernel.shape[1]
+      grid = self.snapshot().numpy()
+      return np.flatnonzero(np.kron(grid, np.ones((size, size), bool)))
     if self.compact is None:
       return np.flatnonzero(self.mask.numpy())
     return self.compact.positions.numpy()[self.mask.numpy()].astype(np.int64)
@@ -101,13 +139,19 @@ class SparseLayer:
     """What `count_changes` compares with: which connections are active."""
     if self.compact is not None:
       return tf.where(self.mask, self.compact.positions, -1)
+    if self.blocks is not None:
+      columns = self.blocks.numbers_of.shape[0]
+      return mask_ops.grid_of(self.blocks.outputs_of.read_value(), columns)
     return self.mask.read_value()
 
   def count_changes(self, before: Tensor) -> Tensor:
     """The connections that were turned on or off since a `snapshot`, int32."""
     now = self.snapshot()
     if self.compact is None:
-      return mask_ops.count_ones(tf.not_equal(before, now))
+      changed = mask_ops.count_ones(tf.not_equal(before, now))
+      if self.blocks is None:
+        return changed
+      return changed * math.prod(self.kernel.shape[1:])
     changed = tf.numpy_function(_num_changes, [before, now], tf.int32)
     return tf.ensure_shape(changed, [])
 

@@ -52,6 +52,7 @@ class TrainState:
     learning_rate: the schedule of the learning rate.
     iteration: number of iterations so far: gradient steps, and mask updates
       that took the place of one.
+    num_restored: how often a checkpoint was restored.
     convert_checkpoint: converts the checkpoint of another program to one of
       this state; gets and returns arrays by name.
     is_repaired: whether the checkpoint that was restored had weights off its
@@ -64,6 +65,7 @@ class TrainState:
   global_step: Variable
   learning_rate: LearningRate
   iteration: int = 0
+  num_restored: int = 0
   convert_checkpoint: Callable[[dict[str, Any]], dict[str, Any]] = lambda t: t
   is_repaired: bool = False
 
@@ -163,6 +165,7 @@ class TrainState:
     if self.is_repaired:
       self.optimizer.apply_masks()
     self.iteration = int(tensors[ITERATION])
+    self.num_restored += 1
 
   def _kernel_names(self) -> dict[str, str]:
     """Names of the kernels by those of their masks, as in checkpoints."""
@@ -170,5 +173,5 @@ class TrainState:
     return {
       f"{layer.name}/mask": names.get(id(layer.kernel), "")
       for layer in self.optimizer.layers
-      if layer.compact is None  # Others have no weights off their masks.
+      if not layer.structure  # Others have no weights off their masks.
     }

@@ -25,6 +25,7 @@ from rigl.training.loop import (
   Event,
   Intervals,
   Loop,
+  Report,
   TrainingDivergedError,
 )
 from rigl.training.preemption import Notice, PreemptedError
@@ -107,11 +108,16 @@ class Trainer:
       executor,
       state,
       intervals,
-      reporter.report,
+      self._report,
       self.save,
-      [self._breaking_off(event) for event in events],
+      [self._prepared(event) for event in events],
       self._is_stopped,
     )
+
+  def _report(self, report: Report) -> None:
+    if self.reporter.reads_state:
+      self.executor.synchronize()
+    self.reporter.report(report)
 
   def train(self) -> None:
     """Trains to the end and prints the result; errors become one line.
@@ -271,6 +277,7 @@ class Trainer:
       left = loop.unreported
       if self.replicas.is_chief and self._writes_checkpoints:
         unreported.save(path, state.iteration, left)
+      self.executor.synchronize()
       self._save_companions()
       self._write_checkpoint()
     self.reporter.close()
@@ -289,6 +296,7 @@ class Trainer:
     """
     if self._result_metrics and not test:
       test = self.executor.evaluate()
+    self.executor.synchronize()
     layers = self.state.optimizer.layers
     size = sum(layer.size for layer in layers)
     ones = sum(np.count_nonzero(layer.mask.numpy()) for layer in layers)
@@ -311,6 +319,7 @@ class Trainer:
       TrainingDivergedError: if the state is not finite; nothing is written.
     """
     self.loop.check_state()
+    self.executor.synchronize()
     self._save_companions()
     if self.replicas.is_chief:
       unreported.remove(self.directory.path)
@@ -327,13 +336,19 @@ class Trainer:
       self.state.save(self.directory.path, position, self._keep, writes)
     self._kept_at = self.state.iteration
 
-  def _breaking_off(self, event: Event) -> Event:
-    """Lets a signal break an event off where it may be."""
-    if not event.may_break_off or self.replicas.num_hosts > 1:
-      return event
+  def _prepared(self, event: Event) -> Event:
+    """Lets an event see the present state, and a signal break it off.
+
+    A signal does that where it may, and with a single host.
+    """
+    may_break_off = event.may_break_off and self.replicas.num_hosts == 1
 
     def action(position: int) -> None:
-      with self.notice.breaking_off():
+      self.executor.synchronize()
+      breaking_off: contextlib.AbstractContextManager = contextlib.nullcontext()
+      if may_break_off:
+        breaking_off = self.notice.breaking_off()
+      with breaking_off:
         event.action(position)
 
     return dataclasses.replace(event, action=action)

@@ -66,8 +66,8 @@ app.run(lambda arguments: print(flags.FLAGS.place), define)
 @pytest.mark.parametrize(
   ("typed", "found"),
   [
-    ("--place=~/runs", "/home/x/runs"),
-    ("-place=~", "/home/x"),
+    ("--place=~/runs", "/someone/runs"),
+    ("-place=~", "/someone"),
     ("--place=~y/runs", "~y/runs"),
     ("--place=runs~/a", "runs~/a"),
     ("--place=a=~/b", "a=~/b"),
@@ -78,7 +78,7 @@ def test_a_home_directory_becomes_no_folder_of_that_name(typed, found):
     [sys.executable, "-c", HOME, typed],
     capture_output=True,
     text=True,
-    env={**os.environ, "HOME": "/home/x"},
+    env={**os.environ, "HOME": "/someone"},
   )
   assert done.stdout == f"{found}\n", done.stderr
 

@@ -44,9 +44,6 @@ SLOW = [
 ]
 
 
-LONG = [pytest.mark.slow, pytest.mark.long]
-
-
 @pytest.fixture(scope="module")
 def whole_runs(tmp_path_factory):
   """Where runs are that nobody stopped, one of each script."""
@@ -151,8 +148,10 @@ def test_an_evaluation_stops_at_its_next_batch_and_is_repeated(
   "owner, name, nth, before",
   [
     (TensorFlowExecutor, "_update_at", 2, True),
-    pytest.param(Reporter, "report", 1, False, marks=LONG),
-    pytest.param(TensorFlowExecutor, "advance", 2, True, marks=LONG),
+    pytest.param(Reporter, "report", 1, False, marks=pytest.mark.slow),
+    pytest.param(
+      TensorFlowExecutor, "advance", 2, True, marks=pytest.mark.slow
+    ),
   ],
   ids=["mask update", "report", "steps"],
 )

@@ -19,14 +19,10 @@ import tensorflow as tf
 from rigl import files
 from rigl.data import shuffling
 from rigl.data.array_source import ArraySource
+from rigl.pjrt import jax_client
 from rigl.runners.evaluations import ArrayEvaluation
-from rigl.runners.program import Program
-from rigl.runners.stablehlo import (
-  exported_run,
-  jax_client,
-  lowering,
-  record_replay,
-)
+from rigl.runners.program import Traceable
+from rigl.runners.stablehlo import exported_run, lowering, record_replay
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training.trainer import Trainer
 from rigl.types import Tensor
@@ -124,7 +120,7 @@ def in_memory_parts(
 
 
 def _export_program(
-  program: Program,
+  program: Traceable,
   arguments: dict[str, Tensor],
   known: dict[int, str],
   constants: dict[str, np.ndarray],

@@ -31,7 +31,7 @@ from rigl.runners.tpu_estimator.specs import (
 )
 from rigl.runners.train_step import measure_state, state_metrics
 from rigl.training import checkpoints
-from rigl.training.executor import Progress, never
+from rigl.training.executor import Progress, StateInVariables, never
 from rigl.training.loop import STEPS, Intervals, TrainingDivergedError
 from rigl.training.train_state import ITERATION, TrainState
 from rigl.types import Metrics, Tensor
@@ -45,7 +45,7 @@ _START = "start"
 _WILDCARDS = {"*", "?", "[", "]", "\\"}
 
 
-class EstimatorExecutor:
+class EstimatorExecutor(StateInVariables):
   """Trains and evaluates through a TPUEstimator.
 
   Training ends at exactly the limit: gradient steps in a run that counts
@@ -96,7 +96,7 @@ class EstimatorExecutor:
         f"{' '.join(sorted(_WILDCARDS))} with `runner`=tpu_estimator, got "
         f"{str(directory)!r}."
       )
-    self._state, self._settings = state, settings
+    self.state, self._settings = state, settings
     self.is_stopped: Callable[[], bool] = never
     self.train_spec, self.evaluation = train_spec, evaluation
     self._stop: StopHook | None = None  # That of the training at work.
@@ -134,7 +134,7 @@ class EstimatorExecutor:
     Raises:
       TrainingDivergedError: if the loss is not a number any more.
     """
-    state, step = self._state, self._state.step
+    state, step = self.state, self.state.step
     if not self._has_start:
       self._write_start()
     self._stop = StopHook(self.is_stopped)
@@ -156,15 +156,15 @@ class EstimatorExecutor:
 
   def state_metrics(self) -> Metrics:
     """Returns the metrics that need no data."""
-    measured = measure_state(self._state, self._norms)
+    measured = measure_state(self.state, self._norms)
     return state_metrics(
       {name: float(value) for name, value in measured.items()},
-      self._state.optimizer,
+      self.state.optimizer,
     )
 
   @property
   def _position(self) -> int:
-    return self._state.step if self._by_steps else self._state.iteration
+    return self.state.step if self._by_steps else self.state.iteration
 
   def _write_start(self) -> None:
     """Writes the state to the checkpoint that an Estimator will start from.
@@ -172,7 +172,7 @@ class EstimatorExecutor:
     An Estimator takes the newest one by name. That may be damaged, a published
     one lacks variables, and weights off the masks are zero in the state alone.
     """
-    state, path, position = self._state, self._directory, self._position
+    state, path, position = self.state, self._directory, self._position
     for left in path.glob("model.ckpt*.tempstate*"):  # Of a killed process.
       left.unlink()
     self._has_start = True
@@ -217,7 +217,7 @@ class EstimatorExecutor:
     path = str(self._directory)
 
     def hooks(found: dict[str, Tensor], saver: EstimatorSaver) -> list[Any]:
-      shown = self._state.task.headline_metrics[:1]
+      shown = self.state.task.headline_metrics[:1]
       report = ReportHook(found, shown)
       if self._by_steps:
         return [report]
