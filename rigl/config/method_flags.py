@@ -18,7 +18,11 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.configurable import call_configured, configurable
 from rigl.sparse_optimizers import SparseOptimizer, registry
-from rigl.sparse_optimizers.kernels import as_variable, compact_layers
+from rigl.sparse_optimizers.kernels import (
+  as_variable,
+  block_layers,
+  compact_layers,
+)
 from rigl.types import Variable
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
@@ -290,7 +294,8 @@ def initial_masks(
     arguments["custom_sparsity_map"],
     erk_power_scale,
   )
-  if optimizer is not None and not compact_layers(kernels):
+  stored = compact_layers(kernels) | block_layers(kernels)
+  if optimizer is not None and not stored:
     return optimizer.sparsify(kernels, *distribution)
   found = sparse_utils.get_sparsities(kernels, *distribution)
   if optimizer is not None:
@@ -299,7 +304,7 @@ def initial_masks(
         kernel.shape, found[name], optimizer.seed, name
       )
       for name, kernel in kernels.items()
-      if id(as_variable(kernel)) not in compact_layers(kernels)
+      if id(as_variable(kernel)) not in stored
     }
     optimizer.create_masks(kernels, masks)
   return found

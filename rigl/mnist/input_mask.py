@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.mnist.mnist_data import MnistData
-from rigl.sparse.checkpoints import compact_names, to_masked
+from rigl.sparse.checkpoints import to_masked
 from rigl.training import checkpoints
 
 _LAYER = "layer1"
@@ -63,7 +63,7 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:
     tensors = checkpoints.load(prefix)
-    if _LAYER in compact_names(tensors):
+    if f"{_LAYER}/values" in tensors:
       tensors = to_masked(tensors, [_LAYER])
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form of each layer: a masked dense kernel, or active connections alone.
+"""The form of each layer: a masked dense kernel, or what is active alone.
 
-`--sparse_compute` says which; with `auto`, both are timed.
+`--sparse_compute` says which; with `auto`, two forms are timed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from rigl.mnist.mnist_settings import AUTO, CSR, NONE, MnistSettings
+from rigl.mnist.mnist_settings import (
+  AUTO,
+  BLOCK,
+  CSR,
+  NONE,
+  MnistSettings,
+)
 from rigl.sparse.timing import StepTimes, time_steps
 from rigl.sparse_optimizers import registry
 
-# {layer name: NONE or CSR}.
+# {layer name: NONE, CSR or BLOCK}.
 Forms: TypeAlias = dict[str, str]
 # The name of what `auto` took in the choices of a run.
 CHOICE = "sparse_compute"
@@ -30,10 +36,15 @@ def check(flags: MnistSettings, num_devices: int) -> None:
   Raises:
     ValueError: naming the setting that does not allow it.
   """
-  if flags.sparse_compute == CSR:
-    obstacle = _obstacle(flags, num_devices)
+  form = flags.sparse_compute
+  if form in (CSR, BLOCK):
+    obstacle = (
+      _obstacle(flags, num_devices)
+      if form == CSR
+      else _obstacle_of_blocks(flags)
+    )
     if obstacle:
-      raise ValueError(f"`sparse_compute`={CSR} {obstacle}.")
+      raise ValueError(f"`sparse_compute`={form} {obstacle}.")
 
 
 def choose(
@@ -75,9 +86,21 @@ def threads(flags: MnistSettings) -> int:
   return flags.sparse_threads or os.cpu_count() or 1
 
 
-def described(forms: Forms) -> str:
-  """The forms in words, such as `layer1 csr, layer2 none`."""
-  return ", ".join(f"{name} {form}" for name, form in forms.items())
+def _obstacle_of_blocks(flags: MnistSettings) -> str:
+  """What the settings have that layers of blocks cannot do; may be empty."""
+  method = flags.training_method
+  if method == registry.BASELINE:
+    return f"needs a sparse `training_method`, got {method!r}"
+  if not registry.optimizer_class(method).takes_block_layers:
+    able = [
+      name
+      for name in registry.SPARSE_START
+      if registry.optimizer_class(name).takes_block_layers
+    ]
+    return f"needs a `training_method` in {able}, got {method!r}"
+  if flags.uses_estimator:
+    return f"needs `runner`=loop or jax, got {flags.runner!r}"
+  return ""
 
 
 def _obstacle(flags: MnistSettings, num_devices: int) -> str:

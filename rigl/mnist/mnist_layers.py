@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of the MNIST network that store only their active connections.
+"""Layers of the MNIST network that store only what is active.
 
-Their initial weights and masks are those of the masked layers.
+Those of single connections begin with the weights and masks of masked layers.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
+import tensorflow as tf
 
-from rigl.layers import Dense, glorot_uniform_at
-from rigl.sparse import SparseDense
+from rigl.layers import Dense, glorot_uniform_at, make_variable
+from rigl.sparse import BlockSparseDense, SparseDense
 from rigl.sparse.sampling import random_positions
 
-Layer: TypeAlias = Dense | SparseDense
+Layer: TypeAlias = Dense | SparseDense | BlockSparseDense
 
 
 def make_sparse(
@@ -38,6 +40,28 @@ def make_sparse(
   positions = random_positions(shape, sparsity, seed, name)
   values = glorot_uniform_at(shape, f"{name}/weights", seed, positions)
   return _make(shape, name, positions, values, threads, not is_first)
+
+
+def make_blocks(
+  shape: tuple[int, int], name: str, sparsity: float, seed: int, largest: int
+) -> BlockSparseDense:
+  """Makes a layer of the largest blocks that divide its sizes.
+
+  Args:
+    shape: inputs and outputs.
+    name: name of the layer.
+    sparsity: share of inactive blocks, in [0, 1).
+    seed: seed of the run.
+    largest: the most inputs, and outputs, of a block.
+  """
+  common = math.gcd(*shape)
+  size = max(n for n in range(1, min(common, largest) + 1) if common % n == 0)
+  layer = BlockSparseDense(
+    *shape, sparsity, block=size, use_bias=False, seed=seed, name=name
+  )
+  # By the name that it has in other layers.
+  layer.bias = make_variable(tf.zeros([shape[1]]), f"{name}/biases")
+  return layer
 
 
 def make_empty(

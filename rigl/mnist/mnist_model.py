@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,6 @@ from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
 from rigl.mnist.mnist_layers import Layer
-from rigl.sparse import SparseDense
 from rigl.types import Batch, Tensor, Variable
 
 # {layer name: (inputs, outputs)} -> the layers that are no `Dense`, by name.
@@ -69,10 +69,10 @@ class MnistFc(tf.Module):
     return self.layers[-1](pixels)
 
   @property
-  def kernels(self) -> dict[str, Variable | SparseDense]:
+  def kernels(self) -> dict[str, Any]:
     """The kernels by layer name; layers of `rigl.sparse` stand for theirs."""
     return {
-      layer.name: layer if isinstance(layer, SparseDense) else layer.kernel
+      layer.name: layer.kernel if isinstance(layer, Dense) else layer
       for layer in self.layers
     }
 
@@ -83,18 +83,16 @@ class MnistFc(tf.Module):
 
   def layer_specs(self) -> list[LayerSpec]:
     """The layers, for `rigl.sparse_utils.get_stats`."""
-    if not any(isinstance(layer, SparseDense) for layer in self.layers):
+    if all(isinstance(layer, Dense) for layer in self.layers):
       return graph_layers.find_layers(self, [self._num_inputs])
     return [
       LayerSpec(
-        layer.name,
+        name,
         "dense",
-        tuple(
-          layer.shape if isinstance(layer, SparseDense) else layer.kernel.shape
-        ),
-        activation=None if layer is self.layers[-1] else "relu",
+        tuple(kernel.shape),
+        activation=None if name == self.layers[-1].name else "relu",
       )
-      for layer in self.layers
+      for name, kernel in self.kernels.items()
     ]
 
 

@@ -16,11 +16,12 @@ from rigl.config.settings import STEP_LIMIT, override, setting
 from rigl.configurable import configurable
 from rigl.sparse_optimizers import registry
 
-NONE, CSR, AUTO = "none", "csr", "auto"
+NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
 
 
 @configurable(
   unrecorded=[
+    "block_size",
     "compilation_cache",
     "jit_compile",
     "on_nonfinite",
@@ -178,11 +179,23 @@ class MnistSettings(MethodFlags, DeviceFlags):
     NONE,
     "What the sparse layers store and compute. none: dense kernels and masks; "
     "csr: their active connections alone, on the CPU, for methods that need no "
-    "others; auto: for each layer the one that is faster now. The connections "
-    "of a run are the same, and one resumes where the other stopped.",
+    "others; auto: for each layer the one of these that is faster now. The "
+    "connections of a run are the same, and one resumes where the other "
+    "stopped. block: active blocks of a kernel alone, on every device; this is "
+    "another training.",
     group="devices",
-    choices=(NONE, CSR, AUTO),
+    choices=(NONE, CSR, BLOCK, AUTO),
     defines_run=False,
+  )
+  block_size: int = setting(
+    128,
+    "block: the most inputs, and outputs, of a block; the largest number is "
+    "taken that divides both sizes of a layer.",
+    group="devices",
+    minimum=1,
+    maximum=2**15,
+    defines_run=False,
+    ignored=lambda flags: flags.sparse_compute != BLOCK,
   )
   sparse_threads: int = setting(
     0,

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from rigl.config.method_flags import planned_sparsities
 from rigl.mnist import layer_forms
-from rigl.mnist.mnist_layers import Layer, make_sparse
+from rigl.mnist.mnist_layers import Layer, make_blocks, make_sparse
 from rigl.mnist.mnist_model import MnistFc, MnistTask
-from rigl.mnist.mnist_settings import CSR, NONE, MnistSettings
+from rigl.mnist.mnist_settings import BLOCK, CSR, NONE, MnistSettings
 from rigl.schedules import (
   MNIST_BASELINE_DROPS,
   ConstantRate,
@@ -49,18 +49,21 @@ def make_model(
     sparsities = planned_sparsities(flags, shapes) if masked else {}
     forms = chosen(shapes, sparsities)
     starts_sparse = flags.training_method in registry.SPARSE_START
-    return {
-      name: make_sparse(
+    made: dict[str, Layer] = {}
+    for name, form in forms.items():
+      arguments = (
         shapes[name],
         name,
         sparsities[name] if starts_sparse else 0.0,
         flags.seed,
-        layer_forms.threads(flags),
-        is_first=name == next(iter(shapes)),
       )
-      for name, form in forms.items()
-      if form == CSR
-    }
+      if form == CSR:
+        is_first = name == next(iter(shapes))
+        threads = layer_forms.threads(flags)
+        made[name] = make_sparse(*arguments, threads, is_first)
+      elif form == BLOCK:
+        made[name] = make_blocks(*arguments, flags.block_size)
+    return made
 
   return MnistFc(num_inputs, flags.seed, masked, sparse_layers=sparse_layers)
 

@@ -14,7 +14,7 @@ from rigl.mnist import layer_forms, mnist_data, mnist_estimator
 from rigl.mnist.epoch_report import EpochLines, mask_arrays
 from rigl.mnist.input_mask import apply_input_mask
 from rigl.mnist.mask_records import MaskRecords
-from rigl.mnist.mnist_settings import AUTO, CSR, NONE, MnistSettings
+from rigl.mnist.mnist_settings import AUTO, BLOCK, CSR, NONE, MnistSettings
 from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.executors import make_executor
@@ -52,6 +52,8 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
   with flags.scope("batch_size") as replicas:
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
+    if flags.sparse_compute == BLOCK:
+      identity |= {"sparse_compute": BLOCK, "block_size": flags.block_size}
     train = {"images": data.train_images, "labels": data.train_labels}
     test = {"images": data.test_images, "labels": data.test_labels}
     source = ArraySource(train, flags.batch_size, flags.seed)

@@ -54,7 +54,9 @@ def _is_same(name: str, a: Any, b: Any) -> bool:
 
 
 def _method(shapes: Shapes) -> str:
-  masked = any(name.endswith((_MASK, "/positions")) for name in shapes)
+  masked = any(
+    name.endswith((_MASK, "/positions", "/outputs_of")) for name in shapes
+  )
   return "rigl" if masked else "baseline"
 
 

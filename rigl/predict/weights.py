@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rigl.predict.fitting_flags import fitting_flags
 from rigl.predict.tasks import Network
-from rigl.sparse.checkpoints import compact_names
+from rigl.sparse.checkpoints import compact_names, fitted
 from rigl.training import checkpoints, warm_start
 
 
@@ -38,7 +38,7 @@ def load_weights(network: Network, task: str, prefix: str) -> None:
       the flags with which it would fit are named.
   """
   try:
-    tensors = checkpoints.load(prefix)
+    tensors = fitted(checkpoints.load(prefix), network.variables)
   except ValueError as error:
     raise ValueError(f"`checkpoint`: {error}") from error
   try:

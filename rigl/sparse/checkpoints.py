@@ -16,7 +16,7 @@ and of a layer that stores its active connections
     L/in_use            bool [n], whether there is a position
     L/shape             int64 [2], inputs and outputs
 
-All other tensors are the same in both.
+All other tensors are the same in both. `block_checkpoints` has those of blocks.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ from typing import Any
 
 import numpy as np
 
+from rigl.sparse.block_checkpoints import (
+  block_names,
+  blocks_to_masked,
+  masked_to_blocks,
+)
 from rigl.sparse.connections import check_size, digest_of
 from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 
@@ -46,7 +51,7 @@ def to_masked(
   Args:
     tensors: a checkpoint, arrays by name.
     layers: names of the layers to convert. None: all that store their active
-      connections.
+      connections or blocks.
 
   Returns:
     The checkpoint of the masked network.
@@ -54,9 +59,13 @@ def to_masked(
   Raises:
     ValueError: if a layer is damaged.
   """
-  names = compact_names(tensors) if layers is None else layers
+  blocks = block_names(tensors)
+  names = [*compact_names(tensors), *blocks] if layers is None else layers
   found = dict(tensors)
   for layer in names:
+    if layer in blocks:
+      found = blocks_to_masked(found, layer)
+      continue
     for each in _STRUCTURE:
       found.pop(f"{layer}/{each}", None)
     shape, positions, number = _structure(tensors, layer)
@@ -144,16 +153,25 @@ def fitted(
   Raises:
     ValueError: if a layer is damaged or cannot be converted.
   """
-  names = compact_names(tensors)
-  for name in names:
+  compact_there = compact_names(tensors)
+  for name in compact_there:
     _structure(tensors, name)
-  masked = [name for name in names if f"{name}/weights" in wanted]
+  masked = [
+    name
+    for name in [*compact_there, *block_names(tensors)]
+    if f"{name}/weights" in wanted
+  ]
   compact = {
     name: int(wanted[f"{name}/values"].shape[0])
     for name in compact_names(wanted)
     if f"{name}/weights" in tensors
   }
-  return to_compact(to_masked(tensors, masked), compact)
+  found = to_compact(to_masked(tensors, masked), compact)
+  for name in block_names(wanted):
+    if f"{name}/weights" in tensors:
+      block = int(wanted[f"{name}/values"].shape[1])
+      found = masked_to_blocks(found, name, block)
+  return found
 
 
 def compact_names(tensors: Iterable[str]) -> list[str]:

@@ -116,13 +116,13 @@ class MaskState(WrappingOptimizer):
     """The tensors of the optimizer for a checkpoint, by the published names.
 
     It is `state()` with the masks as float32, as published checkpoints have
-    them, and the shapes of layers that store only their active connections.
+    them, and the shapes of layers that store only what is active.
     """
     masks = {n: tf.cast(m, tf.float32) for n, m in self.mask_state().items()}
     shapes = {
       f"{layer.name}/shape": tf.constant(layer.shape, tf.int64)
       for layer in self._layers
-      if layer.compact is not None
+      if layer.structure
     }
     return self.state() | masks | shapes
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from rigl import sparse_optimizers
-from rigl.sparse import SparseDense
+from rigl.sparse import BlockSparseDense, SparseDense
+from rigl.sparse.block_checkpoints import masked_to_blocks
 from rigl.sparse.checkpoints import (
   compact_names,
   fitted,
@@ -184,3 +185,51 @@ def test_positions_that_are_none_are_refused(change):
   for convert in (to_masked, lambda t: fitted(t, t)):
     with pytest.raises(ValueError, match="must be ascending"):
       convert(compact)
+
+
+def blocks(slots=("Momentum",), layer="layer1"):
+  made = BlockSparseDense(12, 8, 0.5, block=2, name=layer)
+  rng = np.random.default_rng(1)
+  tensors = {
+    f"{layer}/outputs_of": made.outputs_of.numpy(),
+    f"{layer}/numbers_of": made.numbers_of.numpy(),
+    f"{layer}/in_use": np.ones(made.values.shape, bool),
+    f"{layer}/shape": np.array([12, 8]),
+  }
+  for kind in ("", *(f"/{slot}" for slot in slots)):
+    value = rng.normal(size=made.values.shape).astype(np.float32)
+    tensors[f"{layer}/values{kind}"] = value
+  made.values.assign(tensors[f"{layer}/values"])
+  return tensors, made
+
+
+def test_blocks_to_masked_and_back():
+  tensors, layer = blocks()
+  found = to_masked(tensors)
+  np.testing.assert_array_equal(found["layer1/weights"], layer.kernel())
+  np.testing.assert_array_equal(found["layer1/mask"], layer.mask())
+  assert_same(masked_to_blocks(found, "layer1", 2), tensors)
+  for wanted in (found, tensors):
+    for given in (found, tensors):
+      assert_same(fitted(given, wanted), wanted)
+
+
+def test_a_mask_of_no_blocks_is_refused():
+  found = to_masked(blocks()[0])
+  mask = found["layer1/mask"]
+  mask[tuple(np.argwhere(mask)[0])] = 0
+  with pytest.raises(ValueError, match="must consist of whole blocks"):
+    masked_to_blocks(found, "layer1", 2)
+  with pytest.raises(ValueError, match="must hold kernel and mask"):
+    masked_to_blocks({}, "layer1", 2)
+
+
+@pytest.mark.parametrize("name", ["values", "outputs_of", "numbers_of"])
+def test_damaged_blocks_are_refused(name):
+  tensors, _ = blocks()
+  if name != "outputs_of":  # By which blocks are known.
+    with pytest.raises(ValueError, match="must hold values and numbers_of"):
+      to_masked({n: v for n, v in tensors.items() if n != f"layer1/{name}"})
+  tensors[f"layer1/{name}"] = tensors[f"layer1/{name}"][:-1]
+  with pytest.raises(ValueError, match="do not belong together"):
+    to_masked(tensors)
