@@ -67,7 +67,7 @@ def _layer_programs(
   """Forward and backward pass of one layer, dense and block-sparse."""
   import tensorflow as tf
 
-  from rigl.sparse.block_layer import apply_blocks, tokens_first
+  from rigl.sparse.block_layer import apply_blocks, apply_to_tokens
 
   group = f"layer, width {width}, {tokens} tokens, bfloat16"
   wide, tall = (tokens, width), (width, tokens)
@@ -98,7 +98,7 @@ def _layer_programs(
     return apply_blocks(x, weights, None, **index)
 
   def by_token(x: Any, weights: Any, **index: Any) -> Any:
-    return tokens_first(lambda x: by_feature(x, weights, **index), x, square)
+    return apply_to_tokens(lambda x: by_feature(x, weights, **index), x, square)
 
   programs = [
     program("dense", tf.matmul, wide, square, {}),
@@ -132,6 +132,7 @@ def _transformer_program(
   """One training step: bfloat16, SGD with momentum of float32 weights."""
   import tensorflow as tf
 
+  from rigl.sparse import memory_order
   from rigl.sparse.block_layer import apply_blocks
 
   group = f"Transformer block, width {width}, {tokens} tokens of {length}"
@@ -181,8 +182,9 @@ def _transformer_program(
       index = (given[f"{which}_outputs_of"], given[f"{which}_numbers_of"])
       return apply_blocks(y, used[which], None, *index)
 
-    hidden = layer(tf.transpose(norm(x)), "up")
-    return x + tf.transpose(layer(tf.nn.gelu(hidden, approximate=True), "down"))
+    hidden = layer(memory_order.features_first(norm(x)), "up")
+    hidden = tf.nn.gelu(hidden, approximate=True)
+    return x + memory_order.tokens_first(layer(hidden, "down"))
 
   def step(**given: Any) -> Any:
     held = {key: given[f"weights/{key}"] for key in weights}

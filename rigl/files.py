@@ -48,9 +48,17 @@ def path(place: Path, name: str = "") -> AnyPath:
     A `pathlib.Path`, or a `UrlPath` with the same methods.
 
   Raises:
-    ValueError: if TensorFlow knows no such scheme, or slashes are missing.
+    ValueError: if TensorFlow knows no such scheme, slashes are missing, or the
+      name is not in UTF-8.
   """
   text = os.fspath(place)
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f"`{name or 'path'}` must be a name in UTF-8, as TensorFlow takes it, "
+      f"got {os.fsencode(text)!r}."
+    ) from None
   if text.startswith(_FILE_SCHEME):
     return pathlib.Path(text.removeprefix(_FILE_SCHEME))
   if not has_scheme(text):

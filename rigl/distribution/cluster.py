@@ -97,7 +97,8 @@ def _error(problem: str, text: str) -> ValueError:
 
 
 def _cluster(config: Any) -> Cluster:
-  cluster = _object(_object(config, "it").get("cluster"), "`cluster`")
+  config = _object(config, "it")
+  cluster = _object(config.get("cluster"), "`cluster`")
   found = {kind: _addresses(kind, listed) for kind, listed in cluster.items()}
   found = {kind: addresses for kind, addresses in found.items() if addresses}
   if CHIEF in found and _MASTER in found:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-
-import tensorflow as tf
+from typing import Any
 
 from rigl.types import Tensor
 
@@ -39,14 +38,21 @@ def count() -> int:
 
 def number() -> Tensor:
   """The number of this replica, int32 scalar from 0."""
-  return tf.cast(tf.raw_ops.XlaReplicaId(), tf.int32)
+  return _operations().xla_replica_id()
 
 
 def total(value: Tensor) -> Tensor:
   """The sum of a tensor over all replicas, with the same bits on each."""
-  return tf.raw_ops.XlaAllReduce(
+  return _operations().xla_all_reduce(
     input=value,
     group_assignment=[list(range(count()))],
     reduce_op="Add",
     mode="CrossReplica",
   )
+
+
+def _operations() -> Any:
+  """TensorFlow's wrappers of operations of XLA, which have no public name."""
+  from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+  return gen_xla_ops

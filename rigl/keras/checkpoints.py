@@ -17,6 +17,7 @@ from rigl import files
 from rigl.keras import slot_conversion
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.checkpoint_names import find_names, make_names, mask_name
+from rigl.keras.compact_layers import check_ordinary
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.kernels import choose_kernels
 from rigl.keras.pruning import GradualPruning
@@ -36,6 +37,7 @@ _LAST_UPDATE = "last_mask_update_step"
 _NOT_NEEDED = "/threshold"
 # Kernels of the MNIST script, which numbers checkpoints by iterations.
 _MNIST = ("layer1/weights", "layer1/kernel")
+_ORDINARY = "`model` must be an ordinary one, not one whose"
 _METHODS = (RigL, SET, Static, FixedMask, GradualPruning)
 
 
@@ -63,6 +65,7 @@ def load_checkpoint(
     ValueError: if there is no checkpoint, it does not fit the model, or masks
       and sparse variables differ. Nothing has changed then.
   """
+  check_ordinary(model, _ORDINARY)
   tensors = _read(path)
   names = find_names(model.weights, tensors, name_map)
   wanted = {names[v.path]: v for v in model.weights}
@@ -116,6 +119,7 @@ def save_checkpoint(
       form, a checkpoint there has tensors that the model does not give, or is
       further than the model. Nothing is written then.
   """
+  check_ordinary(model, _ORDINARY)
   optimizer = sparse_optimizer_of(model)
   if not optimizer.built:
     raise ValueError("`model` must have trained: its optimizer has no masks.")

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rigl.mnist.compress import ActiveConnections, compress_fully_connected
+from rigl.compression.fully_connected import (
+  ActiveConnections,
+  compress_fully_connected,
+)
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.loop import Report
 from rigl.training.reporting import metrics_text

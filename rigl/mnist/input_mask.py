@@ -16,6 +16,8 @@ from rigl.training import checkpoints
 
 _LAYER = "layer1"
 _MASK_NAME = f"{_LAYER}/mask"
+# The pixels themselves, in a file that was exported from such a network.
+PIXELS = "input_pixels"
 
 
 def apply_input_mask(data: MnistData, path: str) -> MnistData:
@@ -67,6 +69,14 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
       tensors = to_masked(tensors, [_LAYER])
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error
+  if PIXELS in tensors:
+    pixels: np.ndarray = tensors[PIXELS]
+    if pixels.ndim == 1 and np.all((pixels >= 0) & (pixels < num_pixels)):
+      return pixels
+    raise ValueError(
+      f"`--input_mask_path`: {PIXELS} must be in [0, {num_pixels}), got others "
+      f"in {prefix!r}."
+    )
   if _MASK_NAME not in tensors:
     raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
   mask = tensors[_MASK_NAME] != 0

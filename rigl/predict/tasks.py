@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.cifar_resnet import augment
@@ -32,20 +33,24 @@ class Network:
   """A network with initial weights.
 
   Attributes:
+    model: the network itself.
     logits: maps a batch of images as they are stored to float32 logits.
     variables: variables by their names in checkpoints.
     kernels: masked kernels by layer name; empty if checkpoints may be without
       masks.
     jit_compile: whether only XLA can compile it for a CPU.
     class_names: names of the classes by number; empty if they have none.
+    pixels: numbers of the pixels that it sees; None for all.
     flags: values of the task's flags that select it.
   """
 
+  model: tf.Module
   logits: Callable[[Tensor], Tensor]
   variables: Mapping[str, Variable]
   kernels: Mapping[str, Variable]
   jit_compile: bool = False
   class_names: tuple[str, ...] = ()
+  pixels: np.ndarray | None = None
   flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -99,6 +104,7 @@ def _imagenet(flags: ModelFlags, compact: Mapping[str, int]) -> Network:
   model = flags.create_model()
   dense = flags.training_method == "baseline"
   return Network(
+    model,
     lambda images: model(normalise(images)),
     model.named_variables,
     {} if dense else model.kernels,
@@ -110,6 +116,7 @@ def _cifar10(flags: CifarSettings, compact: Mapping[str, int]) -> Network:
   del compact  # No such network has layers of this kind.
   model = flags.create_model()
   return Network(
+    model,
     lambda images: model(augment.standardize(images)),
     model.named_variables,
     model.kernels,
@@ -143,10 +150,18 @@ def _mnist(flags: MnistSettings, compact: Mapping[str, int]) -> Network:
 
   def logits(pixels: Tensor) -> Tensor:
     scale = 255.0 if pixels.dtype == tf.uint8 else 1.0
-    pixels = tf.gather(tf.cast(pixels, tf.float32) / scale, used, axis=1)
+    pixels = tf.cast(pixels, tf.float32) / scale
+    if len(used) < _PIXELS:
+      pixels = tf.gather(pixels, used, axis=1)
     return model(pixels)
 
-  return Network(logits, model.named_variables, {} if dense else masked)
+  return Network(
+    model,
+    logits,
+    model.named_variables,
+    {} if dense else masked,
+    pixels=used if flags.input_mask_path else None,
+  )
 
 
 TASKS = {

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rigl.predict.fitting_flags import fitting_flags
 from rigl.predict.tasks import Network
 from rigl.sparse.checkpoints import compact_names, fitted
@@ -25,13 +27,18 @@ def compact_layers(prefix: str) -> dict[str, int]:
   return {n: shapes[f"{n}/positions"][0] for n in compact_names(shapes)}
 
 
-def load_weights(network: Network, task: str, prefix: str) -> None:
+def load_weights(
+  network: Network, task: str, prefix: str
+) -> dict[str, np.ndarray]:
   """Assigns the weights of a checkpoint, multiplied by their masks.
 
   Args:
     network: the network whose variables are assigned.
     task: name of its task, for errors.
-    prefix: prefix of a published checkpoint or one of ours.
+    prefix: prefix of a published checkpoint or one of ours, or a compact file.
+
+  Returns:
+    All tensors of the checkpoint, in the form that the network has.
 
   Raises:
     ValueError: if there is no such checkpoint, or it does not fit the network;
@@ -52,3 +59,4 @@ def load_weights(network: Network, task: str, prefix: str) -> None:
       raise
     raise ValueError(f"{error} It needs {' '.join(wanted)}.") from error
   checkpoints.restore(weights, network.variables)
+  return tensors

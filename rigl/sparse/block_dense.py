@@ -12,12 +12,12 @@ from rigl.checks import check_integer
 from rigl.sparse import block_structure
 from rigl.sparse.block_layer import (
   apply_blocks,
+  apply_to_tokens,
   chosen_degrees,
   dense_kernel,
   grid_of_outputs,
   initial_values,
   split_kernel,
-  tokens_first,
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
@@ -200,7 +200,7 @@ class BlockSparseDense(tf.Module):
     Raises:
       ValueError: if the last axis has another size, or x is not float.
     """
-    return tokens_first(self.features_first, x, self.shape)
+    return apply_to_tokens(self.features_first, x, self.shape)
 
   def features_first(self, x: Tensor) -> Tensor:
     """The output of the layer, of inputs that are stored feature by feature.

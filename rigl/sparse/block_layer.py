@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.checks import check_integer, check_number
-from rigl.sparse import block_structure
+from rigl.sparse import block_structure, memory_order
 from rigl.sparse.block_product import multiply
 from rigl.sparse.block_structure import Degrees
 from rigl.sparse.sampling import random_values
@@ -66,7 +66,7 @@ def apply_blocks(
   return y if bias is None else y + tf.cast(bias, x.dtype)[:, None]
 
 
-def tokens_first(
+def apply_to_tokens(
   function: Callable[[Tensor], Tensor], x: Tensor, shape: Sequence[int]
 ) -> Tensor:
   """Applies a function of [inputs, tokens] to [..., inputs].
@@ -86,7 +86,8 @@ def tokens_first(
   inputs, outputs = shape
   if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] != inputs:
     raise ValueError(f"`x` must have the shape [..., {inputs}], got {x.shape}.")
-  y = tf.transpose(function(tf.transpose(tf.reshape(x, [-1, inputs]))))
+  tall = memory_order.features_first(tf.reshape(x, [-1, inputs]))
+  y = memory_order.tokens_first(function(tall))
   y = tf.reshape(y, tf.concat([tf.shape(x)[:-1], [outputs]], 0))
   y.set_shape([*x.shape[:-1], outputs])
   return y

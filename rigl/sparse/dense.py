@@ -12,12 +12,13 @@ import tensorflow as tf
 from rigl.sparse.connections import Connections, check_size
 from rigl.sparse.product import SparseProduct
 from rigl.sparse.sampling import random_positions, random_values
+from rigl.sparse.stored import StoredConnections
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.bfloat16)
 
 
-class SparseDense(tf.Module):
+class SparseDense(StoredConnections, tf.Module):
   """A layer y = activation(x @ kernel + bias) without its inactive connections.
 
   The layer holds the values and positions of the active connections. Time and
@@ -229,11 +230,6 @@ class SparseDense(tf.Module):
       )
     self.product = SparseProduct(connections, threads, input_gradient)
 
-  @property
-  def shape(self) -> tf.TensorShape:
-    """[inputs, outputs], that of the kernel."""
-    return tf.TensorShape(self.product.shape)
-
   def __call__(self, x: Tensor) -> Tensor:
     """The output of the layer.
 
@@ -252,72 +248,8 @@ class SparseDense(tf.Module):
       raise ValueError(
         f"`x` must have the shape [..., {inputs}], got {x.shape}."
       )
-    flat = tf.reshape(tf.cast(x, tf.float32), [-1, inputs])
-    bias = tf.zeros([outputs]) if self.bias is None else self.bias
-    y = self.product(
-      flat,
-      tf.cast(self.values, tf.float32),
-      tf.convert_to_tensor(bias),
-      self.positions,
-      self.digest,
-    )
-    shape = tf.concat([tf.shape(x)[:-1], [outputs]], 0)
-    y = tf.cast(tf.reshape(y, shape), x.dtype)
-    y.set_shape([*x.shape[:-1], outputs])
+    y = self._affine(x)
     return y if self._activation is None else self._activation(y)
-
-  def mask(self) -> np.ndarray:
-    """Bool [inputs, outputs], true where a connection is active."""
-    return self._connections().mask()
-
-  def kernel(self) -> np.ndarray:
-    """float32 [inputs, outputs], the values and zeros elsewhere."""
-    connections = self._connections()
-    flat = np.zeros(math.prod(connections.shape), np.float32)
-    values = tf.cast(self.values, tf.float32).numpy()
-    flat[connections.positions] = values[: connections.number]
-    return flat.reshape(connections.shape)
-
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self.product.keeps_batches = True
-
-  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Backward passes since the last call; see `SparseProduct`."""
-    return self.product.take_batches()
-
-  def set_connections(
-    self, positions: Tensor, values: Tensor
-  ) -> list[tf.Operation]:
-    """Replaces the active connections by others.
-
-    Args:
-      positions: int32 [connections], ascending; there may be fewer than now,
-        and the rest is filled up with `product.no_position`.
-      values: [connections], their weights.
-
-    Returns:
-      The assignments.
-    """
-    missing = self.values.shape[0] - tf.shape(positions)[0]
-    padding = [[0, missing]]
-    positions = tf.pad(
-      positions, padding, constant_values=self.product.no_position
-    )
-    values = tf.pad(tf.cast(values, self.values.dtype), padding)
-    digest = tf.numpy_function(
-      self.product.digest_of, [positions], tf.int64, stateful=False
-    )
-    return [
-      self.values.assign(values),
-      self.positions.assign(positions),
-      self.digest.assign(tf.reshape(digest, [])),
-    ]
-
-  def _connections(self) -> Connections:
-    return self.product.connections_of(
-      self.positions.numpy(), int(self.digest.numpy())
-    )
 
 
 def _check(

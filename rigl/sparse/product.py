@@ -232,9 +232,9 @@ def _by_tensorflow(
     def grad(upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
       dense = tf.reshape(tf.matmul(x, upstream, transpose_a=True), [-1])
       sampled = tf.where(active, tf.gather(dense, place), 0.0)
-      if product.keeps_batches:
-        sampled = tf.numpy_function(kept, [x, upstream, sampled], tf.float32)
-        sampled.set_shape(values.shape)
+      # Whether it is wanted is known later: functions are traced before.
+      sampled = tf.numpy_function(kept, [x, upstream, sampled], tf.float32)
+      sampled.set_shape(values.shape)
       into_x = None
       if product.input_gradient:
         into_x = tf.matmul(upstream, kernel, transpose_b=True)

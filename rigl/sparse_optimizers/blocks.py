@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.mask_ops import BlockIndex
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule, grow_key
+from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.inner import Slot
 from rigl.sparse_optimizers.sparse_layer import BlockLayer
 from rigl.types import Tensor
@@ -69,7 +69,7 @@ def drop_and_grow(
   num_keep, num_drop = mask_ops.keep_and_drop_counts(
     tf.constant(number), fraction
   )
-  drop_scores = rule._drop_scores(
+  drop_scores = rule.drop_scores(
     block_norms(old.values), key, _places(old.tables)
   )
   (is_kept,) = rule._engine.top_k([drop_scores], [num_keep])
@@ -79,10 +79,8 @@ def drop_and_grow(
     mask_ops.places_of_ones(~is_kept[None], most)[0], number - 1
   )
   flat = tf.reshape(grid, [-1])
-  scores = rule._grow_scores(
-    flat,
-    None if signal is None else tf.reshape(signal, [-1]),
-    grow_key(key),
+  scores = rule.grow_scores(
+    flat, None if signal is None else tf.reshape(signal, [-1]), key
   )
   new = mask_ops.grow_blocks(
     tf.reshape(tf.cast(scores, tf.float32), grid.shape),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +13,14 @@ from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import blocks
 from rigl.sparse_optimizers import grow_init as inits
+from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.published_arguments import warn_ignored
-from rigl.sparse_optimizers.sparse_layer import BlockLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.types import Tensor, Variable
 
 
@@ -177,18 +182,13 @@ class SparseRigLOptimizer(DropGrowOptimizer):
 
   def _signal_of_rows(
     self,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
-    first: int,
-    last: int,
-  ) -> np.ndarray | None:
-    if not batches:
-      raise RuntimeError(
-        "RigL grows by the dense gradient, but no backward pass went through "
-        "the layer since the last call of the optimizer."
-      )
-    return sum(
-      inputs[first:last] @ gradients.T for inputs, gradients in batches
-    ).reshape(-1)
+    layer: SparseLayer,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    del layer
+    return dense_gradient(compact, positions, sampled)
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

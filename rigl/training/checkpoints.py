@@ -3,6 +3,9 @@
 
 Tensors have the names of the variables, as in the published TF1 checkpoints.
 `tf.train.load_checkpoint` and other readers of that format read them.
+
+A compact file (`rigl.formats.compact`) may be given wherever the prefix of a
+checkpoint is read.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,11 +22,14 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.formats import compact
 from rigl.types import Variable
 from rigl.url_path import UrlPath, python_errors
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
+# TensorFlow takes them for patterns where it looks for checkpoints.
+WILDCARDS = frozenset("*?[]\\")
 # How many differing variables of each kind a message names.
 _NAMED = 2
 
@@ -91,12 +98,13 @@ def name_of(number: int) -> str:
 
 def exists(prefix: str) -> bool:
   """Whether there is a checkpoint of this prefix; it may be damaged."""
-  return files.path(prefix + _INDEX).exists()
+  return files.path(prefix + _INDEX).exists() or compact.is_compact(prefix)
 
 
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
-  return _reader(prefix).has_tensor(tensor)
+  with _reader(prefix) as reader:
+    return bool(reader.has_tensor(tensor))
 
 
 def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
@@ -108,8 +116,10 @@ def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
   Raises:
     DamagedError: if it does not exist or is damaged.
   """
-  with _reading(prefix):
-    found = _reader(prefix).get_variable_to_shape_map()
+  if compact.is_compact(prefix):
+    return {name: tensor.shape for name, tensor in load(prefix).items()}
+  with _reading(prefix), _reader(prefix) as reader:
+    found = reader.get_variable_to_shape_map()
   return {name: tuple(shape) for name, shape in found.items()}
 
 
@@ -172,13 +182,17 @@ def load(prefix: str) -> dict[str, np.ndarray]:
   """Reads all tensors of a checkpoint.
 
   Args:
-    prefix: such as `DIR/model.ckpt-1200`.
+    prefix: such as `DIR/model.ckpt-1200`, or a compact file.
 
   Raises:
     DamagedError: if it does not exist or is damaged.
   """
-  with _reading(prefix):
-    reader = _reader(prefix)
+  if compact.is_compact(prefix):
+    try:
+      return compact.CompactFile(prefix).tensors()
+    except ValueError as error:
+      raise DamagedError(str(error)) from error
+  with _reading(prefix), _reader(prefix) as reader:
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
 
@@ -193,8 +207,9 @@ def _reading(prefix: str) -> Iterator[None]:
     RuntimeError,
     ValueError,
     LookupError,  # The data file is too short.
+    MemoryError,  # The index claims a block of any size.
   ) as error:
-    text = str(error).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
     raise DamagedError(
       f"`{prefix}` is no readable checkpoint: {text}"
     ) from error
@@ -290,6 +305,17 @@ def write_state(directory: files.Path, names: list[str]) -> None:
   files.write_text(place / "checkpoint", str(state))
 
 
-def _reader(prefix: str) -> Any:
+@contextlib.contextmanager
+def _reader(prefix: str) -> Iterator[Any]:
   """The reader of a checkpoint; `tf.train.load_checkpoint` takes folders."""
-  return tf.compat.v1.train.NewCheckpointReader(prefix)
+  place = files.path(prefix)
+  if not WILDCARDS & set(str(place)) or isinstance(place, UrlPath):
+    yield tf.compat.v1.train.NewCheckpointReader(str(place))
+    return
+  # The reader takes such names for patterns, so it gets links to the files.
+  with tempfile.TemporaryDirectory() as directory:
+    for found in place.parent.iterdir():
+      ending = found.name.removeprefix(place.name)
+      if ending != found.name and ending.startswith((_INDEX, ".data-")):
+        os.symlink(os.path.abspath(found), f"{directory}/{PREFIX}{ending}")
+    yield tf.compat.v1.train.NewCheckpointReader(f"{directory}/{PREFIX}")

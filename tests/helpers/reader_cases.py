@@ -220,7 +220,7 @@ _ROWS = (
     "layers.json", _content(lambda: json.dumps(SPECS)), _flops, is_text=True
   ),
   Reader("model.keras", keras_file, _flops),
-  Reader("model.h5", keras_file, _flops),
+  Reader("model.h5", keras_file, _flops, samples=3),
   Reader(
     "saved_model.pb",
     _saved_model,

@@ -423,14 +423,16 @@ def test_a_run_of_blocks_that_was_stopped_ends_with_the_same_bits(
     advance, made = TensorFlowExecutor.advance, []
 
     def advance_and_stop(executor, iteration, limit):
-      made.append(iteration)
+      progress = advance(executor, iteration, limit)
+      made.append(progress)
       if len(made) == 4:
         os.kill(os.getpid(), signal.SIGTERM)
-      return advance(executor, iteration, limit)
+      return progress
 
     patch.setattr(TensorFlowExecutor, "advance", advance_and_stop)
-    assert shell(*SHORT, f"--save_path={stopped}", *arguments).code != 0
-  shell.train(stopped, *arguments)
+    outcome = shell(*SHORT, f"--save_path={stopped}", *arguments)
+  assert outcome.code == 128 + signal.SIGTERM
+  assert "Resumed at iteration" in shell.train(stopped, *arguments)
   assert_same_run(stopped, whole)
   masks = list(records(whole).values())
   assert (masks[0]["layer2"] != masks[-1]["layer2"]).any()

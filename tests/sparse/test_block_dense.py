@@ -194,9 +194,8 @@ def test_a_saved_model_holds_the_layer(tmp_path):
   )
   tf.saved_model.save(module, str(tmp_path))
   x = np.ones((3, 8), np.float32)
-  np.testing.assert_array_equal(
-    tf.saved_model.load(str(tmp_path)).call(x), module.call(x)
-  )
+  loaded = tf.saved_model.load(str(tmp_path))
+  np.testing.assert_array_equal(loaded.call(x), module.call(x))
 
 
 def test_the_sparsity_is_the_nearest_possible_one():

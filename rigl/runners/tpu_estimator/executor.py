@@ -41,10 +41,6 @@ from rigl.types import Metrics, Tensor
 _START = "start"
 
 
-# TensorFlow takes them for patterns where Estimators look for checkpoints.
-_WILDCARDS = {"*", "?", "[", "]", "\\"}
-
-
 class EstimatorExecutor(StateInVariables):
   """Trains and evaluates through a TPUEstimator.
 
@@ -90,11 +86,11 @@ class EstimatorExecutor(StateInVariables):
     self._by_steps = intervals.unit == STEPS
     if settings.use_tpu and not self._by_steps:
       raise ValueError("`use_tpu`: TPUs cannot end at an iteration.")
-    if set(str(directory)) & _WILDCARDS:
+    if set(str(directory)) & checkpoints.WILDCARDS:
+      found = " ".join(sorted(checkpoints.WILDCARDS))
       raise ValueError(
-        "The directory of a run must have none of the characters "
-        f"{' '.join(sorted(_WILDCARDS))} with `runner`=tpu_estimator, got "
-        f"{str(directory)!r}."
+        f"The directory of a run must have none of the characters {found} with "
+        f"`runner`=tpu_estimator, got {str(directory)!r}."
       )
     self.state, self._settings = state, settings
     self.is_stopped: Callable[[], bool] = never

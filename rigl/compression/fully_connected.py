@@ -4,6 +4,8 @@
 The size follows from the masks alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 
