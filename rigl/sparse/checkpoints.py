@@ -37,6 +37,8 @@ from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 
 Tensors = dict[str, np.ndarray]
 
+# SNFS keeps an average of every connection in both forms.
+_WHOLE = "/ExponentialMovingAverage"
 _STRUCTURE = ("positions", "digest", "in_use", "shape")
 
 
@@ -126,7 +128,7 @@ def to_compact(
     missing = (0, room - used.size)
     for name in _of(tensors, f"{layer}/weights"):
       value = found.pop(name)
-      if value.shape == weights.shape:
+      if value.shape == weights.shape and not name.endswith(_WHOLE):
         value = np.pad(value.reshape(-1)[used], missing)
       found[f"{layer}/values{name.removeprefix(f'{layer}/weights')}"] = value
     positions = np.pad(used, missing, constant_values=NO_POSITION)

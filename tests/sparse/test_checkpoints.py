@@ -85,14 +85,14 @@ def test_a_layer_that_is_not_named_stays():
   assert found["layer2/mask"].shape == (5, 4)
 
 
-def test_a_slot_of_every_connection_keeps_its_values():
-  # Such as an average of the dense gradient.
-  tensors = masked(slots=())
-  average = np.random.default_rng(5).normal(size=35).astype(np.float32)
-  compact = to_compact(tensors, {"layer1": None})
-  compact["layer1/values/average"] = average
-  found = to_masked(compact)["layer1/weights/average"]
-  np.testing.assert_array_equal(found.reshape(-1), average)
+def test_an_average_of_every_connection_stays_whole():
+  tensors = masked()
+  average = np.random.default_rng(5).normal(size=(7, 5)).astype(np.float32)
+  tensors["layer1/weights/ExponentialMovingAverage"] = average
+  compact = to_compact(tensors, {"layer1": 30})
+  found = compact["layer1/values/ExponentialMovingAverage"]
+  np.testing.assert_array_equal(found, average)
+  assert_same(to_masked(compact), tensors)
 
 
 def test_a_real_layer_has_these_tensors():
