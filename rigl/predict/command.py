@@ -133,6 +133,8 @@ def predict_files(values: Any) -> str:
     values.gin_config,
     values.gin_bindings,
     getattr(values, "gin_imports", False),
+    # XLA, which JAX needs, cannot compile them.
+    keeps_compact=getattr(values, "runner", LOOP) != JAX,
   )
   if arrays:
     batch = images.load_array(paths[0], opened.task)

@@ -107,6 +107,22 @@ def has(prefix: str, tensor: str) -> bool:
     return bool(reader.has_tensor(tensor))
 
 
+def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
+  """The shapes of all tensors of a checkpoint by name.
+
+  Args:
+    prefix: such as `DIR/model.ckpt-1200`.
+
+  Raises:
+    DamagedError: if it does not exist or is damaged.
+  """
+  if compact.is_compact(prefix):
+    return {name: tensor.shape for name, tensor in load(prefix).items()}
+  with _reading(prefix), _reader(prefix) as reader:
+    found = reader.get_variable_to_shape_map()
+  return {name: tuple(shape) for name, shape in found.items()}
+
+
 def list_numbers(directory: files.Path) -> list[int]:
   """The numbers of the whole checkpoints in a directory, ascending.
 
@@ -176,10 +192,16 @@ def load(prefix: str) -> dict[str, np.ndarray]:
       return compact.CompactFile(prefix).tensors()
     except ValueError as error:
       raise DamagedError(str(error)) from error
+  with _reading(prefix), _reader(prefix) as reader:
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}
+
+
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[None]:
+  """Turns whatever reading a damaged checkpoint raises into one clear error."""
   try:
-    with _reader(prefix) as reader:
-      names = reader.get_variable_to_shape_map()
-      return {name: reader.get_tensor(name) for name in names}
+    yield
   except (
     tf.errors.OpError,
     RuntimeError,
