@@ -53,6 +53,24 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
     assert float(row.split()[-2]) > 0, row
 
 
+def test_dense_and_sparse_files_are_beside_each_other():
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_BENCHMARKS / "sparse_inference.py"),
+      "--quick",
+      "--sparsities=0.9",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  for name in ("LiteRT dense", "LiteRT sparse", "LiteRT int8", "TensorFlow"):
+    rows = [r for r in done.stdout.splitlines() if r.startswith(name)]
+    assert len(rows) == 2, done.stdout  # One of each network.
+    assert all("." in row for row in rows)
+
+
 def test_accuracies_of_all_methods_are_in_a_table(tmp_path):
   file = tmp_path / "accuracy.json"
   done = subprocess.run(

@@ -212,7 +212,12 @@ class MaskOwner(WrappingOptimizer):
       if not self._loads:
         self._clear(all_slots=True)
     if self.needs_batches:
-      keep_batches_for(self, [la for la in compact if la is not None])
+      keep_batches_for(
+        self, [each for each in compact if isinstance(each, CompactLayer)]
+      )
+      for each in compact:
+        if isinstance(each, BlockLayer):
+          each.keep_batches()
     self.built = True
 
   def _distribute(

@@ -58,7 +58,15 @@ def images_for(name, count=2):
   return rng.integers(0, 256, size, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    name
+    if name in ("mnist", "resnet")
+    else pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long])
+    for name in NETWORKS
+  ],
+)
 def test_compact_files_predict_bit_by_bit(sources, tmp_path, name):
   prefix, arguments = sources(name)
   place = tmp_path / "network.rigl"
@@ -82,7 +90,17 @@ def test_compact_files_predict_bit_by_bit(sources, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    "mnist",
+    "mobilenet_v1",
+    *(
+      pytest.param(name, marks=pytest.mark.long)
+      for name in sorted(set(NETWORKS) - {"mnist", "mobilenet_v1"})
+    ),
+  ],
+)
 def test_litert_files_predict_the_same(sources, tmp_path, name):
   prefix, arguments = sources(name)
   place = tmp_path / "network.tflite"
@@ -97,7 +115,10 @@ def test_litert_files_predict_the_same(sources, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "mobilenet_v1"])
+@pytest.mark.parametrize(
+  "name",
+  ["mnist", pytest.param("cifar10", marks=pytest.mark.long), "mobilenet_v1"],
+)
 def test_saved_models_need_no_rigl(sources, tmp_path, name):
   prefix, arguments = sources(name)
   place = tmp_path / "saved"
@@ -129,7 +150,9 @@ def test_saved_models_need_no_rigl(sources, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize(
+  "name", ["mnist", pytest.param("cifar10", marks=pytest.mark.long)]
+)
 def test_stablehlo_folders_compute_the_same(sources, tmp_path, name):
   prefix, arguments = sources(name)
   place = tmp_path / "program"
