@@ -134,8 +134,9 @@ def _replica() -> int:
   if tf.distribute.in_cross_replica_context():
     return 0
   context = tf.distribute.get_replica_context()
-  number = context.replica_id_in_sync_group
-  return number if isinstance(number, int) else 0
+  # A constant, but on TPUs, where the replicas share a function.
+  number = tf.get_static_value(context.replica_id_in_sync_group)
+  return 0 if number is None else int(number)
 
 
 def _is_reachable(tensor: Tensor) -> bool:

@@ -95,8 +95,9 @@ def main(path):
     [tf.config.LogicalDeviceConfiguration()] * 2,
   )
   found = {}
+  # One for all: a second one would use the numbers of the same collectives.
+  strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
   for name in METHODS:
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
       run = Run(name)
     start = run.layer.grid()
