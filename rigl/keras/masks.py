@@ -406,6 +406,9 @@ class MaskOwner(WrappingOptimizer):
       self._build_to_load()
     masks = stored_masks(self._kernels)
     load_state(store, self._variables, masks, self._count_compact())
+    # Keras loads the layers of a model before its optimizer.
+    if any([kernel.warn_of_lost_weights() for kernel in self._kernels]):
+      self._clear()
 
   def _count_compact(self) -> int:
     return sum(kernel.stored_mask is None for kernel in self._kernels)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from rigl import mask_ops
 from rigl.keras import replicas
 from rigl.keras.slots import Slot, Slots
+from rigl.sparse_optimizers import restored
 from rigl.sparse_optimizers.compact import kept_connections
 from rigl.sparse_optimizers.sparse_layer import (
   NO_POSITION,
@@ -148,6 +149,14 @@ class SparseKernel:
     self.compact.set_connections(positions, values)
     for slot, value in zip(slots, moved, strict=True):
       replicas.assign(slot.variable, value)
+
+  def warn_of_lost_weights(self) -> bool:
+    """Warns if weights are not zero off the mask; returns whether they are."""
+    if self.stored_mask is None:
+      return False
+    weights = np.asarray(self.variable.numpy())
+    mask = self.stored_mask.numpy()
+    return restored.warn_of_lost_weights(self.path, weights, mask)
 
   def clear(self, all_slots: bool) -> None:
     """Sets weights and slots of inactive connections to their start.

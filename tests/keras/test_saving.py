@@ -224,3 +224,24 @@ def test_set_weights_takes_what_variables_gives():
     other.optimizer.set_weights(weights[:-1])
   with pytest.raises(ValueError, match="not built"):
     sparse_keras.RigL("sgd").set_weights([])
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_weights_off_the_masks_of_a_file_are_reported_and_zero(
+  tmp_path, recwarn, ending
+):
+  network, path = train(model(), 1), tmp_path / f"model{ending}"
+  layer = next(la for la in network.layers if hasattr(la, "kernel"))
+  layer.kernel.assign(layer.kernel + 1)
+  if ending == ".keras":
+    network.save(path)
+    network = keras.models.load_model(path)
+  else:
+    network.save_weights(path)
+    network = model()
+    network.load_weights(path)
+  said = [str(w.message) for w in recwarn if "disagree" in str(w.message)]
+  assert len(said) == 1 and "weights off the mask" in said[0]
+  layer = next(la for la in network.layers if hasattr(la, "kernel"))
+  mask, *_ = network.optimizer.masks.values()
+  assert not layer.kernel.numpy()[~mask.numpy()].any()
