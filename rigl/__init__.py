@@ -55,12 +55,18 @@ Counting:
   find_layers         the layers of a Keras, TensorFlow or own model
   get_stats, Stats    FLOPs, bits and sparsity of a network
 
-Modules: counting, mask_ops, schedules, sparse_optimizers, sparse_utils; and
-keras, which wraps the optimizers of Keras 3 for models of any kind:
-rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW, GradualPruning, FixedMask; and
-sparse, whose layers store and compute only their active connections.
+Files:
+  export              writes a trained network: SavedModel, LiteRT, compact file
+  compress            a Keras model without its dead channels and neurons
 
-Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-flops.
+Modules: compression, counting, exporting, mask_ops, schedules,
+sparse_optimizers, sparse_utils; and keras, which wraps optimizers of Keras 3
+for models of any kind: rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW,
+GradualPruning, FixedMask; and sparse, whose layers store and compute only their
+active connections.
+
+Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-export,
+rigl-flops.
 
 Everything is loaded when it is first used. Optimizers and `mask_ops` need
 TensorFlow, which the extras cpu, gpu and tpu install: pip install 'rigl[cpu]'.
@@ -76,7 +82,9 @@ from rigl.version import __version__
 
 if TYPE_CHECKING:
   from rigl import (
+    compression,
     counting,
+    exporting,
     keras,  # noqa: F401
     mask_ops,
     schedules,
@@ -84,7 +92,9 @@ if TYPE_CHECKING:
     sparse_optimizers,
     sparse_utils,
   )
+  from rigl.compression import compress
   from rigl.counting import LayerSpec, find_layers
+  from rigl.exporting import export
   from rigl.schedules import (
     PiecewiseConstant,
     PruningSchedule,
@@ -130,7 +140,11 @@ __all__ = [
   "UpdateSchedule",
   "__version__",
   "calculate_sparsity",
+  "compress",
+  "compression",
   "counting",
+  "export",
+  "exporting",
   "find_layers",
   "get_mask_init_fn",
   "get_mask_random",
@@ -146,7 +160,9 @@ __all__ = [
 
 # What each module exports here.
 _EXPORTS = {
+  "compression": ("compress",),
   "counting": ("LayerSpec", "find_layers"),
+  "exporting": ("export",),
   "keras": (),
   "mask_ops": (),
   "schedules": ("PiecewiseConstant", "PruningSchedule", "UpdateSchedule"),
@@ -178,7 +194,13 @@ _MODULE_OF = {
   for module, names in _EXPORTS.items()
   for name in (module, *names)
 }
-_NEEDING_TENSORFLOW = ("keras", "mask_ops", "sparse", "sparse_optimizers")
+_NEEDING_TENSORFLOW = (
+  "exporting",
+  "keras",
+  "mask_ops",
+  "sparse",
+  "sparse_optimizers",
+)
 
 
 if not TYPE_CHECKING:  # A type checker would accept any attribute.

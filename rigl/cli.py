@@ -32,6 +32,11 @@ def predict() -> None:
   _run("rigl.predict.command")
 
 
+def export() -> None:
+  """`rigl-export`: writes trained networks in other formats."""
+  _run("rigl.exporting.command")
+
+
 def flops() -> None:
   """`rigl-flops`: counts FLOPs and bytes of a sparse network."""
   _run("rigl.flops.command", needs_tensorflow=False)

@@ -17,6 +17,7 @@ MAX_LINES = 450
 NOTHING = frozenset()
 NUMBERS = frozenset(
   {
+    "compression",
     "counting",
     "distribution",
     "mask_ops",
@@ -26,13 +27,15 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-FILES = {"file_kinds", "files", "url_path"}
+FILES = {"file_kinds", "files", "formats", "url_path"}
 LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
   "": frozenset(
     {
+      "compression",
       "counting",
+      "exporting",
       "keras",
       "mask_ops",
       "schedules",
@@ -50,6 +53,8 @@ MAY_IMPORT = {
   "file_kinds": NOTHING,
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
+  # Of files, what the compact ones are made of.
+  "formats": frozenset({"file_kinds", "files", "url_path", "version"}),
   "configurable": NOTHING,
   "structures": NOTHING,
   "mask_ops": frozenset({"structures"}),
@@ -57,13 +62,14 @@ MAY_IMPORT = {
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting", "structures"}),
   "pjrt": NOTHING,
+  "compression": NOTHING,
   "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
   # Its Keras layers, and no other module, need `keras`.
   "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
-  "keras": NUMBERS | {"files", "sparse_optimizers", "training"},
+  "keras": NUMBERS | {"files", "formats", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -71,17 +77,19 @@ MAY_IMPORT = {
   "tpu_check": CORE | {"pjrt", "runners", "training"},
   "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
-  "mnist": LIBRARY,
+  "mnist": LIBRARY | {"sparse"},
   "cifar_resnet": LIBRARY,
   "imagenet_resnet": LIBRARY,
   # What is made of all of them.
-  "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
+  "predict": LIBRARY | {"sparse", "mnist", "cifar_resnet", "imagenet_resnet"},
+  "exporting": LIBRARY | {"imagenet_resnet", "mnist", "predict"},
 }
 EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
   "checks",
+  "compression",
   "structures",
   "",
   "cli",
@@ -91,6 +99,9 @@ WITHOUT_TENSORFLOW |= {
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {
+  "rigl.compression",  # For a type, and only there.
+  "rigl.compression.keras_layers",
+  "rigl.compression.keras_model",
   "rigl.counting.graph_layers",
   "rigl.counting.graphs.constants",
   "rigl.counting.graphs.labels",

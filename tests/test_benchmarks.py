@@ -54,6 +54,24 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
     assert float(row.split()[-2]) > 0, row
 
 
+def test_dense_and_sparse_files_are_beside_each_other():
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_BENCHMARKS / "sparse_inference.py"),
+      "--quick",
+      "--sparsities=0.9",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  for name in ("LiteRT dense", "LiteRT sparse", "LiteRT int8", "TensorFlow"):
+    rows = [r for r in done.stdout.splitlines() if r.startswith(name)]
+    assert len(rows) == 2, done.stdout  # One of each network.
+    assert all("." in row for row in rows)
+
+
 def test_accuracies_of_all_methods_are_in_a_table(tmp_path):
   file = tmp_path / "accuracy.json"
   done = subprocess.run(
@@ -83,6 +101,21 @@ def test_start_time_is_that_of_the_first_step():
   assert done.returncode == 0, done.stderr
   last = done.stdout.splitlines()[-1]
   assert float(last.removeprefix("median: ").removesuffix(" s")) > 0
+
+
+def test_whole_sparse_runs_are_compared_with_masked_ones():
+  done = subprocess.run(
+    [sys.executable, str(_BENCHMARKS / "sparse_run.py"), "--quick"],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  rows = [line.split() for line in done.stdout.splitlines()]
+  for form in ("csr", "masked", "masked_xla"):
+    found = [row[1:] for row in rows if row and row[0] == form]
+    (median, *_), (accuracy, *_, peak) = found
+    assert float(median) > 0 and float(peak) > 0
+    assert 50 < float(accuracy) <= 100
 
 
 def test_programs_for_a_gpu_are_written(tmp_path):

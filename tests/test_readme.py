@@ -49,6 +49,7 @@ _SHORT = {
   "imagenet_train_eval": [*_IMAGENET, "--use_synthetic_data"],
 }
 _COMMANDS = {
+  "rigl-export": "rigl.exporting.command",
   "rigl-flops": "rigl.flops.command",
   "rigl-predict": "rigl.predict.command",
 }
@@ -164,6 +165,10 @@ def _make_cifar(directory):
 
 # What the commands of a page read.
 _FILES = {
+  "docs/export.md": {
+    "digits.npz": _make_digits,
+    "mnist/model.ckpt": _make_mnist,
+  },
   "docs/predict.md": {
     "photo.jpg": _make_photo,
     "digits.npz": _make_digits,
@@ -178,6 +183,7 @@ _FILES = {
 # A pattern of what they write.
 _RESULTS = {
   "docs/mnist.md": "records/mask_records_layer0.png",
+  "docs/export.md": "digits.tflite",
   "docs/predict.md": "predictions.npz",
   "docs/imagenet.md": "RUN/result.json",
   "docs/gpu.md": "rigl_runs/**/result.json",

@@ -19,6 +19,7 @@ from rigl.cifar_resnet.cifar_trainer import build_trainer
 from rigl.config import app, settings
 from rigl.config.device_flags import announce_role
 from rigl.distribution.cluster import Role
+from rigl.formats import compact
 from rigl.training import evaluation
 from rigl.training.trainer import Trainer
 
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str]) -> None:
       chosen = chosen.changed(mode="eval")
     trainer = _make_trainer(chosen)
     if chosen.mode == "eval":
-      evaluation.evaluate_checkpoints(trainer)
+      if compact.is_compact(chosen.initial_value_checkpoint):
+        place = chosen.initial_value_checkpoint
+        evaluation.evaluate_file(trainer, place)
+      else:
+        evaluation.evaluate_checkpoints(trainer)
       return
   trainer.train()
 

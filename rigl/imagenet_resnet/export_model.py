@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import os
-
 import tensorflow as tf
 
 from rigl import files
+from rigl.formats import saved_model
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.types import Tensor
-from rigl.url_path import UrlPath
 
 _TEMPORARY = ".tmp"
 
@@ -42,20 +40,7 @@ class Exporter:
       self._served = ServedModel(self._model, self._image_size)
     self._directory.mkdir(parents=True, exist_ok=True)
     place = self._directory / str(step)
-    temporary = place.with_name(f"{step}{_TEMPORARY}{os.getpid()}")
-    if isinstance(place, UrlPath):
-      # Folders of buckets have no names to change. The file by which a
-      # SavedModel is found is written last.
-      files.remove_tree(place)
-      temporary = place
-    tf.saved_model.save(
-      self._served,
-      str(temporary),
-      signatures={"serving_default": self._served.predict},
-    )
-    if temporary != place:
-      files.remove_tree(place)
-      temporary.replace(place)
+    saved_model.save(self._served, self._served.predict, place)
     for other in self._directory.iterdir():
       if other != place and (other.name.isdigit() or _TEMPORARY in other.name):
         files.remove_tree(other)

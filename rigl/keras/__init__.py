@@ -14,6 +14,7 @@ from rigl.keras import needs_keras  # noqa: F401
 from rigl.keras import networks
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.checkpoints import load_checkpoint, save_checkpoint
+from rigl.keras.compact_files import load_compact
 from rigl.keras.dnw import DNW
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.pruning import GradualPruning
@@ -41,6 +42,7 @@ __all__ = [
   "Static",
   "get_stats",
   "load_checkpoint",
+  "load_compact",
   "networks",
   "save_checkpoint",
   "sparsify",

@@ -6,6 +6,7 @@ They are those of `rigl.sparse.keras`; this package knows their interface only.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -173,6 +174,19 @@ def own_sparsities(
       )
     sparsities[path] = 1 - number / size
   return sparsities
+
+
+def keep_batches_for(
+  optimizer: keras.optimizers.Optimizer, layers: Sequence[CompactLayer]
+) -> None:
+  """Lets layers keep their backward passes as long as an optimizer lives.
+
+  The model may be compiled with another one then, which does not take them.
+  """
+  for layer in layers:
+    layer.keep_batches()
+    end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
+    end.atexit = False
 
 
 def forget_batches(

@@ -21,6 +21,7 @@ from rigl.keras import replicas
 from rigl.keras.compact_layers import (
   check_trainable,
   compact_layers_of,
+  keep_batches_for,
   own_sparsities,
 )
 from rigl.keras.kernels import (
@@ -210,9 +211,13 @@ class MaskOwner(WrappingOptimizer):
       # By the variables, which a checkpoint may have restored by now.
       if not self._loads:
         self._clear(all_slots=True)
-    for layer in compact:
-      if layer is not None and self.needs_batches:
-        layer.keep_batches()
+    if self.needs_batches:
+      keep_batches_for(
+        self, [each for each in compact if isinstance(each, CompactLayer)]
+      )
+      for each in compact:
+        if isinstance(each, BlockLayer):
+          each.keep_batches()
     self.built = True
 
   def _distribute(

@@ -95,15 +95,13 @@ class UpdatingOptimizer(SparseOptimizer):
   ) -> None:
     completes = self._completes_step()
     super()._step(grads, variables, present)
+    # Also those of frozen layers, through which gradients pass.
+    layers = [k.compact for k in self._kernels if k.compact is not None]
+    if self.needs_batches and layers:
+      gradients = [tf.convert_to_tensor(each) for each in present.values()]
+      forget_batches(layers, gradients, completes)
     if self.needs_batches:
       self._forget_blocks()
-    kernels = [k for k in self._kernels if k.path in present and k.compact]
-    if self.needs_batches and kernels:
-      forget_batches(
-        [k.compact for k in kernels if k.compact is not None],
-        [tf.convert_to_tensor(present[k.path]) for k in kernels],
-        completes,
-      )
 
   def _forget_blocks(self) -> None:
     """Lets layers of blocks forget what this step's gradient is made of."""

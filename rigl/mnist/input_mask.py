@@ -11,9 +11,13 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.mnist.mnist_data import MnistData
+from rigl.sparse.checkpoints import to_masked
 from rigl.training import checkpoints
 
-_MASK_NAME = "layer1/mask"
+_LAYER = "layer1"
+_MASK_NAME = f"{_LAYER}/mask"
+# The pixels themselves, in a file that was exported from such a network.
+PIXELS = "input_pixels"
 
 
 def apply_input_mask(data: MnistData, path: str) -> MnistData:
@@ -61,8 +65,18 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:
     tensors = checkpoints.load(prefix)
+    if f"{_LAYER}/values" in tensors:
+      tensors = to_masked(tensors, [_LAYER])
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error
+  if PIXELS in tensors:
+    pixels: np.ndarray = tensors[PIXELS]
+    if pixels.ndim == 1 and np.all((pixels >= 0) & (pixels < num_pixels)):
+      return pixels
+    raise ValueError(
+      f"`--input_mask_path`: {PIXELS} must be in [0, {num_pixels}), got others "
+      f"in {prefix!r}."
+    )
   if _MASK_NAME not in tensors:
     raise ValueError(f"`--input_mask_path`: no {_MASK_NAME} in {prefix!r}.")
   mask = tensors[_MASK_NAME] != 0

@@ -23,13 +23,11 @@ from absl import flags
 from rigl import files
 from rigl.config import app
 from rigl.config.device_flags import JAX, LOOP, compilation_cache
-from rigl.config.gin_files import parse_gin
 from rigl.config.settings import DEFINERS, define_gin_flags
 from rigl.distribution import jax_replicas
 from rigl.predict import images, predictions
-from rigl.predict.run_flags import RunFlags, read_run
+from rigl.predict.open_network import make_network, read_task
 from rigl.predict.tasks import TASKS
-from rigl.predict.weights import load_weights
 
 FLAGS = flags.FLAGS
 
@@ -43,8 +41,8 @@ def define_flags() -> None:
     "checkpoint",
     None,
     "Prefix of a checkpoint, such as DIR/model.ckpt-3200000, a published one "
-    "or one of ours; or the directory of a run, whose newest checkpoint and "
-    "flags are taken.",
+    "or one of ours; the directory of a run, whose newest checkpoint and "
+    "flags are taken; or a compact file of rigl-export.",
   )
   flags.DEFINE_list(
     "images",
@@ -66,9 +64,24 @@ def define_flags() -> None:
     [LOOP, JAX],
     "What predicts: loop, TensorFlow; jax, a GPU, TPU or CPU that JAX sees.",
   )
+  define_model_flags()
+  define_gin_flags()
+
+
+def define_model_flags() -> None:
+  """Defines the flags that select the network of a checkpoint."""
   for name, (kind, text) in _model_flags().items():
     DEFINERS[kind](name, None, text)
-  define_gin_flags()
+
+
+def given_flags(values: Any) -> dict[str, Any]:
+  """The flags that select the network, as far as they are given.
+
+  Args:
+    values: object with the flags as attributes; None if a flag is not given.
+  """
+  given = {name: getattr(values, name) for name in _model_flags()}
+  return {name: value for name, value in given.items() if value is not None}
 
 
 def _model_flags() -> dict[str, tuple[type, str]]:
@@ -98,14 +111,11 @@ def predict_files(values: Any) -> str:
   Raises:
     ValueError: if a flag, an image or the checkpoint is invalid.
   """
-  if values.task not in (*TASKS, None):
-    raise ValueError(f"`task` must be one of {[*TASKS]}, got {values.task!r}.")
   for name in ("checkpoint", "images"):
     if not getattr(values, name):
       raise ValueError(f"`{name}` must be given, got none.")
-  run = read_run(values.checkpoint)
-  task_name = _task_name(values.task, run)
-  task, paths = TASKS[task_name], _paths(values.images)
+  name, run = read_task(values.checkpoint, values.task)
+  paths = _paths(values.images)
   arrays = [path for path in paths if path.suffix == ".npz"]
   if arrays and len(paths) > 1:
     raise ValueError(
@@ -116,42 +126,33 @@ def predict_files(values: Any) -> str:
     predictions.check_output(output, paths)
   elif arrays:
     raise ValueError("`output` must be given for an .npz file, got none.")
-  parse_gin(
+  opened = make_network(
+    name,
+    run,
+    given_flags(values),
     values.gin_config,
     values.gin_bindings,
     getattr(values, "gin_imports", False),
-    run.gin_bindings,
+    # XLA, which JAX needs, cannot compile them.
+    keeps_compact=getattr(values, "runner", LOOP) != JAX,
   )
-  given = {name: getattr(values, name) for name in _model_flags()}
-  given = {k: v for k, v in given.items() if v is not None}
-  network = task.network({**run.values, **given})
   if arrays:
-    batch = images.load_array(paths[0], task)
+    batch = images.load_array(paths[0], opened.task)
   else:
-    batch = images.load_files(paths, task)
-  load_weights(network, task_name, run.prefix)
+    batch = images.load_files(paths, opened.task)
+  opened.load()
   replicas = None
   if getattr(values, "runner", LOOP) == JAX:
     cache = compilation_cache("")
     replicas = jax_replicas.create_jax_replicas("default", cache=cache)
-  found = predictions.predict(network, batch, replicas)
+  found = predictions.predict(opened.network, batch, replicas)
   if output is not None:
     predictions.save(found, output)
   if arrays:
     return ""
   return predictions.top_classes(
-    found, [str(path) for path in paths], network.class_names
+    found, [str(path) for path in paths], opened.network.class_names
   )
-
-
-def _task_name(given: str | None, run: RunFlags) -> str:
-  """The task of the flags, or that of the run."""
-  name = given or run.task
-  if name is None:
-    raise ValueError(f"`task` must be one of {[*TASKS]}, got None.")
-  if run.task not in (None, name):
-    raise ValueError(f"`task` must be {run.task} for this run, got {name!r}.")
-  return name
 
 
 def main(arguments: Sequence[str]) -> None:

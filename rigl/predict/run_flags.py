@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rigl import files
+from rigl.formats import compact
+from rigl.mnist.input_mask import PIXELS
 from rigl.predict.tasks import TASKS, PredictTask
 from rigl.training import checkpoints, run_directory
 
@@ -21,12 +23,14 @@ class RunFlags:
     task: name of the task; None if there is no run.
     values: values of the model's flags by name.
     gin_bindings: bindings that the run was given.
+    settings: all that defines the run, by name.
   """
 
   prefix: str
   task: str | None = None
   values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   gin_bindings: tuple[str, ...] = ()
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_run(checkpoint: str) -> RunFlags:
@@ -34,13 +38,16 @@ def read_run(checkpoint: str) -> RunFlags:
 
   Args:
     checkpoint: directory of a run, of which the newest checkpoint is taken, or
-      the prefix of a checkpoint. `run.json` beside it may be missing.
+      the prefix of a checkpoint. `run.json` beside it may be missing. A compact
+      file holds its flags itself.
 
   Raises:
-    ValueError: if a directory has no checkpoint, or `run.json` is damaged or
-      of no task of this package.
+    ValueError: if a directory has no checkpoint, or `run.json` or a compact
+      file is damaged or of no task of this package.
   """
   place, prefix = files.path(checkpoint, "checkpoint"), checkpoint
+  if compact.is_compact(place):
+    return _of_compact(checkpoint)
   directory = place.parent
   if not checkpoints.exists(checkpoint) and place.is_dir():
     numbers = checkpoints.list_numbers(place)
@@ -68,7 +75,27 @@ def read_run(checkpoint: str) -> RunFlags:
       f"`checkpoint`: `run.json` in {str(directory)!r} is damaged: "
       "`gin_bindings` is no list of lines."
     )
-  return RunFlags(prefix, names[0], values, tuple(bindings))
+  return RunFlags(prefix, names[0], values, tuple(bindings), settings)
+
+
+def _of_compact(place: str) -> RunFlags:
+  """What a compact file says."""
+  try:
+    file = compact.CompactFile(place)
+  except ValueError as error:
+    raise ValueError(f"`checkpoint`: {error}") from error
+  name = file.metadata.get("task")
+  if name not in TASKS:
+    raise ValueError(
+      f"`checkpoint`: the network in {place!r} is of no task that predicts, "
+      f"{[*TASKS]}."
+    )
+  recorded = file.metadata.get("flags", {})
+  values = {k: v for k, v in recorded.items() if k in TASKS[name].flags}
+  if PIXELS in file.names:
+    values["input_mask_path"] = place
+  bindings = tuple(file.metadata.get("gin_bindings", ()))
+  return RunFlags(place, name, values, bindings, file.metadata)
 
 
 def _recorded(task: PredictTask) -> set[str]:

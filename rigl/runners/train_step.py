@@ -144,7 +144,7 @@ class TrainStep:
       {layer name: number of connections that changed}, int32 scalars.
     """
     layers = self._optimizer.layers
-    before = [layer.mask.read_value() for layer in layers]
+    before = [layer.snapshot() for layer in layers]
     guard = Guard(self._guarded) if self._skips else None
     gradients, numbers = None, []
     if taken is not None:
@@ -155,7 +155,7 @@ class TrainStep:
     if guard is not None:
       guard.restore_unless_finite(numbers)
     return {
-      layer.name: mask_ops.count_ones(old != layer.mask.read_value())
+      layer.name: layer.count_changes(old)
       for old, layer in zip(before, layers, strict=True)
     }
 
@@ -251,7 +251,7 @@ def note_update(
     The share of all connections that changed.
   """
   counts = [int(changed[layer.name]) for layer in optimizer.layers]
-  sizes = [layer.mask.shape.num_elements() for layer in optimizer.layers]
+  sizes = [layer.size for layer in optimizer.layers]
   optimizer.note_update(counts)
   return float(np.float32(sum(counts) / sum(sizes)))
 
@@ -284,7 +284,7 @@ def state_metrics(
   metrics = {
     name: measured[name] for name in (_LOSS, WEIGHT_NORM) if name in measured
   }
-  sizes = {la.name: la.mask.shape.num_elements() for la in optimizer.layers}
+  sizes = {layer.name: layer.size for layer in optimizer.layers}
   ones = {name: measured[_ONES + name] for name in sizes}
   if sizes:
     metrics["sparsity"] = 1.0 - sum(ones.values()) / sum(sizes.values())

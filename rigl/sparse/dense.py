@@ -145,6 +145,62 @@ class SparseDense(StoredConnections, tf.Module):
     )
     return layer
 
+  @classmethod
+  def from_connections(
+    cls,
+    shape: tuple[int, int],
+    positions: np.ndarray,
+    values: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    name: str = "sparse_dense",
+    bias_name: str = "bias",
+    threads: int = 1,
+    dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
+  ) -> SparseDense:
+    """Makes a layer of its active connections.
+
+    Args:
+      shape: (inputs, outputs) of the kernel.
+      positions: int [n], index into the flat kernel, ascending.
+      values: float [n], the weights there.
+      bias: float [outputs]. None: no bias.
+      activation: function of the output. None: the identity.
+      name: name of the layer.
+      bias_name: last part of the name of the bias.
+      threads: how many threads may share a product, at least 1.
+      dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
+
+    Raises:
+      ValueError: if shapes do not match or an argument is not as described.
+    """
+    _check(*shape, 0.0, 0, threads)
+    if positions.ndim != 1 or values.shape != positions.shape:
+      raise ValueError(
+        "`values` must have the shape [n] of `positions`, got "
+        f"{values.shape} and {positions.shape}."
+      )
+    if bias is not None and bias.shape != shape[1:]:
+      raise ValueError(
+        f"`bias` must have the shape {shape[1:]}, got {bias.shape}."
+      )
+    layer = cls.__new__(cls)
+    layer._build(
+      Connections(shape, np.asarray(positions, np.int32)),
+      np.asarray(values, np.float32),
+      bias,
+      activation,
+      name,
+      threads,
+      dtype,
+      input_gradient,
+      bias_name,
+    )
+    return layer
+
   def _build(
     self,
     connections: Connections,
@@ -154,7 +210,8 @@ class SparseDense(StoredConnections, tf.Module):
     name: str,
     threads: int,
     dtype: str | tf.DType,
-    input_gradient: bool,
+    input_gradient: bool = True,
+    bias_name: str = "bias",
   ) -> None:
     if tf.as_dtype(dtype) not in _DTYPES:
       raise ValueError(f"`dtype` must be float32 or bfloat16, got {dtype!r}.")
@@ -169,7 +226,7 @@ class SparseDense(StoredConnections, tf.Module):
         connections.digest, trainable=False, dtype=tf.int64, name="digest"
       )
       self.bias: Variable | None = (
-        None if bias is None else tf.Variable(bias, name="bias")
+        None if bias is None else tf.Variable(bias, name=bias_name)
       )
     self.product = SparseProduct(connections, threads, input_gradient)
 

@@ -33,6 +33,7 @@ class StoredConnections:
   digest: Variable
   bias: Variable | None
   product: SparseProduct
+  _num_keepers = 0
 
   @property
   def shape(self) -> tf.TensorShape:
@@ -57,9 +58,17 @@ class StoredConnections:
       self.positions.numpy(), int(self.digest.numpy())
     )
 
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self.product.keeps_batches = True
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then.
+
+    Args:
+      wanted: False ends what another call has begun; when all have ended, none
+        are kept.
+    """
+    self._num_keepers += 1 if wanted else -1
+    self.product.keeps_batches = self._num_keepers > 0
+    if not self.product.keeps_batches:
+      self.product.take_batches()
 
   def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
     """Backward passes since the last call; see `SparseProduct`."""

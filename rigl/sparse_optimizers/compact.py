@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.mask_ops import topk_numpy
+from rigl.sparse_optimizers import dense_rows
 from rigl.sparse_optimizers.dense_rows import RowSignal, blocks_of_rows
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.sparse_layer import NO_POSITION
@@ -88,6 +89,7 @@ def drop_and_grow(
     keys = np.array(mask_ops.order_keys(tf.convert_to_tensor(scores)))
     keys[_within(kept, start, end)] = mask_ops.LOWEST_KEY
     best.add(keys, start, signal)
+  best.choose()
   union = np.union1d(old.positions, best.positions)
   was = np.isin(union, old.positions, assume_unique=True)
   grown = np.isin(union, best.positions, assume_unique=True)
@@ -231,33 +233,58 @@ def kept_connections(
 
 
 class _Best:
-  """The connections of highest key among all blocks so far.
+  """The connections of highest key among all blocks.
 
-  Of equal keys the first stay, as in `topk_numpy`.
+  Of equal keys the first stay, as in `topk_numpy`. What blocks have to offer
+  waits until it is as much as is wanted, so that few choices are made.
+
+  Attributes:
+    positions: int64 [n], ascending, after `choose`.
+    signals: the signals there; None if blocks have none.
+
+  Args:
+    number: how many are wanted.
   """
 
   def __init__(self, number: int) -> None:
     self._number = number
-    self._keys = np.empty(0, np.int32)
-    self.positions = np.empty(0, np.int64)
-    self.signals: np.ndarray | None = None
+    self._keys = [np.empty(0, np.int32)]
+    self._positions = [np.empty(0, np.int64)]
+    self._signals: list[np.ndarray] = []
+    # Only higher keys are of use.
+    self._least = mask_ops.LOWEST_KEY if number else np.iinfo(np.int32).max
 
   def add(
     self, keys: np.ndarray, start: int, signal: np.ndarray | None
   ) -> None:
     """Takes the next block of flat connections, which begins at `start`."""
-    worth = keys > mask_ops.LOWEST_KEY
-    if self._keys.size == self._number:
-      worth &= keys > (self._keys.min() if self._number else keys.max())
-    found = np.flatnonzero(worth)
-    merged = np.concatenate([self._keys, keys[found]])
-    chosen = topk_numpy.top_k(merged, min(self._number, merged.size))
-    self._keys = merged[chosen]
-    positions = np.concatenate([self.positions, start + found])
-    self.positions = positions[chosen]
+    found = np.flatnonzero(keys > self._least)
+    self._keys.append(keys[found])
+    self._positions.append(start + found)
     if signal is not None:
-      before = signal[:0] if self.signals is None else self.signals
-      self.signals = np.concatenate([before, signal[found]])[chosen]
+      self._signals.append(signal[found])
+    waiting = sum(each.size for each in self._keys[1:])
+    if waiting >= max(self._number, dense_rows.BLOCK_SIZE):
+      self.choose()
+
+  def choose(self) -> None:
+    """Chooses among all that was taken; call it after the last block."""
+    keys = np.concatenate(self._keys)
+    chosen = topk_numpy.top_k(keys, min(self._number, keys.size))
+    self._keys = [keys[chosen]]
+    self._positions = [np.concatenate(self._positions)[chosen]]
+    if self._signals:
+      self._signals = [np.concatenate(self._signals)[chosen]]
+    if 0 < self._number == self._keys[0].size:
+      self._least = int(self._keys[0].min())
+
+  @property
+  def positions(self) -> np.ndarray:
+    return self._positions[0]
+
+  @property
+  def signals(self) -> np.ndarray | None:
+    return self._signals[0] if self._signals else None
 
 
 def _within(positions: np.ndarray, start: int, end: int) -> np.ndarray:

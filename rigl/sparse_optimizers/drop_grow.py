@@ -310,9 +310,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       )
     ]
 
-  def _check_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_compact(masks, in_graph)
     if self._grow_init.method == "initial_dist":
       raise ValueError(
@@ -320,9 +318,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         "their active connections: they have no other initial weights."
       )
 
-  def _check_blocks(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_blocks(masks, in_graph)
     if self._grow_init.method != "zeros":
       raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
+from rigl.checks import check_mapping
 from rigl.sparse_optimizers import graph_control, restored
 from rigl.sparse_optimizers.kernels import (
   block_layers,
@@ -137,7 +138,8 @@ class MaskOwner(MaskState):
         names are then the variables' names without the last component. Layers
         of `rigl.sparse` stand for their kernels.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
-        active. None: everything is active.
+        active; layers of `rigl.sparse` are left out. None: everything is
+        active.
 
     Raises:
       ValueError: if a mask is missing, unknown, of another shape, or without
@@ -149,12 +151,23 @@ class MaskOwner(MaskState):
     in_graph = graph_control.is_session_graph()
     named = name_layers(kernels)
     compact, blocks = compact_layers(kernels), block_layers(kernels)
-    if compact:
-      self._check_compact(masks, in_graph)
-    if blocks:
-      self._check_blocks(masks, in_graph)
-    if masks is None:
-      masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
+    given: Mapping[str, Tensor] = {} if masks is None else masks
+    full = {
+      name: kernel
+      for name, kernel in named.items()
+      if masks is None or id(kernel) in compact | blocks
+    }
+    if compact or blocks:
+      check_mapping("masks", given, "{layer name: array}")
+      of_layers = {name: given[name] for name in full if name in given}
+      if compact:
+        self._check_compact(of_layers, in_graph)
+      if blocks:
+        self._check_blocks(of_layers, in_graph)
+    if full:
+      ones = {name: tf.ones(k.shape, tf.bool) for name, k in full.items()}
+      given = ones | dict(given)
+    masks = given
     check_masks(named, masks)
     groups = self._layer_groups(named, masks)
     num_own = len(self._own_variables)
@@ -191,10 +204,13 @@ class MaskOwner(MaskState):
           else:
             self._cleared(layer, layer.mask.read_value())
 
-  def _check_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
-    """Raises ValueError unless layers without a mask can be trained so."""
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    """Raises ValueError unless layers without a mask can be trained so.
+
+    Args:
+      masks: those that were given for these layers.
+      in_graph: whether this is a graph for a session.
+    """
     if not self.takes_compact_layers:
       raise ValueError(
         f"{type(self).__name__} cannot train layers that store only their "
@@ -203,9 +219,7 @@ class MaskOwner(MaskState):
       )
     self._check_arguments_of_compact(masks, in_graph)
 
-  def _check_blocks(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     """Raises ValueError unless layers of blocks can be trained so."""
     if not self.takes_block_layers:
       raise ValueError(
@@ -215,9 +229,9 @@ class MaskOwner(MaskState):
     self._check_arguments_of_compact(masks, in_graph)
 
   def _check_arguments_of_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
+    self, masks: Mapping[str, Tensor], in_graph: bool
   ) -> None:
-    if self._structure is not None or masks is not None or in_graph:
+    if self._structure is not None or masks or in_graph:
       raise ValueError(
         "Layers that store only their active connections have no `structure` "
         "and no `masks`, and need eager execution or tf.function."
@@ -241,7 +255,9 @@ class MaskOwner(MaskState):
     compact: CompactLayer | None,
     blocks: BlockLayer | None,
   ) -> None:
-    variable = self._new_state(mask, f"{name}/mask")
+    # That of other layers says which of their values are in use.
+    kind = "mask" if compact is blocks is None else "in_use"
+    variable = self._new_state(mask, f"{name}/{kind}")
     layer = SparseLayer(name, kernel, variable, groups, compact, blocks)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer

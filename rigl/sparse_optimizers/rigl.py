@@ -169,9 +169,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       if own is not None:
         own.keep_batches()
 
-  def _check_blocks(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_blocks(masks, in_graph)
     if self._initial_acc_scale:
       raise ValueError(

@@ -12,6 +12,7 @@ from rigl.tpu_check import chips
 from rigl.tpu_check.collectives import Collectives
 from rigl.tpu_check.compiler import CompiledProgram, CompileError
 
+_KILO = 1000
 _NAMES = {
   "train": "training step",
   "update": "mask update",
@@ -106,8 +107,12 @@ def failures(rows: Iterable[ProgramRow]) -> str:
 
 def _exchanges(found: Collectives) -> str:
   """Number and size, such as `1 (102 MB)`."""
-  size = f" ({found.num_bytes / 1e6:.3g} MB)" if found.number else ""
-  return f"{found.number}{size}"
+  if not found.number:
+    return "0"
+  size = f"{found.num_bytes} B"
+  if found.num_bytes >= _KILO:
+    size = f"{found.num_bytes / _KILO**2:.3g} MB"
+  return f"{found.number} ({size})"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -3,6 +3,9 @@
 
 Tensors have the names of the variables, as in the published TF1 checkpoints.
 `tf.train.load_checkpoint` and other readers of that format read them.
+
+A compact file (`rigl.formats.compact`) may be given wherever the prefix of a
+checkpoint is read.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.formats import compact
 from rigl.types import Variable
 from rigl.url_path import UrlPath, python_errors
 
@@ -94,13 +98,29 @@ def name_of(number: int) -> str:
 
 def exists(prefix: str) -> bool:
   """Whether there is a checkpoint of this prefix; it may be damaged."""
-  return files.path(prefix + _INDEX).exists()
+  return files.path(prefix + _INDEX).exists() or compact.is_compact(prefix)
 
 
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
   with _reader(prefix) as reader:
     return bool(reader.has_tensor(tensor))
+
+
+def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
+  """The shapes of all tensors of a checkpoint by name.
+
+  Args:
+    prefix: such as `DIR/model.ckpt-1200`.
+
+  Raises:
+    DamagedError: if it does not exist or is damaged.
+  """
+  if compact.is_compact(prefix):
+    return {name: tensor.shape for name, tensor in load(prefix).items()}
+  with _reading(prefix), _reader(prefix) as reader:
+    found = reader.get_variable_to_shape_map()
+  return {name: tuple(shape) for name, shape in found.items()}
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -162,22 +182,34 @@ def load(prefix: str) -> dict[str, np.ndarray]:
   """Reads all tensors of a checkpoint.
 
   Args:
-    prefix: such as `DIR/model.ckpt-1200`.
+    prefix: such as `DIR/model.ckpt-1200`, or a compact file.
 
   Raises:
     DamagedError: if it does not exist or is damaged.
   """
+  if compact.is_compact(prefix):
+    try:
+      return compact.CompactFile(prefix).tensors()
+    except ValueError as error:
+      raise DamagedError(str(error)) from error
+  with _reading(prefix), _reader(prefix) as reader:
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}
+
+
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[None]:
+  """Turns whatever reading a damaged checkpoint raises into one clear error."""
   try:
-    with _reader(prefix) as reader:
-      names = reader.get_variable_to_shape_map()
-      return {name: reader.get_tensor(name) for name in names}
+    yield
   except (
     tf.errors.OpError,
     RuntimeError,
     ValueError,
     LookupError,  # The data file is too short.
+    MemoryError,  # The index claims a block of any size.
   ) as error:
-    text = str(error).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
     raise DamagedError(
       f"`{prefix}` is no readable checkpoint: {text}"
     ) from error

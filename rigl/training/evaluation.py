@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rigl import files
-from rigl.training import checkpoints
+from rigl.training import checkpoints, warm_start
 from rigl.training.loop import STEPS
 from rigl.training.metrics import MetricsWriter
 from rigl.training.reporting import metrics_text
@@ -62,6 +62,37 @@ def evaluate_checkpoints(trainer: Trainer, wait: float = _WAIT_SECONDS) -> None:
     wait,
     trainer.intervals.unit,
   )
+
+
+def evaluate_file(trainer: Trainer, place: str) -> Metrics:
+  """Evaluates the network of a compact file once, and prints the result.
+
+  Nothing is written.
+
+  Args:
+    trainer: a run of the same network; its variables are overwritten.
+    place: the compact file.
+
+  Returns:
+    The metrics of the test examples.
+
+  Raises:
+    ValueError: if the file is damaged or does not fit the network.
+  """
+  state = trainer.state
+  tensors = checkpoints.load(place)
+  kernels = {layer.name: layer.kernel for layer in state.optimizer.layers}
+  wanted = {
+    name: variable
+    for name, variable in state.variables.items()
+    if warm_start.is_parameter(name)
+  }
+  weights = warm_start.model_weights(f"`{place}`", tensors, wanted, kernels)
+  checkpoints.restore(weights, wanted)
+  test = trainer.test_metrics()
+  shown = state.task.headline_metrics[:1]
+  print(metrics_text(place, "test", test, shown), flush=True)
+  return test
 
 
 def evaluate_as_written(

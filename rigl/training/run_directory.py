@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from typing import IO, Any
 
 import gin
@@ -51,6 +52,8 @@ class RunDirectory:
       run's.
     length: the setting that says how long the run is; a run of another length
       may go on here. Empty: none.
+    choices: what the run chose by itself when it began, and keeps when it is
+      resumed. It does not define the run.
 
   Raises:
     ValueError: if the directory holds another run, another process is
@@ -65,9 +68,11 @@ class RunDirectory:
     writes: bool = True,
     adopts: bool = False,
     length: str = "",
+    choices: Mapping[str, Any] | None = None,
   ) -> None:
     self.path, self.length = files.path(path), length
     self._identity = json.loads(json.dumps(identity))
+    self._choices = dict(choices or {})
     self._lock: IO[str] | None = None
     self._adopts = adopts
     self._check_owner()
@@ -97,7 +102,15 @@ class RunDirectory:
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
-    if not run_file.exists() or run_identity.read(run_file) != self._identity:
+    earlier = read_choices(self.path)
+    choices = earlier | self._choices
+    if choices:
+      record[run_identity.CHOICES] = choices
+    if (
+      not run_file.exists()
+      or choices != earlier
+      or run_identity.read(run_file) != self._identity
+    ):
       files.write_text(run_file, json.dumps(record, indent=2) + "\n")
     files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
 
@@ -195,6 +208,19 @@ def read_settings(directory: files.Path) -> dict[str, Any] | None:
   """
   run_file = files.path(directory) / _RUN_FILE
   return run_identity.read(run_file) if run_file.is_file() else None
+
+
+def read_choices(directory: files.Path) -> dict[str, Any]:
+  """What the run in a directory chose by itself; empty if there is none.
+
+  Args:
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
+  run_file = files.path(directory) / _RUN_FILE
+  return run_identity.read_choices(run_file) if run_file.is_file() else {}
 
 
 def _check_result(result: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from rigl import checks, files
 
 RUN_FILE = "run.json"
+CHOICES = "choices"  # What a run chose by itself, in this file.
 _BINDINGS = "gin_bindings"
 # A setting that changes what came before, though it is about the length.
 _STRETCH = "training_steps_multiplier"
@@ -29,16 +30,35 @@ def read(file: files.AnyPath) -> dict[str, Any]:
   Raises:
     ValueError: if it is damaged.
   """
+  return _part(file, "settings", None)
+
+
+def read_choices(file: files.AnyPath) -> dict[str, Any]:
+  """Reads what a run chose by itself; empty if it chose nothing.
+
+  Args:
+    file: its `run.json`.
+
+  Raises:
+    ValueError: if it is damaged.
+  """
+  read(file)
+  return _part(file, CHOICES, {})
+
+
+def _part(
+  file: files.AnyPath, name: str, default: dict[str, Any] | None
+) -> dict[str, Any]:
   try:
     record = files.read_json(file)
-    settings = record.get("settings") if isinstance(record, dict) else None
-    if not isinstance(settings, dict):
-      raise ValueError("it has no settings")
+    part: Any = record.get(name, default) if isinstance(record, dict) else None
+    if not isinstance(part, dict):
+      raise ValueError(f"it has no {name}")
   except ValueError as error:
     raise ValueError(
       f"`{file}` is damaged ({error}); choose another directory."
     ) from error
-  return settings
+  return part
 
 
 def differing(

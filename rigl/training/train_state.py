@@ -173,4 +173,5 @@ class TrainState:
     return {
       f"{layer.name}/mask": names.get(id(layer.kernel), "")
       for layer in self.optimizer.layers
+      if not layer.structure  # Others have no weights off their masks.
     }

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
 
+import numpy as np
 import tensorflow as tf
 
-from rigl import sparse_utils
 from rigl.config import app, unread_bindings
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
@@ -297,12 +297,14 @@ class Trainer:
     if self._result_metrics and not test:
       test = self.executor.evaluate()
     self.executor.synchronize()
-    masks = [layer.mask.numpy() for layer in self.state.optimizer.layers]
+    layers = self.state.optimizer.layers
+    size = sum(layer.size for layer in layers)
+    ones = sum(np.count_nonzero(layer.mask.numpy()) for layer in layers)
     return {
       "iteration": self.state.iteration,
       "step": self.state.step,
       **{f"test_{name}": test[name] for name in self._result_metrics},
-      "sparsity": sparse_utils.calculate_sparsity(masks) if masks else 0.0,
+      "sparsity": (size - int(ones)) / size if size else 0.0,
     }
 
   def test_metrics(self) -> Metrics:

@@ -117,7 +117,7 @@ def load(directory: files.Path, iteration: int) -> Unreported:
 def _check(found: Unreported) -> None:
   if not isinstance(found.metrics, dict):
     raise ValueError("`metrics` is no JSON object")
-  numbers = [found.seconds, *found.metrics.values()]
+  numbers = [found.steps, found.seconds, *found.metrics.values()]
   if found.mask_changed is not None:
     numbers.append(found.mask_changed)
   if not all(map(checks.is_finite, numbers)):

@@ -12,9 +12,10 @@ from script_runs import (
   without_timing,
 )
 
+from rigl.formats import compact
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.sparse_optimizers.registry import METHODS
-from rigl.training import checkpoints
+from rigl.training import checkpoints, warm_start
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -93,6 +94,35 @@ def test_eval_writes_what_train_and_eval_found(shell, tmp_path):
       assert ours[name] == theirs[name]
   after = {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
   assert after == before
+
+
+@pytest.mark.slow
+def test_eval_of_a_compact_file_gives_the_metrics_of_its_run(shell, tmp_path):
+  run, file = tmp_path / "run", tmp_path / "network.rigl"
+  shell.train(run, "--training_method=rigl", "--mode=train_and_eval")
+  path = only_run(run)
+  tensors = checkpoints.load(str(path / "model.ckpt-8"))
+  kept = [n for n in tensors if warm_start.is_parameter(n) or "/mask" in n]
+  compact.write(file, {name: tensors[name] for name in kept})
+  out = shell.train(
+    tmp_path / "other",
+    "--training_method=rigl",
+    "--mode=eval",
+    f"--initial_value_checkpoint={file}",
+  )
+  result = json.loads((path / "result.json").read_text())
+  assert f"test accuracy {result['test_accuracy']:.4f}" in out
+  assert "test loss" in out
+  assert not (tmp_path / "other").exists()
+  outcome = shell(
+    *SHORT,
+    f"--train_dir={tmp_path / 'other'}",
+    "--training_method=rigl",
+    "--mode=eval",
+    "--resnet_depth=16",
+    f"--initial_value_checkpoint={file}",
+  )
+  assert outcome.code == 1 and "does not fit" in outcome.err
 
 
 def test_eval_may_start_before_the_training(shell, tmp_path):

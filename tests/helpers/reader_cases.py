@@ -192,9 +192,9 @@ _ROWS = (
     Reader(f"{n}.bin", _content(lambda n=n: _cifar_records(n)), _read_cifar(n))
     for n in cifar_data.VERSIONS
   ),
-  Reader("train-00000-of-00001", _tfrecords, _train_on(False), samples=5),
+  Reader("train-00000-of-00001", _tfrecords, _train_on(False), samples=3),
   Reader(
-    "train-00000-of-00001", _tfrecords, _train_on(True), "skipped", samples=5
+    "train-00000-of-00001", _tfrecords, _train_on(True), "skipped", samples=3
   ),
   Reader(
     "bytes.npz",
@@ -220,7 +220,7 @@ _ROWS = (
     "layers.json", _content(lambda: json.dumps(SPECS)), _flops, is_text=True
   ),
   Reader("model.keras", keras_file, _flops),
-  Reader("model.h5", keras_file, _flops),
+  Reader("model.h5", keras_file, _flops, samples=3),
   Reader(
     "saved_model.pb",
     _saved_model,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rigl.formats import compact
 from rigl.imagenet_resnet.evaluate import Evaluator, evaluate_once
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
-from rigl.training import checkpoints
+from rigl.training import checkpoints, warm_start
 
 STEP = 3200000
 FLAGS = ImagenetSettings(
@@ -89,6 +90,17 @@ def test_weights_off_the_masks_of_our_checkpoints_are_reported(
   evaluate_once(flags_of(tmp_path))
   (name, *_) = imagenet_golden.network("resnet18")[1]
   assert f"mask and weights of '{name}' disagree" in caplog.text
+
+
+def test_a_compact_file_is_evaluated_as_its_checkpoint(
+  folder, golden_images, tmp_path
+):
+  tensors = checkpoints.load(str(folder / f"model.ckpt-{STEP}"))
+  weights = warm_start.effective_weights(tensors)
+  kept = {k: v for k, v in weights.items() if not k.endswith("Momentum")}
+  compact.write(tmp_path / "network.rigl", kept)
+  flags = flags_of(tmp_path, eval_once_ckpt_prefix="network.rigl")
+  assert evaluate_once(flags) == evaluate_once(flags_of(folder))
 
 
 def events_of(path):

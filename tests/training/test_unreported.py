@@ -59,6 +59,7 @@ WHOLE = {"iteration": 7, "steps": 3, "metrics": {"loss": 1.0}, "seconds": 1.0}
     json.dumps(WHOLE | {"is_reported": "no"}),
     json.dumps(WHOLE | {"next_event": 1.5}),
     json.dumps(WHOLE | {"seconds": 10**400}),
+    json.dumps(WHOLE | {"steps": 10**400}),
     "[" * 100_000,
   ],
 )

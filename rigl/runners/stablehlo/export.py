@@ -96,7 +96,8 @@ def in_memory_parts(
     The executor, the training examples and the test examples.
 
   Raises:
-    ValueError: if the run has events or its examples are not in memory.
+    ValueError: if the run has events, its examples are not in memory, or a
+      layer has no dense kernel.
   """
   for event in trainer.events:
     if event.every:
@@ -104,6 +105,8 @@ def in_memory_parts(
         f"`{event.name}` must be 0 for an exported run, in which nothing "
         f"happens between reports, got {event.every}."
       )
+  if any(la.compact is not None for la in trainer.state.optimizer.layers):
+    raise ValueError("An exported run needs `sparse_compute`=none.")
   executor = trainer.executor
   if isinstance(executor, TensorFlowExecutor):
     if executor.skips:

@@ -114,7 +114,8 @@ def test_initial_values():
 
 
 def test_a_regularizer_sums_over_the_connections():
-  layer, dense = built(6, 4, kernel_regularizer="l1_l2", sparsity=0.5)
+  regularizer = keras.regularizers.L1L2(0.1, 0.2)
+  layer, dense = built(6, 4, kernel_regularizer=regularizer, sparsity=0.5)
   np.testing.assert_allclose(layer.losses, dense.losses, rtol=1e-6)
 
 

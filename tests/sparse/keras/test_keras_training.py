@@ -5,6 +5,8 @@ The random numbers are the same, so the same connections are dropped and grown;
 sums are rounded differently.
 """
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -95,6 +97,31 @@ def test_backward_passes_are_forgotten():
     pair = Pair(method)
     pair.train(N_ITERATIONS)
     assert not any(la.take_batches() for la in pair.sparse.layers)
+
+
+def test_backward_passes_are_kept_as_long_as_the_optimizer_lives():
+  layer = SparseDense(CLASSES)
+  layer.build([None, INPUTS])
+  first, second = rigl.keras.RigL("sgd"), rigl.keras.RigL("sgd")
+  first.build(layer.trainable_variables)
+  second.build(layer.trainable_variables)
+  del first
+  gc.collect()
+  assert layer.product.keeps_batches
+  del second
+  gc.collect()
+  assert not layer.product.keeps_batches
+
+
+def test_frozen_layers_forget_their_backward_passes():
+  model = rigl.sparse.convert(make_model(), SPARSITY)
+  optimizer = rigl.keras.RigL("sgd", begin_step=50, mask_engine="numpy")
+  optimizer.build(model.trainable_variables)
+  model.layers[1].trainable = False
+  compile_(model, optimizer, run_eagerly=True)
+  for i in range(3):
+    model.train_on_batch(IMAGES[i], LABELS[i])
+  assert not any(layer.take_batches() for layer in model.layers)
 
 
 def test_fit_with_several_steps_per_execution():
@@ -207,6 +234,43 @@ def test_misuse_is_refused():
   strategy = tf.distribute.MirroredStrategy(["CPU:0"])
   with strategy.scope():
     build(rigl.keras.RigL("sgd"))  # One replica.
+
+
+@pytest.mark.parametrize("method", ["rigl", "set", "snfs", "fixed_mask"])
+def test_layers_with_no_and_with_one_connection(method):
+  model = keras.Sequential(
+    [keras.Input([INPUTS])]
+    + [SparseDense(CLASSES, connections=n, seed=n) for n in (1, 0)]
+  )
+  options = METHODS[method]
+  if method != "fixed_mask":
+    options = options | {"drop_fraction": 1.0}
+  optimizer = rigl.keras.METHODS[method](
+    INNER["adam"](), mask_engine="numpy", **options
+  )
+  compile_(model, optimizer, run_eagerly=True)
+  optimizer.build(model.trainable_variables)
+  for i in range(2 * FREQUENCY):
+    loss = model.train_on_batch(IMAGES[i], LABELS[i])
+    assert np.isfinite(loss)
+    assert [layer.mask().sum() for layer in model.layers] == [1, 0]
+
+
+def test_growth_continues_after_pruning():
+  model = rigl.sparse.convert(make_model(), masks={"logits": np.ones([8, 12])})
+  sparse = model.layers[1]
+  for optimizer in (
+    rigl.keras.SNIP("adam", 0.5, filters="logits"),
+    rigl.keras.RigL("adam", filters="logits", frequency=1),
+  ):
+    compile_(model, optimizer, run_eagerly=True)
+    optimizer.build(model.trainable_variables)
+    before = sparse.mask()
+    for i in range(3):
+      model.train_on_batch(IMAGES[i], LABELS[i])
+    assert sparse.values.shape == (96,) and sparse.mask().sum() == 48
+    assert (sparse.mask() != before).any()
+    assert optimizer.sparsities == {sparse.values.path: 0.5}
 
 
 def test_growth_without_a_backward_pass_is_refused():

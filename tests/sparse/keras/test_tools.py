@@ -57,7 +57,8 @@ def test_strip_of_a_pruned_model_and_unshaped_slots():
   ):
     np.testing.assert_array_equal(layer.kernel(), dense.kernel)
   model = keras.Sequential([keras.Input([INPUTS]), SparseDense(12, seed=1)])
-  model.compile(rigl.keras.FixedMask(keras.optimizers.Adafactor()), "mse")
+  inner = keras.optimizers.Adafactor(epsilon_1=1e-10)
+  model.compile(rigl.keras.FixedMask(inner), "mse")
   model.train_on_batch(IMAGES[0], IMAGES[0])
   with pytest.warns(UserWarning, match="starts anew"):
     rigl.keras.strip(model)

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from rigl.mnist.compress import compress_fully_connected
+from rigl.compression import compress_fully_connected
 
 
 def mask_of(shape, *connections):

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export of trained networks: `rigl.export` and the command `rigl-export`."""
+
+from rigl import needs_tensorflow  # noqa: F401, I001
+from rigl.exporting.export_model import FORMATS, ExportReport, export
+
+__all__ = ["FORMATS", "ExportReport", "export"]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keras models as sources of an export."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from rigl import files
+from rigl.exporting.signature import Signature
+from rigl.exporting.source import Source, sparsities
+from rigl.types import Tensor
+from rigl.version import __version__
+
+if TYPE_CHECKING:
+  import keras
+
+SUFFIXES = (".keras", ".h5")
+_EXAMPLES = 4
+
+
+def is_keras_file(place: str) -> bool:
+  """Whether the name of a file is that of a Keras model."""
+  return pathlib.PurePath(place).suffix in SUFFIXES
+
+
+def load_model(place: str) -> keras.Model:
+  """Loads a Keras file, without its optimizer and loss.
+
+  Args:
+    place: a `.keras` or `.h5` file.
+
+  Raises:
+    ValueError: if Keras cannot read it.
+  """
+  import keras
+
+  path = files.on_disk(place, "checkpoint")
+  if not path.is_file():
+    raise ValueError(f"`checkpoint`: there is no file {place!r}.")
+  try:
+    return keras.models.load_model(path, compile=False)
+  except Exception as error:  # Whatever layers raise for their settings.
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise ValueError(
+      f"`checkpoint` must be a file that Keras can load, got {place!r}: "
+      f"{text[:300]} A model with layers of your own: call `rigl.export(model, "
+      "...)` in the program that defines them."
+    ) from error
+
+
+def open_model(model: keras.Model, image_size: int | None = None) -> Source:
+  """Opens a Keras model.
+
+  Args:
+    model: a built model; its sparse optimizer, if it has one, gives the masks.
+    image_size: the size of all dimensions that the model leaves open, except
+      the first.
+
+  Raises:
+    ValueError: if it is not built, or leaves sizes open.
+  """
+  if not model.built or not getattr(model, "inputs", None):
+    raise ValueError(
+      "`checkpoint` must be a Keras model with known inputs: a Sequential or "
+      "functional one, or one that was called; build it first."
+    )
+  inputs: dict[str, tf.TensorSpec] = {}
+  for number, tensor in enumerate(model.inputs):
+    name = str(tensor.name).replace("/", "_").replace(":", "_")
+    shape = [None, *(size or image_size for size in tensor.shape[1:])]
+    if None in shape[1:]:
+      raise ValueError(
+        f"`image_size` must give the sizes that the input {name!r} leaves "
+        f"open, {tuple(tensor.shape)}, got None."
+      )
+    if name in inputs:
+      name = f"{name}_{number}"
+    inputs[name] = tf.TensorSpec(shape, tensor.dtype)
+  names = list(inputs)
+
+  def predict(**values: Tensor) -> dict[str, Tensor]:
+    given = [values[name] for name in names]
+    results = model(_as_called(model, given), training=False)
+    return _named(results)
+
+  signature = Signature(
+    predict,
+    inputs,
+    {name: _example(spec, i) for i, (name, spec) in enumerate(inputs.items())},
+    [variable.value for variable in model.variables],
+  )
+  variables = {variable.path: variable for variable in model.variables}
+  tensors = {
+    path: np.asarray(variable.numpy()) for path, variable in variables.items()
+  }
+  if len(variables) != len(model.variables):
+    raise ValueError("`checkpoint` has two variables of the same path.")
+  metadata = {
+    "rigl": __version__,
+    "task": "keras",
+    "model": model.name,
+    **sparsities(tensors),
+  }
+  return Source(signature, signature, variables, tensors, metadata)
+
+
+def _as_called(model: keras.Model, values: list[Tensor]) -> Any:
+  """The tensors in the structure that the model is called with."""
+  if len(values) == 1:
+    return values[0]
+  structure = getattr(model, "_inputs_struct", None)
+  if structure is None:
+    return values
+  return tf.nest.pack_sequence_as(structure, values)
+
+
+def _named(results: Any) -> dict[str, Tensor]:
+  """Results by name: their own, or `output_0` and so on."""
+  if isinstance(results, dict):
+    return {str(name): tf.identity(value) for name, value in results.items()}
+  flat = tf.nest.flatten(results)
+  return {f"output_{i}": tf.identity(value) for i, value in enumerate(flat)}
+
+
+def _example(spec: tf.TensorSpec, number: int) -> np.ndarray:
+  """Values that an input may have: integers 0 and 1, floats in [0, 1)."""
+  rng = np.random.default_rng(number)
+  shape = [_EXAMPLES, *spec.shape[1:]]
+  if spec.dtype.is_floating:
+    return rng.random(shape).astype(spec.dtype.as_numpy_dtype)
+  if spec.dtype == tf.uint8:
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+  if spec.dtype == tf.string:
+    raise ValueError("`checkpoint` must be a model of numbers, not of texts.")
+  return rng.integers(0, 2, shape).astype(spec.dtype.as_numpy_dtype)

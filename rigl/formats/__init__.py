@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of trained networks: compact files, SavedModels, LiteRT."""
