@@ -202,7 +202,8 @@ def main() -> None:
   if unknown := set(flags.methods) - set(_METHODS):
     parser.error(f"--methods must be of {list(_METHODS)}, got {unknown}.")
   if flags.quick:
-    flags.epochs, flags.seeds, flags.width = 1, 1, 64
+    flags.epochs, flags.seeds = 1, 1
+    flags.width, flags.sparsity = 64, 0.75
   arrays = load(flags.cifar10, flags.quick)
   found: dict[str, list[float]] = {name: [] for name in flags.methods}
   for seed in range(flags.seeds):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks run; their figures come from quiet machines only."""
 
+import gzip
 import json
 import pathlib
 import subprocess
@@ -115,3 +116,41 @@ def test_whole_sparse_runs_are_compared_with_masked_ones():
     (median, *_), (accuracy, *_, peak) = found
     assert float(median) > 0 and float(peak) > 0
     assert 50 < float(accuracy) <= 100
+
+
+def test_programs_for_a_gpu_are_written(tmp_path):
+  folder = tmp_path / "blocks"
+  script = str(_BENCHMARKS / "block_sparse.py")
+  flags = ["--quick", "--action=export", f"--folder={folder}"]
+  done = subprocess.run(
+    [sys.executable, script, *flags], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  found = {path.name for path in folder.iterdir()}
+  assert found == {
+    "device_times.py",
+    "jax_client.py",
+    "programs.json.gz",
+    "tables.npz",
+  }
+  with gzip.open(folder / "programs.json.gz", "rt") as file:
+    programs = json.load(file)
+  for program in programs:
+    assert program["text"].startswith("module"), program["name"]
+    assert len(program["text"]) < 100_000  # No weights inside.
+    number = len(program["inputs"])
+    assert f"%arg{number - 1}" in program["text"]
+    assert f"%arg{number}" not in program["text"]
+
+
+def test_accuracies_of_blocks_are_in_a_table(tmp_path):
+  file = tmp_path / "accuracy.json"
+  script = str(_BENCHMARKS / "block_accuracy.py")
+  done = subprocess.run(
+    [sys.executable, script, "--quick", f"--json={file}"],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(file.read_text())["accuracy"]
+  assert {"dense", "RigL", "block-RigL", "fixed blocks"} <= set(found)
