@@ -55,7 +55,7 @@ def test_a_run_of_blocks_that_was_stopped_ends_with_the_same_bits(
   assert "Resumed at iteration" in shell.train(stopped, *arguments)
   assert_same_run(stopped, whole)
   masks = list(records(whole).values())
-  assert (masks[0]["layer2"] != masks[-1]["layer2"]).any()
+  assert (masks[0]["layer1"] != masks[-1]["layer1"]).any()
   for mask in (m[name] for m in masks for name in ("layer1", "layer2")):
     blocks = mask.reshape(mask.shape[0] // 8, 8, mask.shape[1] // 8, 8)
     assert (blocks.all((1, 3)) == blocks.any((1, 3))).all()
