@@ -67,6 +67,7 @@ def test_200_steps_are_those_of_the_loop(shell, tmp_path, monkeypatch):
   assert_close_runs(*paths, atol=2e-4, slot_atol=0.01)
 
 
+@pytest.mark.long
 def test_run_that_was_killed_ends_with_the_same_bits(
   shell, tmp_path, monkeypatch
 ):
@@ -89,6 +90,7 @@ def test_run_that_was_killed_ends_with_the_same_bits(
   assert_same_results(only_run(killed), only_run(whole))
 
 
+@pytest.mark.long
 def test_checkpoints_are_evaluated_by_either_runner(shell, tmp_path):
   shell.train(tmp_path, *JAX, *FLAGS)
   evaluating = (*FLAGS, "--mode=eval")

@@ -94,6 +94,7 @@ def test_damaged_image_ends_the_run_with_one_line(shell, tmp_path):
   assert found.err.count("error: ") == 1 and "train-00001" in found.err
 
 
+@pytest.mark.long
 def test_synthetic_images_need_no_data(shell, tmp_path):
   flags = (*FLAGS[:-2], "--use_synthetic_data", "--precision=bfloat16")
   paths = [tmp_path / "one", tmp_path / "two"]
@@ -103,6 +104,7 @@ def test_synthetic_images_need_no_data(shell, tmp_path):
   assert_same_tensors(*paths)
 
 
+@pytest.mark.long
 def test_batch_statistics_leave_the_averages_alone(shell, data, tmp_path):
   path = tmp_path / "run"
   shell.done(*flags_of(data, path, *JAX))

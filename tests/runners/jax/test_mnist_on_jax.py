@@ -26,9 +26,13 @@ NO_NOISE = tuple(
     "SparseStaticOptimizer",
   )
 )
-OTHERS = ["set", "momentum", "static", "snip", "dnw", "prune", "baseline"]
-METHODS = ["rigl"] + [
-  pytest.param(method, marks=pytest.mark.slow) for method in OTHERS
+METHODS = [
+  "rigl",
+  *(pytest.param(name, marks=pytest.mark.slow) for name in ("snip", "dnw")),
+  *(
+    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long])
+    for name in ("set", "momentum", "static", "prune", "baseline")
+  ),
 ]
 
 
