@@ -128,7 +128,7 @@ class Client:
     """
     try:
       loaded = self._load(text)
-    except self._jax.errors.JaxRuntimeError as error:
+    except (self._jax.errors.JaxRuntimeError, ValueError) as error:
       raise ValueError(
         f"The {self.platform} cannot run the program: {first_line(error)}"
       ) from error
@@ -170,9 +170,7 @@ class Client:
       return None
     from jaxlib import _jax
 
-    return _jax.array_result_handler(
-      array.aval, self._sharding, committed=True, _skip_checks=True
-    )
+    return _jax.array_result_handler(array.aval, self._sharding, committed=True)
 
 
 class Executable:
@@ -308,7 +306,6 @@ class TopologyCompiler:
     from jax._src import compiler
     from jax.errors import JaxRuntimeError
     from jaxlib import _jax
-    from jaxlib.mlir import ir
 
     devices = self._devices[:num_replicas]
     assignment = np.array(devices, object)[:, None]
@@ -317,16 +314,23 @@ class TopologyCompiler:
       return devices[0].client.compile(
         _parsed(text), _jax.DeviceList(tuple(devices)), options
       )
-    except (JaxRuntimeError, ir.MLIRError) as error:
+    except (JaxRuntimeError, ValueError) as error:
       raise CompileError(first_line(error)) from error
 
 
 def _parsed(text: str) -> Any:
-  """A StableHLO text as a module of MLIR."""
+  """A StableHLO text as a module of MLIR.
+
+  Raises:
+    ValueError: if it is none.
+  """
   from jax._src.interpreters import mlir
   from jaxlib.mlir import ir
 
-  return ir.Module.parse(text, mlir.make_ir_context())
+  try:
+    return ir.Module.parse(text, mlir.make_ir_context())
+  except ir.MLIRError as error:
+    raise ValueError(" ".join(str(error).split())) from error
 
 
 def first_line(error: Exception) -> str:

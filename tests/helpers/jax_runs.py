@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import pathlib
+import tempfile
 
 import numpy as np
 from script_runs import final_tensors, metrics
 
-JAX = ("--runner=jax", "--strategy=default", "--compilation_cache=none")
+# Compiled programs are kept for the tests of one process, and for no other.
+_CACHE = tempfile.mkdtemp()
+JAX = ("--runner=jax", "--strategy=default", f"--compilation_cache={_CACHE}")
 
 
 def assert_close_runs(
