@@ -397,6 +397,8 @@ def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
     ({"format": "savedmodel", "dtype": "float16"}, "`dtype`"),
     ({"format": "compact", "dtype": "int8"}, "`dtype`"),
     ({"batch_size": 0}, "`batch_size`"),
+    ({"task": "mnist"}, "`task` is for networks of the scripts"),
+    ({"flags": {"width": 2.0}}, "`flags` is for networks of the scripts"),
     ({"compression": "lzma"}, "`compression`"),
     ({"calibration_images": "x.npz"}, "`calibration_images`"),
     (
