@@ -160,7 +160,7 @@ def argument_parser(
 
 def compare(
   contestants: Sequence[Contestant], reference: str, args: argparse.Namespace
-) -> None:
+) -> list[Result]:
   """Measures all contestants and prints a table; writes `--json`.
 
   Contestants that cannot start are left out.
@@ -169,6 +169,9 @@ def compare(
     contestants: what to measure.
     reference: name of the contestant that ratios refer to.
     args: the arguments, parsed by `argument_parser`.
+
+  Returns:
+    The results of those that started.
   """
   results = measure(contestants, args)
   if reference not in [result.name for result in results]:
@@ -178,6 +181,7 @@ def compare(
     print("The machine was not quiet (see `others`); do not quote these.")
   if args.json:
     write_json(args.json, contestants, results, args)
+  return results
 
 
 def measure(

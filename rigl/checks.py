@@ -9,6 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def is_finite(value: Any) -> bool:
+  """Whether a value is a number, other than a bool, that a float can hold."""
+  if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # An integer of hundreds of digits.
+    return False
+
+
 def check_number(
   name: str,
   value: Any,
@@ -30,8 +40,7 @@ def check_number(
   """
   is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if (
-    is_number
-    and math.isfinite(value)
+    is_finite(value)
     and (value > low if above else value >= low)
     and (value < high if below else value <= high)
   ):

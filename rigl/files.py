@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import json
 import math
 import os
 import pathlib
@@ -47,9 +48,17 @@ def path(place: Path, name: str = "") -> AnyPath:
     A `pathlib.Path`, or a `UrlPath` with the same methods.
 
   Raises:
-    ValueError: if TensorFlow knows no such scheme, or slashes are missing.
+    ValueError: if TensorFlow knows no such scheme, slashes are missing, or the
+      name is not in UTF-8.
   """
   text = os.fspath(place)
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    raise ValueError(
+      f"`{name or 'path'}` must be a name in UTF-8, as TensorFlow takes it, "
+      f"got {os.fsencode(text)!r}."
+    ) from None
   if text.startswith(_FILE_SCHEME):
     return pathlib.Path(text.removeprefix(_FILE_SCHEME))
   if not has_scheme(text):
@@ -158,6 +167,23 @@ def write_text(place: Path, text: str) -> None:
   """
   with replacing(place) as temporary:
     temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(place: Path) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    place: the file.
+
+  Raises:
+    DamagedError: if it is no JSON, or nested too deeply.
+    OSError: if it cannot be read.
+  """
+  try:
+    # With or without the mark that Windows' editors put first.
+    return json.loads(path(place).read_text(encoding="utf-8-sig"))
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(str(error)) from error
 
 
 def write_arrays(

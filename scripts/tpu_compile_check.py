@@ -4,10 +4,11 @@
   python scripts/tpu_compile_check.py --topology=v5e:2x2 --model=resnet50 \
     --training_method=rigl --precision=bfloat16 --per_core_batch=256
 
-The TPU's own compiler, libtpu, takes the programs that a core runs: training
-step, mask update and evaluation of one batch (of many for MNIST and CIFAR-10,
-whose data is in the memory of the device). A table shows the processor time of
-each compilation, and the cost and memory of each program. If a program does not
+The TPU's own compiler, libtpu, takes the programs that the cores run with
+--runner=jax: training step, mask update and evaluation of one batch (of many
+for MNIST and CIFAR-10, whose data is in the memory of the device). A table
+shows the processor time of each compilation, and cost, memory and exchanges
+between cores of each program. If a program does not
 compile or fit, it is named and the exit code is 1. It needs the extra
 `tpu-check`.
 
@@ -38,11 +39,14 @@ from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.imagenet_resnet.models import vgg
 from rigl.mnist import mnist_trainer
 from rigl.mnist.mnist_settings import MnistSettings
-from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.runners.jax.executor import JaxExecutor
 from rigl.tpu_check import chips, compile_report
 from rigl.tpu_check.compiler import TpuCompiler
 from rigl.training.trainer import Trainer
 
+# The most virtual devices of this machine's CPU.
+_MAX_CORES = 64
+_RUNNER = {"runner": "jax", "compilation_cache": "none"}
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _WRN = re.compile(r"wrn_(\d+)_(\d+)")
 
@@ -143,7 +147,10 @@ def define_flags() -> None:
     "topology",
     "v5e:2x2",
     "TPU and its chips in each dimension; the chips: "
-    f"{', '.join(chips.CHIPS)}. One core's programs are compiled.",
+    f"{', '.join(chips.CHIPS)}.",
+  )
+  flags.DEFINE_integer(
+    "cores", 0, "How many cores of it train together. 0: all, at most 64."
   )
   flags.DEFINE_string("model", "resnet50", f"One of {names}.")
   flags.DEFINE_integer(
@@ -164,14 +171,14 @@ def _typed_model(arguments: Sequence[str]) -> str:
   return found[-1] if found else "resnet50"
 
 
-def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
+def prepare(folder: pathlib.Path) -> Callable[[int], Trainer]:
   """Checks the parsed flags.
 
   Args:
     folder: the folder for data and output.
 
   Returns:
-    A function that builds their trainer.
+    A function of the number of cores that builds their trainer.
 
   Raises:
     ValueError: if a flag is wrong.
@@ -182,7 +189,11 @@ def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
   size = values.per_core_batch or task.batch
   if size < 1:
     raise ValueError(f"`per_core_batch` must be at least 1, got {size}.")
-  own = own | dict.fromkeys(task.batch_flags, size)
+  if not 0 <= values.cores <= _MAX_CORES:
+    raise ValueError(
+      f"`cores` must be in [0, {_MAX_CORES}], got {values.cores}."
+    )
+  own = own | dict.fromkeys(task.batch_flags, size) | _RUNNER
   for name, value in {**own, **task.place(folder)}.items():
     if values[name].present:
       raise ValueError(f"`{name}` cannot be given: this script sets it.")
@@ -191,7 +202,16 @@ def prepare(folder: pathlib.Path) -> Callable[[], Trainer]:
   if not values["gin_config"].present:
     values.gin_config = [str(_CONFIGS / task.config)]
   chosen = settings.read_flags(task.settings)
-  return lambda: task.build(chosen)
+
+  def build(cores: int) -> Trainer:
+    # As many devices of this machine, for which nothing is compiled.
+    sizes = dict.fromkeys(task.batch_flags, cores * size)
+    devices: dict[str, Any] = {"strategy": "default"}
+    if cores > 1:
+      devices = {"strategy": "mirrored", "virtual_devices": cores}
+    return task.build(chosen.changed(**sizes, **devices))
+
+  return build
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -203,18 +223,21 @@ def main(arguments: Sequence[str]) -> None:
   ):
     build = prepare(pathlib.Path(folder))
     compiler = TpuCompiler(flags.FLAGS.topology)
-    trainer = build()
+    cores = flags.FLAGS.cores or min(compiler.num_devices, _MAX_CORES)
+    if cores > compiler.num_devices:
+      raise ValueError(
+        f"`cores` must be at most {compiler.num_devices} for this `topology`, "
+        f"got {cores}."
+      )
+    trainer = build(cores)
     trainer.directory.close()
-  optimizer, executor = trainer.state.optimizer, trainer.executor
-  if not isinstance(executor, TensorFlowExecutor):
-    app.fail("`runner` must be loop: its programs are compiled.")
-  # As on a TPU.
-  optimizer.use_mask_engine("batched")
-  updates = optimizer.steps_to_update(0) is not None
+  executor = trainer.executor
+  assert isinstance(executor, JaxExecutor)
+  updates = trainer.state.optimizer.steps_to_update(0) is not None
   print(compile_report.header(compiler.chip), flush=True)
   rows = []
   programs = executor.lowerable()
-  for row in compile_report.compile_all(compiler, programs, updates):
+  for row in compile_report.compile_all(compiler, programs, updates, cores):
     print(compile_report.line(row, compiler.chip), flush=True)
     rows.append(row)
   if found := compile_report.failures(rows):

@@ -61,25 +61,27 @@ MAY_IMPORT = {
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting", "structures"}),
+  "pjrt": NOTHING,
   "compression": NOTHING,
-  "distribution": NOTHING,
+  "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable"},
-  "sparse": NUMBERS | {"sparse_optimizers"},
+  # Its Keras layers, and no other module, need `keras`.
+  "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
   "keras": NUMBERS | {"files", "formats", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
-  "runners": CORE | FILES | {"config", "data", "training"},
-  "tpu_check": CORE | {"runners", "training"},
+  "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
+  "tpu_check": CORE | {"pjrt", "runners", "training"},
   "flops": NUMBERS | {"config", "files"},
   # Tasks import everything but each other.
-  "mnist": LIBRARY,
+  "mnist": LIBRARY | {"sparse"},
   "cifar_resnet": LIBRARY,
   "imagenet_resnet": LIBRARY,
   # What is made of all of them.
-  "predict": LIBRARY | {"mnist", "cifar_resnet", "imagenet_resnet"},
+  "predict": LIBRARY | {"sparse", "mnist", "cifar_resnet", "imagenet_resnet"},
   "exporting": LIBRARY | {"imagenet_resnet", "mnist", "predict"},
 }
 EVERYWHERE = {"checks", "needs_tensorflow", "types"}

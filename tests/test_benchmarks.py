@@ -24,6 +24,16 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("keras_step.py --model=transformer", ["rigl", "dense"]),
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
+    (
+      "sparse_training.py --sparsity=0.9",
+      [
+        "sparse ",
+        "masked ",
+        "masked_xla ",
+        "dense ",
+        "dense_xla ",
+      ],
+    ),
   ],
 )
 def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
@@ -90,3 +100,18 @@ def test_start_time_is_that_of_the_first_step():
   assert done.returncode == 0, done.stderr
   last = done.stdout.splitlines()[-1]
   assert float(last.removeprefix("median: ").removesuffix(" s")) > 0
+
+
+def test_whole_sparse_runs_are_compared_with_masked_ones():
+  done = subprocess.run(
+    [sys.executable, str(_BENCHMARKS / "sparse_run.py"), "--quick"],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  rows = [line.split() for line in done.stdout.splitlines()]
+  for form in ("csr", "masked", "masked_xla"):
+    found = [row[1:] for row in rows if row and row[0] == form]
+    (median, *_), (accuracy, *_, peak) = found
+    assert float(median) > 0 and float(peak) > 0
+    assert 50 < float(accuracy) <= 100

@@ -16,6 +16,8 @@ PRINTED = {
   "cnn_cifar10": ("Total", "cnn.keras: test accuracy 0."),
   "custom_loop": ("step 60: loss", "test accuracy 0."),
   "mobilenet_finetuning": ("block_1_expand", "Total"),
+  "sparse_mlp": ("Total", "weights, positions", "sparse_mlp.keras: test ac"),
+  "sparse_transformer": ("mlp_up_0: SparseDense", "logits of the dense model"),
   "tabular_mlp": ("connections of the columns that matter", "of each of the"),
   "vision_transformer": ("multi_head_attention/query/kernel", "Total"),
 }

@@ -87,8 +87,8 @@ def test_a_published_name_takes_the_archive_that_was_fetched(
   assert "Accuracy:" in done.stdout
 
 
-def test_published_names_are_listed():
-  names = run("eval_checkpoint.sh", "--list").stdout.split()
+def test_published_names_are_listed(environment):
+  names = run("eval_checkpoint.sh", "--list", env=environment).stdout.split()
   assert len(names) == len(set(names)) == 27
   assert {"s80erk5x", "S95erk_nolabelsmooth_5x", "mbv1_s90_uniform100x"} <= {
     *names

@@ -15,8 +15,8 @@ from rigl.cifar_resnet.cifar_task import with_precision_and_recall
 from rigl.config import settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.runners.evaluations import ArrayEvaluation
+from rigl.runners.executors import make_executor
 from rigl.runners.program import resolve_jit
-from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.sparse_optimizers import registry
 from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
@@ -74,11 +74,15 @@ def build_trainer(flags: CifarSettings) -> Trainer:
       intervals = estimator.loop_intervals(evaluate_every)
     else:
       jit_compile = resolve_jit(flags.jit_compile)
-      executor = TensorFlowExecutor(
+      executor = make_executor(
         state,
         source,
-        ArrayEvaluation(
-          state.task, test_source, replicas, jit_compile=jit_compile
+        lambda make: ArrayEvaluation(
+          state.task,
+          test_source,
+          replicas,
+          jit_compile=jit_compile,
+          make_program=make,
         ),
         replicas,
         jit_compile=jit_compile,
@@ -100,7 +104,6 @@ def build_trainer(flags: CifarSettings) -> Trainer:
         ),
       ),
       keep=flags.keep_checkpoint_max,
-      stops_on_notice=not by_estimator,
     )
 
 

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rigl.compression.graph import Liveness, Node, Product, Source
-
 
 class CompressedNetwork(NamedTuple):
   """Size of a network without dead inputs and dead neurons.
@@ -31,7 +29,23 @@ class CompressedNetwork(NamedTuple):
   global_sparsity: float
 
 
-def compress_fully_connected(masks: Sequence[np.ndarray]) -> CompressedNetwork:
+class ActiveConnections(NamedTuple):
+  """The active connections of a dense layer.
+
+  Attributes:
+    shape: inputs and outputs.
+    inputs: int [n], the input of each connection.
+    outputs: int [n], its output.
+  """
+
+  shape: tuple[int, int]
+  inputs: np.ndarray
+  outputs: np.ndarray
+
+
+def compress_fully_connected(
+  masks: Sequence[np.ndarray | ActiveConnections],
+) -> CompressedNetwork:
   """Computes the size of a multilayer perceptron without its dead parts.
 
   An input is dead without an outgoing connection, a hidden neuron without an
@@ -45,8 +59,9 @@ def compress_fully_connected(masks: Sequence[np.ndarray]) -> CompressedNetwork:
   CompressedNetwork(sizes=[1, 1, 1], sparsities=[0.0, 0.0], global_sparsity=0.0)
 
   Args:
-    masks: masks of consecutive dense layers, [in, out] each, of any dtype;
-      non-zero entries are connections. They are not modified.
+    masks: of consecutive dense layers, their masks, [in, out] each, of any
+      dtype, whose non-zero entries are connections; or their connections. They
+      are not modified.
 
   Returns:
     Sizes and sparsities of the compressed network.
@@ -55,41 +70,75 @@ def compress_fully_connected(masks: Sequence[np.ndarray]) -> CompressedNetwork:
     ValueError: there is no mask, a mask is not a matrix, or the outputs of a
       layer are not as many as the inputs of the next.
   """
-  kernels = _validated(masks)
-  nodes = [Node(Source(len(kernels[0])), [])]
-  for kernel in kernels:
-    bias = np.zeros(kernel.shape[1])
-    nodes.append(Node(Product(kernel, bias), [nodes[-1]]))
-  liveness = Liveness(nodes, nodes[-1:], keeps_one=False)
-  alive = [liveness.kept(node) for node in nodes]
-  zeros, totals = [], []
-  for kernel, inputs, outputs in zip(kernels, alive, alive[1:], strict=False):
-    left = kernel[inputs][:, outputs]
-    totals.append(left.size)
-    zeros.append(left.size - int(np.count_nonzero(left)))
+  layers = _validated(masks)
+  alive = _find_alive(layers)
+  zeros: list[int] = []
+  totals: list[int] = []
+  for layer, inputs, outputs in zip(layers, alive, alive[1:], strict=False):
+    totals.append(_count(inputs) * _count(outputs))
+    left = inputs[layer.inputs] & outputs[layer.outputs]
+    zeros.append(totals[-1] - _count(left))
   return CompressedNetwork(
-    sizes=[int(np.count_nonzero(units)) for units in alive],
+    sizes=[_count(units) for units in alive],
     sparsities=[_share(*counts) for counts in zip(zeros, totals, strict=True)],
     global_sparsity=_share(sum(zeros), sum(totals)),
   )
 
 
-def _validated(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-  """Returns the masks as new boolean arrays after checking their shapes."""
+def _validated(
+  masks: Sequence[np.ndarray | ActiveConnections],
+) -> list[ActiveConnections]:
+  """Returns the connections of the layers after checking their shapes."""
   if len(masks) == 0:
     raise ValueError("`masks` must hold at least one mask, got none.")
-  kernels = [np.asarray(mask) != 0 for mask in masks]
-  for index, kernel in enumerate(kernels):
-    if kernel.ndim != 2:
-      raise ValueError(
-        f"`masks[{index}]` must have shape [in, out], got {kernel.shape}."
-      )
-    if index and kernel.shape[0] != kernels[index - 1].shape[1]:
+  layers: list[ActiveConnections] = []
+  for index, mask in enumerate(masks):
+    if isinstance(mask, ActiveConnections):
+      layer = mask
+    else:
+      array = np.asarray(mask)
+      if array.ndim != 2:
+        raise ValueError(
+          f"`masks[{index}]` must have shape [in, out], got {array.shape}."
+        )
+      layer = ActiveConnections(array.shape, *np.nonzero(array))
+    if index and layer.shape[0] != layers[-1].shape[1]:
       raise ValueError(
         f"`masks[{index}]` must have as many inputs as the layer before it has "
-        f"outputs, {kernels[index - 1].shape[1]}, got shape {kernel.shape}."
+        f"outputs, {layers[-1].shape[1]}, got shape {layer.shape}."
       )
-  return kernels
+    layers.append(layer)
+  return layers
+
+
+def _find_alive(layers: list[ActiveConnections]) -> list[np.ndarray]:
+  """Returns, for the inputs and every layer's units, which of them survive.
+
+  One sweep forward and one backward reach the fixed point: whatever survives
+  both lies on a path from an input to an output, and so do all the units of
+  that path.
+  """
+  widths = [layers[0].shape[0], *(layer.shape[1] for layer in layers)]
+  alive: list[np.ndarray] = [np.ones(width, bool) for width in widths]
+  for index, layer in enumerate(layers[:-1]):
+    reached = layer.outputs[alive[index][layer.inputs]]
+    alive[index + 1] = _units(reached, widths[index + 1])
+  for index in reversed(range(len(layers))):
+    layer = layers[index]
+    used = layer.inputs[alive[index + 1][layer.outputs]]
+    alive[index] &= _units(used, widths[index])
+  return alive
+
+
+def _units(numbers: np.ndarray, width: int) -> np.ndarray:
+  """Bool [width], true for the units of these numbers."""
+  found = np.zeros(width, bool)
+  found[numbers] = True
+  return found
+
+
+def _count(units: np.ndarray) -> int:
+  return int(np.count_nonzero(units))
 
 
 def _share(part: int, total: int) -> float:

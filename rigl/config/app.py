@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +16,14 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from rigl.config import stop_signals, system_errors
+from rigl.config import output, stop_signals, system_errors
 from rigl.config.help_text import help_text
 
 # Start of the text that gin appends to error messages.
 _GIN_CALL = "\n  In call to configurable"
 _LENGTH = 2000  # Of a message, in characters.
+# A home directory after an equals sign, which shells leave as it is typed.
+_HOME = re.compile(r"^(--?\w+=)~(?=/|$)")
 _HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "--h", "-?"}
 
 
@@ -53,7 +57,7 @@ def run(
     with _one_line_system_errors():
       return main(arguments)
 
-  with stop_signals.installed():
+  with stop_signals.installed(), output.lasting():
     app.run(guarded, flags_parser=parse)
 
 
@@ -119,9 +123,13 @@ def _gin_is_used() -> bool:
   return any(name in values and values[name].value for name in names)
 
 
+def _expanded(match: re.Match[str]) -> str:
+  return match[1] + os.path.expanduser("~")
+
+
 def _parse(arguments: Sequence[str]) -> list[str]:
   try:
-    rest = flags.FLAGS(list(arguments))
+    rest = flags.FLAGS([_HOME.sub(_expanded, word) for word in arguments])
   except flags.Error as error:
     fail(str(error))
   if len(rest) > 1:

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from rigl.config import stop_signals
 from rigl.config.settings import Settings, setting
-from rigl.distribution import cluster, replicas, strategies
+from rigl.distribution import cluster, jax_replicas, replicas, strategies
 from rigl.distribution.cluster import Role
 
-LOOP, TPU_ESTIMATOR = "loop", "tpu_estimator"
+LOOP, JAX, TPU_ESTIMATOR = "loop", "jax", "tpu_estimator"
 STOP, SKIP = "stop", "skip"
+_CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def announce_role() -> Role:
@@ -69,11 +71,21 @@ class DeviceFlags(Settings):
   )
   runner: str = setting(
     LOOP,
-    "What trains and evaluates: loop, or tpu_estimator, a TPUEstimator, which "
-    "needs TensorFlow 2.15. One resumes where the other stopped.",
+    "What trains and evaluates: loop; jax, on the GPUs, TPUs or CPUs that JAX "
+    "sees; tpu_estimator, a TPUEstimator, which needs TensorFlow 2.15. One "
+    "resumes where the other stopped.",
     group="devices",
-    choices=(LOOP, TPU_ESTIMATOR),
+    choices=(LOOP, JAX, TPU_ESTIMATOR),
     defines_run=False,
+  )
+  compilation_cache: str = setting(
+    "",
+    "jax: directory where compiled programs are kept, so that the next start "
+    "is faster. Empty: JAX_COMPILATION_CACHE_DIR, or rigl/jax in the user's "
+    "cache directory. none: they are not kept.",
+    group="devices",
+    defines_run=False,
+    ignored=lambda flags: not flags.uses_jax,
   )
 
   on_nonfinite: str = setting(
@@ -92,6 +104,11 @@ class DeviceFlags(Settings):
     return self.runner == TPU_ESTIMATOR
 
   @property
+  def uses_jax(self) -> bool:
+    """Whether JAX's client runs the programs."""
+    return self.runner == JAX
+
+  @property
   def skips_nonfinite(self) -> bool:
     """Whether a step whose numbers are not finite changes nothing."""
     return self.on_nonfinite == SKIP
@@ -107,7 +124,14 @@ class DeviceFlags(Settings):
       ValueError: if it does not.
     """
     if self.uses_estimator and self.skips_nonfinite:
-      raise ValueError("`on_nonfinite`=skip needs `runner`=loop.")
+      raise ValueError(
+        f"`on_nonfinite`=skip needs `runner`=loop or jax, got {TPU_ESTIMATOR}."
+      )
+    if self.uses_jax and self.requested_devices()[1] not in ("", "local"):
+      raise ValueError(
+        "`tpu` must be empty or local with `runner`=jax, which trains on the "
+        f"devices of this machine; got {self.requested_devices()[1]!r}."
+      )
     version = tuple(tf.__version__.split(".")[:2])
     if self.uses_estimator and version != ("2", "15"):
       raise ValueError(
@@ -148,6 +172,9 @@ class DeviceFlags(Settings):
       yield replicas.Replicas()  # An estimator chooses its devices itself.
       return
     strategy, tpu = self.requested_devices()
+    if self.uses_jax:
+      yield self._jax_replicas("tpu" if tpu else strategy, batch_sizes)
+      return
     made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     stop_signals.take_back()
     with made.scope():
@@ -155,3 +182,31 @@ class DeviceFlags(Settings):
       for name in batch_sizes:
         devices.share(getattr(self, name), name)
       yield devices
+
+  def _jax_replicas(
+    self, strategy: str, batch_sizes: tuple[str, ...]
+  ) -> replicas.Replicas:
+    found = jax_replicas.create_jax_replicas(
+      strategy, self.virtual_devices, compilation_cache(self.compilation_cache)
+    )
+    stop_signals.take_back()
+    for name in batch_sizes:
+      found.share(getattr(self, name), name)
+    return found
+
+
+def compilation_cache(chosen: str) -> str | None:
+  """The directory of compiled programs.
+
+  Args:
+    chosen: the flag `compilation_cache`.
+
+  Returns:
+    The directory, which may not exist yet. None: JAX's own choice.
+  """
+  if chosen == "none" or (not chosen and os.environ.get(_CACHE_VARIABLE)):
+    return None
+  if chosen:
+    return os.path.abspath(os.path.expanduser(chosen))
+  user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  return os.path.join(user, "rigl", "jax")

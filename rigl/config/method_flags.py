@@ -18,6 +18,11 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.configurable import call_configured, configurable
 from rigl.sparse_optimizers import SparseOptimizer, registry
+from rigl.sparse_optimizers.kernels import (
+  as_variable,
+  block_layers,
+  compact_layers,
+)
 from rigl.types import Variable
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
@@ -209,7 +214,8 @@ def create_optimizer(
   Args:
     flags: the flags.
     inner: the optimizer that makes the steps.
-    kernels: the kernels to sparsify, by layer name.
+    kernels: the kernels to sparsify, by layer name. Layers of `rigl.sparse`
+      have their connections already.
     masks: initial masks by layer name, for methods that start sparse. None:
       random ones.
     weight_decay_filter: returns whether a variable has weight decay. None: all
@@ -263,16 +269,18 @@ def create_optimizer(
 
 @configurable(denylist=["optimizer", "kernels", "flags"])
 def initial_masks(
-  optimizer: SparseOptimizer,
-  kernels: Mapping[str, Variable],
+  optimizer: SparseOptimizer | None,
+  kernels: Mapping[str, Any],
   flags: MethodFlags,
   erk_power_scale: float = 1.0,
 ) -> dict[str, float]:
   """Gives the kernels random masks of the sparsity that the flags set.
 
   Args:
-    optimizer: the optimizer that gets the masks.
-    kernels: the kernels by layer name.
+    optimizer: the optimizer that gets the masks. None: there are none yet, and
+      the sparsities are planned.
+    kernels: the kernels, or only their shapes, by layer name. Layers of
+      `rigl.sparse` keep their connections.
     flags: the flags.
     erk_power_scale: exponent scale of `erdos_renyi_kernel`.
 
@@ -280,10 +288,52 @@ def initial_masks(
     {layer name: sparsity}.
   """
   arguments = flags.method_arguments(list(kernels))
-  return optimizer.sparsify(
-    kernels,
+  distribution = (
     arguments["mask_init_method"],
     arguments["default_sparsity"],
     arguments["custom_sparsity_map"],
     erk_power_scale,
   )
+  stored = compact_layers(kernels) | block_layers(kernels)
+  if optimizer is not None and not stored:
+    return optimizer.sparsify(kernels, *distribution)
+  found = sparse_utils.get_sparsities(kernels, *distribution)
+  if optimizer is not None:
+    masks = {
+      name: sparse_utils.get_mask_random(
+        kernel.shape, found[name], optimizer.seed, name
+      )
+      for name, kernel in kernels.items()
+      if id(as_variable(kernel)) not in stored
+    }
+    optimizer.create_masks(kernels, masks)
+  return found
+
+
+def planned_sparsities(
+  flags: MethodFlags, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, float]:
+  """The sparsities that `create_optimizer` will give kernels.
+
+  For methods that start dense, those that they go to.
+
+  Args:
+    flags: the flags.
+    shapes: shapes of the kernels by layer name.
+
+  Returns:
+    {layer name: sparsity}.
+
+  Raises:
+    ValueError: if a flag is not as described.
+  """
+  arguments = flags.method_arguments(list(shapes))
+  found: dict[str, float] = call_configured(
+    initial_masks,
+    flags.explicit_arguments,
+    optimizer=None,
+    kernels=shapes,
+    flags=flags,
+    erk_power_scale=arguments["erk_power_scale"],
+  )
+  return found

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stop signals: SIGINT (Ctrl-C) and SIGTERM end a process in one line.
+"""Stop signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end a process in one line.
 
 Python runs its handlers of signals between two instructions of its main thread,
 so a call into TensorFlow that takes a minute delays them by a minute. A thread
 of this module learns of a signal at once. By default it ends the process. While
 a run trains, the first signal only requests a stop, and a second one ends the
-process.
+process. SIGHUP comes when a terminal or an SSH connection ends, often twice; a
+process that `nohup` started goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none.
+
+
+def _numbers() -> tuple[int, ...]:
+  found: list[int] = [signal.SIGINT, signal.SIGTERM]
+  if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:
+    found.append(_HANGUP)
+  return tuple(found)
+
+
+NUMBERS = _numbers()
 # Signals within this time of the first are the same request: the command
 # `timeout`, for one, sends each signal twice.
 _SAME_SECONDS = 0.3
@@ -105,7 +116,7 @@ class _Watcher:
           first_at = now
           if not self._is_noted:
             self.on_first(number)
-        elif now > first_at + _SAME_SECONDS:
+        elif number != _HANGUP and now > first_at + _SAME_SECONDS:
           end_now(number)
 
 

@@ -47,10 +47,11 @@ def pipelines(
     make: makes the batches of the replicas of one host, one after the other.
 
   Returns:
-    A data set of batches, per replica if there is a strategy.
+    The batches, per replica if there are several.
   """
   if not replicas.is_distributed:
-    return make(InputShard())
+    shard = InputShard(replicas.count, replicas.num_hosts, replicas.host)
+    return replicas.batches(make(shard))
   return replicas.strategy.distribute_datasets_from_function(
     lambda context: make(
       InputShard(
@@ -75,6 +76,7 @@ class StreamSource:
   Attributes:
     make: the argument.
     after: the argument.
+    diagnose: the argument.
     cursor: int64 [n], what `make` takes; [hosts, n] if several hosts have
       pipelines, which need not keep step.
     batches_per_epoch: batches per epoch, for reports; need not be whole.
@@ -101,7 +103,7 @@ class StreamSource:
     replicas: Replicas,
     diagnose: Callable[[Cursor], str | None] = lambda _: None,
   ) -> None:
-    self._diagnose = diagnose
+    self.diagnose = diagnose
     self.make, self.after = make, after
     self._replicas = replicas
     self.batches_per_epoch = batches_per_epoch
@@ -136,7 +138,7 @@ class StreamSource:
       DataError: if the data is damaged.
     """
     del iteration
-    cursors = self._cursors()
+    cursors = self.cursors()
     if self._iterator is None or cursors != self._iterator_at:
       self._iterator = iter(
         pipelines(
@@ -144,9 +146,9 @@ class StreamSource:
         )
       )
     own = self._replicas.host
-    with diagnosed(lambda: self._diagnose(self._cursors()[own])):
+    with diagnosed(lambda: self.diagnose(self.cursors()[own])):
       yield self._iterator
-    self._iterator_at = self._cursors()
+    self._iterator_at = self.cursors()
 
   def take(self, examples: Any) -> Any:
     """Takes the next batch and moves the cursor behind it, in a graph.
@@ -179,17 +181,20 @@ class StreamSource:
 
   def host_cursor(self) -> Cursor:
     """The cursor of the first host, as Python numbers."""
-    return self._cursors()[0]
+    return self.cursors()[0]
 
   def zeros(self) -> Batch:
     """A batch of zeros, shaped and typed like the batches of one device."""
-    return zeros_like_batch(self.make(self.host_cursor(), InputShard()))
+    shard = InputShard(self._replicas.count, self._replicas.num_hosts)
+    if self._replicas.is_distributed:
+      shard = InputShard()
+    return zeros_like_batch(self.make(self.host_cursor(), shard))
 
   def _after_all(self, batch: Batch) -> Tensor:
     """int64 [hosts, n], on every replica: behind the last of each host."""
     return self._replicas.gather_from_last_replica(self.after(batch))
 
-  def _cursors(self) -> list[Cursor]:
+  def cursors(self) -> list[Cursor]:
     """The cursor of every host."""
     rows = np.atleast_2d(self.cursor.numpy())
     return [tuple(int(number) for number in row) for row in rows]

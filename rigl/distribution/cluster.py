@@ -82,7 +82,7 @@ def read() -> Cluster:
     return Cluster()
   try:
     return _cluster(json.loads(text))
-  except json.JSONDecodeError as error:
+  except (json.JSONDecodeError, RecursionError) as error:
     raise _error(f"no JSON: {error}", text) from error
   except ValueError as error:
     raise _error(str(error), text) from error
@@ -97,7 +97,8 @@ def _error(problem: str, text: str) -> ValueError:
 
 
 def _cluster(config: Any) -> Cluster:
-  cluster = _object(_object(config, "it").get("cluster"), "`cluster`")
+  config = _object(config, "it")
+  cluster = _object(config.get("cluster"), "`cluster`")
   found = {kind: _addresses(kind, listed) for kind, listed in cluster.items()}
   found = {kind: addresses for kind, addresses in found.items() if addresses}
   if CHIEF in found and _MASTER in found:

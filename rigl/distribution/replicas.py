@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replicas of `tf.distribute`: shards, reductions, arrays on all devices.
+"""Replicas: shards, reductions, arrays on all devices.
 
-The strategy is chosen by `strategies`. Without one there is a single replica,
-and the functions of this module add no operations.
+They are those of a strategy of `tf.distribute`, which `strategies` chooses, or
+those of one XLA program (`xla_replicas`). Without either there is a single
+replica, and the functions of this module add no operations.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rigl.distribution import xla_replicas
 from rigl.types import Tensor
 
 
 def num_replicas() -> int:
-  """The number of replicas, including this one; 1 outside a replica context."""
+  """The number of replicas, including this one; 1 outside a replica."""
+  return max(num_in_strategy(), xla_replicas.count())
+
+
+def num_in_strategy() -> int:
+  """The number of replicas of `tf.distribute`; 1 outside a replica context."""
   if tf.distribute.in_cross_replica_context():
     return 1
   return tf.distribute.get_replica_context().num_replicas_in_sync
@@ -27,6 +34,8 @@ def replica_number() -> Tensor | int:
   """The number of this replica, from 0; 0 outside a replica context."""
   if num_replicas() == 1:
     return 0
+  if xla_replicas.count() > 1:
+    return xla_replicas.number()
   return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 
@@ -47,6 +56,16 @@ def local_shard(values: Tensor) -> Tensor:
   return tf.gather(tf.reshape(values, shape), replica_number())
 
 
+def sums(values: Sequence[Tensor]) -> list[Tensor]:
+  """Sums of tensors over all replicas."""
+  if num_replicas() == 1:
+    return list(values)
+  if xla_replicas.count() > 1:
+    return [xla_replicas.total(value) for value in values]
+  context = tf.distribute.get_replica_context()
+  return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
+
+
 def all_reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
   """Means of float32 scalars over all replicas, in one reduction."""
   return _reduced(values, tf.distribute.ReduceOp.MEAN)
@@ -62,8 +81,14 @@ def _reduced(
 ) -> dict[str, Tensor]:
   if num_replicas() == 1:
     return values
-  context = tf.distribute.get_replica_context()
-  total = context.all_reduce(operation, tf.stack(list(values.values())))
+  stacked = tf.stack(list(values.values()))
+  if xla_replicas.count() > 1:
+    total = xla_replicas.total(stacked)
+    if operation is tf.distribute.ReduceOp.MEAN:
+      total /= xla_replicas.count()
+  else:
+    context = tf.distribute.get_replica_context()
+    total = context.all_reduce(operation, stacked)
   return dict(zip(values, tf.unstack(total), strict=True))
 
 
@@ -179,6 +204,15 @@ class Replicas:
   def local(self, value: Any) -> tuple[Any, ...]:
     """The values of the replicas of this host."""
     return self.strategy.experimental_local_results(value)
+
+  def batches(self, dataset: tf.data.Dataset) -> Any:
+    """The batches of all replicas of this host, from those of single ones.
+
+    Args:
+      dataset: batches of the replicas, one after the other; there is no
+        strategy.
+    """
+    return dataset
 
   def all_gather_scalar(self, number: int) -> list[int]:
     """The numbers of all hosts, in their order; all of them must call it."""

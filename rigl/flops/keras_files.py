@@ -8,12 +8,24 @@ import json
 import operator
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rigl.flops.network import Network, check_image_size, with_zeros
 
+# A program that reads all of an HDF5 file but its numbers.
+_READ_H5 = """
+import sys
+del sys.path[0]  # The working directory.
+import h5py
+with h5py.File(sys.argv[1], "r") as file:
+  dict(file.attrs)
+  file.visititems(lambda _, item: dict(item.attrs) and None)
+"""
+_SECONDS = 60.0
 # Settings of any layer.
 _COMMON = {"batch_input_shape", "batch_shape", "input_dim", "input_shape"}
 # Keras 2 stores operations on tensors as layers. Those that only compute:
@@ -85,6 +97,8 @@ def load_model(path: pathlib.Path) -> Any:
       "pip install 'rigl[cpu]'."
     ) from error
   try:
+    if path.suffix == ".h5":
+      _check_that_reading_ends(path)
     if path.suffix == ".h5" and not keras.__version__.startswith("2."):
       return _load_h5(path, keras)
     return keras.models.load_model(path, compile=False)
@@ -137,6 +151,25 @@ def _load_h5(path: pathlib.Path, keras: Any) -> Any:
     return keras.models.load_model(
       copy, compile=False, custom_objects=_operation_layers(keras)
     )
+
+
+def _check_that_reading_ends(path: pathlib.Path) -> None:
+  """Reads the names and attributes of an HDF5 file in another process.
+
+  The HDF5 library may read some damaged files for ever.
+
+  Raises:
+    ValueError: if reading takes too long.
+  """
+  try:
+    subprocess.run(
+      [sys.executable, "-c", _READ_H5, str(path.absolute())],
+      stdin=subprocess.DEVNULL,
+      capture_output=True,
+      timeout=_SECONDS,
+    )
+  except subprocess.TimeoutExpired as error:
+    raise ValueError("reading it does not end; it is damaged.") from error
 
 
 def _modern(config: Any, layers: Any) -> Any:

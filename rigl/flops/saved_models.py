@@ -9,6 +9,7 @@ from typing import Any
 from rigl.flops.network import Network, check_image_size, with_zeros
 
 _DEFAULT = "serving_default"
+_LENGTH = 200  # Of the text of TensorFlow's error, in characters.
 
 
 def load(path: pathlib.Path, image_size: int | None) -> Network:
@@ -28,12 +29,13 @@ def load(path: pathlib.Path, image_size: int | None) -> Network:
 
   try:
     loaded = tf.saved_model.load(str(path))
-  except (OSError, RuntimeError, ValueError) as error:
+    signatures = dict(getattr(loaded, "signatures", {}))
+  # Of a damaged graph it raises errors of any kind.
+  except (Exception, MemoryError) as error:
+    text = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(
-      f"`model` must be a SavedModel, got {str(path)!r}: "
-      f"{str(error).splitlines()[0]}"
+      f"`model` must be a SavedModel, got {str(path)!r}: {text[:_LENGTH]}"
     ) from error
-  signatures = dict(getattr(loaded, "signatures", {}))
   if _DEFAULT not in signatures and len(signatures) != 1:
     raise ValueError(
       f"`model` must have one signature or {_DEFAULT!r}, got "

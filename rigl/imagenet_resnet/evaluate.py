@@ -16,6 +16,7 @@ from rigl.imagenet_resnet.imagenet_state import make_task
 from rigl.imagenet_resnet.imagenet_trainer import make_evaluation
 from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
+from rigl.runners.executors import evaluates_variables
 from rigl.runners.program import resolve_jit
 from rigl.training import checkpoints, warm_start
 from rigl.training.evaluation import CheckpointMetrics, evaluate_as_written
@@ -31,13 +32,16 @@ class Evaluator:
 
   Args:
     flags: the settings.
+    replicas: the devices. None: those of the strategy whose scope this is.
 
   Raises:
     ValueError: if a setting is not as it should be.
   """
 
-  def __init__(self, flags: ImagenetSettings) -> None:
-    self.flags = flags
+  def __init__(
+    self, flags: ImagenetSettings, replicas: Replicas | None = None
+  ) -> None:
+    self.flags, self._replicas = flags, replicas or Replicas()
     self._jit_compile = resolve_jit(
       flags.jit_compile, flags.data_format == "channels_first"
     )
@@ -62,8 +66,12 @@ class Evaluator:
       )
     else:
       task = make_task(flags, self.model)
-      self._evaluate = make_evaluation(
-        flags, task, self.model, data, Replicas(), self._jit_compile
+      self._evaluate = evaluates_variables(
+        self._replicas,
+        self.model.named_variables.values(),
+        lambda make: make_evaluation(
+          flags, task, self.model, data, self._replicas, self._jit_compile, make
+        ),
       )
     return self._evaluate
 
@@ -124,15 +132,21 @@ class Evaluator:
     return self.flags.weight_decay * sum(squares) / 2
 
 
-def evaluate_once(flags: ImagenetSettings) -> CheckpointResult:
+def evaluate_once(
+  flags: ImagenetSettings, replicas: Replicas | None = None
+) -> CheckpointResult:
   """Evaluates one checkpoint, prints the result and writes it to files.
+
+  Args:
+    flags: the settings.
+    replicas: the devices. None: those of the strategy whose scope this is.
 
   Raises:
     ValueError: if there is no checkpoint, or it does not fit.
     OSError: if data cannot be read.
   """
   prefix = _prefix(flags)
-  result = Evaluator(flags).evaluate(prefix)
+  result = Evaluator(flags, replicas).evaluate(prefix)
   _print(prefix, result)
   place = evaluation_files.write(flags, prefix, result)
   if place is not None:
@@ -157,15 +171,21 @@ def _print(prefix: str, result: CheckpointResult) -> None:
   )
 
 
-def evaluate_all(flags: ImagenetSettings) -> None:
+def evaluate_all(
+  flags: ImagenetSettings, replicas: Replicas | None = None
+) -> None:
   """Evaluates the checkpoints of a run as they are written, to the last.
+
+  Args:
+    flags: the settings.
+    replicas: the devices. None: those of the strategy whose scope this is.
 
   Raises:
     ValueError: if a checkpoint does not fit.
     OSError: if data cannot be read.
   """
   directory = files.path(flags.directory, "output_dir")
-  evaluator = Evaluator(flags)
+  evaluator = Evaluator(flags, replicas)
   evaluator.open_data()  # Before it waits for checkpoints.
 
   def evaluate(prefix: str) -> CheckpointMetrics:

@@ -25,7 +25,7 @@ from rigl.configurable import configurable
 from rigl.imagenet_resnet.model_flags import ModelFlags
 
 
-@configurable(unrecorded=["on_nonfinite"])
+@configurable(unrecorded=["compilation_cache", "on_nonfinite"])
 @dataclasses.dataclass(frozen=True)
 class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   """All settings of a run on ImageNet; the help texts explain them."""

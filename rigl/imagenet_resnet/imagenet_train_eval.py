@@ -54,9 +54,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _evaluate(chosen: ImagenetSettings) -> None:
   chosen.check_one_process(chosen.mode)
-  with chosen.scope():
+  with chosen.scope() as replicas:
     try:
-      _EVALUATIONS[chosen.mode](chosen)
+      _EVALUATIONS[chosen.mode](chosen, replicas)
     except DataError as error:
       app.fail(str(error))
 

@@ -24,8 +24,8 @@ from rigl.imagenet_resnet.make_model import make_model
 from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.imagenet_resnet.published import published_checkpoints
 from rigl.runners.evaluations import StreamEvaluation
-from rigl.runners.program import resolve_jit
-from rigl.runners.tensorflow_executor import TensorFlowExecutor
+from rigl.runners.executors import make_executor
+from rigl.runners.program import Program, ProgramMaker, resolve_jit
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training import checkpoints, warm_start
 from rigl.training.executor import Executor
@@ -92,13 +92,12 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     )
     intervals = estimator.loop_intervals(evaluate_every)
   else:
-    evaluation = make_evaluation(
-      flags, state.task, model, data, replicas, jit_compile
-    )
-    executor = TensorFlowExecutor(
+    executor = make_executor(
       state,
       source,
-      evaluation,
+      lambda make: make_evaluation(
+        flags, state.task, model, data, replicas, jit_compile, make
+      ),
       replicas,
       jit_compile=jit_compile,
       norms=True,
@@ -135,7 +134,6 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
     ],
     keep=flags.keep_checkpoint_max,
     result_metrics=None if evaluates else (),
-    stops_on_notice=not by_estimator,
   )
 
 
@@ -174,6 +172,7 @@ def make_evaluation(
   data: ImagenetData,
   replicas: Replicas,
   jit_compile: bool,
+  make_program: ProgramMaker = Program,
 ) -> StreamEvaluation:
   """Makes the evaluation of a model on the images that the flags select.
 
@@ -184,6 +183,7 @@ def make_evaluation(
     data: the images.
     replicas: the devices that evaluate.
     jit_compile: whether XLA compiles the program.
+    make_program: makes the program.
   """
   preserve: list[Variable] = []
   if flags.use_batch_statistics:  # Evaluations would move the averages.
@@ -197,6 +197,7 @@ def make_evaluation(
     jit_compile,
     preserve,
     data.diagnose_evaluation,
+    make_program,
   )
 
 

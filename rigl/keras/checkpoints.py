@@ -8,7 +8,7 @@ the model the optimizer that the script has, or the other way round.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from rigl import files
 from rigl.keras import slot_conversion
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.checkpoint_names import find_names, make_names, mask_name
+from rigl.keras.compact_layers import check_ordinary
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.kernels import choose_kernels
 from rigl.keras.pruning import GradualPruning
@@ -28,7 +29,7 @@ from rigl.keras.wrapped import (
   number_of,
   sparse_optimizer_of,
 )
-from rigl.training import checkpoints, warm_start
+from rigl.training import checkpoint_masks, checkpoints, warm_start
 
 _STEP, _ITERATION = "global_step", "iteration"
 _LAST_UPDATE = "last_mask_update_step"
@@ -36,6 +37,7 @@ _LAST_UPDATE = "last_mask_update_step"
 _NOT_NEEDED = "/threshold"
 # Kernels of the MNIST script, which numbers checkpoints by iterations.
 _MNIST = ("layer1/weights", "layer1/kernel")
+_ORDINARY = "`model` must be an ordinary one, not one whose"
 _METHODS = (RigL, SET, Static, FixedMask, GradualPruning)
 
 
@@ -63,13 +65,13 @@ def load_checkpoint(
     ValueError: if there is no checkpoint, it does not fit the model, or masks
       and sparse variables differ. Nothing has changed then.
   """
+  check_ordinary(model, _ORDINARY)
   tensors = _read(path)
   names = find_names(model.weights, tensors, name_map)
   wanted = {names[v.path]: v for v in model.weights}
   parameters = filter(warm_start.is_parameter, tensors)
-  checkpoints.check_fits(
-    f"The checkpoint `{os.fspath(path)}`", tensors, wanted, sorted(parameters)
-  )
+  what = f"The checkpoint `{os.fspath(path)}`"
+  checkpoints.check_fits(what, tensors, wanted, sorted(parameters))
   optimizer = find_sparse_optimizer(model)
   if optimizer is not None:
     _check_method(optimizer)
@@ -80,6 +82,8 @@ def load_checkpoint(
         f"of a checkpoint may have another, got {structure}."
       )
     _check_masks(_sparse_paths(model, optimizer), tensors, names)
+  checkpoint_masks.disagree(what, tensors, _masked(tensors, wanted))
+  if optimizer is not None:
     optimizer.build(model.trainable_variables)
   weights = warm_start.effective_weights(tensors)
   for variable in model.weights:
@@ -115,6 +119,7 @@ def save_checkpoint(
       form, a checkpoint there has tensors that the model does not give, or is
       further than the model. Nothing is written then.
   """
+  check_ordinary(model, _ORDINARY)
   optimizer = sparse_optimizer_of(model)
   if not optimizer.built:
     raise ValueError("`model` must have trained: its optimizer has no masks.")
@@ -140,6 +145,18 @@ def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if tensors is None:
     raise ValueError(f"`path` must hold a checkpoint, got {os.fspath(path)!r}.")
   return tensors
+
+
+def _masked(
+  tensors: Mapping[str, np.ndarray], names: Iterable[str]
+) -> dict[str, str]:
+  """The kernels among variables of a checkpoint, by the names of the masks."""
+  found = {}
+  for name in names:
+    mask = tensors.get(mask_name(name))
+    if mask is not None and mask.shape == tensors[name].shape:
+      found[mask_name(name)] = name
+  return found
 
 
 def _check_method(optimizer: SparseOptimizer) -> None:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from rigl.keras import replicas
-from rigl.keras.masks import keep_masked
+from rigl.keras.sparse_kernel import keep_masked
 from rigl.keras.target_sparsity import TargetSparsityOptimizer
 from rigl.keras.wrapper import parts_of
 from rigl.types import Tensor, Variable
@@ -67,6 +67,8 @@ class DNW(TargetSparsityOptimizer):
     >>> model.compile(optimizer, "mse")
   """
 
+  takes_compact_layers = False
+
   def __init__(
     self, optimizer: Any, sparsity: float | None = None, **kwargs: Any
   ) -> None:
@@ -118,15 +120,15 @@ class DNW(TargetSparsityOptimizer):
       for kernel, each in zip(self._kernels, weights, strict=True)
     ]
     masks = self._engine.map(self._largest, inputs)
-    before = [tf.convert_to_tensor(kernel.mask) for kernel in self._kernels]
+    before = [kernel.snapshot() for kernel in self._kernels]
     for kernel, each, flat in zip(self._kernels, weights, masks, strict=True):
       mask = tf.reshape(flat, each.shape)
       replicas.assign(self._dense[kernel.path], each)
       replicas.assign(
         kernel.variable, tf.where(mask, each, tf.zeros_like(each))
       )
-      replicas.assign(kernel.mask, mask)
-    self._note_changes(self._kernels, before, masks)
+      kernel.set_mask(flat)
+    self._note_changes(self._kernels, before)
 
   def _largest(self, kernels: list[dict[str, Any]]) -> list[Tensor]:
     return self._engine.top_k(

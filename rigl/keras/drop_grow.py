@@ -7,6 +7,7 @@ variables of Keras.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,18 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.keras import replicas
+from rigl.keras.block_layers import move_blocks
 from rigl.keras.kernels import Filters
-from rigl.keras.masks import SparseKernel
 from rigl.keras.scheduled import ScheduledOptimizer
+from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
+from rigl.sparse_optimizers.compact import moved_connections
+from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
@@ -80,6 +85,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
+  takes_block_layers = True
   _schedule: UpdateSchedule
 
   def __init__(
@@ -143,6 +149,25 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       "noise_std": self._noise_std,
     }
 
+  def _distribute(
+    self,
+    shapes: dict[str, tuple[int, ...]],
+    compact: dict[str, Any],
+  ) -> dict[str, float]:
+    if compact and self._grow_init.method == "initial_dist":
+      raise ValueError(
+        "`grow_init` must not be 'initial_dist' with layers that store only "
+        f"their active connections, such as {next(iter(compact))!r}: they have "
+        "no other initial weights."
+      )
+    has_blocks = any(isinstance(la, BlockLayer) for la in compact.values())
+    if has_blocks and self._grow_init.method != "zeros":
+      raise ValueError(
+        "`grow_init` must be 'zeros' with layers that store only their active "
+        f"blocks, got {self._grow_init_name!r}."
+      )
+    return super()._distribute(shapes, compact)
+
   def _create_state(self) -> None:
     super()._create_state()
     if self._grow_init.method == "initial_dist":
@@ -156,47 +181,52 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     hashes = [kernel.name_hash for kernel in kernels]
     keys = mask_ops.hash_key(self._settings.seed, hashes, step)
     signals = self._signals(kernels, present)
-    inputs = [
-      self._inputs(kernel, signal, key)
-      for kernel, signal, key in zip(
-        kernels, signals, tf.unstack(keys), strict=True
-      )
-    ]
+    before = [kernel.snapshot() for kernel in kernels]
+    masked, inputs = [], []
+    for kernel, signal, key in zip(
+      kernels, signals, tf.unstack(keys), strict=True
+    ):
+      if kernel.blocks is not None:
+        move_blocks(
+          self,
+          kernel,
+          kernel.blocks,
+          key,
+          fraction,
+          self._schedule.drop_fraction,
+          self._signal_of_blocks(kernel.blocks),
+        )
+        continue
+      if kernel.compact is not None:
+        self._move(kernel, kernel.compact, signal, key, fraction)
+        continue
+      masked.append(kernel)
+      inputs.append(self._inputs(kernel, signal, key))
     results = self._engine.map(self._update_layers, inputs, fraction)
-    before = [tf.convert_to_tensor(kernel.mask) for kernel in kernels]
-    for kernel, result in zip(kernels, results, strict=True):
+    for kernel, result in zip(masked, results, strict=True):
       self._assign(kernel, *result)
-    self._note_changes(kernels, before, [mask for _, mask, *_ in results])
+    self._note_changes(kernels, before)
 
   def _inputs(
     self, kernel: SparseKernel, signal: Tensor | None, key: Tensor
   ) -> dict[str, Any]:
     """The inputs of the update of a kernel, as flat tensors."""
-    states = kernel.slots.states
+    slots = kernel.slots.all()
     inputs = dict(
       weights=kernel.variable,
       mask=kernel.mask,
       signal=signal,
       initial=self._initial.get(kernel.path),
-      slots=[slot.variable for slot in states],
-      copies=[slot.variable for slot in kernel.slots.copies],
+      slots=[slot.variable for slot in slots],
     )
     return {name: _flat(value) for name, value in inputs.items()} | dict(
-      slot_starts=tf.constant([slot.start for slot in states], tf.float32),
+      slot_starts=[
+        None if slot.start is None else tf.constant(slot.start, tf.float32)
+        for slot in slots
+      ],
       key=key,
       groups=kernel.groups,
     )
-
-  def _updated(  # type: ignore[override]
-    self, result: mask_ops.DropGrow, copies: Sequence[Tensor], **inputs: Any
-  ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """The rule, and copies of the weights: new where these are new."""
-    weights, mask, slots = super()._updated(result, **inputs)
-    kept = mask & ~self._new(result, inputs["mask"])
-    copied = [
-      tf.where(kept, copy, tf.cast(weights, copy.dtype)) for copy in copies
-    ]
-    return weights, mask, slots, copied
 
   def _assign(
     self,
@@ -204,16 +234,65 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     weights: Tensor,
     mask: Tensor,
     slots: Sequence[Tensor],
-    copies: Sequence[Tensor],
   ) -> None:
-    own = [slot.variable for slot in kernel.slots.states]
-    copied = [slot.variable for slot in kernel.slots.copies]
+    own = [slot.variable for slot in kernel.slots.all()]
     for variable, value in zip(
-      [kernel.variable, kernel.mask, *own, *copied],
-      [weights, mask, *slots, *copies],
+      [kernel.variable, kernel.mask, *own],
+      [weights, mask, *slots],
       strict=True,
     ):
       replicas.assign(variable, tf.reshape(value, variable.shape))
+
+  def _move(
+    self,
+    kernel: SparseKernel,
+    compact: CompactLayer,
+    signal: Tensor | None,
+    key: Tensor,
+    fraction: Tensor,
+  ) -> None:
+    """Drop and grow of a layer that stores only its active connections."""
+    slots = kernel.slots.all()
+    positions, values, moved = moved_connections(
+      self,
+      kernel.shape,
+      tf.convert_to_tensor(compact.positions),
+      tf.convert_to_tensor(kernel.variable),
+      [tf.convert_to_tensor(slot.variable) for slot in slots],
+      [slot.start for slot in slots],
+      key,
+      fraction,
+      signal,
+      functools.partial(self._signal_of_rows, kernel, compact),
+    )
+    compact.set_connections(positions, values)
+    for slot, value in zip(slots, moved, strict=True):
+      replicas.assign(slot.variable, value)
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
+    """Hook: the signal of all blocks, [input blocks, output blocks]."""
+    del layer
+    return None
+
+  def _signal_of_rows(
+    self,
+    kernel: SparseKernel,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    """Hook: the signal of a layer that stores only its active connections.
+
+    It is called on the host.
+
+    Args:
+      kernel: the layer, as the optimizer sees it.
+      compact: the layer itself.
+      positions: int32 [n], its active connections.
+      sampled: [n], what `_signals` gave for them; zeros if that was None.
+    """
+    del kernel, compact, positions, sampled
+    return no_signal
 
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]

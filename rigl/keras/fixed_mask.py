@@ -54,3 +54,5 @@ class FixedMask(SparseOptimizer):
     >>> optimizer = FixedMask("adamw", sparsity=0.9)
     >>> model.compile(optimizer, "mse")
   """
+
+  takes_block_layers = True

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import keras
 
+from rigl.keras.compact_layers import compact_owner
 from rigl.keras.live import owners
 
 # A regex, several regexes, or a function of the path of a variable.
@@ -77,7 +78,8 @@ def choose_kernels(variables: Sequence[Any], filters: Filters) -> list[int]:
   Kernels are the variables of rank 2 and more that their layer calls `kernel`,
   `recurrent_kernel` or `pointwise_kernel`, except those of depthwise
   convolutions: kernels of `Dense`, `EinsumDense` (and so of attention),
-  convolutions and recurrent cells. Biases, embeddings and the weights of
+  convolutions and recurrent cells, and the stored connections of layers that
+  have no others. Biases, embeddings and the weights of
   normalizations are no kernels, whatever their rank.
 
   Args:
@@ -149,15 +151,22 @@ def _kernels(variables: Sequence[Any]) -> list[int]:
   named = [
     place
     for place, variable in enumerate(variables)
-    if len(variable.shape) >= 2
-    and path_of(variable).rsplit("/", 1)[-1] in KERNEL_NAMES
+    if path_of(variable).rsplit("/", 1)[-1] in KERNEL_NAMES
   ]
   layers_of = owners([variables[place] for place in named])
   return [
     place
     for place, layers in zip(named, layers_of, strict=True)
-    if not any(_is_depthwise(layer, variables[place]) for layer in layers)
+    if _is_kernel(variables[place], layers)
   ]
+
+
+def _is_kernel(variable: Any, layers: Sequence[keras.layers.Layer]) -> bool:
+  if compact_owner(variable, layers) is not None:
+    return True
+  return len(variable.shape) >= 2 and not any(
+    _is_depthwise(layer, variable) for layer in layers
+  )
 
 
 def _is_depthwise(layer: keras.layers.Layer, kernel: Any) -> bool:

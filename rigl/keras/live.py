@@ -37,6 +37,16 @@ def model_of(optimizer: keras.optimizers.Optimizer) -> keras.Model | None:
   return None
 
 
+def loss_scaler_of(
+  optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.LossScaleOptimizer | None:
+  """The `LossScaleOptimizer` around an optimizer; None without one."""
+  for scaler in _instances(keras.optimizers.LossScaleOptimizer):
+    if vars(scaler).get("inner_optimizer") is optimizer:
+      return scaler
+  return None
+
+
 def _instances(kind: type) -> Iterator[Any]:
   """The live instances of a class and of all that derive from it."""
   kinds = _subclasses(kind)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import zlib
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,12 @@ import tensorflow as tf
 
 from rigl import sparse_utils
 from rigl.keras import replicas
+from rigl.keras.compact_layers import (
+  check_trainable,
+  compact_layers_of,
+  keep_batches_for,
+  own_sparsities,
+)
 from rigl.keras.kernels import (
   Filters,
   check_filters,
@@ -26,8 +31,9 @@ from rigl.keras.kernels import (
   path_of,
 )
 from rigl.keras.live import model_of
-from rigl.keras.saving import MaskBits, load_state, save_state
-from rigl.keras.slots import Slot, Slots, find_slots
+from rigl.keras.saving import NUM_COMPACT, MaskBits, load_state, save_state
+from rigl.keras.slots import find_slots
+from rigl.keras.sparse_kernel import SparseKernel, make_mask, stored_masks
 from rigl.keras.sparsities import (
   Distribution,
   check_distribution,
@@ -41,50 +47,25 @@ from rigl.keras.wrapper import (
   check_unbuilt,
 )
 from rigl.mask_ops import EngineName, MaskEngine
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.sparse_optimizers.summary import summary
 from rigl.structures import Groups, Structure, parse_structure
-from rigl.types import Tensor, Variable
-
-
-@dataclass(frozen=True, eq=False)
-class SparseKernel:
-  """A sparse variable, its mask and its slots.
-
-  Attributes:
-    path: path of the variable; masks and sparsities are keyed by it.
-    name: its number among the sparse variables, which random numbers are
-      derived from. Paths would not do: Keras numbers layers through all models
-      of a process, and a model from a file may have other paths.
-    variable: the weights, zero wherever the mask is.
-    mask: bool variable of the same shape; true means active.
-    slots: the slots that the inner optimizer keeps for the weights.
-    sparsity: share of zeros that the distribution gives it.
-    groups: groups of connections that each keep their number of active ones;
-      None where only the variable does.
-  """
-
-  path: str
-  name: str
-  variable: keras.Variable
-  mask: keras.Variable
-  slots: Slots
-  sparsity: float
-  groups: Groups | None
-
-  @property
-  def name_hash(self) -> int:
-    """CRC-32 of the name: the same in every process, unlike hash()."""
-    return zlib.crc32(self.name.encode())
-
-  @property
-  def size(self) -> int:
-    """The number of connections, active or not."""
-    return int(np.prod(self.variable.shape))
+from rigl.types import Variable
 
 
 class MaskOwner(WrappingOptimizer):
   """A wrapping optimizer with one mask per sparse variable.
+
+  Attributes:
+    starts_dense: whether all connections are active at the start.
+    needs_batches: whether layers that store only their active connections must
+      keep what their dense gradient is made of.
+    takes_compact_layers: whether the method trains such layers.
+    takes_block_layers: whether it trains those that store their active blocks.
 
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
@@ -110,6 +91,11 @@ class MaskOwner(WrappingOptimizer):
   Raises:
     ValueError: if an argument is not as described.
   """
+
+  starts_dense = False
+  needs_batches = False
+  takes_compact_layers = True
+  takes_block_layers = False
 
   def __init__(
     self,
@@ -171,11 +157,14 @@ class MaskOwner(WrappingOptimizer):
     settings = self._settings
     chosen = choose_kernels(variables, settings.filters)
     paths = [path_of(variables[place]) for place in chosen]
-    shapes = [tuple(variables[place].shape) for place in chosen]
-    sparsities = distribute(
-      settings.distribution,
-      settings.sparsity,
+    compact = compact_layers_of([variables[place] for place in chosen])
+    shapes = [
+      tuple((variables[place] if layer is None else layer).shape)
+      for place, layer in zip(chosen, compact, strict=True)
+    ]
+    sparsities = self._distribute(
       dict(zip(paths, shapes, strict=True)),
+      {p: la for p, la in zip(paths, compact, strict=True) if la is not None},
     )
     names = [str(number) for number in range(len(chosen))]
     groups = kernel_groups(
@@ -195,13 +184,16 @@ class MaskOwner(WrappingOptimizer):
           path=path,
           name=name,
           variable=variables[place],
-          mask=_mask_variable(
-            path,
-            self._initial_mask(name, tuple(shape), sparsities[path], groups[i]),
-          ),
           slots=slots[i],
           sparsity=sparsities[path],
+          stored_mask=make_mask(
+            path, self._initial_mask(name, shape, sparsities[path], groups[i])
+          )
+          if compact[i] is None
+          else None,
           groups=groups[i],
+          compact=_if_a(compact[i], CompactLayer),
+          blocks=_if_a(compact[i], BlockLayer),
         )
         for i, (path, name, shape, place) in enumerate(
           zip(paths, names, shapes, chosen, strict=True)
@@ -215,22 +207,48 @@ class MaskOwner(WrappingOptimizer):
       for place, variable in enumerate(variables):
         self._trainable_variables_indices[self._var_key(variable)] = place
       self._create_state()
-      self._mask_bits = MaskBits([kernel.mask for kernel in kernels])
+      self._mask_bits = MaskBits(stored_masks(kernels))
       # By the variables, which a checkpoint may have restored by now.
       if not self._loads:
         self._clear(all_slots=True)
+    if self.needs_batches:
+      keep_batches_for(
+        self, [each for each in compact if isinstance(each, CompactLayer)]
+      )
+      for each in compact:
+        if isinstance(each, BlockLayer):
+          each.keep_batches()
     self.built = True
+
+  def _distribute(
+    self,
+    shapes: dict[str, tuple[int, ...]],
+    compact: dict[str, Any],
+  ) -> dict[str, float]:
+    """The sparsity of each variable, by its path.
+
+    Args:
+      shapes: the shapes of all kernels.
+      compact: the layers that have their connections already.
+    """
+    settings = self._settings
+    given: dict[str, float] = {}
+    if compact:
+      check_trainable(self, compact, settings.structure)
+      method = type(self).__name__
+      given = own_sparsities(compact, self.starts_dense, method)
+    if self.starts_dense:
+      given = {}
+    open_shapes = {p: s for p, s in shapes.items() if p not in given}
+    if not open_shapes and isinstance(settings.distribution, str):
+      return given
+    return given | distribute(
+      settings.distribution, settings.sparsity, open_shapes
+    )
 
   def _variable_scope(self) -> contextlib.ExitStack:
     """A context where variables are made eagerly, on all devices."""
-    strategy = self._distribution_strategy
-    if tf.distribute.has_strategy():
-      strategy = tf.distribute.get_strategy()
-    stack = contextlib.ExitStack()
-    stack.enter_context(tf.init_scope())
-    if strategy is not _DEFAULT_STRATEGY:
-      stack.enter_context(strategy.scope())
-    return stack
+    return replicas.variable_scope(self._distribution_strategy)
 
   def _initial_mask(
     self,
@@ -276,15 +294,21 @@ class MaskOwner(WrappingOptimizer):
   def masks(self) -> dict[str, keras.Variable]:
     """{path: bool variable of the shape}; empty before the optimizer is built.
 
-    True means an active connection. Do not assign them.
+    True means an active connection. Do not assign them. For a layer that stores
+    only its active connections it is a tensor, made for this call.
     """
-    return {kernel.path: kernel.mask for kernel in self._kernels}
+    return {kernel.path: kernel.whole_mask for kernel in self._kernels}
+
+  @property
+  def sparse_kernels(self) -> tuple[SparseKernel, ...]:
+    """The sparse variables; none before the optimizer is built."""
+    return self._kernels
 
   @property
   def sparsities(self) -> dict[str, float]:
     """{path: share of zeros in the mask now}."""
     return {
-      kernel.path: sparse_utils.calculate_sparsity([kernel.mask.numpy()])
+      kernel.path: 1 - kernel.count_active() / kernel.size
       for kernel in self._kernels
     }
 
@@ -301,7 +325,12 @@ class MaskOwner(WrappingOptimizer):
       raise RuntimeError(
         "The optimizer is not built yet, so there is no summary."
       )
-    layers = [SparseLayer(k.path, k.variable, k.mask) for k in self._kernels]
+    layers = [
+      SparseLayer(
+        k.path, k.variable, k.mask, compact=k.compact, blocks=k.blocks
+      )
+      for k in self._kernels
+    ]
     return summary(layers, self.changed_in_last_update())
 
   def changed_in_last_update(self) -> dict[str, int] | None:
@@ -320,7 +349,11 @@ class MaskOwner(WrappingOptimizer):
       if filters is not None:
         filters = [kernel.path for kernel in self._kernels]
       if not isinstance(distribution, str):
-        distribution = {k.path: k.sparsity for k in self._kernels}
+        distribution = {
+          k.path: k.sparsity
+          for k in self._kernels
+          if k.stored_mask is not None or self.starts_dense
+        }
     elif callable(filters):
       filters = keras.saving.serialize_keras_object(filters)
     return super().get_config() | {
@@ -335,7 +368,7 @@ class MaskOwner(WrappingOptimizer):
     }
 
   def _own_state(self) -> list[Variable]:
-    return [*self._variables, *(kernel.mask for kernel in self._kernels)]
+    return [*self._variables, *stored_masks(self._kernels)]
 
   def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
     """Writes masks and counters; Keras saves the inner optimizer by itself.
@@ -343,7 +376,8 @@ class MaskOwner(WrappingOptimizer):
     Args:
       store: the place in the file.
     """
-    save_state(store, self._variables, [k.mask for k in self._kernels])
+    masks = stored_masks(self._kernels)
+    save_state(store, self._variables, masks, self._count_compact())
 
   def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
     """Reads masks and counters; Keras loads the inner optimizer by itself.
@@ -367,10 +401,14 @@ class MaskOwner(WrappingOptimizer):
         )
       return
     if not self.built:
-      if not set(store.keys()) & {"mask_0"}:
+      if not set(store.keys()) & {"mask_0", NUM_COMPACT}:
         return  # Written before this optimizer was built, too.
       self._build_to_load()
-    load_state(store, self._variables, [k.mask for k in self._kernels])
+    masks = stored_masks(self._kernels)
+    load_state(store, self._variables, masks, self._count_compact())
+
+  def _count_compact(self) -> int:
+    return sum(kernel.stored_mask is None for kernel in self._kernels)
 
   def _build_to_load(self) -> None:
     model = model_of(self)
@@ -396,10 +434,11 @@ class MaskOwner(WrappingOptimizer):
       all_slots: whether to clear slots that no step changes, too.
     """
     for kernel in self._kernels:
-      replicas.update(kernel.variable, keep_masked, kernel.mask)
-      slots = kernel.slots
-      for slot in slots.all() if all_slots else slots.changing():
-        _clear_slot(slot, kernel.mask)
+      kernel.clear(all_slots)
+
+
+def _if_a(layer: Any, kind: Any) -> Any:
+  return layer if isinstance(layer, kind) else None
 
 
 @dataclass(frozen=True)
@@ -412,31 +451,3 @@ class _Settings:
   seed: int
   mask_engine: EngineName
   structure: Structure | None
-
-
-def _mask_variable(path: str, mask: np.ndarray) -> keras.Variable:
-  return keras.Variable(
-    mask,
-    dtype="bool",
-    trainable=False,
-    aggregation="only_first_replica",
-    name=f"{path.replace('/', '_')}_mask",
-  )
-
-
-def keep_masked(variable: Variable, mask: Tensor, start: float = 0.0) -> None:
-  """Sets a variable to `start` wherever the mask is false."""
-  value = tf.convert_to_tensor(variable)
-  variable.assign(tf.where(mask, value, tf.constant(start, value.dtype)))
-
-
-def _clear_slot(slot: Slot, mask: keras.Variable) -> None:
-  start = slot.start or 0.0  # A copy of an inactive weight is zero.
-  replicas.update(
-    slot.variable,
-    lambda variable, kept: keep_masked(variable, kept, start),
-    mask,
-  )
-
-
-_DEFAULT_STRATEGY = tf.distribute.get_strategy()

@@ -8,12 +8,28 @@ These functions do the same in both, and without a strategy.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from rigl.types import Tensor
+
+
+def variable_scope(strategy: tf.distribute.Strategy) -> contextlib.ExitStack:
+  """A context where variables are made eagerly, on all devices.
+
+  Args:
+    strategy: the strategy of an optimizer, which one that is active overrides.
+  """
+  if tf.distribute.has_strategy():
+    strategy = tf.distribute.get_strategy()
+  stack = contextlib.ExitStack()
+  stack.enter_context(tf.init_scope())
+  if strategy is not _DEFAULT_STRATEGY:
+    stack.enter_context(strategy.scope())
+  return stack
 
 
 def merge(function: Callable[..., None], *arguments: Any) -> None:
@@ -80,3 +96,6 @@ def native(variable: Any) -> Any:
   if isinstance(variable, tf.Variable) or not hasattr(variable, "path"):
     return variable
   return variable.value
+
+
+_DEFAULT_STRATEGY = tf.distribute.get_strategy()

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from rigl.keras.block_layers import gradient_norms
 from rigl.keras.drop_grow import DropGrowOptimizer
-from rigl.keras.masks import SparseKernel
+from rigl.keras.sparse_kernel import SparseKernel
+from rigl.sparse_optimizers.dense_rows import RowSignal
 from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
@@ -89,11 +93,25 @@ class RigL(DropGrowOptimizer):
   grow_inits = (*WEIGHT_METHODS, *GRADIENT_METHODS)
   update_is_iteration = True
   accumulates_dense = True
+  needs_batches = True
 
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
   ) -> list[Tensor | None]:
     return list(self._mean_gradients(kernels, present))
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor:
+    return gradient_norms(layer)
+
+  def _signal_of_rows(
+    self,
+    kernel: SparseKernel,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    del kernel
+    return self._dense_gradient(compact, positions, sampled)
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

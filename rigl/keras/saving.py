@@ -16,6 +16,9 @@ import tensorflow as tf
 
 from rigl.types import Tensor
 
+# The number of sparse variables without a mask, where there are some.
+NUM_COMPACT = "num_compact"
+
 _WEIGHTS = np.array([128, 64, 32, 16, 8, 4, 2, 1])
 
 
@@ -44,8 +47,19 @@ def save_state(
   store: MutableMapping[str, Any],
   variables: Sequence[keras.Variable],
   masks: Sequence[keras.Variable],
+  num_compact: int = 0,
 ) -> None:
-  """Writes variables by number, and masks as bits with their shapes."""
+  """Writes variables by number, and masks as bits with their shapes.
+
+  Args:
+    store: the place in the file.
+    variables: the variables of the optimizer itself.
+    masks: bool variables.
+    num_compact: the number of sparse variables without a mask, which store
+      only their active connections.
+  """
+  if num_compact:
+    store[NUM_COMPACT] = np.int64(num_compact)
   for i, variable in enumerate(variables):
     store[str(i)] = variable.numpy()
   for i, mask in enumerate(masks):
@@ -57,8 +71,9 @@ def load_state(
   store: MutableMapping[str, Any],
   variables: Sequence[keras.Variable],
   masks: Sequence[keras.Variable],
+  num_compact: int = 0,
 ) -> None:
-  """Reads what `save_state` wrote.
+  """Reads what `save_state` wrote, with the same arguments.
 
   Raises:
     ValueError: if the file has other variables or masks, before anything is
@@ -68,6 +83,7 @@ def load_state(
   places = range(len(masks))
   wanted = {*numbers, *(f"mask_{i}" for i in places)}
   wanted |= {f"mask_shape_{i}" for i in places}
+  wanted |= {NUM_COMPACT} if num_compact else set()
   found = set(store.keys())
   if found != wanted:
     raise ValueError(
@@ -94,6 +110,7 @@ def load_state(
 
 
 def _counts(keys: set[str]) -> str:
+  keys = keys - {NUM_COMPACT}
   masks = sum(key.startswith("mask_shape_") for key in keys)
   return f"{masks} masks and {len(keys) - 2 * masks} variables"
 

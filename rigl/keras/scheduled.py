@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from rigl import mask_ops
 from rigl.keras import replicas
 from rigl.keras.base import SparseOptimizer
-from rigl.keras.masks import SparseKernel
+from rigl.keras.compact_layers import forget_batches
+from rigl.keras.sparse_kernel import SparseKernel
 from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
+from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor, Variable
 
 
@@ -84,6 +87,32 @@ class UpdatingOptimizer(SparseOptimizer):
       lambda: None,
     )
 
+  def _step(
+    self,
+    grads: Sequence[Any],
+    variables: list[Variable],
+    present: Mapping[str, Any],
+  ) -> None:
+    completes = self._completes_step()
+    super()._step(grads, variables, present)
+    # Also those of frozen layers, through which gradients pass.
+    layers = [k.compact for k in self._kernels if k.compact is not None]
+    if self.needs_batches and layers:
+      gradients = [tf.convert_to_tensor(each) for each in present.values()]
+      forget_batches(layers, gradients, completes)
+    if self.needs_batches:
+      self._forget_blocks()
+
+  def _forget_blocks(self) -> None:
+    """Lets layers of blocks forget what this step's gradient is made of."""
+    layers = [k.blocks for k in self._kernels if k.blocks is not None]
+
+    def forget() -> None:
+      for layer in layers:
+        layer.take_batches()
+
+    replicas.on_replicas(forget)
+
   def _step_number(self) -> Tensor:
     return tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
 
@@ -106,17 +135,17 @@ class UpdatingOptimizer(SparseOptimizer):
     raise NotImplementedError
 
   def _note_changes(
-    self,
-    kernels: Sequence[SparseKernel],
-    before: Sequence[Tensor],
-    after: Sequence[Tensor],
+    self, kernels: Sequence[SparseKernel], before: Sequence[Tensor]
   ) -> None:
-    """Counts the connections that an update turned on or off."""
+    """Counts the connections that an update turned on or off.
+
+    Args:
+      kernels: what was updated.
+      before: their snapshots from before.
+    """
     counts = {
-      kernel.path: mask_ops.count_ones(
-        tf.not_equal(tf.reshape(old, [-1]), tf.reshape(new, [-1]))
-      )
-      for kernel, old, new in zip(kernels, before, after, strict=True)
+      kernel.path: kernel.count_changes(old)
+      for kernel, old in zip(kernels, before, strict=True)
     }
     none = tf.constant(0)
     replicas.assign(
@@ -159,6 +188,23 @@ class UpdatingOptimizer(SparseOptimizer):
       self.inner_optimizer._iterations,
       lambda count: count.assign_sub(length - 1),
     )
+
+  def _dense_gradient(
+    self, compact: CompactLayer, positions: np.ndarray, sampled: np.ndarray
+  ) -> RowSignal:
+    """The gradient of a whole step of all connections of a compact layer.
+
+    It is called on the host.
+
+    Args:
+      compact: the layer.
+      positions: int32 [n], its active connections.
+      sampled: [n], what `_mean_gradients` gave for them.
+    """
+    scale = (self.gradient_accumulation_steps or 1) * (
+      self.loss_scale_factor or 1.0
+    )
+    return dense_gradient(compact, positions, sampled, 1.0 / scale)
 
   def _mean_gradients(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]

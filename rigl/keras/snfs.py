@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rigl.keras import replicas
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.kernels import Filters
-from rigl.keras.masks import SparseKernel
+from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
 from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers.dense_rows import (
+  RowSignal,
+  rows_of,
+  update_average,
+)
+from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor, Variable
 
 
@@ -40,6 +47,11 @@ class SNFS(DropGrowOptimizer):
 
   Dettmers & Zettlemoyer, 2019, https://arxiv.org/abs/1907.04840, section 3, as
   in the code of Evci et al.: sparsity is not redistributed between layers.
+
+  The average has the size of the whole kernel, also for layers that store only
+  their active connections (`rigl.sparse`). They form their dense gradient in
+  every step then, for a block of rows at a time, which costs as much as a dense
+  product; RigL needs neither.
 
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
@@ -93,6 +105,9 @@ class SNFS(DropGrowOptimizer):
   """
 
   accumulates_dense = True
+  needs_batches = True
+
+  takes_block_layers = False
 
   def __init__(
     self,
@@ -145,37 +160,89 @@ class SNFS(DropGrowOptimizer):
   def _create_state(self) -> None:
     super()._create_state()
     for kernel in self._kernels:
-      self._averages[kernel.path] = self.add_variable_from_reference(
-        kernel.variable, "average_gradient"
+      self._averages[kernel.path] = (
+        self.add_variable_from_reference(kernel.variable, "average_gradient")
+        if kernel.compact is None
+        else self.add_variable(
+          kernel.shape, "zeros", kernel.variable.dtype, name="average_gradient"
+        )
       )
 
-  def _step(
+  def _train(
     self,
     grads: Sequence[Any],
     variables: list[Variable],
     present: Mapping[str, Any],
   ) -> None:
-    self._average(present)
-    super()._step(grads, variables, present)
+    # TensorFlow orders operations by the variables that they take, but not
+    # functions of the host.
+    with tf.control_dependencies(self._average(present)):
+      super()._train(grads, variables, present)
 
-  def _average(self, present: Mapping[str, Any]) -> None:
-    """Updates the averages at the last call of `apply` of a step."""
+  def _average(self, present: Mapping[str, Any]) -> list[tf.Operation]:
+    """Updates the averages at the last call of `apply` of a step.
+
+    Returns:
+      Operations that must come before the step.
+    """
+    operations = []
     kernels = [k for k in self._kernels if k.path in present]
     completes = self._completes_step()
     means = self._mean_gradients(kernels, present)
     for kernel, gradient in zip(kernels, means, strict=True):
       average = self._averages[kernel.path]
+      if kernel.compact is not None:
+        operations += self._average_rows(
+          average.value, kernel.compact, gradient, completes
+        )
+        continue
       value = tf.convert_to_tensor(average)
       decay = tf.cast(1.0 - self._momentum, value.dtype)
       change = decay * (tf.cast(gradient, value.dtype) - value)
       replicas.assign(average, tf.where(completes, value + change, value))
+    return operations
 
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
   ) -> list[Tensor | None]:
     return [
-      tf.convert_to_tensor(self._averages[kernel.path]) for kernel in kernels
+      tf.convert_to_tensor(self._averages[kernel.path])
+      if kernel.compact is None
+      else None
+      for kernel in kernels
     ]
+
+  def _average_rows(
+    self,
+    average: Variable,
+    compact: CompactLayer,
+    gradient: Tensor,
+    completes: Tensor,
+  ) -> list[tf.Operation]:
+    """Updates the average of a layer that stores only active connections."""
+
+    def update(positions: Tensor, sampled: Tensor, completes: Tensor) -> None:
+      if completes:
+        signal = self._dense_gradient(
+          compact, positions.numpy(), sampled.numpy()
+        )
+        update_average(average, 1.0 - self._momentum, signal)
+
+    inputs = [tf.convert_to_tensor(compact.positions), gradient, completes]
+    if tf.executing_eagerly():
+      update(*inputs)
+      return []
+    return [tf.py_function(update, inputs, [])]
+
+  def _signal_of_rows(
+    self,
+    kernel: SparseKernel,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    del compact, positions, sampled
+    return rows_of(self._averages[kernel.path].value)
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

@@ -14,8 +14,11 @@ import numpy as np
 
 from rigl import counting
 from rigl.counting.costs import kernel_cost
+from rigl.keras.compact_layers import stored_layers
+from rigl.keras.copies import copy_model
 from rigl.keras.kernels import KERNEL_NAMES
 from rigl.keras.wrapped import find_sparse_optimizer
+from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 from rigl.sparse_utils import Stats
 
 _HEADER = (
@@ -28,6 +31,10 @@ _HEADER = (
   "Dense bytes",
   "Sparse bytes",
 )
+
+
+# Larger kernels, in weights, are not formed to count what they cost.
+_LARGEST_KERNEL = 2**28
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def summarize_sparsity(model: keras.Model) -> SparsityTable:
     raise ValueError("`model` must be built: call it on data, or fit it.")
   inactive = _Inactive(model)
   try:
-    specs = counting.find_layers(model)
+    specs = counting.find_layers(_dense_form(model))
   except (ValueError, AttributeError) as error:
     return SparsityTable(_without_flops(model, inactive), str(error))
   costs = []
@@ -198,16 +205,27 @@ class _Inactive:
 
   def __init__(self, model: keras.Model) -> None:
     optimizer = find_sparse_optimizer(model)
-    masks = optimizer.masks if optimizer is not None else {}
+    kernels = optimizer.sparse_kernels if optimizer is not None else ()
+    masks = {kernel.path: kernel.mask for kernel in kernels}
+    self.shapes: list[tuple[str, tuple[int, ...]]] = []
     self._kernels: list[tuple[str, int, int]] = []
+    stored = {layer.values.path: layer for layer in stored_layers(model)}
     for variable in model.weights:
-      if len(variable.shape) < 2 and variable.path not in masks:
+      path, shape = variable.path, tuple(variable.shape)
+      if path in stored:
+        shape = tuple(stored[path].shape)
+        size = int(np.prod(shape, dtype=np.int64))
+        positions = stored[path].positions.numpy()
+        zeros = size - int(np.count_nonzero(positions < NO_POSITION))
+      elif len(shape) < 2 and path not in masks:
         continue
-      values = masks.get(variable.path, variable).numpy()
-      zeros = values.size - int(np.count_nonzero(values))
-      if masks and variable.path not in masks:
-        zeros = 0
-      self._kernels.append((variable.path, values.size, zeros))
+      else:
+        values = masks.get(path, variable).numpy()
+        size, zeros = values.size, values.size - int(np.count_nonzero(values))
+        if masks and path not in masks:
+          zeros = 0
+      self.shapes.append((path, shape))
+      self._kernels.append((path, size, zeros))
 
   def take(self, layer: str, size: int) -> int:
     """The number of a layer's kernel, which is not taken again.
@@ -224,6 +242,26 @@ class _Inactive:
     return 0
 
 
+def _dense_form(model: keras.Model) -> keras.Model:
+  """A model of the same graph, all of whose kernels are ordinary.
+
+  Raises:
+    ValueError: if there is none that could be made.
+  """
+  layers = stored_layers(model)
+  if not layers:
+    return model
+  for layer in layers:
+    if np.prod(layer.shape, dtype=np.int64) > _LARGEST_KERNEL:
+      raise ValueError(
+        f"the kernel of {layer.name!r} is too large to be formed."
+      )
+  dense = {id(layer): layer.dense_layer() for layer in layers}
+  for new in dense.values():
+    new.kernel_initializer = keras.initializers.Zeros()
+  return copy_model(model, dense)[0]
+
+
 def _is_end(one: str, other: str) -> bool:
   """Whether one of two paths is the other's, with more scopes before it."""
   return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
@@ -235,11 +273,11 @@ def _without_flops(
   """The costs of the kernels of a model whose layers cannot be counted."""
   paths = {variable.path for variable in model.weights}
   costs = []
-  for variable in model.weights:
-    layer, _, leaf = variable.path.rpartition("/")
-    if len(variable.shape) < 2 or leaf not in KERNEL_NAMES:
+  for path, shape in inactive.shapes:
+    layer, _, leaf = path.rpartition("/")
+    if leaf not in KERNEL_NAMES:
       continue
-    size, outputs = int(np.prod(variable.shape)), variable.shape[-1]
+    size, outputs = int(np.prod(shape, dtype=np.int64)), shape[-1]
     zeros = inactive.take(layer, size)
     dense, sparse = (
       kernel_cost(size, outputs, 0, count, use_bias=f"{layer}/bias" in paths)
@@ -248,7 +286,7 @@ def _without_flops(
     costs.append(
       LayerCost(
         layer,
-        tuple(variable.shape),
+        shape,
         size - zeros,
         None,
         None,

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
-import inspect
+import math
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from rigl.keras.compact_layers import (
+  check_ordinary,
+  compact_layers_of,
+  set_dense,
+  stored_layers,
+)
+from rigl.keras.copies import copy_model
+from rigl.keras.slots import find_slots
 from rigl.keras.wrapped import sparse_optimizer_of
-
-# What Keras adds to the configuration of every model.
-_KERAS_ARGUMENTS = ("name", "trainable", "dtype")
+from rigl.sparse_optimizers.sparse_layer import NO_POSITION, CompactLayer
 
 
 def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
@@ -26,7 +35,8 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
       also one within a `LossScaleOptimizer`.
     in_place: False copies the model, so that the argument can go on training
       sparsely. True compiles the model itself anew and returns it: for models
-      that Keras cannot copy, or that are too large for a copy.
+      that Keras cannot copy, or that are too large for a copy; not for those
+      with layers that store only their active connections.
 
   Returns:
     The plain model, compiled with the same loss and metrics.
@@ -35,10 +45,10 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
     ValueError: if the model has no sparse optimizer, or cannot be copied.
   """
   sparse_optimizer_of(model)  # Raises if there is none.
-  plain = model if in_place else _copy(model)
-  optimizer = _plain_optimizer(
-    model.optimizer, None if in_place else _counterparts(model, plain)
-  )
+  if in_place:
+    check_ordinary(model, "`in_place` must be False for a model whose")
+  plain, counterparts = (model, None) if in_place else _copy(model)
+  optimizer = _plain_optimizer(model.optimizer, counterparts)
   settings: dict[str, Any] = {
     **model._compile_config.config,  # The arguments of `compile`.
     "optimizer": optimizer,
@@ -51,51 +61,27 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
   return plain
 
 
-def _copy(model: keras.Model) -> keras.Model:
-  """A model of the same configuration and weights, not compiled."""
+def _copy(
+  model: keras.Model,
+) -> tuple[keras.Model, dict[int, keras.Variable]]:
+  """A model with the same weights, all of whose layers are ordinary ones.
+
+  Returns:
+    The copy, not compiled, and {id of a variable: that of the copy}.
+  """
+  layers = stored_layers(model)
+  dense = {id(layer): layer.dense_layer() for layer in layers}
   try:
-    copy = _rebuild(model)
-  except Exception as error:  # Whatever the classes of the model raise.
-    reason = f"{type(error).__name__}: {error}"
-    raise _cannot_be_copied(reason) from error
-  if [v.shape for v in copy.variables] != [v.shape for v in model.variables]:
-    raise _cannot_be_copied("its configuration gives other variables")
-  for new, old in zip(copy.variables, model.variables, strict=True):
-    new.assign(old)
-  return copy
-
-
-def _rebuild(model: keras.Model) -> keras.Model:
-  """A model of the same configuration, with other weights."""
-  policy, compiled = keras.config.dtype_policy(), model.compiled
-  # That of layers whose configuration has none.
-  keras.config.set_dtype_policy(model.dtype_policy)
-  model.compiled = False  # Keras compiles the copies of some models.
-  try:
-    if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
-      copy = keras.models.clone_model(model, recursive=True)
-      if type(copy) is type(model):
-        return copy
-    copy = type(model).from_config(_config(model))
-    if model.built and not copy.built:
-      copy.build_from_config(model.get_build_config())
-    return copy
-  finally:
-    model.compiled = compiled
-    keras.config.set_dtype_policy(policy)
-
-
-def _config(model: keras.Model) -> dict[str, Any]:
-  """The configuration, without arguments of Keras that the class lacks."""
-  parameters = inspect.signature(type(model).__init__).parameters.values()
-  if any(each.kind == each.VAR_KEYWORD for each in parameters):
-    return model.get_config()
-  accepted = {each.name for each in parameters}
-  return {
-    name: value
-    for name, value in model.get_config().items()
-    if name in accepted or name not in _KERAS_ARGUMENTS
-  }
+    copy, counterparts = copy_model(model, dense)
+  except ValueError as error:
+    raise _cannot_be_copied(str(error)) from error
+  for layer in layers:
+    new = dense[id(layer)]
+    set_dense(layer, new)
+    pairs = [(layer.values, new.kernel), (layer.bias, new.bias)]
+    for old, mine in pairs[: 2 if new.use_bias else 1]:
+      counterparts[id(old)] = mine
+  return copy, counterparts
 
 
 def _cannot_be_copied(reason: str) -> ValueError:
@@ -103,14 +89,6 @@ def _cannot_be_copied(reason: str) -> ValueError:
     "`model` must be one that Keras can copy by its configuration, unless "
     f"`in_place` is True: {reason}."
   )
-
-
-def _counterparts(
-  model: keras.Model, copy: keras.Model
-) -> dict[int, keras.Variable]:
-  """{id of a variable of the model: that of the copy}."""
-  pairs = zip(model.variables, copy.variables, strict=True)
-  return {id(old): new for old, new in pairs}
 
 
 def _plain_optimizer(
@@ -152,9 +130,46 @@ def _copied(
     if any(id(variable) not in counterparts for variable in trained):
       raise _cannot_be_copied("its optimizer also trains other variables")
     copy.build([counterparts[id(variable)] for variable in trained])
+    whole = _whole_slots(optimizer, trained)
     for new, old in zip(copy.variables, optimizer.variables, strict=True):
-      new.assign(old)
+      value = whole.get(id(old), old)
+      if new.shape == value.shape:
+        new.assign(value)
+      else:
+        warnings.warn(
+          f"The state {old.name!r} of the optimizer starts anew: it has "
+          "another form for a dense kernel.",
+          stacklevel=4,
+        )
   return copy
+
+
+def _whole_slots(
+  optimizer: keras.optimizers.Optimizer, trained: Sequence[Any]
+) -> dict[int, np.ndarray]:
+  """The slots of layers that store connections, as those of dense kernels.
+
+  Returns:
+    {id of a slot: array of the shape of the kernel}.
+  """
+  whole = {}
+  compact = compact_layers_of(trained)
+  found = find_slots(optimizer, trained)
+  for layer, slots in zip(compact, found, strict=True):
+    if not isinstance(layer, CompactLayer):
+      continue
+    positions = layer.positions.numpy()
+    used = positions < NO_POSITION
+    shape = tuple(layer.shape)
+    for variable, start in [
+      *((slot.variable, slot.start or 0.0) for slot in slots.all()),
+      *([] if slots.accumulator is None else [(slots.accumulator, 0.0)]),
+    ]:
+      value = variable.numpy()
+      array = np.full(math.prod(shape), start, value.dtype)
+      array[positions[used]] = value[used]
+      whole[id(variable)] = array.reshape(shape)
+  return whole
 
 
 def _new_metric(metric: Any) -> Any:

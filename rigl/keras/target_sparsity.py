@@ -9,15 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.keras import replicas
-from rigl.keras.masks import SparseKernel
 from rigl.keras.scheduled import UpdatingOptimizer
+from rigl.keras.sparse_kernel import SparseKernel
 from rigl.structures import Groups
 from rigl.types import Tensor
 
 
 class TargetSparsityOptimizer(UpdatingOptimizer):
   """Starts dense and brings every sparse variable to a target sparsity."""
+
+  starts_dense = True
 
   def _initial_mask(
     self,
@@ -49,8 +50,8 @@ class TargetSparsityOptimizer(UpdatingOptimizer):
     self, kernels: Sequence[SparseKernel], masks: Sequence[Tensor]
   ) -> None:
     """Sets flat masks and clears what is inactive."""
-    before = [tf.convert_to_tensor(kernel.mask) for kernel in kernels]
+    before = [kernel.snapshot() for kernel in kernels]
     for kernel, flat in zip(kernels, masks, strict=True):
-      replicas.assign(kernel.mask, tf.reshape(flat, kernel.mask.shape))
+      kernel.set_mask(flat)
     self._clear(all_slots=True)
-    self._note_changes(kernels, before, masks)
+    self._note_changes(kernels, before)

@@ -12,6 +12,7 @@ from rigl.layers.dense import Dense
 from rigl.layers.initializers import (
   Initializer,
   glorot_uniform,
+  glorot_uniform_at,
   random_normal,
   sparse,
   variance_scaling,
@@ -26,6 +27,7 @@ __all__ = [
   "DepthwiseConv2D",
   "Initializer",
   "glorot_uniform",
+  "glorot_uniform_at",
   "make_variable",
   "random_normal",
   "sparse",

@@ -11,12 +11,17 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.types import Tensor
 
 # (shape, name, seed) -> float32 of that shape.
 Initializer = Callable[[Sequence[int], str, int], Tensor]
+
+_PHILOX = 1  # Number of the algorithm in TensorFlow.
+# Weights that `glorot_uniform_at` draws at once, a multiple of 4.
+_BLOCK = 2**22
 
 # Standard deviation of a standard normal that is cut off at +-2.
 _TRUNCATED_STDDEV = 0.87962566103423978
@@ -39,6 +44,45 @@ def glorot_uniform(shape: Sequence[int], name: str, seed: int) -> Tensor:
   return tf.random.stateless_uniform(
     shape, _key(name, seed), -limit, limit, tf.float32, alg="philox"
   )
+
+
+def glorot_uniform_at(
+  shape: Sequence[int], name: str, seed: int, positions: np.ndarray
+) -> np.ndarray:
+  """The values of `glorot_uniform` at some positions, without the others.
+
+  Memory is that of the result and a block of the kernel.
+
+  Args:
+    shape: (inputs, outputs) of the kernel.
+    name: name of the variable.
+    seed: seed of the run.
+    positions: int [n], index into the flat kernel, ascending.
+
+  Returns:
+    float32 [n].
+  """
+  limit = tf.constant(math.sqrt(6.0 / sum(shape)))
+  size, values = math.prod(shape), np.empty(len(positions), np.float32)
+  bounds = np.searchsorted(positions, np.arange(0, size + _BLOCK, _BLOCK))
+  with tf.device("CPU:0"):
+    key, start = tf.raw_ops.StatelessRandomGetKeyCounter(seed=_key(name, seed))
+    for i, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+      if begin == end:
+        continue
+      # Philox makes four numbers from each value of its counter, whose lower
+      # half starts at zero.
+      passed = tf.constant([i * (_BLOCK // 4), 0], tf.uint64)
+      block = tf.raw_ops.StatelessRandomUniformV2(
+        shape=[min(_BLOCK, size - i * _BLOCK)],
+        key=key,
+        counter=start + passed,
+        alg=_PHILOX,
+        dtype=tf.float32,
+      )
+      uniform = tf.gather(block, positions[begin:end] - i * _BLOCK)
+      values[begin:end] = uniform * (limit - -limit) + -limit
+  return values
 
 
 def variance_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:

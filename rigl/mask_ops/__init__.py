@@ -8,6 +8,14 @@ for one layer. The number of ones is always exact.
 """
 
 from rigl import needs_tensorflow  # noqa: F401
+from rigl.mask_ops.block_grid import (
+  BlockIndex,
+  grid_of,
+  index_of,
+  numbers_of,
+  places_of_ones,
+)
+from rigl.mask_ops.block_growth import grow_blocks
 from rigl.mask_ops.engine import ENGINES, EngineName, MaskEngine
 from rigl.mask_ops.keys import LOWEST_KEY, count_ones, order_keys
 from rigl.mask_ops.one_layer import drop_and_grow, random_mask, top_k_mask
@@ -20,6 +28,7 @@ from rigl.mask_ops.random import (
 from rigl.mask_ops.selection import DropGrow, keep_and_drop_counts
 
 __all__ = [
+  "BlockIndex",
   "ENGINES",
   "DropGrow",
   "EngineName",
@@ -28,9 +37,14 @@ __all__ = [
   "approximate_normal",
   "count_ones",
   "drop_and_grow",
+  "grid_of",
+  "grow_blocks",
   "hash_key",
+  "index_of",
   "keep_and_drop_counts",
+  "numbers_of",
   "order_keys",
+  "places_of_ones",
   "random_bits",
   "random_mask",
   "random_uniform",

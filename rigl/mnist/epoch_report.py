@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rigl import sparse_utils
-from rigl.compression import compress_fully_connected
+from rigl.compression.fully_connected import (
+  ActiveConnections,
+  compress_fully_connected,
+)
 from rigl.sparse_optimizers import SparseOptimizer
 from rigl.training.loop import Report
 from rigl.training.reporting import metrics_text
@@ -17,7 +19,12 @@ from rigl.types import Metrics
 
 def mask_arrays(optimizer: SparseOptimizer) -> dict[str, np.ndarray]:
   """The masks by layer name, bool [inputs, outputs]; none without masks."""
-  return {layer.name: layer.mask.numpy() for layer in optimizer.layers}
+  masks = {}
+  for layer in optimizer.layers:
+    mask = np.zeros(layer.size, bool)
+    mask[layer.active_positions()] = True
+    masks[layer.name] = mask.reshape(layer.shape)
+  return masks
 
 
 class EpochLines:
@@ -27,6 +34,8 @@ class EpochLines:
     optimizer: the sparse optimizer, with the masks.
     batches_per_epoch: iterations per epoch.
   """
+
+  reads_state = True
 
   def __init__(
     self, optimizer: SparseOptimizer, batches_per_epoch: int
@@ -41,17 +50,30 @@ class EpochLines:
       # Before the first step there is no loss.
       return f"{place}: loss {train['loss']:.4f}" if "loss" in train else place
     line = metrics_text(place, "test", test, ["accuracy"])
-    arrays = list(mask_arrays(self._optimizer).values())
-    if not arrays:
+    found = self._optimizer.layers
+    if not found:
       return line
-    overall = sparse_utils.calculate_sparsity(arrays)
-    layers = _list(sparse_utils.calculate_sparsity([m]) for m in arrays[:2])
-    left = compress_fully_connected(arrays)
+    connections = [
+      ActiveConnections(
+        (la.shape[0], la.shape[1]),
+        *np.divmod(la.active_positions(), la.shape[1]),
+      )
+      for la in found
+    ]
+    totals = [la.size for la in found]
+    active = [each.inputs.size for each in connections]
+    overall = _sparsity(sum(active), sum(totals))
+    layers = _list(map(_sparsity, active[:2], totals[:2]))
+    left = compress_fully_connected(connections)
     sizes = "-".join(str(size) for size in left.sizes)
     return (
       f"{line}, sparsity {overall:.4f}\n"
       f"  layers {layers}; compressed {sizes}: {_list(left.sparsities)}"
     )
+
+
+def _sparsity(active: int, total: int) -> float:
+  return (total - active) / total
 
 
 def _list(values: Iterable[float]) -> str:

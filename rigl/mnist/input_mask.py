@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.mnist.mnist_data import MnistData
+from rigl.sparse.checkpoints import to_masked
 from rigl.training import checkpoints
 
+_LAYER = "layer1"
+_MASK_NAME = f"{_LAYER}/mask"
 # The pixels themselves, in a file that was exported from such a network.
 PIXELS = "input_pixels"
-_MASK_NAME = "layer1/mask"
 
 
 def apply_input_mask(data: MnistData, path: str) -> MnistData:
@@ -63,6 +65,8 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
     raise ValueError(f"`--input_mask_path`: no checkpoint in {path!r}.")
   try:
     tensors = checkpoints.load(prefix)
+    if f"{_LAYER}/values" in tensors:
+      tensors = to_masked(tensors, [_LAYER])
   except ValueError as error:
     raise ValueError(f"`--input_mask_path`: {error}") from error
   if PIXELS in tensors:
@@ -88,7 +92,10 @@ def used_pixels(path: str, num_pixels: int) -> np.ndarray:
 
 
 def _newest(directory: str) -> str | None:
-  """The newest checkpoint of a directory; its list of them may be damaged."""
+  """The newest checkpoint of a directory; its list of them may be damaged.
+
+  TensorFlow finds none where the name of the directory looks like a pattern.
+  """
   found: str | None = tf.train.latest_checkpoint(directory)
   numbers = checkpoints.list_numbers(directory)
   if found is None and numbers:

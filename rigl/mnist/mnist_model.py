@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from rigl.configurable import configurable
 from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
+from rigl.mnist.mnist_layers import Layer
 from rigl.types import Batch, Tensor, Variable
 
+# {layer name: (inputs, outputs)} -> the layers that are no `Dense`, by name.
+SparseLayers = Callable[[Mapping[str, tuple[int, int]]], Mapping[str, Layer]]
 
-@configurable(denylist=["num_inputs", "seed", "masked"])
+
+@configurable(denylist=["num_inputs", "seed", "masked", "sparse_layers"])
 class MnistFc(tf.Module):
   """Fully connected layers with ReLU between them.
 
@@ -22,6 +29,8 @@ class MnistFc(tf.Module):
     masked: whether the variables have the names of the published masked
       layers, `layer1/weights`, or those of its dense ones, `layer1/kernel`.
     units: outputs of each layer; the last one has at least one per class.
+    sparse_layers: makes the layers that store only their active connections.
+      None: there are none.
 
   Raises:
     ValueError: if `units` is not as described.
@@ -33,6 +42,7 @@ class MnistFc(tf.Module):
     seed: int,
     masked: bool = True,
     units: tuple[int, ...] = (300, 100, 10),
+    sparse_layers: SparseLayers | None = None,
   ) -> None:
     super().__init__()
     if not units or any(size < 1 for size in units):
@@ -42,11 +52,14 @@ class MnistFc(tf.Module):
     names = ("weights", "biases") if masked else ("kernel", "bias")
     self._num_inputs = num_inputs
     sizes = [num_inputs, *units]
-    self.layers = [
-      Dense(inputs, outputs, f"layer{i + 1}", seed, *names)
-      for i, (inputs, outputs) in enumerate(
-        zip(sizes[:-1], sizes[1:], strict=True)
-      )
+    shapes = {
+      f"layer{i + 1}": shape
+      for i, shape in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+    }
+    sparse = sparse_layers(shapes) if sparse_layers is not None else {}
+    self.layers: list[Layer] = [
+      sparse.get(name) or Dense(*shape, name, seed, *names)
+      for name, shape in shapes.items()
     ]
 
   def __call__(self, pixels: Tensor) -> Tensor:
@@ -56,9 +69,12 @@ class MnistFc(tf.Module):
     return self.layers[-1](pixels)
 
   @property
-  def kernels(self) -> dict[str, Variable]:
-    """The kernels by layer name."""
-    return {layer.name: layer.kernel for layer in self.layers}
+  def kernels(self) -> dict[str, Any]:
+    """The kernels by layer name; layers of `rigl.sparse` stand for theirs."""
+    return {
+      layer.name: layer.kernel if isinstance(layer, Dense) else layer
+      for layer in self.layers
+    }
 
   @property
   def named_variables(self) -> dict[str, Variable]:
@@ -67,7 +83,17 @@ class MnistFc(tf.Module):
 
   def layer_specs(self) -> list[LayerSpec]:
     """The layers, for `rigl.sparse_utils.get_stats`."""
-    return graph_layers.find_layers(self, [self._num_inputs])
+    if all(isinstance(layer, Dense) for layer in self.layers):
+      return graph_layers.find_layers(self, [self._num_inputs])
+    return [
+      LayerSpec(
+        name,
+        "dense",
+        tuple(kernel.shape),
+        activation=None if name == self.layers[-1].name else "relu",
+      )
+      for name, kernel in self.kernels.items()
+    ]
 
 
 class MnistTask:

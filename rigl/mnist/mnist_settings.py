@@ -16,8 +16,19 @@ from rigl.config.settings import STEP_LIMIT, override, setting
 from rigl.configurable import configurable
 from rigl.sparse_optimizers import registry
 
+NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
 
-@configurable(unrecorded=["on_nonfinite"])
+
+@configurable(
+  unrecorded=[
+    "block_size",
+    "compilation_cache",
+    "jit_compile",
+    "on_nonfinite",
+    "sparse_compute",
+    "sparse_threads",
+  ]
+)
 @dataclasses.dataclass(frozen=True)
 class MnistSettings(MethodFlags, DeviceFlags):
   """All settings of a run on MNIST; the help texts explain them."""
@@ -162,6 +173,45 @@ class MnistSettings(MethodFlags, DeviceFlags):
     "Epochs between checkpoints.",
     group="output",
     minimum=1,
+    defines_run=False,
+  )
+  sparse_compute: str = setting(
+    NONE,
+    "What the sparse layers store and compute. none: dense kernels and masks; "
+    "csr: their active connections alone, on the CPU, for methods that need no "
+    "others; auto: for each layer the one of these that is faster now. The "
+    "connections of a run are the same, and one resumes where the other "
+    "stopped. block: active blocks of a kernel alone, on every device; this is "
+    "another training.",
+    group="devices",
+    choices=(NONE, CSR, BLOCK, AUTO),
+    defines_run=False,
+  )
+  block_size: int = setting(
+    128,
+    "block: the most inputs, and outputs, of a block; the largest number is "
+    "taken that divides both sizes of a layer.",
+    group="devices",
+    minimum=1,
+    maximum=2**15,
+    defines_run=False,
+    ignored=lambda flags: flags.sparse_compute != BLOCK,
+  )
+  sparse_threads: int = setting(
+    0,
+    "Threads that share a product of a csr layer; they change no result. 0: "
+    "one per core.",
+    group="devices",
+    minimum=0,
+    maximum=1024,
+    defines_run=False,
+  )
+  jit_compile: str = setting(
+    "auto",
+    "Whether XLA compiles the steps: auto (unless a layer is csr), true, "
+    "false.",
+    group="devices",
+    choices=("auto", "true", "false"),
     defines_run=False,
   )
 

@@ -3,29 +3,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from rigl.config.method_flags import planned_sparsities
+from rigl.mnist import layer_forms
+from rigl.mnist.mnist_layers import Layer, make_blocks, make_sparse
 from rigl.mnist.mnist_model import MnistFc, MnistTask
-from rigl.mnist.mnist_settings import MnistSettings
+from rigl.mnist.mnist_settings import BLOCK, CSR, NONE, MnistSettings
 from rigl.schedules import (
   MNIST_BASELINE_DROPS,
   ConstantRate,
   LearningRate,
   mnist_learning_rate,
 )
+from rigl.sparse.checkpoints import fitted
 from rigl.sparse_optimizers import registry
 from rigl.training.build_state import make_train_state
 from rigl.training.train_state import OptimizerWrapper, TrainState, identity
 from rigl.types import Variable
 
+# (shapes, sparsities), both by layer name -> the form of every sparse layer.
+ChooseForms: TypeAlias = Callable[
+  [Mapping[str, tuple[int, int]], Mapping[str, float]], layer_forms.Forms
+]
 
-def make_model(flags: MnistSettings, num_inputs: int) -> MnistFc:
+
+def make_model(
+  flags: MnistSettings, num_inputs: int, choose: ChooseForms | None = None
+) -> MnistFc:
   """Makes the network with its initial weights.
 
   Args:
     flags: the settings.
     num_inputs: number of pixels.
+    choose: chooses the form of every layer, if `sparse_compute` leaves a
+      choice. None: all are masked.
   """
   masked = flags.training_method != registry.BASELINE
-  return MnistFc(num_inputs, flags.seed, masked)
+  if choose is None or flags.sparse_compute == NONE:
+    return MnistFc(num_inputs, flags.seed, masked)
+  chosen = choose
+
+  def sparse_layers(shapes: Mapping[str, tuple[int, int]]) -> dict[str, Layer]:
+    sparsities = planned_sparsities(flags, shapes) if masked else {}
+    forms = chosen(shapes, sparsities)
+    starts_sparse = flags.training_method in registry.SPARSE_START
+    made: dict[str, Layer] = {}
+    for name, form in forms.items():
+      arguments = (
+        shapes[name],
+        name,
+        sparsities[name] if starts_sparse else 0.0,
+        flags.seed,
+      )
+      if form == CSR:
+        is_first = name == next(iter(shapes))
+        threads = layer_forms.threads(flags)
+        made[name] = make_sparse(*arguments, threads, is_first)
+      elif form == BLOCK:
+        made[name] = make_blocks(*arguments, flags.block_size)
+    return made
+
+  return MnistFc(num_inputs, flags.seed, masked, sparse_layers=sparse_layers)
 
 
 def make_state(
@@ -50,7 +90,7 @@ def make_state(
   Raises:
     ValueError: if a setting is outside its range.
   """
-  return make_train_state(
+  state = make_train_state(
     flags,
     MnistTask(model),
     model.kernels,
@@ -63,6 +103,9 @@ def make_state(
     init_masks=init_masks,
     optimizer_wrapper=optimizer_wrapper,
   )
+  # A checkpoint may have layers in another form than this network.
+  state.convert_checkpoint = lambda t: fitted(t, state.all_variables)
+  return state
 
 
 def make_learning_rate(

@@ -22,7 +22,9 @@ from absl import flags
 
 from rigl import files
 from rigl.config import app
+from rigl.config.device_flags import JAX, LOOP, compilation_cache
 from rigl.config.settings import DEFINERS, define_gin_flags
+from rigl.distribution import jax_replicas
 from rigl.predict import images, predictions
 from rigl.predict.open_network import make_network, read_task
 from rigl.predict.tasks import TASKS
@@ -55,6 +57,12 @@ def define_flags() -> None:
     None,
     "File to write, .npz with the keys logits, classes and probabilities; one "
     "that exists is replaced. May be left out for JPEG and PNG files.",
+  )
+  flags.DEFINE_enum(
+    "runner",
+    LOOP,
+    [LOOP, JAX],
+    "What predicts: loop, TensorFlow; jax, a GPU, TPU or CPU that JAX sees.",
   )
   define_model_flags()
   define_gin_flags()
@@ -125,13 +133,19 @@ def predict_files(values: Any) -> str:
     values.gin_config,
     values.gin_bindings,
     getattr(values, "gin_imports", False),
+    # XLA, which JAX needs, cannot compile them.
+    keeps_compact=getattr(values, "runner", LOOP) != JAX,
   )
   if arrays:
     batch = images.load_array(paths[0], opened.task)
   else:
     batch = images.load_files(paths, opened.task)
   opened.load()
-  found = predictions.predict(opened.network, batch)
+  replicas = None
+  if getattr(values, "runner", LOOP) == JAX:
+    cache = compilation_cache("")
+    replicas = jax_replicas.create_jax_replicas("default", cache=cache)
+  found = predictions.predict(opened.network, batch, replicas)
   if output is not None:
     predictions.save(found, output)
   if arrays:

@@ -54,7 +54,9 @@ def _is_same(name: str, a: Any, b: Any) -> bool:
 
 
 def _method(shapes: Shapes) -> str:
-  masked = any(name.endswith(_MASK) for name in shapes)
+  masked = any(
+    name.endswith((_MASK, "/positions", "/outputs_of")) for name in shapes
+  )
   return "rigl" if masked else "baseline"
 
 
@@ -96,11 +98,11 @@ def _cifar(shapes: Shapes) -> dict[str, Any]:
 
 
 def _mnist(shapes: Shapes) -> dict[str, Any]:
-  first = _first_of(shapes, "layer1/weights", "layer1/kernel")
+  first = _first_of(shapes, "layer1/weights", "layer1/kernel", "layer1/values")
   if first is None:
     return {}
   wanted: dict[str, Any] = {"training_method": _method(shapes)}
-  if shapes[first][0] != NUM_PIXELS:
+  if first != "layer1/values" and shapes[first][0] != NUM_PIXELS:
     wanted["input_mask_path"] = "RUN, whose first mask kept the pixels"
   return wanted
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rigl.config.gin_files import parse_gin
 from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS, Network, PredictTask
-from rigl.predict.weights import load_weights
+from rigl.predict.weights import compact_layers, load_weights
 
 
 class Opened(NamedTuple):
@@ -65,6 +65,7 @@ def make_network(
   gin_config: Sequence[str] = (),
   gin_bindings: Sequence[str] = (),
   gin_imports: bool = False,
+  keeps_compact: bool = False,
 ) -> Opened:
   """Makes the network of a run, whose weights are initial ones.
 
@@ -75,6 +76,8 @@ def make_network(
     gin_config: gin files.
     gin_bindings: gin bindings.
     gin_imports: whether they may import modules outside of this package.
+    keeps_compact: whether layers of which the checkpoint holds only the active
+      connections have no dense kernel in the network either.
 
   Raises:
     ValueError: if a flag or a binding is invalid.
@@ -82,4 +85,6 @@ def make_network(
   if gin_config or gin_bindings or run.gin_bindings:
     parse_gin(gin_config, gin_bindings, gin_imports, run.gin_bindings)
   task = TASKS[name]
-  return Opened(name, task, task.network({**run.values, **flags}), run)
+  compact = compact_layers(run.prefix) if keeps_compact else {}
+  network = task.network({**run.values, **flags}, compact)
+  return Opened(name, task, network, run)

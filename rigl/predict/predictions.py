@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.distribution.jax_replicas import JaxReplicas
 from rigl.predict.tasks import Network
+from rigl.runners.jax.device_program import DeviceProgram
+from rigl.runners.jax.device_state import DeviceState
 from rigl.url_path import UrlPath
 
 _BATCH = 32
@@ -32,22 +35,46 @@ class Predictions(NamedTuple):
   probabilities: np.ndarray
 
 
-def predict(network: Network, images: np.ndarray) -> Predictions:
+def predict(
+  network: Network, images: np.ndarray, replicas: JaxReplicas | None = None
+) -> Predictions:
   """Predicts the classes of images.
 
   Args:
     network: the network with its weights.
     images: a batch of images as they are stored.
+    replicas: the device of JAX that predicts. None: TensorFlow does.
   """
-  function = tf.function(network.logits, jit_compile=network.jit_compile)
+  function: Callable[[np.ndarray], Any] = tf.function(
+    network.logits, jit_compile=network.jit_compile
+  )
+  if replicas is not None:
+    function = _device_function(network, replicas)
   batches = [
-    function(tf.constant(images[start : start + _BATCH]))
+    function(images[start : start + _BATCH])
     for start in range(0, len(images), _BATCH)
   ]
   logits = tf.concat(batches, 0)
   return Predictions(
     logits.numpy(), tf.argmax(logits, 1).numpy(), tf.nn.softmax(logits).numpy()
   )
+
+
+def _device_function(
+  network: Network, replicas: JaxReplicas
+) -> Callable[[np.ndarray], np.ndarray]:
+  """A function of at most `_BATCH` images that JAX's client runs."""
+  state = DeviceState(replicas, network.variables.values())
+  program = DeviceProgram(
+    lambda images: {"logits": network.logits(images)}, state, writes=False
+  )
+
+  def logits(images: np.ndarray) -> np.ndarray:
+    missing = [(0, _BATCH - len(images))] + [(0, 0)] * (images.ndim - 1)
+    found = program(np.pad(images, missing))["logits"]
+    return np.asarray(found)[: len(images)]
+
+  return logits
 
 
 def check_output(path: files.AnyPath, inputs: Sequence[files.AnyPath]) -> None:

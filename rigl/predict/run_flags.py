@@ -67,8 +67,15 @@ def read_run(checkpoint: str) -> RunFlags:
     )
   task = TASKS[names[0]]
   values = {name: settings[name] for name in task.flags if name in settings}
-  bindings = tuple(settings.get("gin_bindings", ()))
-  return RunFlags(prefix, names[0], values, bindings, settings)
+  bindings = settings.get("gin_bindings", [])
+  if not isinstance(bindings, list) or not all(
+    isinstance(line, str) for line in bindings
+  ):
+    raise ValueError(
+      f"`checkpoint`: `run.json` in {str(directory)!r} is damaged: "
+      "`gin_bindings` is no list of lines."
+    )
+  return RunFlags(prefix, names[0], values, tuple(bindings), settings)
 
 
 def _of_compact(place: str) -> RunFlags:

@@ -20,6 +20,7 @@ from rigl.config.settings import Settings
 from rigl.imagenet_resnet.input.preprocessing import normalise
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.mnist.input_mask import used_pixels
+from rigl.mnist.mnist_layers import make_empty
 from rigl.mnist.mnist_model import MnistFc
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.types import Tensor, Variable
@@ -60,7 +61,8 @@ class PredictTask:
   Attributes:
     settings: dataclass of the flags of its training script.
     flags: names of the flags that select the network.
-    make: makes the network from the settings.
+    make: makes the network from the settings, and the number of connections
+      of layers that store no others, by layer name.
     image_shape: shape of an image; None for sizes of any value.
     floats: whether images may also be float numbers in [0, 1].
     complete: adds values that follow from the given ones.
@@ -68,16 +70,20 @@ class PredictTask:
 
   settings: type[Settings]
   flags: tuple[str, ...]
-  make: Callable[[Any], Network]
+  make: Callable[[Any, Mapping[str, int]], Network]
   image_shape: tuple[int | None, ...]
   floats: bool = False
   complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
-  def network(self, values: Mapping[str, Any]) -> Network:
+  def network(
+    self, values: Mapping[str, Any], compact: Mapping[str, int] | None = None
+  ) -> Network:
     """Makes the network that the flags select.
 
     Args:
       values: values of flags by name; other flags have their defaults.
+      compact: {layer name: number of connections} of the layers of which the
+        checkpoint holds only the active connections. None: there are none.
 
     Raises:
       ValueError: if a flag is out of its range or does not belong to the task.
@@ -90,10 +96,11 @@ class PredictTask:
       )
     settings = self.settings(**self.complete(values))
     used = {name: getattr(settings, name) for name in self.flags}
-    return dataclasses.replace(self.make(settings), flags=used)
+    return dataclasses.replace(self.make(settings, compact or {}), flags=used)
 
 
-def _imagenet(flags: ModelFlags) -> Network:
+def _imagenet(flags: ModelFlags, compact: Mapping[str, int]) -> Network:
+  del compact  # No such network has layers of this kind.
   model = flags.create_model()
   dense = flags.training_method == "baseline"
   return Network(
@@ -105,7 +112,8 @@ def _imagenet(flags: ModelFlags) -> Network:
   )
 
 
-def _cifar10(flags: CifarSettings) -> Network:
+def _cifar10(flags: CifarSettings, compact: Mapping[str, int]) -> Network:
+  del compact  # No such network has layers of this kind.
   model = flags.create_model()
   return Network(
     model,
@@ -125,10 +133,20 @@ def _with_dataset(values: Mapping[str, Any]) -> Mapping[str, Any]:
   return {**values, "dataset": known[0]}
 
 
-def _mnist(flags: MnistSettings) -> Network:
+def _mnist(flags: MnistSettings, compact: Mapping[str, int]) -> Network:
   used = used_pixels(flags.input_mask_path, _PIXELS)
   dense = flags.training_method == "baseline"
-  model = MnistFc(len(used), flags.seed, not dense)
+  model = MnistFc(
+    len(used),
+    flags.seed,
+    not dense,
+    sparse_layers=lambda shapes: {
+      name: make_empty(shape, name, compact[name])
+      for name, shape in shapes.items()
+      if name in compact
+    },
+  )
+  masked = {n: k for n, k in model.kernels.items() if n not in compact}
 
   def logits(pixels: Tensor) -> Tensor:
     scale = 255.0 if pixels.dtype == tf.uint8 else 1.0
@@ -141,7 +159,7 @@ def _mnist(flags: MnistSettings) -> Network:
     model,
     logits,
     model.named_variables,
-    {} if dense else model.kernels,
+    {} if dense else masked,
     pixels=used if flags.input_mask_path else None,
   )
 

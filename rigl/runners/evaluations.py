@@ -18,7 +18,7 @@ from rigl.data.stream_source import (
 )
 from rigl.distribution import replicas
 from rigl.distribution.replicas import Replicas
-from rigl.runners.program import Lowerable, Program
+from rigl.runners.program import Lowerable, Program, ProgramMaker
 from rigl.training.task import Task
 from rigl.types import Batch, Metrics, Tensor, Variable
 
@@ -57,6 +57,7 @@ class ArrayEvaluation:
     replicas: the devices that evaluate.
     batch_size: examples per batch.
     jit_compile: whether XLA compiles the program, on a single device.
+    make_program: makes the program.
   """
 
   def __init__(
@@ -66,6 +67,7 @@ class ArrayEvaluation:
     replicas: Replicas,
     batch_size: int = 1000,
     jit_compile: bool = True,
+    make_program: ProgramMaker = Program,
   ) -> None:
     self._task, self._replicas = task, replicas
     self.source = source
@@ -73,7 +75,8 @@ class ArrayEvaluation:
       _padded_order(source.num_examples, batch_size, replicas.count)
     )
     self._jit_compile = jit_compile and not replicas.is_distributed
-    self._program = Program(self._add_batch, self._jit_compile)
+    self._make_program = make_program
+    self._program = make_program(self._add_batch, self._jit_compile)
 
   def __call__(self, before_batch: Callable[[], None] = nothing) -> Metrics:
     """Returns the means of the metrics over all examples.
@@ -82,15 +85,16 @@ class ArrayEvaluation:
       before_batch: called before each batch; what it raises ends the
         evaluation.
     """
-    sums = self._zeros()
+    sums: dict[str, Any] = self._zeros()
     for i in range(self._order.shape[0]):
       before_batch()
       sums = self._program(self._order, tf.constant(i), sums)
+    sums = {name: tf.constant(np.asarray(v)) for name, v in sums.items()}
     return {name: float(value) for name, value in self._means(sums).items()}
 
   def lowerable(self) -> Lowerable:
     """A program of the whole evaluation, with its argument."""
-    program = Program(self._whole_graph, self._jit_compile)
+    program = self._make_program(self._whole_graph, self._jit_compile)
     return program, {"eval_order": self._order}
 
   def _zeros(self) -> dict[str, Tensor]:
@@ -140,6 +144,7 @@ class StreamEvaluation:
     preserve: variables that get their values back afterwards.
     diagnose: names what is wrong with the data after TensorFlow raised an
       error; None if nothing is.
+    make_program: makes the program of a batch.
   """
 
   def __init__(
@@ -150,11 +155,12 @@ class StreamEvaluation:
     jit_compile: bool = True,
     preserve: Sequence[Variable] = (),
     diagnose: Callable[[], str | None] = lambda: None,
+    make_program: ProgramMaker = Program,
   ) -> None:
     self._task, self._make, self._preserve = task, make, preserve
     self._diagnose, self._replicas = diagnose, replicas
     jit_compile = jit_compile and not replicas.is_distributed
-    self._program = Program(self._graph, jit_compile)
+    self._program = make_program(self._graph, jit_compile)
 
   def __call__(self, before_batch: Callable[[], None] = nothing) -> Metrics:
     """Returns the means of the metrics over all examples.
@@ -168,7 +174,7 @@ class StreamEvaluation:
       ValueError: if there are no examples.
     """
     before = [variable.read_value() for variable in self._preserve]
-    sums = self._zeros()
+    sums: dict[str, Any] = self._zeros()
     try:
       with diagnosed(self._diagnose):
         for batch in pipelines(self._replicas, self._make):
@@ -185,7 +191,10 @@ class StreamEvaluation:
 
   def lowerable(self) -> Lowerable:
     """The program of one batch, with example arguments."""
-    batch = zeros_like_batch(self._make(InputShard()))
+    shard = InputShard()
+    if not self._replicas.is_distributed:
+      shard = InputShard(self._replicas.count, self._replicas.num_hosts)
+    batch = zeros_like_batch(self._make(shard))
     return self._program, {"sums": self._zeros(), "batch": batch}
 
   def _zeros(self) -> dict[str, Tensor]:

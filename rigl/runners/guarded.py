@@ -56,6 +56,7 @@ def guarded_variables(state: TrainState) -> list[Variable]:
   """
   return [
     *(v for v in state.variables.values() if v.dtype.is_floating),
+    *(v for layer in state.optimizer.layers for v in layer.structure),
     *state.optimizer.state().values(),
   ]
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import tensorflow as tf
 
@@ -38,8 +38,18 @@ class Program:
     return self._compiled(*arguments)
 
 
+class Traceable(Protocol):
+  """What can be lowered: it has a `tf.function`."""
+
+  @property
+  def function(self) -> Any:
+    """The `tf.function`."""
+
+
 # A program and example arguments by name, to compile it for a device.
-Lowerable: TypeAlias = tuple[Program, dict[str, Any]]
+Lowerable: TypeAlias = tuple[Traceable, dict[str, Any]]
+# Makes a program of a function and of whether XLA compiles it.
+ProgramMaker: TypeAlias = Callable[[Callable[..., Any], bool], Any]
 
 
 def int64(value: int) -> Tensor:

@@ -32,9 +32,11 @@ from rigl.runners.train_step import (
   measure_state,
   note_update,
   state_metrics,
+  step_loop,
 )
 from rigl.training.executor import (
   Progress,
+  StateInVariables,
   StoppedError,
   never,
   next_stretch,
@@ -55,7 +57,7 @@ class Mode(enum.Enum):
 _FIRST_STEPS = 10
 
 
-class TensorFlowExecutor:
+class TensorFlowExecutor(StateInVariables):
   """Executes training in TensorFlow; create it in the strategy's scope.
 
   Attributes:
@@ -63,6 +65,7 @@ class TensorFlowExecutor:
     source: the training batches.
     evaluation: evaluates the task.
     is_stopped: whether the run shall stop; an evaluation asks it.
+    is_ahead: whether `advance` has made steps that the state does not count.
     skips: the argument.
 
   Args:
@@ -95,6 +98,7 @@ class TensorFlowExecutor:
     self.state, self._optimizer = state, state.optimizer
     self.source, self.evaluation = source, evaluation
     self.is_stopped: Callable[[], bool] = never
+    self.is_ahead = False
     self._replicas, self._norms = replicas, norms
     distributed = replicas.is_distributed
     if mode is None:
@@ -139,15 +143,9 @@ class TensorFlowExecutor:
     step = self._on_replicas(self._step.step, by_step)
     update = self._on_replicas(self._step.update, by_step)
 
-    def train_steps(examples: Any, first: Tensor, count: Tensor) -> Any:
-      end = first + count
-
-      def one_step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
-        metrics = step(self.source.take(examples), i)
-        return i + 1, add_metrics(sums, metrics)
-
-      start = (first, self._step.zero_sums(dtype))
-      return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
+    train_steps = step_loop(
+      step, self.source.take, lambda: self._step.zero_sums(dtype)
+    )
 
     def update_with_batch(examples: Any, iteration: Tensor) -> Any:
       return update(self.source.take(examples), iteration)
@@ -195,6 +193,12 @@ class TensorFlowExecutor:
     Raises:
       DataError: if the data is damaged.
     """
+    try:
+      return self._advance(iteration, limit)
+    finally:
+      self.is_ahead = False
+
+  def _advance(self, iteration: int, limit: int) -> Progress:
     limit = min(limit, self.source.steps_left(iteration) or limit)
     # Hosts measure different speeds, and the mode HOST stops at any step.
     if self._replicas.num_hosts == 1 and self._mode is not Mode.HOST:
@@ -206,6 +210,7 @@ class TensorFlowExecutor:
       began, before = time.monotonic(), self.state.step
       with self.source.examples(iteration) as examples:
         sums = self._train(examples, int64(iteration), int64(steps))
+      self.is_ahead = True
       metrics = {name: float(value) for name, value in sums.items()}
       self._pace.note(steps, time.monotonic() - began)
       steps = self.state.step - before
@@ -261,6 +266,7 @@ class TensorFlowExecutor:
         break
       metrics = self._apply(*self._next_gradients(examples, int64(i)))
       sums = add_metrics(sums, metrics)
+      self.is_ahead = True
     return sums
 
   def _update_on_host(self, *arguments: Any) -> dict[str, int]:

@@ -6,7 +6,7 @@ These functions are built into the programs of `tensorflow_executor`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,35 @@ def add_metrics(
   return {
     n: total + tf.cast(metrics[n], total.dtype) for n, total in sums.items()
   }
+
+
+def step_loop(
+  step: Callable[[Any, Tensor], dict[str, Tensor]],
+  take: Callable[[Any], Any],
+  zero_sums: Callable[[], dict[str, Tensor]],
+) -> Callable[[Any, Tensor, Tensor], dict[str, Tensor]]:
+  """Makes a function of many steps, for a graph.
+
+  Args:
+    step: makes a step with what was taken, at an iteration; returns metrics.
+    take: takes a batch out of the examples.
+    zero_sums: makes the zeros to add metrics to.
+
+  Returns:
+    A function of the examples, the first iteration and the number of steps,
+    int64 scalars. It returns the sums of the metrics.
+  """
+
+  def train_steps(examples: Any, first: Tensor, count: Tensor) -> Any:
+    end = first + count
+
+    def one_step(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict]:
+      return i + 1, add_metrics(sums, step(take(examples), i))
+
+    start = (first, zero_sums())
+    return tf.while_loop(lambda i, _: i < end, one_step, start)[1]
+
+  return train_steps
 
 
 class TrainStep:
@@ -115,7 +144,7 @@ class TrainStep:
       {layer name: number of connections that changed}, int32 scalars.
     """
     layers = self._optimizer.layers
-    before = [layer.mask.read_value() for layer in layers]
+    before = [layer.snapshot() for layer in layers]
     guard = Guard(self._guarded) if self._skips else None
     gradients, numbers = None, []
     if taken is not None:
@@ -126,7 +155,7 @@ class TrainStep:
     if guard is not None:
       guard.restore_unless_finite(numbers)
     return {
-      layer.name: mask_ops.count_ones(old != layer.mask.read_value())
+      layer.name: layer.count_changes(old)
       for old, layer in zip(before, layers, strict=True)
     }
 
@@ -222,7 +251,7 @@ def note_update(
     The share of all connections that changed.
   """
   counts = [int(changed[layer.name]) for layer in optimizer.layers]
-  sizes = [layer.mask.shape.num_elements() for layer in optimizer.layers]
+  sizes = [layer.size for layer in optimizer.layers]
   optimizer.note_update(counts)
   return float(np.float32(sum(counts) / sum(sizes)))
 
@@ -255,7 +284,7 @@ def state_metrics(
   metrics = {
     name: measured[name] for name in (_LOSS, WEIGHT_NORM) if name in measured
   }
-  sizes = {la.name: la.mask.shape.num_elements() for la in optimizer.layers}
+  sizes = {layer.name: layer.size for layer in optimizer.layers}
   ones = {name: measured[_ONES + name] for name in sizes}
   if sizes:
     metrics["sparsity"] = 1.0 - sum(ones.values()) / sum(sizes.values())

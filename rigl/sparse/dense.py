@@ -12,12 +12,13 @@ import tensorflow as tf
 from rigl.sparse.connections import Connections, check_size
 from rigl.sparse.product import SparseProduct
 from rigl.sparse.sampling import random_positions, random_values
+from rigl.sparse.stored import StoredConnections
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.bfloat16)
 
 
-class SparseDense(tf.Module):
+class SparseDense(StoredConnections, tf.Module):
   """A layer y = activation(x @ kernel + bias) without its inactive connections.
 
   The layer holds the values and positions of the active connections. Time and
@@ -43,6 +44,9 @@ class SparseDense(tf.Module):
     threads: how many threads may share a product, at least 1.
     dtype: dtype in which values are stored, float32 or bfloat16. Products are
       computed in float32.
+    input_gradient: whether the layer computes the gradient of its input. False
+      makes the first layer of a network faster, whose input is data; what x
+      is computed from then has no gradient through this layer.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -65,6 +69,7 @@ class SparseDense(tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> None:
     _check(inputs, outputs, sparsity, seed, threads)
     positions = random_positions((inputs, outputs), sparsity, seed, name)
@@ -77,6 +82,7 @@ class SparseDense(tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
     )
 
   @classmethod
@@ -90,6 +96,7 @@ class SparseDense(tf.Module):
     name: str = "sparse_dense",
     threads: int = 1,
     dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
   ) -> SparseDense:
     """Makes a layer of a dense kernel and its mask.
 
@@ -102,6 +109,7 @@ class SparseDense(tf.Module):
       name: name of the layer.
       threads: how many threads may share a product, at least 1.
       dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
 
     Raises:
       ValueError: if shapes do not match or an argument is not as described.
@@ -133,6 +141,63 @@ class SparseDense(tf.Module):
       name,
       threads,
       dtype,
+      input_gradient,
+    )
+    return layer
+
+  @classmethod
+  def from_connections(
+    cls,
+    shape: tuple[int, int],
+    positions: np.ndarray,
+    values: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    name: str = "sparse_dense",
+    bias_name: str = "bias",
+    threads: int = 1,
+    dtype: str | tf.DType = tf.float32,
+    input_gradient: bool = True,
+  ) -> SparseDense:
+    """Makes a layer of its active connections.
+
+    Args:
+      shape: (inputs, outputs) of the kernel.
+      positions: int [n], index into the flat kernel, ascending.
+      values: float [n], the weights there.
+      bias: float [outputs]. None: no bias.
+      activation: function of the output. None: the identity.
+      name: name of the layer.
+      bias_name: last part of the name of the bias.
+      threads: how many threads may share a product, at least 1.
+      dtype: dtype in which values are stored, float32 or bfloat16.
+      input_gradient: whether the layer computes the gradient of its input.
+
+    Raises:
+      ValueError: if shapes do not match or an argument is not as described.
+    """
+    _check(*shape, 0.0, 0, threads)
+    if positions.ndim != 1 or values.shape != positions.shape:
+      raise ValueError(
+        "`values` must have the shape [n] of `positions`, got "
+        f"{values.shape} and {positions.shape}."
+      )
+    if bias is not None and bias.shape != shape[1:]:
+      raise ValueError(
+        f"`bias` must have the shape {shape[1:]}, got {bias.shape}."
+      )
+    layer = cls.__new__(cls)
+    layer._build(
+      Connections(shape, np.asarray(positions, np.int32)),
+      np.asarray(values, np.float32),
+      bias,
+      activation,
+      name,
+      threads,
+      dtype,
+      input_gradient,
+      bias_name,
     )
     return layer
 
@@ -145,6 +210,8 @@ class SparseDense(tf.Module):
     name: str,
     threads: int,
     dtype: str | tf.DType,
+    input_gradient: bool = True,
+    bias_name: str = "bias",
   ) -> None:
     if tf.as_dtype(dtype) not in _DTYPES:
       raise ValueError(f"`dtype` must be float32 or bfloat16, got {dtype!r}.")
@@ -159,14 +226,9 @@ class SparseDense(tf.Module):
         connections.digest, trainable=False, dtype=tf.int64, name="digest"
       )
       self.bias: Variable | None = (
-        None if bias is None else tf.Variable(bias, name="bias")
+        None if bias is None else tf.Variable(bias, name=bias_name)
       )
-    self.product = SparseProduct(connections, threads)
-
-  @property
-  def shape(self) -> tf.TensorShape:
-    """[inputs, outputs], that of the kernel."""
-    return tf.TensorShape(self.product.shape)
+    self.product = SparseProduct(connections, threads, input_gradient)
 
   def __call__(self, x: Tensor) -> Tensor:
     """The output of the layer.
@@ -186,72 +248,8 @@ class SparseDense(tf.Module):
       raise ValueError(
         f"`x` must have the shape [..., {inputs}], got {x.shape}."
       )
-    flat = tf.reshape(tf.cast(x, tf.float32), [-1, inputs])
-    bias = tf.zeros([outputs]) if self.bias is None else self.bias
-    y = self.product(
-      flat,
-      tf.cast(self.values, tf.float32),
-      tf.convert_to_tensor(bias),
-      self.positions,
-      self.digest,
-    )
-    shape = tf.concat([tf.shape(x)[:-1], [outputs]], 0)
-    y = tf.cast(tf.reshape(y, shape), x.dtype)
-    y.set_shape([*x.shape[:-1], outputs])
+    y = self._affine(x)
     return y if self._activation is None else self._activation(y)
-
-  def mask(self) -> np.ndarray:
-    """Bool [inputs, outputs], true where a connection is active."""
-    return self._connections().mask()
-
-  def kernel(self) -> np.ndarray:
-    """float32 [inputs, outputs], the values and zeros elsewhere."""
-    connections = self._connections()
-    flat = np.zeros(math.prod(connections.shape), np.float32)
-    values = tf.cast(self.values, tf.float32).numpy()
-    flat[connections.positions] = values[: connections.number]
-    return flat.reshape(connections.shape)
-
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self.product.keeps_batches = True
-
-  def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Backward passes since the last call; see `SparseProduct`."""
-    return self.product.take_batches()
-
-  def set_connections(
-    self, positions: Tensor, values: Tensor
-  ) -> list[tf.Operation]:
-    """Replaces the active connections by others.
-
-    Args:
-      positions: int32 [connections], ascending; there may be fewer than now,
-        and the rest is filled up with `product.no_position`.
-      values: [connections], their weights.
-
-    Returns:
-      The assignments.
-    """
-    missing = self.values.shape[0] - tf.shape(positions)[0]
-    padding = [[0, missing]]
-    positions = tf.pad(
-      positions, padding, constant_values=self.product.no_position
-    )
-    values = tf.pad(tf.cast(values, self.values.dtype), padding)
-    digest = tf.numpy_function(
-      self.product.digest_of, [positions], tf.int64, stateful=False
-    )
-    return [
-      self.values.assign(values),
-      self.positions.assign(positions),
-      self.digest.assign(tf.reshape(digest, [])),
-    ]
-
-  def _connections(self) -> Connections:
-    return self.product.connections_of(
-      self.positions.numpy(), int(self.digest.numpy())
-    )
 
 
 def _check(

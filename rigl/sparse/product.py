@@ -28,18 +28,23 @@ class SparseProduct:
 
   Attributes:
     shape: (inputs, outputs) of the kernel.
+    input_gradient: whether products have a gradient for x; else it is None.
     no_position: fills up the positions where connections were removed.
     keeps_batches: whether backward passes are kept for `take_batches`.
 
   Args:
     connections: the connections at the start.
     threads: how many threads may share a product, at least 1.
+    input_gradient: whether products have a gradient for x.
   """
 
   no_position = NO_POSITION
 
-  def __init__(self, connections: Connections, threads: int) -> None:
+  def __init__(
+    self, connections: Connections, threads: int, input_gradient: bool = True
+  ) -> None:
     self.shape = connections.shape
+    self.input_gradient = input_gradient
     self.keeps_batches = False
     self._threads = threads
     self._connections = connections
@@ -54,7 +59,7 @@ class SparseProduct:
     positions: Variable,
     digest: Variable,
   ) -> Tensor:
-    """The product, with gradients for x, values and bias.
+    """The product, with gradients for values, bias and, if wanted, x.
 
     Args:
       x: float32 [batch, inputs].
@@ -153,15 +158,22 @@ def _compiled(
     values: np.ndarray,
     positions: np.ndarray,
     digest: np.ndarray,
-  ) -> tuple[np.ndarray, np.ndarray]:
+  ) -> list[np.ndarray]:
     connections = product.connections_of(positions, int(digest))
     gradients = products.transposed(gradients)
     product.keep(transposed, gradients)
-    into_x, sampled = products.backward(
-      connections, values, transposed, gradients, threads
-    )
+    results = []
+    if product.input_gradient:
+      into_x, sampled = products.backward(
+        connections, values, transposed, gradients, threads
+      )
+      results = [into_x]
+    else:
+      sampled = products.backward_of_values(
+        connections, transposed, gradients, threads
+      )
     missing = values.size - sampled.size
-    return into_x, np.pad(sampled, (0, missing)) if missing else sampled
+    return [np.pad(sampled, (0, missing)) if missing else sampled, *results]
 
   @tf.custom_gradient
   def multiply(x: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -172,14 +184,18 @@ def _compiled(
     y.set_shape([batch, outputs])
     transposed.set_shape([inputs, batch])
 
-    def grad(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-      into_x, sampled = tf.numpy_function(
+    def grad(upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+      computed = tf.numpy_function(
         backward,
         [transposed, upstream, values, *order],
-        (tf.float32, tf.float32),
+        [tf.float32] * (1 + product.input_gradient),
       )
-      into_x.set_shape([batch, inputs])
+      # One result comes without a list.
+      sampled, *results = tf.nest.flatten(computed)
       sampled.set_shape(values.shape)
+      for into_x in results:
+        into_x.set_shape([batch, inputs])
+      into_x = results[0] if results else None
       return into_x, sampled, tf.reduce_sum(upstream, 0)
 
     return y, grad
@@ -213,13 +229,15 @@ def _by_tensorflow(
     )
     kernel = tf.reshape(flat, [inputs, outputs])
 
-    def grad(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def grad(upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
       dense = tf.reshape(tf.matmul(x, upstream, transpose_a=True), [-1])
       sampled = tf.where(active, tf.gather(dense, place), 0.0)
-      if product.keeps_batches:
-        sampled = tf.numpy_function(kept, [x, upstream, sampled], tf.float32)
-        sampled.set_shape(values.shape)
-      into_x = tf.matmul(upstream, kernel, transpose_b=True)
+      # Whether it is wanted is known later: functions are traced before.
+      sampled = tf.numpy_function(kept, [x, upstream, sampled], tf.float32)
+      sampled.set_shape(values.shape)
+      into_x = None
+      if product.input_gradient:
+        into_x = tf.matmul(upstream, kernel, transpose_b=True)
       return into_x, sampled, tf.reduce_sum(upstream, 0)
 
     return tf.matmul(x, kernel) + bias, grad

@@ -8,6 +8,7 @@ come first, see `kernels`.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from concurrent import futures
 
@@ -18,6 +19,10 @@ from rigl.sparse.connections import Connections
 
 # Less work than this, in multiplications, is not worth a second thread.
 _LEAST_WORK = 2**18
+
+# Rows that begin at a multiple of this are read faster, and TensorFlow takes
+# such arrays without a copy.
+_ALIGNMENT = 64
 
 
 def forward(
@@ -41,7 +46,7 @@ def forward(
   """
   inputs = transposed(x)
   starts, columns, places = connections.by_output
-  outputs = np.empty((connections.shape[1], x.shape[0]), np.float32)
+  outputs = _empty((connections.shape[1], x.shape[0]))
   _share(
     connections.ranges(starts, _parts(connections, x.shape[0], threads)),
     lambda first, last: kernels.multiply(
@@ -72,8 +77,8 @@ def backward(
     float32 [batch, inputs], and float32 [connections].
   """
   starts = connections.input_starts
-  results = np.empty_like(inputs)
-  sampled = np.empty(connections.number, np.float32)
+  results = _empty(inputs.shape)
+  sampled = _empty((connections.number,))
   _share(
     connections.ranges(starts, _parts(connections, inputs.shape[1], threads)),
     lambda first, last: kernels.multiply_back(
@@ -92,11 +97,48 @@ def backward(
   return transposed(results), sampled
 
 
+def backward_of_values(
+  connections: Connections,
+  inputs: np.ndarray,
+  gradients: np.ndarray,
+  threads: int,
+) -> np.ndarray:
+  """The gradient of `forward` for the values alone.
+
+  Args:
+    connections: the positions of the kernel's active connections.
+    inputs: float32 [inputs, batch], from `forward`.
+    gradients: float32 [outputs, batch], those of the output, transposed.
+    threads: how many threads may share the work, at least 1.
+
+  Returns:
+    float32 [connections]; sums may be rounded otherwise than in `backward`.
+  """
+  starts = connections.input_starts
+  sampled = _empty((connections.number,))
+  _share(
+    connections.ranges(starts, _parts(connections, inputs.shape[1], threads)),
+    lambda first, last: kernels.sample(
+      first, last, starts, connections.positions, inputs, gradients, sampled
+    ),
+    threads,
+  )
+  return sampled
+
+
 def transposed(matrix: np.ndarray) -> np.ndarray:
   """A float32 matrix with its axes swapped, contiguous."""
-  result = np.empty(matrix.shape[::-1], np.float32)
+  result = _empty(matrix.shape[::-1])
   kernels.transpose(matrix, result)
   return result
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+  """A float32 array, not initialized, that begins at a multiple of 64 bytes."""
+  size = 4 * math.prod(shape)
+  room = np.empty(size + _ALIGNMENT, np.uint8)
+  start = -room.ctypes.data % _ALIGNMENT
+  return room[start : start + size].view(np.float32).reshape(shape)
 
 
 def _parts(connections: Connections, batch: int, threads: int) -> int:

@@ -34,7 +34,7 @@ def random_positions(
     mask = sparse_utils.get_mask_random(shape, sparsity, seed, name)
     return np.flatnonzero(mask).astype(np.int32)
   wanted = size - sparse_utils.get_n_zeros(size, sparsity)
-  generator = _generator(seed, name)
+  generator = generator_of(seed, name)
   # The first distinct numbers of a sequence of independent ones: a uniform set.
   drawn = np.empty(0, np.int64)
   while True:
@@ -60,12 +60,13 @@ def random_values(
   Returns:
     float32 [number].
   """
-  normal = _generator(seed, f"{name}/values").standard_normal(
+  normal = generator_of(seed, f"{name}/values").standard_normal(
     number, np.float32
   )
   return normal * np.float32(stddev)
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
+def generator_of(seed: int, name: str) -> np.random.Generator:
+  """Random numbers that are a function of a seed and a name."""
   sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
   return np.random.Generator(np.random.Philox(sequence))

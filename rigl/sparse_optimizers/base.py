@@ -165,6 +165,9 @@ class SparseOptimizer(GradientSteps):
     self, stepped: tf.Operation | None
   ) -> tf.Operation | None:
     """Lets layers forget what the dense gradient of this step is made of."""
+    for layer in self._layers:
+      if layer.blocks is not None:
+        layer.blocks.take_batches()
     compact = [la.compact for la in self._layers if la.compact is not None]
     if not compact:
       return stepped

@@ -15,15 +15,11 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.mask_ops import topk_numpy
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule, grow_key
+from rigl.sparse_optimizers import dense_rows
+from rigl.sparse_optimizers.dense_rows import RowSignal, blocks_of_rows
+from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
+from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 from rigl.types import Tensor
-
-# Connections per block of rows.
-_BLOCK = 2**20
-
-
-# The growth signal of the rows `first` to `last` of a kernel, flat.
-BlockSignal = Callable[[int, int], np.ndarray | None]
 
 
 class Connections:
@@ -53,7 +49,7 @@ def drop_and_grow(
   slot_starts: Sequence[float | None],
   key: Tensor,
   fraction: Tensor,
-  signal_of_rows: BlockSignal,
+  signal_of_rows: RowSignal,
 ) -> Connections:
   """One drop and grow of a layer, on the host.
 
@@ -70,7 +66,7 @@ def drop_and_grow(
     The connections afterwards, as many as before.
   """
   number = old.positions.size
-  drop_scores = rule._drop_scores(old.values, key, old.positions)
+  drop_scores = rule.drop_scores(old.values, key, old.positions)
   num_keep, num_drop = mask_ops.keep_and_drop_counts(
     tf.constant(number), fraction
   )
@@ -79,19 +75,21 @@ def drop_and_grow(
   )
   kept = old.positions[is_kept]
   best = _Best(int(num_drop))
-  for first, last in _blocks(shape):
+  for first, last in blocks_of_rows(shape):
     start, end = first * shape[1], last * shape[1]
     mask = np.zeros(end - start, bool)
     mask[_within(old.positions, start, end)] = True
     signal = signal_of_rows(first, last)
-    scores = rule._grow_scores(
+    scores = rule.grow_scores(
       tf.constant(mask),
       None if signal is None else tf.constant(signal),
-      grow_key(key) + tf.constant([start, 0], tf.uint32),
+      key,
+      start,
     )
     keys = np.array(mask_ops.order_keys(tf.convert_to_tensor(scores)))
     keys[_within(kept, start, end)] = mask_ops.LOWEST_KEY
     best.add(keys, start, signal)
+  best.choose()
   union = np.union1d(old.positions, best.positions)
   was = np.isin(union, old.positions, assume_unique=True)
   grown = np.isin(union, best.positions, assume_unique=True)
@@ -106,7 +104,7 @@ def drop_and_grow(
   if best.signals is not None:
     signal = np.zeros(union.size, best.signals.dtype)
     signal[grown] = best.signals
-  values, mask, slots = rule._updated(
+  values, mask, slots = rule.updated(
     mask_ops.DropGrow(
       mask=tf.constant(stays | grown), grown=tf.constant(grown)
     ),
@@ -127,45 +125,169 @@ def drop_and_grow(
   )
 
 
-class _Best:
-  """The connections of highest key among all blocks so far.
+def moved_connections(
+  rule: DropGrowRule,
+  shape: tuple[int, ...],
+  positions: Tensor,
+  values: Tensor,
+  slots: Sequence[Tensor],
+  slot_starts: Sequence[float | None],
+  key: Tensor,
+  fraction: Tensor,
+  sampled: Tensor | None,
+  signal_of_rows: Callable[[np.ndarray, np.ndarray], RowSignal],
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+  """`drop_and_grow` of tensors, eagerly or as an operation of a graph.
 
-  Of equal keys the first stay, as in `topk_numpy`.
+  Args:
+    rule: the method.
+    shape: (inputs, outputs) of the kernel.
+    positions: int32 [n], ascending, maybe filled up with `NO_POSITION`.
+    values: [n], the weights.
+    slots: [n] each.
+    slot_starts: the initial value of each slot; None for a copy of the weight.
+    key: uint32 [2], the random key of the layer and step.
+    fraction: float32 scalar, the share of connections to drop.
+    sampled: [n], the gradient of the weights; the update waits for it, because
+      the layer keeps what its dense gradient is made of when it is computed.
+      None: there is none.
+    signal_of_rows: called on the host with positions and sampled gradient; what
+      growth scores are derived from.
+
+  Returns:
+    Positions, weights and slots afterwards, filled up as before.
+  """
+
+  def update(
+    positions: Tensor,
+    key: Tensor,
+    fraction: Tensor,
+    sampled: Tensor,
+    *stored: Tensor,
+  ) -> list[np.ndarray]:
+    places = positions.numpy()
+    number = int(np.searchsorted(places, NO_POSITION))
+    own, *others = (each.numpy() for each in stored)
+    new = drop_and_grow(
+      rule,
+      shape,
+      Connections(
+        places[:number], own[:number], [slot[:number] for slot in others]
+      ),
+      slot_starts,
+      key,
+      fraction,
+      signal_of_rows(places, sampled.numpy()),
+    )
+    return [
+      np.concatenate([now, before[number:]])
+      for now, before in zip(
+        [new.positions, new.values, *new.slots],
+        [places, own, *others],
+        strict=True,
+      )
+    ]
+
+  given = tf.zeros_like(values) if sampled is None else sampled
+  inputs = [positions, key, fraction, given, values, *slots]
+  if tf.executing_eagerly():
+    results = [tf.constant(each) for each in update(*inputs)]
+  else:
+    dtypes = [tf.int32, *(each.dtype for each in (values, *slots))]
+    results = tf.py_function(update, inputs, dtypes)
+    for each in results:
+      each.set_shape(values.shape)
+  return results[0], results[1], list(results[2:])
+
+
+def kept_connections(
+  mask: Tensor,
+  positions: Tensor,
+  values: Tensor,
+  slots: Sequence[Tensor],
+  slot_starts: Sequence[float | None],
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+  """Moves the connections that stay to the front, and clears the others.
+
+  Args:
+    mask: bool [n], the connections that stay.
+    positions: int32 [n], ascending.
+    values: [n], the weights.
+    slots: [n] each.
+    slot_starts: the initial value of each slot; None for a copy of the weight.
+
+  Returns:
+    The mask, positions, weights and slots in the new order. Others have the
+    position `NO_POSITION`, the weight 0 and the slots of the start.
+  """
+  order = tf.argsort(tf.cast(~mask, tf.int32), stable=True)
+  stays = tf.gather(mask, order)
+  positions = tf.where(stays, tf.gather(positions, order), NO_POSITION)
+  values = tf.gather(values, order)
+  values = tf.where(stays, values, tf.zeros([], values.dtype))
+  moved_slots = []
+  for slot, start in zip(slots, slot_starts, strict=True):
+    rest = tf.cast(values if start is None else start, slot.dtype)
+    moved_slots.append(tf.where(stays, tf.gather(slot, order), rest))
+  return stays, positions, values, moved_slots
+
+
+class _Best:
+  """The connections of highest key among all blocks.
+
+  Of equal keys the first stay, as in `topk_numpy`. What blocks have to offer
+  waits until it is as much as is wanted, so that few choices are made.
+
+  Attributes:
+    positions: int64 [n], ascending, after `choose`.
+    signals: the signals there; None if blocks have none.
+
+  Args:
+    number: how many are wanted.
   """
 
   def __init__(self, number: int) -> None:
     self._number = number
-    self._keys = np.empty(0, np.int32)
-    self.positions = np.empty(0, np.int64)
-    self.signals: np.ndarray | None = None
+    self._keys = [np.empty(0, np.int32)]
+    self._positions = [np.empty(0, np.int64)]
+    self._signals: list[np.ndarray] = []
+    # Only higher keys are of use.
+    self._least = mask_ops.LOWEST_KEY if number else np.iinfo(np.int32).max
 
   def add(
     self, keys: np.ndarray, start: int, signal: np.ndarray | None
   ) -> None:
     """Takes the next block of flat connections, which begins at `start`."""
-    worth = keys > mask_ops.LOWEST_KEY
-    if self._keys.size == self._number:
-      worth &= keys > (self._keys.min() if self._number else keys.max())
-    found = np.flatnonzero(worth)
-    merged = np.concatenate([self._keys, keys[found]])
-    chosen = topk_numpy.top_k(merged, min(self._number, merged.size))
-    self._keys = merged[chosen]
-    positions = np.concatenate([self.positions, start + found])
-    self.positions = positions[chosen]
+    found = np.flatnonzero(keys > self._least)
+    self._keys.append(keys[found])
+    self._positions.append(start + found)
     if signal is not None:
-      before = signal[:0] if self.signals is None else self.signals
-      self.signals = np.concatenate([before, signal[found]])[chosen]
+      self._signals.append(signal[found])
+    waiting = sum(each.size for each in self._keys[1:])
+    if waiting >= max(self._number, dense_rows.BLOCK_SIZE):
+      self.choose()
+
+  def choose(self) -> None:
+    """Chooses among all that was taken; call it after the last block."""
+    keys = np.concatenate(self._keys)
+    chosen = topk_numpy.top_k(keys, min(self._number, keys.size))
+    self._keys = [keys[chosen]]
+    self._positions = [np.concatenate(self._positions)[chosen]]
+    if self._signals:
+      self._signals = [np.concatenate(self._signals)[chosen]]
+    if 0 < self._number == self._keys[0].size:
+      self._least = int(self._keys[0].min())
+
+  @property
+  def positions(self) -> np.ndarray:
+    return self._positions[0]
+
+  @property
+  def signals(self) -> np.ndarray | None:
+    return self._signals[0] if self._signals else None
 
 
 def _within(positions: np.ndarray, start: int, end: int) -> np.ndarray:
   """The positions from `start` to `end`, counted from `start`."""
   first, last = np.searchsorted(positions, [start, end])
   return positions[first:last] - start
-
-
-def _blocks(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-  """Ranges of rows of at most `_BLOCK` connections, or of one row."""
-  rows = max(1, _BLOCK // shape[1])
-  return [
-    (first, min(first + rows, shape[0])) for first in range(0, shape[0], rows)
-  ]

@@ -6,8 +6,9 @@ All four drop by magnitude; the file of each defines its growth scores.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -17,14 +18,19 @@ import tensorflow as tf
 from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import sparse_layer
-from rigl.sparse_optimizers.compact import Connections, drop_and_grow
+from rigl.sparse_optimizers import blocks, sparse_layer
+from rigl.sparse_optimizers.compact import moved_connections
+from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.types import Tensor, Variable
 
 
@@ -91,6 +97,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
+  takes_block_layers = True
 
   def __init__(
     self,
@@ -161,15 +168,30 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     layers = self._updatable(gradients)
     step = tf.cast(tf.convert_to_tensor(step), tf.int64)
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
-    operations = self.mark_updated(step)
     seed = self._seed + self._seed_offset
     keys = sparse_layer.layer_keys(layers, seed, step)
+    signals = [
+      self._signal(layer, gradients)
+      if layer.blocks is None
+      else self._signal_of_blocks(layer.blocks)
+      for layer in layers
+    ]
+    operations = self.mark_updated(step)
     masked, inputs = [], []
-    for layer, key in zip(layers, keys, strict=True):
-      signal = self._signal(layer, gradients)
+    for layer, key, signal in zip(layers, keys, signals, strict=True):
       if layer.compact is not None:
         operations += self._update_compact(
           layer, layer.compact, signal, key, fraction
+        )
+      elif layer.blocks is not None:
+        operations += blocks.update_layer(
+          self,
+          layer.blocks,
+          self._slots_of(layer.kernel),
+          key,
+          fraction,
+          self._schedule.drop_fraction,
+          signal,
         )
       else:
         masked.append(layer)
@@ -187,81 +209,48 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     key: Tensor,
     fraction: Tensor,
   ) -> list[tf.Operation]:
-    """Drop and grow of a layer without inactive connections, on the host.
-
-    Args:
-      layer: the layer, as the optimizer sees it.
-      compact: the layer itself.
-      signal: what `_signal` gave. The layer keeps what its dense gradient is
-        made of when the gradient is computed, so the update must wait for it.
-      key: uint32 [2], the random key of the layer and step.
-      fraction: float32 scalar, the share of connections to drop.
-    """
+    """Drop and grow of a layer that stores only its active connections."""
     slots = self._slots_of(layer.kernel)
-    starts = [start for _, start in slots]
-
-    def update(
-      positions: Tensor,
-      key: Tensor,
-      fraction: Tensor,
-      signal: Tensor,
-      *stored: Tensor,
-    ) -> list[np.ndarray]:
-      del signal
-      old = Connections(
-        positions.numpy(),
-        stored[0].numpy(),
-        [slot.numpy() for slot in stored[1:]],
-      )
-      batches = compact.take_batches()
-      new = drop_and_grow(
-        self,
-        layer.shape,
-        old,
-        starts,
-        key,
-        fraction,
-        lambda first, last: self._signal_of_rows(batches, first, last),
-      )
-      return [new.positions, new.values, *new.slots]
-
-    stored = [layer.kernel, *(slot for slot, _ in slots)]
-    stored = [each.read_value() for each in stored]
-    signal = tf.zeros([]) if signal is None else signal
-    dtypes = [tf.int32, *(each.dtype for each in stored)]
-    inputs = [compact.positions.read_value(), key, fraction, signal, *stored]
-    if tf.executing_eagerly():
-      updated = [tf.constant(each) for each in update(*inputs)]
-    else:
-      updated = tf.py_function(update, inputs, dtypes)
-      for each in updated:
-        each.set_shape(layer.kernel.shape)
-    positions, values, *new_slots = updated
+    positions, values, moved = moved_connections(
+      self,
+      layer.shape,
+      compact.positions.read_value(),
+      layer.kernel.read_value(),
+      [slot.read_value() for slot, _ in slots],
+      [start for _, start in slots],
+      key,
+      fraction,
+      signal,
+      functools.partial(self._signal_of_rows, layer, compact),
+    )
     return [
       *compact.set_connections(positions, values),
-      *(
-        slot.assign(new)
-        for (slot, _), new in zip(slots, new_slots, strict=True)
-      ),
+      *(slot.assign(new) for (slot, _), new in zip(slots, moved, strict=True)),
     ]
 
   def _signal_of_rows(
     self,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
-    first: int,
-    last: int,
-  ) -> np.ndarray | None:
-    """Hook: `_signal` of some rows of a layer without inactive connections.
+    layer: SparseLayer,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    """Hook: `_signal` of a layer that stores only its active connections.
+
+    It is called on the host.
 
     Args:
-      batches: pairs of inputs [inputs, batch] and gradients [outputs, batch].
-      first: first row.
-      last: end of the rows.
-
-    Returns:
-      float [(last - first) * outputs], or None.
+      layer: the layer, as the optimizer sees it.
+      compact: the layer itself.
+      positions: int32 [n], its active connections.
+      sampled: [n], what `_signal` gave for them; zeros if that was None.
     """
-    del batches, first, last
+    del layer, compact, positions, sampled
+    return no_signal
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
+    """Hook: `_signal` of all blocks, [input blocks, output blocks]."""
+    del layer
     return None
 
   def _updatable(
@@ -321,14 +310,20 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       )
     ]
 
-  def _check_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_compact(masks, in_graph)
     if self._grow_init.method == "initial_dist":
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
         "their active connections: they have no other initial weights."
+      )
+
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    super()._check_blocks(masks, in_graph)
+    if self._grow_init.method != "zeros":
+      raise ValueError(
+        "`grow_init` must be 'zeros' with layers that store only their active "
+        f"blocks, got {self._grow_init.method!r}."
       )
 
   def _prepare_layer(self, layer: SparseLayer) -> None:

@@ -27,7 +27,8 @@ class DropGrowRule:
   """How one update changes flat weights, masks and slots.
 
   A method overrides `_grow_scores`, and may override `_new` (which connections
-  start anew) and `_reset_slot`.
+  start anew) and `_reset_slot`. `drop_scores`, `grow_scores` and `updated` are
+  the parts of an update, for layers that are updated in blocks.
 
   Attributes:
     _engine: chooses the connections.
@@ -44,21 +45,21 @@ class DropGrowRule:
   ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
     """Drop and grow of flat tensors: new weights, mask and slots per layer."""
     results = self._engine.drop_and_grow(
-      [self._drop_scores(each["weights"], each["key"]) for each in layers],
+      [self.drop_scores(each["weights"], each["key"]) for each in layers],
       [each["mask"] for each in layers],
       [
-        self._grow_scores(each["mask"], each["signal"], grow_key(each["key"]))
+        self.grow_scores(each["mask"], each["signal"], each["key"])
         for each in layers
       ],
       fraction,
       [each.get("groups") for each in layers],
     )
     return [
-      self._updated(result, **each)
+      self.updated(result, **each)
       for result, each in zip(results, layers, strict=True)
     ]
 
-  def _drop_scores(
+  def drop_scores(
     self, weights: Tensor, key: Tensor, positions: Tensor | None = None
   ) -> Tensor:
     """The scores of which the lowest are dropped, float32 [n].
@@ -77,7 +78,23 @@ class DropGrowRule:
       scores += self._noise_std * noise
     return scores
 
-  def _updated(
+  def grow_scores(
+    self, mask: Tensor, signal: Tensor | None, key: Tensor, start: int = 0
+  ) -> Tensor:
+    """The scores of which the highest that are not kept grow, float [n].
+
+    Args:
+      mask: bool [n], the mask before the update.
+      signal: [n], what the method derives scores from, or None.
+      key: uint32 [2], the random key of the layer and step.
+      start: the index in the layer of the first of these connections.
+    """
+    stream = _stream(key, _GROW_STREAM)
+    if start:
+      stream += tf.constant([start, 0], tf.uint32)
+    return self._grow_scores(mask, signal, stream)
+
+  def updated(
     self,
     result: mask_ops.DropGrow,
     weights: Tensor,
@@ -90,6 +107,21 @@ class DropGrowRule:
     positions: Tensor | None = None,
     **_: Any,
   ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The weights, mask and slots after an update.
+
+    Args:
+      result: the connections that are active now, and those that grew.
+      weights: [n], before the update.
+      mask: bool [n], before the update.
+      signal: [n], what growth scores were derived from, or None.
+      initial: [n], weights before training; only `initial_dist` needs them.
+      slots: [n] each.
+      slot_starts: the initial value of each slot; None for a copy of the
+        weight.
+      key: uint32 [2], the random key of the layer and step.
+      positions: int32 [n], the flat indices of the connections in their layer.
+        None: they are the whole layer.
+    """
     new = self._new(result, mask)
     values = self._grown_values(weights, mask, signal, initial, key, positions)
     zero = tf.zeros([], weights.dtype)
@@ -164,11 +196,6 @@ class DropGrowRule:
     self, size: int, key: Tensor, positions: Tensor | None = None
   ) -> Tensor:
     return mask_ops.random_uniform(size, key, positions)
-
-
-def grow_key(key: Tensor) -> Tensor:
-  """The key of the random numbers in growth scores, of a layer's key."""
-  return _stream(key, _GROW_STREAM)
 
 
 def _stream(key: Tensor, stream: int) -> Tensor:

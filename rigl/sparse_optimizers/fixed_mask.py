@@ -50,3 +50,5 @@ class SparseFixedMaskOptimizer(SparseOptimizer):
     {'layer1': 0.5}
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
+
+  takes_block_layers = True

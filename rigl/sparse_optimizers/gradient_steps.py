@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 
 from rigl.checks import check_number, describe
-from rigl.distribution.replicas import num_replicas
+from rigl.distribution import replicas
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.gradients import dense_pairs
@@ -106,7 +106,7 @@ class GradientSteps(MaskOwner):
     self, gradients: list[tuple[Tensor, Variable]], step: Variable
   ) -> tf.Operation | None:
     # In a replica context the wrapped optimizer sums over replicas once more.
-    share = 1.0 / num_replicas()
+    share = 1.0 / replicas.num_in_strategy()
     if share != 1.0:
       gradients = [(g * tf.constant(share, g.dtype), v) for g, v in gradients]
     with graph_control.inside_replicas():
@@ -114,7 +114,7 @@ class GradientSteps(MaskOwner):
 
   def _masked(self, gradient: Tensor, variable: Variable) -> Tensor:
     layer = self._layer_of.get(id(variable))
-    if layer is not None:
+    if layer is not None and layer.blocks is None:
       gradient = tf.where(layer.mask, gradient, tf.zeros_like(gradient))
     return self._decayed(gradient, variable)
 
@@ -148,14 +148,23 @@ class GradientSteps(MaskOwner):
     present = dense_pairs(grads_and_vars)
     if not present:
       raise ValueError("No gradients are given for any variable.")
-    if num_replicas() > 1:
-      gradients = tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, [g for g, _ in present]
-      )
-      present = [(g, v) for g, (_, v) in zip(gradients, present, strict=True)]
-    elif self._sums_shards:
-      present = [(tf.compat.v1.tpu.cross_replica_sum(g), v) for g, v in present]
-    return present
+    total = self._sum_of_replicas()
+    if total is None:
+      return present
+    gradients = total([g for g, _ in present])
+    return [(g, v) for g, (_, v) in zip(gradients, present, strict=True)]
+
+  def _sum_of_replicas(
+    self,
+  ) -> Callable[[list[Tensor]], list[Tensor]] | None:
+    """The sum of tensors over replicas or shards; None if there is one."""
+    if replicas.num_replicas() > 1:
+      return replicas.sums
+    if self._sums_shards:
+      return lambda tensors: [
+        tf.compat.v1.tpu.cross_replica_sum(tensor) for tensor in tensors
+      ]
+    return None
 
   def _gradient_of(
     self, gradients: Iterable[tuple[Tensor, Variable]], layer: SparseLayer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.distribution.replicas import num_replicas
+from rigl.distribution.replicas import num_in_strategy
 from rigl.types import Tensor, Variable
 
 
@@ -37,7 +37,7 @@ def branch(
   if tf.executing_eagerly():
     chosen = if_true if bool(condition) else if_false
     return chosen() if chosen else None
-  if num_replicas() > 1:
+  if num_in_strategy() > 1:
     raise RuntimeError(
       "apply_gradients cannot choose whether masks are updated inside a "
       "replica of tf.distribute. Choose on the host by "

@@ -11,7 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.checks import check_mapping, describe
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, bare_name
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  bare_name,
+)
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.float64, tf.bfloat16, tf.float16)
@@ -30,7 +34,7 @@ def as_variable(value: Any) -> Variable:
   """
   if isinstance(value, tf.Variable):
     return value
-  if isinstance(value, CompactLayer):
+  if isinstance(value, CompactLayer | BlockLayer):
     return value.values
   inside = getattr(value, "value", None)
   if isinstance(inside, tf.Variable):
@@ -84,7 +88,7 @@ def name_layers(
       )
     for kernel in kernels:
       variable = as_variable(kernel)
-      if isinstance(kernel, CompactLayer):
+      if isinstance(kernel, CompactLayer | BlockLayer):
         name = kernel.name
       else:
         path = getattr(kernel, "path", None) or bare_name(variable)
@@ -114,9 +118,9 @@ def layer_shapes(
   Returns:
     {layer name: shape}.
   """
-  compact = compact_layers(kernels)
+  layers = compact_layers(kernels) | block_layers(kernels)
   return {
-    name: tuple(compact.get(id(kernel), kernel).shape)
+    name: tuple(layers.get(id(kernel), kernel).shape)
     for name, kernel in name_layers(kernels).items()
   }
 
@@ -132,10 +136,28 @@ def compact_layers(
   Returns:
     {id of the layer's values: layer}.
   """
+  return _layers_of(kernels, CompactLayer)
+
+
+def block_layers(
+  kernels: Mapping[str, Any] | Sequence[Any],
+) -> dict[int, BlockLayer]:
+  """The layers that store only their active blocks, among kernels.
+
+  Args:
+    kernels: as for `name_layers`.
+
+  Returns:
+    {id of the layer's values: layer}.
+  """
+  return _layers_of(kernels, BlockLayer)
+
+
+def _layers_of(
+  kernels: Mapping[str, Any] | Sequence[Any], kind: Any
+) -> dict[int, Any]:
   given = kernels.values() if isinstance(kernels, Mapping) else kernels
-  return {
-    id(each.values): each for each in given if isinstance(each, CompactLayer)
-  }
+  return {id(each.values): each for each in given if isinstance(each, kind)}
 
 
 def _check_kernels(kernels: Mapping[str, Variable]) -> None:

@@ -102,17 +102,29 @@ class MaskState(WrappingOptimizer):
     self._engine = MaskEngine(name, threads)
 
   def mask_state(self) -> dict[str, Variable]:
-    """The mask variables by their names in checkpoints, `LAYER/mask`."""
-    return {bare_name(layer.mask): layer.mask for layer in self._layers}
+    """The mask variables by their names in checkpoints, `LAYER/mask`.
+
+    Layers that store only their active connections have none.
+    """
+    return {
+      bare_name(layer.mask): layer.mask
+      for layer in self._layers
+      if not layer.structure
+    }
 
   def checkpoint_state(self) -> dict[str, Tensor | Variable]:
     """The tensors of the optimizer for a checkpoint, by the published names.
 
     It is `state()` with the masks as float32, as published checkpoints have
-    them.
+    them, and the shapes of layers that store only what is active.
     """
     masks = {n: tf.cast(m, tf.float32) for n, m in self.mask_state().items()}
-    return self.state() | masks
+    shapes = {
+      f"{layer.name}/shape": tf.constant(layer.shape, tf.int64)
+      for layer in self._layers
+      if layer.structure
+    }
+    return self.state() | masks | shapes
 
   def changed_in_last_update(self) -> dict[str, int] | None:
     """The number of connections that the last update turned on or off.
@@ -156,7 +168,7 @@ class MaskState(WrappingOptimizer):
     return summary(self._layers, self.changed_in_last_update())
 
   def __repr__(self) -> str:
-    connections = sum(la.mask.shape.num_elements() for la in self._layers)
+    connections = sum(layer.size for layer in self._layers)
     values = {
       "layers": len(self._layers),
       "connections": connections,

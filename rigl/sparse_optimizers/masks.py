@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
+from rigl.checks import check_mapping
 from rigl.sparse_optimizers import graph_control, restored
 from rigl.sparse_optimizers.kernels import (
+  block_layers,
   check_masks,
   compact_layers,
   mask_initial_value,
@@ -21,7 +23,11 @@ from rigl.sparse_optimizers.kernels import (
   scope_of,
 )
 from rigl.sparse_optimizers.mask_state import MaskState
-from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.sparse_optimizers.structured import (
   groups_of_masks,
   structured_masks,
@@ -43,9 +49,12 @@ class MaskOwner(MaskState):
   Attributes:
     takes_compact_layers: whether the method trains layers that store only
       their active connections (`rigl.sparse`).
+    takes_block_layers: whether it trains those that store only their active
+      blocks.
   """
 
   takes_compact_layers = True
+  takes_block_layers = False
 
   def sparsify(
     self,
@@ -83,7 +92,7 @@ class MaskOwner(MaskState):
       RuntimeError: if there are masks already, or inside a `tf.function`.
     """
     named = name_layers(kernels)
-    if compact_layers(kernels):
+    if compact_layers(kernels) or block_layers(kernels):
       raise ValueError(
         "`kernels` must not hold layers that have their connections already: "
         "call create_masks() with them."
@@ -129,7 +138,8 @@ class MaskOwner(MaskState):
         names are then the variables' names without the last component. Layers
         of `rigl.sparse` stand for their kernels.
       masks: {layer name: array or tensor of the kernel's shape}, nonzero for
-        active. None: everything is active.
+        active; layers of `rigl.sparse` are left out. None: everything is
+        active.
 
     Raises:
       ValueError: if a mask is missing, unknown, of another shape, or without
@@ -140,11 +150,24 @@ class MaskOwner(MaskState):
       raise RuntimeError("This optimizer has masks already.")
     in_graph = graph_control.is_session_graph()
     named = name_layers(kernels)
-    compact = compact_layers(kernels)
-    if compact:
-      self._check_compact(masks, in_graph)
-    if masks is None:
-      masks = {name: tf.ones(k.shape, tf.bool) for name, k in named.items()}
+    compact, blocks = compact_layers(kernels), block_layers(kernels)
+    given: Mapping[str, Tensor] = {} if masks is None else masks
+    full = {
+      name: kernel
+      for name, kernel in named.items()
+      if masks is None or id(kernel) in compact | blocks
+    }
+    if compact or blocks:
+      check_mapping("masks", given, "{layer name: array}")
+      of_layers = {name: given[name] for name in full if name in given}
+      if compact:
+        self._check_compact(of_layers, in_graph)
+      if blocks:
+        self._check_blocks(of_layers, in_graph)
+    if full:
+      ones = {name: tf.ones(k.shape, tf.bool) for name, k in full.items()}
+      given = ones | dict(given)
+    masks = given
     check_masks(named, masks)
     groups = self._layer_groups(named, masks)
     num_own = len(self._own_variables)
@@ -153,7 +176,12 @@ class MaskOwner(MaskState):
         for name, kernel in named.items():
           mask = tf.cast(masks[name], tf.bool)
           self._add_layer(
-            name, kernel, mask, groups.get(name), compact.get(id(kernel))
+            name,
+            kernel,
+            mask,
+            groups.get(name),
+            compact.get(id(kernel)),
+            blocks.get(id(kernel)),
           )
         self._create_state()
         # Now, because a compiled update resets only the slots that it finds.
@@ -176,17 +204,34 @@ class MaskOwner(MaskState):
           else:
             self._cleared(layer, layer.mask.read_value())
 
-  def _check_compact(
-    self, masks: Mapping[str, Tensor] | None, in_graph: bool
-  ) -> None:
-    """Raises ValueError unless layers without a mask can be trained so."""
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    """Raises ValueError unless layers without a mask can be trained so.
+
+    Args:
+      masks: those that were given for these layers.
+      in_graph: whether this is a graph for a session.
+    """
     if not self.takes_compact_layers:
       raise ValueError(
         f"{type(self).__name__} cannot train layers that store only their "
         "active connections, because it needs something of every connection "
         "at every step."
       )
-    if self._structure is not None or masks is not None or in_graph:
+    self._check_arguments_of_compact(masks, in_graph)
+
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    """Raises ValueError unless layers of blocks can be trained so."""
+    if not self.takes_block_layers:
+      raise ValueError(
+        f"{type(self).__name__} cannot train layers that store only their "
+        "active blocks: RigL, SET, static and fixed masks can."
+      )
+    self._check_arguments_of_compact(masks, in_graph)
+
+  def _check_arguments_of_compact(
+    self, masks: Mapping[str, Tensor], in_graph: bool
+  ) -> None:
+    if self._structure is not None or masks or in_graph:
       raise ValueError(
         "Layers that store only their active connections have no `structure` "
         "and no `masks`, and need eager execution or tf.function."
@@ -208,9 +253,12 @@ class MaskOwner(MaskState):
     mask: Tensor,
     groups: Groups | None,
     compact: CompactLayer | None,
+    blocks: BlockLayer | None,
   ) -> None:
-    variable = self._new_state(mask, f"{name}/mask")
-    layer = SparseLayer(name, kernel, variable, groups, compact)
+    # That of other layers says which of their values are in use.
+    kind = "mask" if compact is blocks is None else "in_use"
+    variable = self._new_state(mask, f"{name}/{kind}")
+    layer = SparseLayer(name, kernel, variable, groups, compact, blocks)
     self._layers.append(layer)
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)
@@ -287,7 +335,7 @@ class MaskOwner(MaskState):
     """
     weights = graph_control.read_on_host(layer.kernel)
     mask = graph_control.read_on_host(layer.mask)
-    movable = layer.groups is None and layer.compact is None
+    movable = layer.groups is None and layer.compact is layer.blocks is None
     if of_kernel and not of_mask and movable:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)

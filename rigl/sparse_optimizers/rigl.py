@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -11,10 +11,16 @@ import tensorflow as tf
 from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
+from rigl.sparse_optimizers import blocks
 from rigl.sparse_optimizers import grow_init as inits
+from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.published_arguments import warn_ignored
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  BlockLayer,
+  CompactLayer,
+  SparseLayer,
+)
 from rigl.types import Tensor, Variable
 
 
@@ -159,23 +165,30 @@ class SparseRigLOptimizer(DropGrowOptimizer):
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     super()._prepare_layer(layer)
-    if layer.compact is not None:
-      layer.compact.keep_batches()
+    for own in (layer.compact, layer.blocks):
+      if own is not None:
+        own.keep_batches()
+
+  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    super()._check_blocks(masks, in_graph)
+    if self._initial_acc_scale:
+      raise ValueError(
+        "`initial_acc_scale` must be 0 with layers that store only their "
+        f"active blocks, got {self._initial_acc_scale:g}."
+      )
+
+  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor:
+    return blocks.gradient_norms(layer.take_batches(), self._sum_of_replicas())
 
   def _signal_of_rows(
     self,
-    batches: Sequence[tuple[np.ndarray, np.ndarray]],
-    first: int,
-    last: int,
-  ) -> np.ndarray | None:
-    if not batches:
-      raise RuntimeError(
-        "RigL grows by the dense gradient, but no backward pass went through "
-        "the layer since the last call of the optimizer."
-      )
-    return sum(
-      inputs[first:last] @ gradients.T for inputs, gradients in batches
-    ).reshape(-1)
+    layer: SparseLayer,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    del layer
+    return dense_gradient(compact, positions, sampled)
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

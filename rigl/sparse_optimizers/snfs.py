@@ -5,15 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.dense_rows import (
+  RowSignal,
+  dense_gradient,
+  rows_of,
+  update_average,
+)
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.published_arguments import warn_ignored
-from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
@@ -48,6 +55,11 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
 
   Dettmers & Zettlemoyer, 2019, https://arxiv.org/abs/1907.04840, section 3, as
   in the code of Evci et al.: sparsity is not redistributed between layers.
+
+  The average has the size of the whole kernel, also for layers that store only
+  their active connections (`rigl.sparse`). They form their dense gradient in
+  every step then, for a block of rows at a time, which costs as much as a dense
+  product; RigL needs neither.
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
@@ -104,7 +116,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
-  takes_compact_layers = False
+  takes_block_layers = False
 
   def __init__(
     self,
@@ -153,8 +165,10 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     super()._prepare_layer(layer)
+    if layer.compact is not None:
+      layer.compact.keep_batches()
     self._averages[layer.name] = self._new_state(
-      tf.zeros(layer.kernel.shape, layer.kernel.dtype),
+      tf.zeros(layer.shape, layer.kernel.dtype),
       f"{layer.kernel_name}/ExponentialMovingAverage",
     )
 
@@ -169,10 +183,13 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     pairs = list(grads_and_vars)
     if not reduced:
       pairs = self.reduce_gradients(pairs)
-    averaged = []
+    averaged: list[tf.Operation] = []
     for gradient, variable in pairs:
       layer = self._layer_of.get(id(variable))
       if layer is None:
+        continue
+      if layer.compact is not None:
+        averaged += self._average_rows(layer, layer.compact, gradient)
         continue
       average = self._averages[layer.name]
       decay = tf.constant(1.0 - self._ema_decay, gradient.dtype)
@@ -181,12 +198,38 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     with graph_control.after(*averaged):
       return super().apply_masked_gradients(pairs, global_step, reduced=True)
 
+  def _average_rows(
+    self, layer: SparseLayer, compact: CompactLayer, gradient: Tensor
+  ) -> list[tf.Operation]:
+    """Updates the average of a layer that stores only active connections."""
+    average = self._averages[layer.name]
+
+    def update(positions: Tensor, sampled: Tensor) -> None:
+      signal = dense_gradient(compact, positions.numpy(), sampled.numpy())
+      update_average(average, 1.0 - self._ema_decay, signal)
+
+    inputs = [compact.positions.read_value(), gradient]
+    if tf.executing_eagerly():
+      update(*inputs)
+      return []
+    return [tf.py_function(update, inputs, [])]
+
   def _signal(
     self,
     layer: SparseLayer,
     gradients: list[tuple[Tensor, Variable]] | None,
   ) -> Tensor | None:
-    return self._averages[layer.name]
+    return None if layer.compact else self._averages[layer.name]
+
+  def _signal_of_rows(
+    self,
+    layer: SparseLayer,
+    compact: CompactLayer,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+  ) -> RowSignal:
+    del compact, positions, sampled
+    return rows_of(self._averages[layer.name])
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

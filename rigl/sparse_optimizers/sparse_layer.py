@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -30,15 +31,21 @@ class CompactLayer(Protocol):
     values: float variable [connections].
     positions: int32 variable [connections], ascending; the last ones may be
       `NO_POSITION`, with values 0.
+    digest: int64 variable, a number that differs for different positions.
   """
 
   name: str
   shape: tf.TensorShape
   values: Variable
   positions: Variable
+  digest: Variable
 
-  def keep_batches(self) -> None:
-    """Keeps what the dense gradient is made of, for `take_batches`."""
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`.
+
+    Args:
+      wanted: False ends what another call has begun.
+    """
 
   def take_batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of inputs [inputs, batch] and output gradients [outputs, batch]."""
@@ -47,6 +54,36 @@ class CompactLayer(Protocol):
     self, positions: Tensor, values: Tensor
   ) -> list[tf.Operation]:
     """Replaces all connections."""
+
+
+@runtime_checkable
+class BlockLayer(Protocol):
+  """A layer whose kernel is a list of b x b blocks.
+
+  Every block of outputs reads the same number of input blocks, and every input
+  block is read by the same number of output blocks.
+
+  Attributes:
+    name: the layer's name.
+    shape: [inputs, outputs] of the kernel.
+    values: float variable [blocks, b, b], ordered by input block.
+    outputs_of: int32 variable [input blocks, blocks per input], the output
+      blocks that read each input block, ascending.
+    numbers_of: int32 variable [output blocks, blocks per output], the numbers
+      of the blocks of each output block, ascending.
+  """
+
+  name: str
+  shape: tf.TensorShape
+  values: Variable
+  outputs_of: Variable
+  numbers_of: Variable
+
+  def keep_batches(self) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`."""
+
+  def take_batches(self) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and output gradients, [input or output blocks, b, tokens]."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +99,8 @@ class SparseLayer:
     compact: the layer that stores only its active connections; `kernel` is then
       its values and `mask` says which of them are in use. None: a kernel of
       ordinary shape.
+    blocks: the layer that stores only its active blocks; `kernel` is then its
+      values, and `mask` is true everywhere. None: it has no blocks.
   """
 
   name: str
@@ -69,26 +108,56 @@ class SparseLayer:
   mask: Variable
   groups: Groups | None = None
   compact: CompactLayer | None = None
+  blocks: BlockLayer | None = None
 
   @property
   def shape(self) -> tuple[int, ...]:
     """The shape of the whole kernel, active and inactive connections."""
-    variable = self.kernel if self.compact is None else self.compact
-    return tuple(variable.shape)
+    return tuple((self.compact or self.blocks or self.kernel).shape)
+
+  @property
+  def size(self) -> int:
+    """The number of connections, active and inactive."""
+    return math.prod(self.shape)
+
+  @property
+  def structure(self) -> tuple[Variable, ...]:
+    """The variables that say where connections are, beside a mask."""
+    if self.compact is not None:
+      return self.compact.positions, self.compact.digest
+    if self.blocks is not None:
+      return self.blocks.outputs_of, self.blocks.numbers_of
+    return ()
+
+  def active_positions(self) -> np.ndarray:
+    """Int64 [active], index into the flat kernel, ascending; eagerly."""
+    if self.blocks is not None:
+      size = self.kernel.shape[1]
+      grid = self.snapshot().numpy()
+      return np.flatnonzero(np.kron(grid, np.ones((size, size), bool)))
+    if self.compact is None:
+      return np.flatnonzero(self.mask.numpy())
+    return self.compact.positions.numpy()[self.mask.numpy()].astype(np.int64)
 
   def snapshot(self) -> Tensor:
     """What `count_changes` compares with: which connections are active."""
     if self.compact is not None:
       return tf.where(self.mask, self.compact.positions, -1)
+    if self.blocks is not None:
+      columns = self.blocks.numbers_of.shape[0]
+      return mask_ops.grid_of(self.blocks.outputs_of.read_value(), columns)
     return self.mask.read_value()
 
-  def count_changes(self, before: Tensor) -> Tensor | int:
-    """The connections that were turned on or off since a `snapshot`."""
+  def count_changes(self, before: Tensor) -> Tensor:
+    """The connections that were turned on or off since a `snapshot`, int32."""
     now = self.snapshot()
     if self.compact is None:
-      return mask_ops.count_ones(tf.not_equal(before, now))
-    changed = np.setxor1d(before, now)
-    return int(np.count_nonzero(changed >= 0))
+      changed = mask_ops.count_ones(tf.not_equal(before, now))
+      if self.blocks is None:
+        return changed
+      return changed * math.prod(self.kernel.shape[1:])
+    changed = tf.numpy_function(_num_changes, [before, now], tf.int32)
+    return tf.ensure_shape(changed, [])
 
   @property
   def kernel_name(self) -> str:
@@ -102,6 +171,10 @@ class SparseLayer:
   def name_hash(self) -> int:
     """CRC-32 of the name: the same in every process, unlike hash()."""
     return zlib.crc32(self.name.encode())
+
+
+def _num_changes(before: np.ndarray, now: np.ndarray) -> np.int32:
+  return np.int32(np.count_nonzero(np.setxor1d(before, now) >= 0))
 
 
 def bare_name(variable: Variable) -> str:

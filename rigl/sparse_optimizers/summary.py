@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +35,7 @@ def summary(
   rows: list[tuple[str, ...]] = [_HEADER]
   sizes, actives = [], []
   for layer in layers:
-    sizes.append(math.prod(layer.shape))
+    sizes.append(layer.size)
     actives.append(
       int(np.count_nonzero(graph_control.read_on_host(layer.mask)))
     )

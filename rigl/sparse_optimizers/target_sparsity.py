@@ -12,12 +12,9 @@ import tensorflow as tf
 from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
+from rigl.sparse_optimizers.compact import kept_connections
 from rigl.sparse_optimizers.kernels import compact_layers, layer_shapes
-from rigl.sparse_optimizers.sparse_layer import (
-  NO_POSITION,
-  CompactLayer,
-  SparseLayer,
-)
+from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -187,22 +184,20 @@ class TargetSparsityOptimizer(SparseOptimizer):
   def _shrink(
     self, layer: SparseLayer, compact: CompactLayer, mask: Tensor
   ) -> list[tf.Operation]:
-    """Moves the connections that stay to the front, and clears the others."""
-    order = tf.argsort(tf.cast(~mask, tf.int32), stable=True)
-    stays = tf.gather(mask, order)
+    """Clears the connections that a mask turns off, and moves them back."""
     slots = self._slots_of(layer.kernel)
-    positions, values, *moved = (
-      tf.gather(each.read_value(), order)
-      for each in (compact.positions, layer.kernel, *(s for s, _ in slots))
+    stays, positions, values, moved = kept_connections(
+      mask,
+      compact.positions.read_value(),
+      layer.kernel.read_value(),
+      [slot.read_value() for slot, _ in slots],
+      [start for _, start in slots],
     )
-    values = tf.where(stays, values, tf.zeros([], values.dtype))
-    operations = compact.set_connections(
-      tf.where(stays, positions, NO_POSITION), values
-    )
-    for (slot, start), value in zip(slots, moved, strict=True):
-      rest = values if start is None else tf.cast(start, value.dtype)
-      operations.append(slot.assign(tf.where(stays, value, rest)))
-    return [*operations, layer.mask.assign(stays)]
+    return [
+      *compact.set_connections(positions, values),
+      *(slot.assign(new) for (slot, _), new in zip(slots, moved, strict=True)),
+      layer.mask.assign(stays),
+    ]
 
   def _settings(self) -> dict[str, object]:
     method, sparsity, *_ = self._distribution

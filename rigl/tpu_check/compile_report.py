@@ -9,8 +9,10 @@ from typing import NamedTuple, Protocol
 from rigl.runners.program import Lowerable
 from rigl.runners.stablehlo import lowering
 from rigl.tpu_check import chips
+from rigl.tpu_check.collectives import Collectives
 from rigl.tpu_check.compiler import CompiledProgram, CompileError
 
+_KILO = 1000
 _NAMES = {
   "train": "training step",
   "update": "mask update",
@@ -25,8 +27,8 @@ class Compiler(Protocol):
   def chip(self) -> chips.Chip:
     """The kind of TPU."""
 
-  def compile(self, text: str) -> CompiledProgram:
-    """Compiles StableHLO."""
+  def compile(self, text: str, num_replicas: int = 1) -> CompiledProgram:
+    """Compiles StableHLO for devices that run it together."""
 
 
 class ProgramRow(NamedTuple):
@@ -45,13 +47,15 @@ def compile_all(
   compiler: Compiler,
   programs: Mapping[str, Lowerable],
   updates: bool,
+  num_replicas: int = 1,
 ) -> Iterable[ProgramRow]:
   """Compiles the programs of a training, one after the other.
 
   Args:
     compiler: compiler for the TPU.
-    programs: the programs by kind, from `TensorFlowExecutor.lowerable`.
+    programs: the programs by kind, from `JaxExecutor.lowerable`.
     updates: whether the training updates masks.
+    num_replicas: devices that run a program together.
   """
   for kind, name in _NAMES.items():
     if kind == "update" and not updates:
@@ -59,7 +63,7 @@ def compile_all(
     program, arguments = programs[kind]
     try:
       text = lowering.lower(program, arguments).text
-      yield ProgramRow(name, compiler.compile(text))
+      yield ProgramRow(name, compiler.compile(text, num_replicas))
     except (ValueError, CompileError) as error:
       yield ProgramRow(name, " ".join(str(error).split()))
 
@@ -72,14 +76,15 @@ def header(chip: chips.Chip) -> str:
     "FLOPs",
     "bytes accessed",
     f"peak HBM, of {chip.hbm_gib:.2f} GiB",
+    "exchanges between cores",
   )
-  return f"{_line(cells)}\n{_line(['---', *4 * ['---:']])}"
+  return f"{_line(cells)}\n{_line(['---', *5 * ['---:']])}"
 
 
 def line(row: ProgramRow, chip: chips.Chip) -> str:
   """A line of the table."""
   if isinstance(row.result, str):
-    return _line([row.name, "failed", "", "", ""])
+    return _line([row.name, "failed", "", "", "", ""])
   figures = row.result
   gib = figures.peak_bytes / chips.GIB
   return _line(
@@ -89,6 +94,7 @@ def line(row: ProgramRow, chip: chips.Chip) -> str:
       f"{figures.flops:.3g}",
       f"{figures.bytes_accessed:.3g}",
       f"{gib:.2f} GiB ({gib / chip.hbm_gib:.0%})",
+      _exchanges(figures.collectives),
     ]
   )
 
@@ -97,6 +103,16 @@ def failures(rows: Iterable[ProgramRow]) -> str:
   """One line with the programs that failed and why; empty if none did."""
   lines = [f"{r.name}: {r.result}" for r in rows if isinstance(r.result, str)]
   return "; ".join(lines)
+
+
+def _exchanges(found: Collectives) -> str:
+  """Number and size, such as `1 (102 MB)`."""
+  if not found.number:
+    return "0"
+  size = f"{found.num_bytes} B"
+  if found.num_bytes >= _KILO:
+    size = f"{found.num_bytes / _KILO**2:.3g} MB"
+  return f"{found.number} ({size})"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -11,7 +11,9 @@ import os
 import time
 from typing import Any, NamedTuple
 
+from rigl.pjrt.jax_client import CompileError, TopologyCompiler, first_line
 from rigl.tpu_check import chips
+from rigl.tpu_check.collectives import Collectives, find_collectives
 
 # Without these variables libtpu searches for a TPU of this machine for minutes.
 _ENVIRONMENT = {
@@ -35,23 +37,22 @@ class CompiledProgram(NamedTuple):
     bytes_accessed: bytes of memory accessed; the body of a loop counts once.
     peak_bytes: peak memory: arguments, results that do not reuse an argument,
       temporaries and the program itself.
+    collectives: exchanges between devices.
   """
 
   seconds: float
   flops: float
   bytes_accessed: float
   peak_bytes: int
-
-
-class CompileError(Exception):
-  """A program does not compile or does not fit into memory."""
+  collectives: Collectives = Collectives(0, 0)
 
 
 class TpuCompiler:
-  """Compiles for one device of a topology.
+  """Compiles for the devices of a topology.
 
   Attributes:
     chip: the kind of TPU.
+    num_devices: how many devices the topology has.
 
   Args:
     topology: chip and chips per dimension, such as `v5e:2x2`.
@@ -65,41 +66,31 @@ class TpuCompiler:
     check_installed()
     # Before JAX is imported.
     os.environ.update(_ENVIRONMENT)
-    from jax.errors import JaxRuntimeError
-    from jax.experimental import topologies
-
     options = {}
     if self.chip.config:
       options["chip_config_name"] = self.chip.config
     try:
-      found = topologies.get_topology_desc(topology, "tpu", **options)
-    except JaxRuntimeError as error:
+      self._topology = TopologyCompiler(topology, "tpu", options)
+    except ValueError as error:
       raise ValueError(
-        f"`topology`: libtpu does not take {topology!r}: {first_line(error)}"
+        f"`topology`: libtpu does not take {topology!r}: {error}"
       ) from error
-    self._device: Any = found.devices[0]
+    self.num_devices = self._topology.num_devices
 
-  def compile(self, text: str) -> CompiledProgram:
+  def compile(self, text: str, num_replicas: int = 1) -> CompiledProgram:
     """Compiles a program.
 
     Args:
       text: StableHLO.
+      num_replicas: devices that run it together.
 
     Raises:
       CompileError: if the TPU cannot run it.
     """
-    from jax.errors import JaxRuntimeError
-    from jax.interpreters import mlir
-    from jaxlib import xla_client
-    from jaxlib.mlir import ir
-
-    devices = xla_client.DeviceList((self._device,))
-    options = xla_client.CompileOptions()
     start = time.process_time()
     try:
-      module = ir.Module.parse(text, mlir.make_ir_context())
-      executable = self._device.client.compile(module, devices, options)
-    except (JaxRuntimeError, ir.MLIRError) as error:
+      executable = self._topology.compile(text, num_replicas)
+    except CompileError as error:
       raise CompileError(explained(error)) from error
     seconds = time.process_time() - start
     return measured(executable, seconds, self.chip)
@@ -127,7 +118,14 @@ def measured(
       f"does not fit: it needs {peak / chips.GIB:.2f} GiB of the "
       f"{chip.hbm_gib:.2f} GiB of memory"
     )
-  return CompiledProgram(seconds, costs["flops"], costs["bytes accessed"], peak)
+  texts = [module.to_string() for module in executable.hlo_modules()]
+  return CompiledProgram(
+    seconds,
+    costs["flops"],
+    costs["bytes accessed"],
+    peak,
+    find_collectives("\n".join(texts)),
+  )
 
 
 def check_installed() -> None:
@@ -148,9 +146,3 @@ def explained(error: Exception) -> str:
   if _NO_MEMORY in text:
     return f"does not fit: {text.split(': ', 1)[1]}"
   return f"does not compile: {text}"
-
-
-def first_line(error: Exception) -> str:
-  """The first line of an error that is not empty."""
-  lines = [line.strip() for line in str(error).splitlines()]
-  return next((line for line in lines if line), type(error).__name__)

@@ -10,10 +10,12 @@ checkpoint is read.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from rigl.url_path import UrlPath, python_errors
 
 PREFIX = "model.ckpt"
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
+# TensorFlow takes them for patterns where it looks for checkpoints.
+WILDCARDS = frozenset("*?[]\\")
 # How many differing variables of each kind a message names.
 _NAMED = 2
 
@@ -99,7 +103,24 @@ def exists(prefix: str) -> bool:
 
 def has(prefix: str, tensor: str) -> bool:
   """Whether a readable checkpoint holds a tensor of this name."""
-  return _reader(prefix).has_tensor(tensor)
+  with _reader(prefix) as reader:
+    return bool(reader.has_tensor(tensor))
+
+
+def shapes(prefix: str) -> dict[str, tuple[int, ...]]:
+  """The shapes of all tensors of a checkpoint by name.
+
+  Args:
+    prefix: such as `DIR/model.ckpt-1200`.
+
+  Raises:
+    DamagedError: if it does not exist or is damaged.
+  """
+  if compact.is_compact(prefix):
+    return {name: tensor.shape for name, tensor in load(prefix).items()}
+  with _reading(prefix), _reader(prefix) as reader:
+    found = reader.get_variable_to_shape_map()
+  return {name: tuple(shape) for name, shape in found.items()}
 
 
 def list_numbers(directory: files.Path) -> list[int]:
@@ -171,17 +192,24 @@ def load(prefix: str) -> dict[str, np.ndarray]:
       return compact.CompactFile(prefix).tensors()
     except ValueError as error:
       raise DamagedError(str(error)) from error
-  try:
-    reader = _reader(prefix)
+  with _reading(prefix), _reader(prefix) as reader:
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names}
+
+
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[None]:
+  """Turns whatever reading a damaged checkpoint raises into one clear error."""
+  try:
+    yield
   except (
     tf.errors.OpError,
     RuntimeError,
     ValueError,
     LookupError,  # The data file is too short.
+    MemoryError,  # The index claims a block of any size.
   ) as error:
-    text = str(error).splitlines()[0]
+    text = (str(error) or type(error).__name__).splitlines()[0]
     raise DamagedError(
       f"`{prefix}` is no readable checkpoint: {text}"
     ) from error
@@ -277,6 +305,17 @@ def write_state(directory: files.Path, names: list[str]) -> None:
   files.write_text(place / "checkpoint", str(state))
 
 
-def _reader(prefix: str) -> Any:
+@contextlib.contextmanager
+def _reader(prefix: str) -> Iterator[Any]:
   """The reader of a checkpoint; `tf.train.load_checkpoint` takes folders."""
-  return tf.compat.v1.train.NewCheckpointReader(prefix)
+  place = files.path(prefix)
+  if not WILDCARDS & set(str(place)) or isinstance(place, UrlPath):
+    yield tf.compat.v1.train.NewCheckpointReader(str(place))
+    return
+  # The reader takes such names for patterns, so it gets links to the files.
+  with tempfile.TemporaryDirectory() as directory:
+    for found in place.parent.iterdir():
+      ending = found.name.removeprefix(place.name)
+      if ending != found.name and ending.startswith((_INDEX, ".data-")):
+        os.symlink(os.path.abspath(found), f"{directory}/{PREFIX}{ending}")
+    yield tf.compat.v1.train.NewCheckpointReader(f"{directory}/{PREFIX}")

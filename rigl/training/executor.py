@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.training.train_state import TrainState
 from rigl.types import Metrics
 
 # The most gradient steps of one `advance`: between two calls the loop can stop.
@@ -52,6 +53,13 @@ class Executor(Protocol):
 
   is_stopped: Callable[[], bool]
 
+  @property
+  def is_ahead(self) -> bool:
+    """Whether `advance` has made steps that the train state does not count yet.
+
+    Any thread may ask.
+    """
+
   def advance(self, iteration: int, limit: int) -> Progress:
     """Trains towards the next event.
 
@@ -74,6 +82,32 @@ class Executor(Protocol):
     They are `regularization_loss` and, if there are masks, the sparsity of all
     of them (`sparsity`) and of each (`sparsity/LAYER`).
     """
+
+  def non_finite(self) -> str | None:
+    """The name of the first variable with a value that is not finite."""
+
+  def synchronize(self) -> None:
+    """Gives the variables of the train state their present values.
+
+    The trainer calls it before something else than the executor reads them.
+    """
+
+
+class StateInVariables:
+  """An executor whose train state is always in its variables.
+
+  Attributes:
+    state: the train state.
+  """
+
+  state: TrainState
+
+  def non_finite(self) -> str | None:
+    """The name of the first variable with a value that is not finite."""
+    return self.state.non_finite()
+
+  def synchronize(self) -> None:
+    """Does nothing: the variables have their present values."""
 
 
 def never() -> bool:

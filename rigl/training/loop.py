@@ -255,7 +255,7 @@ class Loop:
     Raises:
       TrainingDivergedError: naming the first variable that is not.
     """
-    name = self._state.non_finite()
+    name = self._executor.non_finite()
     if name:
       raise TrainingDivergedError(
         f"`{name}` is not finite after iteration {self._state.iteration}, "

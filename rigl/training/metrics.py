@@ -126,9 +126,14 @@ class MetricsWriter:
   def _keep_rows(self, iteration: int, column: str) -> list[str]:
     """Drops later rows and half-written ones; returns the columns."""
     if iteration == 0:
-      if self._path.exists():
+      self._directory.mkdir(parents=True, exist_ok=True)
+      # It exists from the start, so that a missing one is a damage.
+      first = [metrics_table.ITERATION]
+      header = metrics_table.line(first)
+      if self._path.exists() and self._path.read_bytes() != header.encode():
         self._path.replace(self._old)
-      return []
+      files.write_text(self._path, header)
+      return first
     before, table = self._read()
     if not table.columns:
       return []

@@ -47,12 +47,14 @@ def parse(text: str) -> Table:
     if not _is_row(columns):
       parsed = parsed[1:]
     columns = []
-  rows = []
+  rows: list[list[str]] = []
   for number, cells in parsed:
-    if _is_row(cells) and len(cells) == len(columns or cells):
-      rows.append(cells)
-    else:
+    if not _is_row(cells) or len(cells) != len(columns or cells):
       problems.append(f"line {number} is no row")
+    elif rows and int(cells[0]) <= int(rows[-1][0]):
+      problems.append(f"line {number} is out of order")
+    else:
+      rows.append(cells)
   return Table(columns, rows, problems)
 
 

@@ -27,6 +27,10 @@ _CROSS_ENTROPY = "cross_entropy"
 class LineFormat(Protocol):
   """Formats the console line of a report."""
 
+  @property
+  def reads_state(self) -> bool:
+    """Whether it reads variables of the train state, such as masks."""
+
   def __call__(self, report: Report, train: Metrics, test: Metrics) -> str:
     """Returns the line.
 
@@ -62,6 +66,11 @@ class Reporter:
     self._images = images
     self._writer: MetricsWriter | NoMetrics = NoMetrics()
     self.bar: ProgressBar | None = None
+
+  @property
+  def reads_state(self) -> bool:
+    """Whether reports need the variables of the train state."""
+    return self._images is not None or self._line.reads_state
 
   def open(self, directory: files.Path, iteration: int) -> None:
     """Opens the files.
@@ -140,6 +149,8 @@ class StepLines:
     test_only: names of further metrics of the test, by their labels in the
       line.
   """
+
+  reads_state = False
 
   def __init__(
     self,

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
+from collections.abc import Mapping
 from typing import IO, Any
 
 import gin
 
-from rigl import files
+from rigl import checks, files
 from rigl.training import directory_lock, run_identity
 from rigl.url_path import UrlPath
 from rigl.version import __version__
@@ -21,6 +21,7 @@ from rigl.version import __version__
 _RUN_FILE = run_identity.RUN_FILE
 _RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
+_SHOWN = 80  # Characters of a wrong value that are shown.
 # Files of a run; a directory that has one without run.json is not ours.
 _OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
 
@@ -51,6 +52,8 @@ class RunDirectory:
       run's.
     length: the setting that says how long the run is; a run of another length
       may go on here. Empty: none.
+    choices: what the run chose by itself when it began, and keeps when it is
+      resumed. It does not define the run.
 
   Raises:
     ValueError: if the directory holds another run, another process is
@@ -65,9 +68,11 @@ class RunDirectory:
     writes: bool = True,
     adopts: bool = False,
     length: str = "",
+    choices: Mapping[str, Any] | None = None,
   ) -> None:
     self.path, self.length = files.path(path), length
     self._identity = json.loads(json.dumps(identity))
+    self._choices = dict(choices or {})
     self._lock: IO[str] | None = None
     self._adopts = adopts
     self._check_owner()
@@ -97,7 +102,15 @@ class RunDirectory:
     files.remove_temporaries(self.path)
     record = {"version": __version__, "settings": self._identity}
     run_file = self.path / _RUN_FILE
-    if not run_file.exists() or run_identity.read(run_file) != self._identity:
+    earlier = read_choices(self.path)
+    choices = earlier | self._choices
+    if choices:
+      record[run_identity.CHOICES] = choices
+    if (
+      not run_file.exists()
+      or choices != earlier
+      or run_identity.read(run_file) != self._identity
+    ):
       files.write_text(run_file, json.dumps(record, indent=2) + "\n")
     files.write_text(self.path / _CONFIG_FILE, gin.operative_config_str())
 
@@ -116,11 +129,11 @@ class RunDirectory:
     if not file.exists():
       return None
     try:
-      result = dict(json.loads(file.read_text()))
+      result = files.read_json(file)
       _check_result(result)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
       raise DamagedResultError(f"`{file}` is damaged ({error}).") from error
-    return result
+    return dict(result)
 
   def set_result_aside(self, position: int | None = None) -> None:
     """Renames the result, so that the run counts as not finished.
@@ -197,15 +210,29 @@ def read_settings(directory: files.Path) -> dict[str, Any] | None:
   return run_identity.read(run_file) if run_file.is_file() else None
 
 
-def _check_result(result: dict[str, Any]) -> None:
+def read_choices(directory: files.Path) -> dict[str, Any]:
+  """What the run in a directory chose by itself; empty if there is none.
+
+  Args:
+    directory: the directory.
+
+  Raises:
+    ValueError: if its file is damaged.
+  """
+  run_file = files.path(directory) / _RUN_FILE
+  return run_identity.read_choices(run_file) if run_file.is_file() else {}
+
+
+def _check_result(result: Any) -> None:
   """Checks that a result is whole.
 
   Raises:
     ValueError: naming what is wrong.
   """
+  if not isinstance(result, dict):
+    raise ValueError("it is no JSON object")
   if not result:
     raise ValueError("it is empty")
   for name, value in result.items():
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-      raise ValueError(f"`{name}` is {value!r}")
+    if not checks.is_finite(value):
+      raise ValueError(f"`{name}` is {value!r}"[:_SHOWN])

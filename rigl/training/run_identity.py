@@ -12,9 +12,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rigl import files
+from rigl import checks, files
 
 RUN_FILE = "run.json"
+CHOICES = "choices"  # What a run chose by itself, in this file.
 _BINDINGS = "gin_bindings"
 # A setting that changes what came before, though it is about the length.
 _STRETCH = "training_steps_multiplier"
@@ -29,12 +30,35 @@ def read(file: files.AnyPath) -> dict[str, Any]:
   Raises:
     ValueError: if it is damaged.
   """
+  return _part(file, "settings", None)
+
+
+def read_choices(file: files.AnyPath) -> dict[str, Any]:
+  """Reads what a run chose by itself; empty if it chose nothing.
+
+  Args:
+    file: its `run.json`.
+
+  Raises:
+    ValueError: if it is damaged.
+  """
+  read(file)
+  return _part(file, CHOICES, {})
+
+
+def _part(
+  file: files.AnyPath, name: str, default: dict[str, Any] | None
+) -> dict[str, Any]:
   try:
-    return dict(json.loads(file.read_text())["settings"])
-  except (ValueError, KeyError, TypeError) as error:
+    record = files.read_json(file)
+    part: Any = record.get(name, default) if isinstance(record, dict) else None
+    if not isinstance(part, dict):
+      raise ValueError(f"it has no {name}")
+  except ValueError as error:
     raise ValueError(
       f"`{file}` is damaged ({error}); choose another directory."
     ) from error
+  return part
 
 
 def differing(
@@ -112,7 +136,8 @@ def default_directory(
       theirs = read(file)
     except ValueError:
       continue  # It is that of another run.
-    is_shorter = theirs.get(length, ours[length] + 1) <= ours[length]
+    steps: Any = theirs.get(length)
+    is_shorter = checks.is_finite(steps) and steps <= ours[length]
     if is_shorter and not differing(theirs, ours, length):
-      found.append((theirs[length], str(directory)))
+      found.append((steps, str(directory)))
   return files.path(max(found)[1]) if found else own

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -19,7 +18,8 @@ import tensorflow as tf
 from rigl import files
 from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
-from rigl.training import checkpoints
+from rigl.training import checkpoint_masks, checkpoints
+from rigl.training.checkpoint_masks import ITERATION
 from rigl.training.task import Task
 from rigl.types import Variable
 
@@ -27,7 +27,6 @@ Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
 # Wraps an optimizer that makes steps.
 OptimizerWrapper: TypeAlias = Callable[[Optimizer], Optimizer]
 
-ITERATION = "iteration"  # Its name in checkpoints.
 _STEP = "global_step"
 
 
@@ -53,8 +52,11 @@ class TrainState:
     learning_rate: the schedule of the learning rate.
     iteration: number of iterations so far: gradient steps, and mask updates
       that took the place of one.
+    num_restored: how often a checkpoint was restored.
     convert_checkpoint: converts the checkpoint of another program to one of
       this state; gets and returns arrays by name.
+    is_repaired: whether the checkpoint that was restored had weights off its
+      masks, which are zero now.
   """
 
   task: Task
@@ -63,7 +65,9 @@ class TrainState:
   global_step: Variable
   learning_rate: LearningRate
   iteration: int = 0
+  num_restored: int = 0
   convert_checkpoint: Callable[[dict[str, Any]], dict[str, Any]] = lambda t: t
+  is_repaired: bool = False
 
   @property
   def step(self) -> int:
@@ -154,35 +158,20 @@ class TrainState:
         "missing."
       )
     checkpoints.check_fits("The checkpoint", tensors, self.all_variables)
-    disagrees = self._masks_disagree(tensors, place)
+    self.is_repaired = checkpoint_masks.disagree(
+      f"`{place}`", tensors, self._kernel_names()
+    )
     checkpoints.restore(tensors, self.all_variables)
-    if disagrees:
+    if self.is_repaired:
       self.optimizer.apply_masks()
     self.iteration = int(tensors[ITERATION])
+    self.num_restored += 1
 
-  def _masks_disagree(self, tensors: dict[str, Any], place: files.Path) -> bool:
-    """Whether weights of a checkpoint are not zero off its masks; warns then.
-
-    Raises:
-      ValueError: if a mask holds other values than 0 and 1.
-    """
+  def _kernel_names(self) -> dict[str, str]:
+    """Names of the kernels by those of their masks, as in checkpoints."""
     names = {id(variable): name for name, variable in self.variables.items()}
-    disagrees = False
-    for layer in self.optimizer.layers:
-      mask = np.asarray(tensors[f"{layer.name}/mask"])
-      if not np.all((mask == 0) | (mask == 1)):
-        raise ValueError(
-          f"`{place}`: the mask of {layer.name!r} must hold 0 and 1 alone."
-        )
-      weights = np.asarray(tensors.get(names.get(id(layer.kernel), ""), 0.0))
-      lost = int(np.count_nonzero((mask == 0) & (weights != 0)))
-      if lost:
-        logging.warning(
-          "`%s`: mask and weights of %r disagree: %d weights off the mask are "
-          "not zero, and are set to zero.",
-          place,
-          layer.name,
-          lost,
-        )
-        disagrees = True
-    return disagrees
+    return {
+      f"{layer.name}/mask": names.get(id(layer.kernel), "")
+      for layer in self.optimizer.layers
+      if not layer.structure  # Others have no weights off their masks.
+    }

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Protocol
 
+import numpy as np
 import tensorflow as tf
 
-from rigl import sparse_utils
 from rigl.config import app, unread_bindings
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
@@ -25,6 +25,7 @@ from rigl.training.loop import (
   Event,
   Intervals,
   Loop,
+  Report,
   TrainingDivergedError,
 )
 from rigl.training.preemption import Notice, PreemptedError
@@ -75,8 +76,6 @@ class Trainer:
     writes_checkpoints: whether checkpoints are written.
     result_metrics: metrics of the test that the result holds. None: the
       headline metrics of the task.
-    stops_on_notice: whether SIGTERM ends the run after a checkpoint. If not,
-      it ends the process, and the run resumes from its newest checkpoint.
   """
 
   def __init__(
@@ -93,7 +92,6 @@ class Trainer:
     keep: int = 2,
     writes_checkpoints: bool = True,
     result_metrics: Sequence[str] | None = None,
-    stops_on_notice: bool = True,
   ) -> None:
     self.state, self.executor = state, executor
     self.directory, self.replicas = directory, replicas
@@ -103,18 +101,23 @@ class Trainer:
     if result_metrics is None:
       result_metrics = state.task.headline_metrics
     self._result_metrics = tuple(result_metrics)
-    self._stops_on_notice, self.notice = stops_on_notice, Notice()
+    self.notice = Notice()
     self._kept_at: int | None = None
     executor.is_stopped = self._is_stopped
     self.loop = Loop(
       executor,
       state,
       intervals,
-      reporter.report,
+      self._report,
       self.save,
-      [self._breaking_off(event) for event in events],
+      [self._prepared(event) for event in events],
       self._is_stopped,
     )
+
+  def _report(self, report: Report) -> None:
+    if self.reporter.reads_state:
+      self.executor.synchronize()
+    self.reporter.report(report)
 
   def train(self) -> None:
     """Trains to the end and prints the result; errors become one line.
@@ -274,6 +277,7 @@ class Trainer:
       left = loop.unreported
       if self.replicas.is_chief and self._writes_checkpoints:
         unreported.save(path, state.iteration, left)
+      self.executor.synchronize()
       self._save_companions()
       self._write_checkpoint()
     self.reporter.close()
@@ -292,12 +296,15 @@ class Trainer:
     """
     if self._result_metrics and not test:
       test = self.executor.evaluate()
-    masks = [layer.mask.numpy() for layer in self.state.optimizer.layers]
+    self.executor.synchronize()
+    layers = self.state.optimizer.layers
+    size = sum(layer.size for layer in layers)
+    ones = sum(np.count_nonzero(layer.mask.numpy()) for layer in layers)
     return {
       "iteration": self.state.iteration,
       "step": self.state.step,
       **{f"test_{name}": test[name] for name in self._result_metrics},
-      "sparsity": sparse_utils.calculate_sparsity(masks) if masks else 0.0,
+      "sparsity": (size - int(ones)) / size if size else 0.0,
     }
 
   def test_metrics(self) -> Metrics:
@@ -312,6 +319,7 @@ class Trainer:
       TrainingDivergedError: if the state is not finite; nothing is written.
     """
     self.loop.check_state()
+    self.executor.synchronize()
     self._save_companions()
     if self.replicas.is_chief:
       unreported.remove(self.directory.path)
@@ -328,13 +336,19 @@ class Trainer:
       self.state.save(self.directory.path, position, self._keep, writes)
     self._kept_at = self.state.iteration
 
-  def _breaking_off(self, event: Event) -> Event:
-    """Lets a signal break an event off where it may be."""
-    if not event.may_break_off or self.replicas.num_hosts > 1:
-      return event
+  def _prepared(self, event: Event) -> Event:
+    """Lets an event see the present state, and a signal break it off.
+
+    A signal does that where it may, and with a single host.
+    """
+    may_break_off = event.may_break_off and self.replicas.num_hosts == 1
 
     def action(position: int) -> None:
-      with self.notice.breaking_off():
+      self.executor.synchronize()
+      breaking_off: contextlib.AbstractContextManager = contextlib.nullcontext()
+      if may_break_off:
+        breaking_off = self.notice.breaking_off()
+      with breaking_off:
         event.action(position)
 
     return dataclasses.replace(event, action=action)
@@ -343,18 +357,18 @@ class Trainer:
     """Whether one of the hosts was asked to stop."""
     return any(self.replicas.all_gather_scalar(int(self.notice.is_given)))
 
+  def _is_saved(self) -> bool:
+    """Whether a checkpoint holds all that was trained."""
+    is_kept = self.state.iteration == self._kept_at
+    return is_kept and not self.executor.is_ahead
+
   @contextlib.contextmanager
   def _one_line_ends(self) -> Iterator[None]:
     """Ends the process with one line if training ends early."""
-    watching: contextlib.AbstractContextManager = contextlib.nullcontext()
-    if self._stops_on_notice:
-      watching = preemption.watching(
-        self.notice,
-        self.replicas.is_tpu,
-        lambda: self.state.iteration == self._kept_at,
-      )
     try:
-      with watching:
+      with preemption.watching(
+        self.notice, self.replicas.is_tpu, self._is_saved
+      ):
         yield
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)

@@ -12,9 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 
-from rigl import files
+from rigl import checks, files
 from rigl.types import Metrics
 
 _FILE = "unreported.json"
@@ -25,7 +24,7 @@ class Unreported:
   """Sums since the last report, and events that are left at this position.
 
   Attributes:
-    steps: gradient steps since the last report.
+    steps: gradient steps since the last report whose metrics are known.
     metrics: sums of the metrics over these steps.
     mask_changed: sum of the shares of connections whose mask changed; None if
       it is not known.
@@ -51,8 +50,15 @@ class Unreported:
   def add(
     self, steps: int, metrics: Metrics, mask_changed: float | None
   ) -> None:
-    """Adds the results of one call of the executor."""
-    self.steps += steps
+    """Adds the results of one call of the executor.
+
+    Args:
+      steps: its gradient steps.
+      metrics: sums over them; empty if the executor brings none back.
+      mask_changed: share of the connections whose mask changed.
+    """
+    if metrics:
+      self.steps += steps
     for name, value in metrics.items():
       self.metrics[name] = self.metrics.get(name, 0.0) + value
     if mask_changed is not None:
@@ -88,12 +94,14 @@ def load(directory: files.Path, iteration: int) -> Unreported:
   if not file.exists():
     return Unreported()
   try:
-    record = dict(json.loads(file.read_text()))
+    record = files.read_json(file)
+    if not isinstance(record, dict) or "iteration" not in record:
+      raise ValueError("it has no iteration")
     if int(record.pop("iteration")) != iteration:
       return Unreported()
     found = Unreported(**record)
     _check(found)
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
+  except (ValueError, TypeError, OverflowError) as error:
     copy = files.set_aside(file)
     logging.warning(
       "`%s` is damaged (%s) and now `%s`: the next report lacks the steps "
@@ -107,10 +115,15 @@ def load(directory: files.Path, iteration: int) -> Unreported:
 
 
 def _check(found: Unreported) -> None:
+  if not isinstance(found.metrics, dict):
+    raise ValueError("`metrics` is no JSON object")
   numbers = [found.steps, found.seconds, *found.metrics.values()]
-  numbers.append(found.mask_changed or 0.0)
-  numbers.append(found.next_event or 0)
-  if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+  if found.mask_changed is not None:
+    numbers.append(found.mask_changed)
+  if not all(map(checks.is_finite, numbers)):
     raise ValueError("a value is no finite number")
-  if found.steps < 0 or (found.next_event or 0) < 0:
-    raise ValueError("a count is negative")
+  checks.check_integer("steps", found.steps, 0)
+  if found.next_event is not None:
+    checks.check_integer("next_event", found.next_event, 0)
+  if not isinstance(found.is_reported, bool):
+    raise ValueError("`is_reported` is neither true nor false")

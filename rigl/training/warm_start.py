@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from rigl import files
-from rigl.training import checkpoints
+from rigl.training import checkpoint_masks, checkpoints
 from rigl.types import Variable
 
 # Last parts of the names of parameters.
@@ -104,11 +104,18 @@ def model_weights(
 
   Raises:
     ValueError: naming the first variables that only one of the two has or
-      that differ in shape, with both shapes.
+      that differ in shape, with both shapes; or a mask of other values than 0
+      and 1.
   """
   masks = {layer + _MASK: kernel for layer, kernel in kernels.items()}
   parameters = sorted(filter(is_parameter, tensors))
   checkpoints.check_fits(what, tensors, {**variables, **masks}, parameters)
+  names = {id(variable): name for name, variable in variables.items()}
+  checkpoint_masks.disagree(
+    what,
+    tensors,
+    {mask: names.get(id(kernel), "") for mask, kernel in masks.items()},
+  )
   effective = effective_weights(tensors)
   return {name: effective[name] for name in variables}
 

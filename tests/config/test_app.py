@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,37 @@ def script(tmp_path):
     return subprocess.run(command, capture_output=True, text=True)
 
   return run
+
+
+HOME = """
+from absl import flags
+from rigl.config import app
+
+def define():
+  flags.DEFINE_string("place", "", "A place.")
+
+app.run(lambda arguments: print(flags.FLAGS.place), define)
+"""
+
+
+@pytest.mark.parametrize(
+  ("typed", "found"),
+  [
+    ("--place=~/runs", "/someone/runs"),
+    ("-place=~", "/someone"),
+    ("--place=~y/runs", "~y/runs"),
+    ("--place=runs~/a", "runs~/a"),
+    ("--place=a=~/b", "a=~/b"),
+  ],
+)
+def test_a_home_directory_becomes_no_folder_of_that_name(typed, found):
+  done = subprocess.run(
+    [sys.executable, "-c", HOME, typed],
+    capture_output=True,
+    text=True,
+    env={**os.environ, "HOME": "/someone"},
+  )
+  assert done.stdout == f"{found}\n", done.stderr
 
 
 def test_script_runs_with_its_flags(script):

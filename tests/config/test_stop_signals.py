@@ -13,9 +13,17 @@ import pytest
 from rigl.config import stop_signals
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BOTH = pytest.mark.parametrize(
-  "number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"]
+ALL = pytest.mark.parametrize(
+  "number",
+  [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+  ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
+
+
+def heed(hangup=signal.SIG_DFL):
+  """What a process does first: `nohup` may have started these tests."""
+  return lambda: signal.signal(signal.SIGHUP, hangup)
+
 
 # What a process does while the signal comes.
 COMPUTING = "while True: pass"
@@ -42,7 +50,7 @@ with stop_signals.deferred(note):
 """
 
 
-def start(code):
+def start(code, hangup=signal.SIG_DFL):
   ready = 'print("ready", flush=True)\n' if "ready" not in code else ""
   code = "from rigl.config import stop_signals\nstop_signals.install()\n" + (
     ready + code
@@ -53,12 +61,13 @@ def start(code):
     stderr=subprocess.PIPE,
     text=True,
     env={**os.environ, "PYTHONPATH": str(ROOT)},
+    preexec_fn=heed(hangup),
   )
   assert process.stdout.readline() == "ready\n"
   return process
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(
   "code",
   [COMPUTING, SLEEPING, CALLING, SWALLOWING],
@@ -73,7 +82,7 @@ def test_a_signal_ends_a_process_in_one_line(code, number):
   assert (out, err) == ("", f"Stopped by {name}.\n")
 
 
-@BOTH
+@ALL
 def test_a_second_signal_ends_what_the_first_one_did_not(number):
   process = start(DEFERRING)
   process.send_signal(number)
@@ -84,6 +93,26 @@ def test_a_second_signal_ends_what_the_first_one_did_not(number):
   _, err = process.communicate(timeout=30)
   assert process.returncode == 130
   assert err == "Stopped by SIGINT.\n"
+
+
+def test_the_end_of_a_terminal_may_be_signalled_twice():
+  process = start(DEFERRING)
+  for _ in range(2):
+    process.send_signal(signal.SIGHUP)
+    time.sleep(2 * stop_signals._SAME_SECONDS)
+  assert process.poll() is None
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=30)
+  assert process.returncode == 143
+
+
+def test_a_process_under_nohup_goes_on_without_its_terminal():
+  process = start(SLEEPING, signal.SIG_IGN)
+  process.send_signal(signal.SIGHUP)
+  time.sleep(2 * stop_signals._SAME_SECONDS)
+  assert process.poll() is None
+  process.kill()
+  process.communicate()
 
 
 def test_a_signal_that_is_sent_twice_at_once_counts_once():
@@ -125,7 +154,7 @@ def test_handlers_that_other_code_replaced_are_set_again():
 SCRIPTS = ("rigl/mnist/mnist_train_eval.py", "rigl/flops/command.py")
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_ends_in_one_line_during_its_imports(tmp_path, script, number):
   """A module that it imports raises the signal and waits."""
@@ -138,6 +167,7 @@ def test_a_script_ends_in_one_line_during_its_imports(tmp_path, script, number):
     capture_output=True,
     text=True,
     env={**os.environ, "PYTHONPATH": path},
+    preexec_fn=heed(),
     timeout=120,
   )
   assert done.returncode == 128 + number

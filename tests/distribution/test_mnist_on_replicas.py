@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """MNIST on several devices and workers: one run, whatever computes it."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import runs_of_replicas
@@ -23,13 +25,38 @@ FLAGS = (
   # The last bits differ, and with them the ties that noise breaks.
   "--gin_bindings=SparseRigLOptimizer.noise_std = 0.0",
 )
+JAX = ("--runner=jax", "--compilation_cache=none")
 CASES = {
   "one": ("--strategy=default",),
   "two": ("--strategy=mirrored", "--virtual_devices=2"),
   "four": ("--strategy=mirrored", "--virtual_devices=4"),
   "workers": ("--strategy=multi_worker",),
+  "jax-1": (*JAX, "--strategy=default"),
+  "jax-2": (*JAX, "--virtual_devices=2"),
+  "jax-4": (*JAX, "--virtual_devices=4"),
+  "jax-workers": (*JAX, "--strategy=multi_worker", "--virtual_devices=2"),
 }
-REPLICAS = {"one": 1, "two": 2, "four": 4, "workers": 2}
+REPLICAS = {
+  "one": 1,
+  "two": 2,
+  "four": 4,
+  "workers": 2,
+  "jax-1": 1,
+  "jax-2": 2,
+  "jax-4": 4,
+  "jax-workers": 4,
+}
+SEVERAL = [
+  pytest.param(
+    case,
+    marks=pytest.mark.skipif(
+      "jax" in case and not importlib.util.find_spec("jax"),
+      reason="JAX is not installed",
+    ),
+  )
+  for case in CASES
+  if case != "one"
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +70,7 @@ def results(tmp_path_factory):
       output, directory = place / "states", place / "run"
       flags = (*FLAGS, *CASES[case], f"--save_path={directory}")
       command = runs_of_replicas.command("mnist", output, flags)
-      if case == "workers":
+      if "workers" in case:
         command = runs_of_replicas.workers_command(2, 0, command)
       runs_of_replicas.run(command)
       done[case] = runs_of_replicas.states(output, directory)
@@ -52,14 +79,14 @@ def results(tmp_path_factory):
   return result
 
 
-@pytest.mark.parametrize("case", ["two", "four", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_every_replica_ends_with_the_same_bits(results, case):
   found = results(case)
   assert len(found.replicas) == REPLICAS[case]
   runs_of_replicas.assert_same_replicas(found)
 
 
-@pytest.mark.parametrize("case", ["two", "four", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_masks_are_those_of_one_device_at_every_update(results, case):
   found, wanted = results(case).masks, results("one").masks
   assert len(wanted) == STEPS // FREQUENCY
@@ -69,7 +96,7 @@ def test_masks_are_those_of_one_device_at_every_update(results, case):
       np.testing.assert_array_equal(found[iteration][layer], mask)
 
 
-@pytest.mark.parametrize("case", ["two", "four", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_weights_are_those_of_one_device(results, case):
   found, wanted = results(case).replicas[0], results("one").replicas[0]
   assert found.keys() == wanted.keys()
@@ -82,7 +109,7 @@ def test_masks_change_meanwhile(results):
   assert any(np.any(first[layer] != last[layer]) for layer in first)
 
 
-@pytest.mark.parametrize("case", ["two", "four", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_the_checkpoint_holds_what_the_replicas_have(results, case):
   found = results(case)
   tensors = checkpoints.load_latest(found.directory)

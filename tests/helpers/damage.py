@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 
 # How many damaged files a test makes is multiplied by this; 1 in CI.
@@ -49,6 +50,56 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 1, 5]) if size else 0):
       data[rng.randrange(start, size)] ^= 1 << rng.randrange(8)
   return bytes(data)
+
+
+# What replaces a number, a word or a value in a text.
+_EXTREMES = (
+  *("", "0", "-1", "-0.0", "1e400", "NaN", "Infinity", "9" * 400, "0x10"),
+  *(
+    "null",
+    "None",
+    "true",
+    "{}",
+    "[]",
+    '""',
+    '"x"',
+    "@x",
+    "%x",
+    "\0",
+    "\ufeff",
+  ),
+  *("[" * 5000, "(" * 5000, "{" * 200, '{"a":' * 3000, "a" * 100_000, "\r\n"),
+)
+_TOKEN = re.compile(r'"[^"\n]*"|[\w.+-]+|\s+|.', re.DOTALL)
+
+
+def damaged_text(content: bytes, rng: random.Random) -> bytes:
+  """A copy of a text with one damage of those that texts have."""
+  if rng.random() < 0.3:
+    return damaged(content, rng)
+  text = content.decode()
+  tokens = _TOKEN.findall(text)
+  at, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+  kind = rng.randrange(6)
+  if kind <= 2:
+    tokens[at] = rng.choice(_EXTREMES)
+  elif kind == 3:
+    tokens[at], tokens[other] = tokens[other], tokens[at]
+  elif kind == 4:
+    del tokens[at : at + rng.choice([1, 1, 3, 10])]
+  else:
+    tokens[at:at] = tokens[other : other + rng.choice([1, 3, 20])]
+  found = "".join(tokens)
+  if rng.random() < 0.05:
+    found = found.replace("\n", "\r\n")
+  encoding = rng.choice(["utf-8"] * 18 + ["utf-16", "utf-8-sig"])
+  return found.encode(encoding)
+
+
+def spliced(content: bytes, rng: random.Random) -> bytes:
+  """A copy whose start and end are from different places of the file."""
+  size = len(content) + 1
+  return content[: rng.randrange(size)] + content[rng.randrange(size) :]
 
 
 def peak_memory() -> int:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -25,16 +27,34 @@ class KilledError(Exception):
 
 def kill_training_at(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
   """Makes a training end after an iteration, without a checkpoint."""
+
+  def kill() -> None:
+    raise KilledError
+
+  _call_at(monkeypatch, iteration, kill)
+
+
+def signal_training_at(
+  monkeypatch: pytest.MonkeyPatch, iteration: int, number: int
+) -> None:
+  """Sends this process a signal after an iteration of a training."""
+  _call_at(monkeypatch, iteration, lambda: os.kill(os.getpid(), number))
+
+
+def _call_at(
+  monkeypatch: pytest.MonkeyPatch, iteration: int, function: Callable[[], None]
+) -> None:
+  """Calls a function after an iteration of a training."""
   from rigl.runners.tpu_estimator.hooks import ReportHook
 
   after_run = ReportHook.after_run
 
-  def after_run_or_kill(hook, run_context, run_values):
+  def after_run_and_call(hook, run_context, run_values):
     after_run(hook, run_context, run_values)
     if run_values.results["iteration"] == iteration:
-      raise KilledError
+      function()
 
-  monkeypatch.setattr(ReportHook, "after_run", after_run_or_kill)
+  monkeypatch.setattr(ReportHook, "after_run", after_run_and_call)
 
 
 def summaries(path: pathlib.Path) -> dict[tuple[str, int], float]:

@@ -5,7 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.schedules import UpdateSchedule
-from rigl.training.executor import Progress, next_stretch
+from rigl.training.executor import (
+  Progress,
+  StateInVariables,
+  next_stretch,
+)
 from rigl.training.loop import Intervals, Loop
 from rigl.training.train_state import TrainState
 
@@ -34,16 +38,16 @@ class FakeOptimizer:
     return None if due is None else due - step
 
 
-class FakeExecutor:
+class FakeExecutor(StateInVariables):
   """Notes what it does: ("step", iteration) and ("update", iteration)."""
 
   def __init__(self, state, epoch=EPOCH, loss=lambda iteration: 1.0):
-    self._state, self._epoch, self._loss = state, epoch, loss
+    self.state, self._epoch, self._loss = state, epoch, loss
     self.calls, self.done, self.evaluated_at = [], [], []
 
   def advance(self, iteration, limit):
     assert limit >= 1
-    state, optimizer = self._state, self._state.optimizer
+    state, optimizer = self.state, self.state.optimizer
     limit = min(limit, self._epoch - iteration % self._epoch)
     steps, updates = stretch = next_stretch(optimizer, state.step, limit)
     sums, changed = {}, 0.0

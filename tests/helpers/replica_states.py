@@ -9,7 +9,9 @@ every variable, and `masks|ITERATION|NAME` after every mask update.
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.mnist import mnist_train_eval
+from rigl.runners.jax.executor import JaxExecutor
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training.executor import Progress
 from rigl.training.trainer import Trainer
@@ -29,16 +32,34 @@ SCRIPTS: dict[str, Any] = {
 }
 
 
+def _swapped(executor: Any, note: Any, advance: Any, *args: int) -> Progress:
+  return note(advance, executor, *args)
+
+
+def values_of(trainer: Trainer, variable: Any) -> list[np.ndarray]:
+  """The values of a variable on the replicas of this process."""
+  executor = trainer.executor
+  if isinstance(executor, JaxExecutor):
+    cursors = executor.source.variables.values()
+    if not any(variable is cursor for cursor in cursors):
+      return executor.replica_values(variable)
+  return [value.numpy() for value in trainer.replicas.local(variable)]
+
+
 def note_states(output: str) -> None:
   """Makes every run write its states when it is over."""
-  advance, finish = TensorFlowExecutor.advance, Trainer.finish
+  finish = Trainer.finish
   found: dict[str, Any] = {}
 
   def advance_and_note(
-    executor: TensorFlowExecutor, iteration: int, limit: int
+    advance: Callable[..., Progress],
+    executor: TensorFlowExecutor | JaxExecutor,
+    iteration: int,
+    limit: int,
   ) -> Progress:
     progress = advance(executor, iteration, limit)
     if progress.mask_changed:
+      executor.synchronize()
       last = iteration + progress.iterations - 1
       for layer in executor.state.optimizer.layers:
         found[f"masks|{last}|{layer.name}"] = layer.mask.numpy()
@@ -47,12 +68,15 @@ def note_states(output: str) -> None:
   def finish_and_note(trainer: Trainer) -> dict[str, Any]:
     result = finish(trainer)
     for name, variable in trainer.state.all_variables.items():
-      for number, value in enumerate(trainer.replicas.local(variable)):
-        found[f"{number}|{name}"] = value.numpy()
+      for number, value in enumerate(values_of(trainer, variable)):
+        found[f"{number}|{name}"] = value
     np.savez(f"{output}-{trainer.replicas.host}.npz", **found)
     return result
 
-  TensorFlowExecutor.advance = advance_and_note  # type: ignore
+  for kind in (TensorFlowExecutor, JaxExecutor):
+    kind.advance = functools.partialmethod(  # type: ignore
+      _swapped, advance_and_note, kind.advance
+    )
   Trainer.finish = finish_and_note  # type: ignore
 
 

@@ -59,8 +59,11 @@ def flags_of(folder, **changes):
   return dataclasses.replace(FLAGS, output_dir=str(folder), **changes)
 
 
-def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
+def test_a_published_checkpoint_is_evaluated(
+  folder, golden_images, capsys, caplog
+):
   found = evaluate_once(flags_of(folder))
+  assert "disagree" not in caplog.text
   golden = imagenet_golden.arrays("resnet18")
   labels = imagenet_golden.labels()
   expected = np.mean(np.argmax(golden["logits"], 1) == labels)
@@ -77,6 +80,16 @@ def test_a_published_checkpoint_is_evaluated(folder, golden_images, capsys):
   for name, mask in masks.items():
     assert found.sparsities[name] == pytest.approx(1 - mask.mean())
     assert f"{name}: sparsity {1 - mask.mean():.4f}" in printed
+
+
+def test_weights_off_the_masks_of_our_checkpoints_are_reported(
+  tmp_path, golden_images, caplog
+):
+  tensors = imagenet_golden.published_tensors(STEP)
+  checkpoints.save(tmp_path, STEP, {**tensors, "iteration": np.int64(STEP)})
+  evaluate_once(flags_of(tmp_path))
+  (name, *_) = imagenet_golden.network("resnet18")[1]
+  assert f"mask and weights of '{name}' disagree" in caplog.text
 
 
 def test_a_compact_file_is_evaluated_as_its_checkpoint(

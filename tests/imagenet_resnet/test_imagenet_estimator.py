@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ImageNet by a TPUEstimator: a small ResNet trains, resumes and evaluates."""
 
+import signal
+
 import estimator_runs
 import imagenet_files
 import numpy as np
@@ -11,6 +13,7 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
+  signal_training_at,
   summaries,
 )
 from imagenet_golden import published_tensors
@@ -26,6 +29,12 @@ pytestmark = [
   pytest.mark.usefixtures("without_any_xla"),
 ]
 
+RIGL = (
+  "--training_method=rigl",
+  "--maskupdate_frequency=3",
+  "--iterations_per_loop=3",
+  "--num_train_images=15",
+)
 OPTIONS = (
   "--train_steps=6",
   "--steps_per_checkpoint=2",
@@ -47,15 +56,7 @@ def rigl(shell, data):
   """Trains by RigL in a directory."""
 
   def train(path, *arguments):
-    return shell.done(
-      data,
-      f"--output_dir={path}",
-      "--training_method=rigl",
-      "--maskupdate_frequency=3",
-      "--iterations_per_loop=3",
-      "--num_train_images=15",
-      *arguments,
-    )
+    return shell.done(data, f"--output_dir={path}", *RIGL, *arguments)
 
   return train
 
@@ -154,6 +155,23 @@ def test_a_killed_run_ends_with_the_same_bits(
     with pytest.raises(KilledError):
       rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
   assert "Resumed at step 3." in rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
+  assert_same_tensors(tmp_path, by_estimator[0])
+
+
+def test_a_signal_stops_it_between_checkpoints(
+  shell, rigl, data, by_estimator, monkeypatch, tmp_path
+):
+  with monkeypatch.context() as patch:
+    signal_training_at(patch, 6, signal.SIGTERM)  # At step 4.
+    stopped = shell(
+      data, f"--output_dir={tmp_path}", *RIGL, *OPTIONS, BY_ESTIMATOR
+    )
+  assert stopped.code == 128 + signal.SIGTERM
+  place = checkpoints.list_numbers(tmp_path)[-1]
+  assert place in (4, 5)
+  assert f"Stopped at step {place} by SIGTERM." in stopped.out
+  out = rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
+  assert f"Resumed at step {place}." in out
   assert_same_tensors(tmp_path, by_estimator[0])
 
 

@@ -280,6 +280,19 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
   assert optimizer is None or not model.optimizer.built
 
 
+def test_weights_off_the_masks_are_reported_and_zero(stopped, tmp_path, caplog):
+  tensors = checkpoints.load(str(stopped.directory.path / "model.ckpt-20"))
+  tensors["layer1/weights"] += 1
+  prefix = checkpoints.save(tmp_path, 20, tensors)
+  for model in (networks.mnist_mlp(), mnist_mlp()):
+    caplog.clear()
+    rk.load_checkpoint(model, prefix)
+    (said,) = caplog.messages
+    assert "mask and weights of 'layer1' disagree" in said
+    kernel = model.get_layer("layer1").kernel.numpy()
+    np.testing.assert_array_equal(kernel[tensors["layer1/mask"] == 0], 0)
+
+
 def test_a_place_without_a_checkpoint_is_refused(tmp_path):
   for path in (tmp_path, tmp_path / "model.ckpt-1"):
     with pytest.raises(ValueError, match="checkpoint"):

@@ -58,3 +58,21 @@ def test_sparse_keeps_the_variance_of_outputs_of_active_inputs():
 def test_impossible_sparsities_are_refused(sparsity):
   with pytest.raises(ValueError, match=r"`sparsity` must be in \[0, 1\), got"):
     layers.sparse(layers.variance_scaling, sparsity)
+
+
+@pytest.mark.parametrize("block", [4, 64, 2**22])
+@pytest.mark.parametrize("shape", [(1, 1), (13, 11), (64, 3), (1, 130)])
+def test_glorot_uniform_at_positions_draws_the_values_of_the_whole(
+  monkeypatch, shape, block
+):
+  monkeypatch.setattr(layers.initializers, "_BLOCK", block)
+  whole = layers.glorot_uniform(shape, "layer2/weights", 5).numpy().reshape(-1)
+  rng = np.random.default_rng(0)
+  for positions in (
+    np.arange(whole.size),
+    np.flatnonzero(rng.uniform(size=whole.size) < 0.2),
+    np.array([whole.size - 1]),
+    np.empty(0, np.int32),
+  ):
+    found = layers.glorot_uniform_at(shape, "layer2/weights", 5, positions)
+    np.testing.assert_array_equal(found, whole[positions], strict=True)

@@ -2,6 +2,8 @@
 """MNIST by a TPUEstimator: the same as by the loop, in whole and in parts."""
 
 import json
+import os
+import signal
 
 import estimator_runs
 import numpy as np
@@ -11,9 +13,11 @@ from estimator_runs import (
   KilledError,
   assert_close_tensors,
   kill_training_at,
+  signal_training_at,
   summaries,
 )
 from mnist_runs import (
+  SHORT,
   assert_same_tensors,
   final_tensors,
   metrics,
@@ -134,6 +138,72 @@ def test_a_damaged_checkpoint_of_a_killed_run_is_passed_over(
   assert "is finished" in shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
 
 
+def assert_stopped_and_goes_on(shell, stopped, path, places, number, whole):
+  """A run was stopped by a signal, is saved and ends as one that was not."""
+  assert stopped.code == 128 + number
+  place = checkpoints.list_numbers(path)[-1]
+  assert place in places
+  name = signal.Signals(number).name
+  assert f"Stopped at iteration {place} by {name}." in stopped.out
+  assert "Traceback" not in stopped.err
+  assert not (path / "result.json").exists()
+  out = shell.train(path, *RIGL, BY_ESTIMATOR)
+  assert f"Resumed at iteration {place}." in out
+  assert_same_tensors(path, whole)
+  assert result(path) == result(whole)
+  assert metrics(path) == metrics(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_after_an_iteration(
+  shell, monkeypatch, tmp_path, by_estimator, number
+):
+  with monkeypatch.context() as patch:
+    signal_training_at(patch, 32, number)
+    stopped = shell(*SHORT, *RIGL, BY_ESTIMATOR, f"--save_path={tmp_path}")
+  assert_stopped_and_goes_on(
+    shell, stopped, tmp_path, (32, 33), number, by_estimator
+  )
+
+
+def test_a_signal_stops_its_evaluation_which_is_repeated(
+  shell, monkeypatch, tmp_path, by_estimator
+):
+  from rigl.runners.tpu_estimator.specs import EstimatorEvaluation
+
+  batches, calls = EstimatorEvaluation.batches, []
+
+  def batches_and_signal(evaluation, params):
+    calls.append(params)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return batches(evaluation, params)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(EstimatorEvaluation, "batches", batches_and_signal)
+    stopped = shell(*SHORT, *RIGL, BY_ESTIMATOR, f"--save_path={tmp_path}")
+  assert len(calls) == 1
+  assert_stopped_and_goes_on(
+    shell, stopped, tmp_path, (20,), signal.SIGTERM, by_estimator
+  )
+
+
+def test_weights_off_the_masks_of_a_checkpoint_are_zero_in_its_graph(
+  shell, monkeypatch, tmp_path
+):
+  paths = {name: tmp_path / name for name in ("loop", "estimator")}
+  for name, path in paths.items():
+    if name == "loop":
+      shell.train(path, *RIGL[:1], "--num_epochs=1")
+    else:
+      shell.train(path, *RIGL[:1], "--num_epochs=1", BY_ESTIMATOR)
+    tensors = checkpoints.load(f"{path}/model.ckpt-10")
+    tensors["layer1/weights"] += 1
+    checkpoints.save(path, 10, tensors)
+  shell.train(paths["loop"], *RIGL[:1], "--num_epochs=2")
+  shell.train(paths["estimator"], *RIGL[:1], "--num_epochs=2", BY_ESTIMATOR)
+  assert_close_tensors(*paths.values())
+
+
 @pytest.mark.parametrize(
   "method", ("baseline", "set", "momentum", "snip", "dnw", "prune")
 )
@@ -164,6 +234,14 @@ def test_what_it_cannot_do_is_refused(shell, tmp_path, flag):
   )
   assert outcome.code == 1
   assert flag[2:].split("=")[0] in outcome.err
+
+
+def test_a_directory_that_looks_like_a_pattern_is_refused(shell, tmp_path):
+  path = tmp_path / "run[1]"
+  outcome = shell("--use_synthetic_data", f"--save_path={path}", BY_ESTIMATOR)
+  assert outcome.code == 1
+  assert "none of the characters" in outcome.err
+  assert outcome.err.count("\n") == 1
 
 
 def test_a_loss_that_is_no_number_ends_the_run(shell, tmp_path):

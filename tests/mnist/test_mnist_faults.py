@@ -153,3 +153,28 @@ def test_unreadable_checkpoints_are_one_line(shell, tmp_path, change):
   line = one_line(shell(*RUN, f"--save_path={path}"))
   assert "all checkpoints are damaged" in line
   assert {p: p.read_bytes() for p in path.glob("model.ckpt-*")} == before
+
+
+@pytest.mark.parametrize("name", ["a[1]*?\\", "-\u00fc %s {0}"])
+def test_a_directory_may_have_any_name(shell, tmp_path, monkeypatch, name):
+  """TensorFlow takes some characters for patterns."""
+  monkeypatch.chdir(tmp_path)
+  shell.done(*RUN, "--num_epochs=1", f"--save_path={name}")
+  out = shell.done(*RUN, f"--save_path={name}")
+  assert "Resumed at iteration 10." in out
+  assert checkpoints.list_numbers(name) == [10, 20]
+  found = shell.done(
+    *RUN, "--save_path=other", f"--input_mask_path={name}", "--num_epochs=1"
+  )
+  assert "Test accuracy" in found
+  assert {p.name for p in tmp_path.iterdir()} == {name, "other"}
+
+
+def test_a_name_that_is_not_in_utf8_is_refused(shell, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  line = one_line(shell(*RUN, "--save_path=run\udcff"))
+  assert line == (
+    "error: `save_path` must be a name in UTF-8, as TensorFlow takes it, got "
+    "b'run\\xff'."
+  )
+  assert [*tmp_path.iterdir()] == []

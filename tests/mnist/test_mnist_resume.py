@@ -1,21 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
-import pathlib
-import random
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import tensorflow as tf
-from mnist_runs import (
-  SCRIPT,
-  SHORT,
-  assert_same_run,
-  metrics,
-  records,
-)
+from mnist_runs import SHORT, assert_same_run
 
 from rigl.mnist.mnist_trainer import MaskRecorder
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
@@ -295,53 +284,3 @@ def test_kill_at_every_write_of_a_run(
   )
   # Four checkpoints, each of two files and a list of them.
   assert calls is not None and calls >= (4 if name == "SaveV2" else 12)
-
-
-def command(path):
-  return [
-    sys.executable,
-    str(SCRIPT),
-    *SHORT,
-    *COMMON,
-    "--num_epochs=30",
-    "--training_method=rigl",
-    f"--save_path={path}",
-  ]
-
-
-def num_rows(path):
-  file = path / "metrics.csv"
-  return file.read_text().count("\n") if file.exists() else 0
-
-
-def run_until(path, wanted, pause, log):
-  """Kills the command once `metrics.csv` has `wanted` lines and a pause."""
-  with open(log, "a") as output:
-    process = subprocess.Popen(
-      command(path), stdout=output, stderr=subprocess.STDOUT
-    )
-    while process.poll() is None and num_rows(path) < wanted:
-      time.sleep(0.002)
-    time.sleep(pause)
-    os.kill(process.pid, signal.SIGKILL)
-    return process.wait()
-
-
-@pytest.mark.slow
-def test_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
-  subprocess.run(command(whole), check=True, capture_output=True)
-  generator, log = random.Random(1), tmp_path / "log"
-  codes = []
-  for wanted in sorted(generator.sample(range(2, 29), 2)):
-    pause = generator.uniform(0, 0.03)
-    codes.append(run_until(killed, wanted, pause, log))
-  subprocess.run(command(killed), check=True, capture_output=True)
-  assert -signal.SIGKILL in codes
-  assert "Resumed at iteration" in pathlib.Path(log).read_text()
-  assert_same_run(killed, whole)
-  assert len(metrics(killed)) == 30
-  assert list(records(killed)) == list(range(0, 301, 5))
-  # Rows of steps that were made again are kept aside.
-  left = {path.name for path in killed.iterdir()} - {"metrics.csv.old"}
-  assert left == {path.name for path in whole.iterdir()}

@@ -247,3 +247,14 @@ def test_help_has_every_flag_with_its_default():
   assert kind is int
   assert "(default: 50)" in text and "(default: 16)" in text
   assert {"width", "prune_first_layer", "input_mask_path"} <= set(found)
+
+
+@pytest.mark.parametrize("iteration", [None, np.int64(7)])
+def test_weights_off_the_masks_of_our_checkpoints_are_reported(
+  tmp_path, caplog, iteration
+):
+  prefix, _ = mnist_checkpoint(tmp_path, iteration=iteration)
+  images = [saved(tmp_path, pixels())]
+  predictions_of(tmp_path, checkpoint=prefix, images=images, **MNIST)
+  said = "mask and weights of 'layer1' disagree" in caplog.text
+  assert said == (iteration is not None)

@@ -23,6 +23,7 @@ from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config.settings import run_identity
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.sparse.checkpoints import to_compact
 from rigl.training import checkpoints
 from rigl.training.run_directory import RunDirectory
 
@@ -118,6 +119,26 @@ def test_flags_and_bindings_of_an_mnist_run_come_from_its_directory(tmp_path):
       tmp_path,
       task=None,
       gin_bindings=["MnistFc.units = (30, 10)"],
+      **arguments,
+    )
+
+
+@pytest.mark.parametrize("compact", [["layer1"], ["layer1", "layer2"]])
+def test_layers_of_active_connections_predict_as_masked_ones(tmp_path, compact):
+  prefix, model = mnist_checkpoint(tmp_path, units=(20, 15, 10))
+  tensors = to_compact(checkpoints.load(prefix), dict.fromkeys(compact))
+  prefix = checkpoints.save(tmp_path, 8, tensors)
+  arguments = {"checkpoint": prefix, "images": [saved(tmp_path, pixels())]}
+  bindings = ["MnistFc.units = (20, 15, 10)"]
+  found = predictions_of(tmp_path, **MNIST, gin_bindings=bindings, **arguments)
+  expected = model(pixels() / np.float32(255))
+  np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match="It needs --training_method=rigl"):
+    predictions_of(
+      tmp_path,
+      task="mnist",
+      training_method="baseline",
+      gin_bindings=bindings,
       **arguments,
     )
 

@@ -116,6 +116,21 @@ def test_steps_take_one_batch_after_the_other(mode):
   assert run.step.numpy() == 3
 
 
+def test_it_says_when_it_has_made_steps_that_are_not_counted():
+  run = Trained(SparseSETOptimizer, mode=Mode.HOST)
+  executor, found = run.executor, []
+  update = executor._update_at
+
+  def note(iteration):
+    found.append(executor.is_ahead)
+    return update(iteration)
+
+  executor._update_at = note
+  assert not executor.is_ahead
+  assert executor.advance(0, 10).steps
+  assert found == [True] and not executor.is_ahead
+
+
 @MODES
 def test_a_mask_update_that_needs_gradients_takes_a_batch(mode):
   run = Trained(SparseRigLOptimizer, mode=mode)

@@ -105,6 +105,20 @@ def test_threads_change_no_bit(shape, monkeypatch, computed_by):
       np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("shape", [(1, 9), (23, 17)])
+def test_the_other_gradients_need_no_gradient_of_the_input(shape):
+  rng = np.random.default_rng(4)
+  x = rng.normal(size=(5, shape[0])).astype(np.float32)
+  upstream = rng.normal(size=(5, shape[1])).astype(np.float32)
+  whole, part = (
+    computed(random_layer(shape, 0.6, input_gradient=wanted)[0], x, upstream)
+    for wanted in (True, False)
+  )
+  assert whole[1] is not None and part[1] is None
+  for one, two in zip(whole[2:], part[2:], strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
 def test_a_function_is_traced_once_while_connections_move():
   layer, kernel, mask, bias = random_layer((12, 8), 0.25)
   traces = []

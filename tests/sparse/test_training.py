@@ -14,7 +14,7 @@ from sparse_methods import FREQUENCY, INNER, METHODS, Model, Run
 from rigl import sparse_optimizers
 from rigl.sparse import SparseDense, product
 
-NAMES = ["rigl", "set", "static", "snip", "prune", "scratch"]
+NAMES = ["rigl", "set", "static", "momentum", "snip", "prune", "scratch"]
 N_ITERATIONS = 26
 
 
@@ -112,7 +112,7 @@ def test_every_wrapped_optimizer(name, inner):
 def test_a_compiled_loop_does_the_same_without_tracing_again(name):
   run = (
     SparseRun(name, compiled=True, noise_std=0.0)
-    if name in ("rigl", "set", "static")
+    if name in ("rigl", "set", "static", "momentum")
     else SparseRun(name, compiled=True)
   )
   traces = []
@@ -132,10 +132,11 @@ def test_new_connections_start_as_in_masked_training(grow_init):
   run.check()
 
 
+@pytest.mark.parametrize("name", ["rigl", "momentum"])
 @pytest.mark.parametrize("block", [1, 8, 24])
-def test_blocks_change_nothing(block, monkeypatch):
-  monkeypatch.setattr(sparse_optimizers.compact, "_BLOCK", block)
-  run = SparseRun("rigl")
+def test_blocks_change_nothing(block, name, monkeypatch):
+  monkeypatch.setattr(sparse_optimizers.dense_rows, "BLOCK_SIZE", block)
+  run = SparseRun(name)
   for _ in run.train(2 * FREQUENCY + 2):
     pass
   run.check()
@@ -143,7 +144,7 @@ def test_blocks_change_nothing(block, monkeypatch):
 
 def test_ties_are_broken_by_position(monkeypatch):
   # All growth scores are equal: the first inactive connections grow.
-  monkeypatch.setattr(sparse_optimizers.compact, "_BLOCK", 4)
+  monkeypatch.setattr(sparse_optimizers.dense_rows, "BLOCK_SIZE", 4)
   kernel = np.zeros((4, 3), np.float32)
   kernel[3] = [1.0, 2.0, 3.0]
   layer = SparseDense.from_kernel(kernel, kernel != 0, name="layer")
@@ -183,11 +184,10 @@ def test_a_resumed_run_has_the_same_bits(tmp_path):
   np.testing.assert_equal(state(resumed), state(whole))
 
 
-@pytest.mark.parametrize("name", ["dnw", "momentum"])
-def test_methods_that_need_every_connection_are_refused(name):
+def test_a_method_that_needs_every_weight_is_refused():
   layer = SparseDense(8, 4, 0.0, name="layer")
   with pytest.raises(ValueError, match="cannot train layers that store only"):
-    sparse_methods.make(name).create_masks([layer])
+    sparse_methods.make("dnw").create_masks([layer])
 
 
 def test_misuse_is_refused():
@@ -236,4 +236,4 @@ def test_empty_rows_columns_and_layers_train():
 
 
 def test_options_of_the_table_are_those_of_the_suite():
-  assert set(NAMES) | {"dnw", "momentum", "baseline"} == set(METHODS)
+  assert set(NAMES) | {"dnw", "baseline"} == set(METHODS)

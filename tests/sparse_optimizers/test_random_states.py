@@ -33,28 +33,28 @@ def drawn(number, share=1.0):
 @drawn(200)
 @given(states())
 def test_eager_states_keep_the_promises(state):
-  Twin(state, "numpy", "eager").train()
+  random_states.check(state, "numpy", "eager")
 
 
 @pytest.mark.slow
 @drawn(5, 0.01)
 @given(states(), st.sampled_from(["xla", "batched"]))
 def test_eager_states_keep_them_with_every_engine(state, engine):
-  Twin(state, engine, "eager").train()
+  random_states.check(state, engine, "eager")
 
 
 @pytest.mark.slow
 @drawn(5, 0.02)
 @given(states(), st.sampled_from(["xla", "batched", "numpy"]))
 def test_graph_states_keep_the_promises(state, engine):
-  Twin(state, engine, "graph").train()
+  random_states.check(state, engine, "graph")
 
 
 @pytest.mark.slow
 @drawn(4, 0.01)
 @given(states(), st.sampled_from(["xla", "batched"]))
 def test_compiled_states_keep_the_promises(state, engine):
-  Twin(state, engine, "jit").train()
+  random_states.check(state, engine, "jit")
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n != "baseline"])

@@ -5,9 +5,12 @@ import tensorflow as tf
 
 from rigl.runners.program import Program
 from rigl.tpu_check import chips, compile_report
+from rigl.tpu_check.collectives import Collectives
 from rigl.tpu_check.compiler import CompiledProgram, CompileError
 
-GOOD = CompiledProgram(12.4, 6.16e12, 8.275e10, int(9.01 * chips.GIB))
+GOOD = CompiledProgram(
+  12.4, 6.16e12, 8.275e10, int(9.01 * chips.GIB), Collectives(1, 102_200_000)
+)
 
 
 class FakeCompiler:
@@ -18,7 +21,8 @@ class FakeCompiler:
   def __init__(self, **refused):
     self.refused, self.texts = refused, []
 
-  def compile(self, text):
+  def compile(self, text, num_replicas):
+    assert num_replicas == 1
     self.texts.append(text)
     for word, why in self.refused.items():
       if word in text:
@@ -62,7 +66,7 @@ def test_what_is_refused_is_named_and_the_others_go_on():
   )
   assert rows[2].result == GOOD
   failed = compile_report.line(rows[1], compiler.chip)
-  assert failed == "| mask update | failed |  |  |  |"
+  assert failed == "| mask update | failed |  |  |  |  |"
 
 
 def test_what_tensorflow_refuses_is_named_too():
@@ -82,7 +86,9 @@ def test_table_has_units_and_the_share_of_the_memory():
   row = compile_report.line(
     compile_report.ProgramRow("mask update", GOOD), chip
   )
-  assert row == "| mask update | 12 s | 6.16e+12 | 8.28e+10 | 9.01 GiB (57%) |"
+  assert row == (
+    "| mask update | 12 s | 6.16e+12 | 8.28e+10 | 9.01 GiB (57%) | 1 (102 MB) |"
+  )
   head, rule = compile_report.header(chip).splitlines()
   assert "15.75 GiB" in head
   assert head.count("|") == rule.count("|") == row.count("|")

@@ -41,9 +41,9 @@ class FakeCompiler:
   refused = None
 
   def __init__(self, topology):
-    self.chip = chips.parse(topology)
+    self.chip, self.num_devices = chips.parse(topology), 1
 
-  def compile(self, text):
+  def compile(self, text, num_replicas):
     if self.refused and self.refused in text:
       raise compiler.CompileError("does not fit: too big")
     return CompiledProgram(1.0, 2.0, 3.0, 4)
@@ -56,7 +56,7 @@ def check(monkeypatch, capsys):
   monkeypatch.setattr(script, "TpuCompiler", FakeCompiler)
 
   def run(settings, *arguments):
-    own = ("topology", "model", "per_core_batch")
+    own = ("topology", "cores", "model", "per_core_batch")
     return Shell(script, settings, monkeypatch, capsys, own)(*arguments)
 
   return run
@@ -77,6 +77,9 @@ def programs_of(text):
     (["--model=resnet18", "--per_core_batch=-1"], "`per_core_batch`"),
     (["--output_dir=x"], "`output_dir` cannot be given"),
     (["--train_batch_size=8"], "`train_batch_size` cannot be given"),
+    (["--runner=loop"], "`runner` cannot be given"),
+    (["--cores=65"], "`cores` must be in [0, 64]"),
+    (["--cores=2"], "`cores` must be at most 1"),
     (["--training_method=prune"], "training_method"),
     (["--end_sparsity=1"], "`end_sparsity`"),
     (["--precision=float64"], "precision"),
@@ -107,7 +110,7 @@ def test_missing_libtpu_is_said_before_anything_is_built(monkeypatch, capsys):
     "rigl.training.run_directory.RunDirectory.__init__",
     lambda *_, **__: pytest.fail("a run was made"),
   )
-  own = ("topology", "model", "per_core_batch")
+  own = ("topology", "cores", "model", "per_core_batch")
   found = Shell(script, ImagenetSettings, monkeypatch, capsys, own)()
   assert found.code == 1 and found.err.count("\n") == 1
   assert found.err.startswith("error: libtpu must be installed")
@@ -156,7 +159,7 @@ def test_programs_are_those_of_the_flags(
   monkeypatch.setattr(
     FakeCompiler,
     "compile",
-    lambda self, text: texts.append(text) or original(self, text),
+    lambda self, text, count: texts.append(text) or original(self, text, count),
   )
   found = check(settings, *arguments)
   assert found.code == 0, found.err

@@ -58,6 +58,10 @@ class Executable:
   def __init__(self, temporary):
     self.temporary = temporary
 
+  def hlo_modules(self):
+    text = "  %a = f32[4]{0} all-reduce(%x)"
+    return [SimpleNamespace(to_string=lambda: text)]
+
   def cost_analysis(self):
     return {"flops": 3.0, "bytes accessed": 4.0, "other": 5.0}
 
@@ -73,7 +77,7 @@ class Executable:
 
 def test_peak_counts_results_in_place_of_arguments_once():
   found = compiler.measured(Executable(3), 2.0, chips.CHIPS["v5e"])
-  assert found == compiler.CompiledProgram(2.0, 3.0, 4.0, 1123)
+  assert found == compiler.CompiledProgram(2.0, 3.0, 4.0, 1123, (1, 16))
 
 
 def test_peak_above_the_memory_does_not_fit():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from rigl.sparse_optimizers import SparseSETOptimizer
-from rigl.training import checkpoints, train_state
+from rigl.training import checkpoints, train_state, warm_start
 
 
 @pytest.fixture
@@ -82,3 +82,29 @@ def test_a_mask_of_other_values_is_refused(state, tmp_path, value):
   with pytest.raises(ValueError, match="'layer1' must hold 0 and 1 alone"):
     state.restore(tmp_path)
   np.testing.assert_array_equal(state.variables["layer1/weights"], before)
+
+
+@pytest.mark.parametrize("change", [lambda w: w + 1, lambda w: w])
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_evaluations_and_predictions_report_it_of_our_checkpoints(
+  state, caplog, tmp_path, change, is_ours
+):
+  """In published ones, weights off the masks are as they should be."""
+  tensors = checkpoints.load(state.save(tmp_path, 1))
+  tensors["layer1/weights"] = change(tensors["layer1/weights"])
+  if not is_ours:
+    del tensors["iteration"]
+  kernels = {"layer1": state.variables["layer1/weights"]}
+  found = warm_start.model_weights("`x`", tensors, state.variables, kernels)
+  np.testing.assert_array_equal(found["layer1/weights"] != 0, np.eye(4, 3) != 0)
+  is_reported = is_ours and change(0) != 0
+  assert ("9 weights off the mask" in caplog.text) == is_reported
+
+
+def test_what_is_repaired_is_known(state, tmp_path):
+  prefix = state.save(tmp_path, 1)
+  changed(state, tmp_path, "layer1/weights", np.ones_like)
+  state.load(str(tmp_path / "model.ckpt-2"))
+  assert state.is_repaired
+  state.load(prefix)
+  assert not state.is_repaired

@@ -78,6 +78,11 @@ LOST_PLACE = WHOLE.replace("8,7,1,", "8,,,")
     (WHOLE[len(COLUMNS) :], WHOLE),
     (WHOLE[len(COLUMNS) + 1 :], WHOLE),
     # A row is damaged.
+    (
+      WHOLE.replace("\n12,", "\n2,"),
+      WHOLE.replace("12,11,1,", "12,,,"),
+    ),
+    (WHOLE + ROWS[0] + "\n", WHOLE),
     (WHOLE.replace("8,7,1,0.125,0.5,0.75\n", "8,7,1,0.1\n"), LOST_PLACE),
     (WHOLE.replace("8,7,1,", "8,x,1,"), LOST_PLACE),
     (WHOLE.replace("8,7,1,", "?,7,1,"), LOST_PLACE),
@@ -141,7 +146,7 @@ def test_rows_that_are_removed_stay_in_a_copy(path):
   assert resume(path, 4) == "\n".join([COLUMNS, ROWS[0], ""])
   assert path.with_name("metrics.csv.old").read_text() == WHOLE
   MetricsWriter(path.parent, 0)
-  assert not path.exists()
+  assert path.read_text() == "iteration\n"
   old = path.with_name("metrics.csv.old").read_text()
   assert old == "\n".join([COLUMNS, ROWS[0], ""])
 

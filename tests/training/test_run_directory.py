@@ -140,7 +140,11 @@ def test_directory_with_unrelated_files_is_used(path):
 
 
 @pytest.mark.parametrize(
-  "text", ["", "{", "[]", "{}", '{"settings": 3}', '{"settings": null}', "\0"]
+  "text",
+  [
+    *("", "{", "[]", "{}", '{"settings": 3}', '{"settings": null}', "\0"),
+    *('{"settings": [["a", 1]]}', "[" * 100_000),
+  ],
 )
 def test_damaged_run_file_is_named_and_left_alone(path, text):
   path.mkdir(parents=True)
@@ -215,8 +219,11 @@ def test_result_makes_a_run_finished_and_releases_the_directory(path):
 
 @pytest.mark.parametrize(
   "text",
-  ["", "{", "3", "{}", "[]", "null", '{"iteration": NaN}', '{"step": "x"}']
-  + ['{"iteration": null}', '{"iteration": true}', '{"iteration": [1]}', "\0"],
+  [
+    *("", "{", "3", "{}", "[]", "null", '{"iteration": NaN}', '{"step": "x"}'),
+    *('{"step": ' + "9" * 400 + "}", "[" * 100_000, "\0"),
+    *('{"iteration": null}', '{"iteration": true}', '{"iteration": [1]}'),
+  ],
 )
 def test_damaged_result_is_named(path, text):
   directory = start(path)

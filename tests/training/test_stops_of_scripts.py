@@ -23,7 +23,10 @@ from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training.reporting import Reporter
 
 METHOD = ("--training_method=rigl", "--maskupdate_frequency=3")
+# A network that is traced and exported in seconds.
 IMAGENET = (
+  "--model_architecture=vgg_a",
+  "--width=0.1",
   "--use_synthetic_data",
   "--mode=train_and_eval",
   "--train_steps=6",
@@ -36,21 +39,19 @@ IMAGENET = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _short(without_xla):
-  """XLA compiles nothing but the top-k."""
-
-
 SLOW = [
   pytest.param(n, marks=pytest.mark.slow) for n in ("cifar10", "imagenet")
 ]
 
 
-LONG = [pytest.mark.slow, pytest.mark.long]
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory):
+  """Where runs are that nobody stopped, one of each script."""
+  return tmp_path_factory.mktemp("whole")
 
 
 @pytest.fixture(params=["mnist", *SLOW])
-def command(request, monkeypatch, capsys, tmp_path):
+def command(request, monkeypatch, capsys, tmp_path, whole_runs, eagerly):
   """Runs a script in a directory; returns what it did, and where."""
   if request.param == "mnist":
     shell = mnist_runs.Shell(
@@ -70,8 +71,11 @@ def command(request, monkeypatch, capsys, tmp_path):
     flags, name = IMAGENET, "output_dir"
 
   def run(place):
-    outcome = shell(*flags, *METHOD, f"--{name}={tmp_path / place}")
-    (found,) = (tmp_path / place).rglob("run.json")
+    path = tmp_path / place
+    if place == "whole":
+      path = whole_runs / request.param
+    outcome = shell(*flags, *METHOD, f"--{name}={path}")
+    (found,) = path.rglob("run.json")
     return outcome, found.parent
 
   return run
@@ -144,8 +148,10 @@ def test_an_evaluation_stops_at_its_next_batch_and_is_repeated(
   "owner, name, nth, before",
   [
     (TensorFlowExecutor, "_update_at", 2, True),
-    pytest.param(Reporter, "report", 1, False, marks=LONG),
-    pytest.param(TensorFlowExecutor, "advance", 2, True, marks=LONG),
+    pytest.param(Reporter, "report", 1, False, marks=pytest.mark.slow),
+    pytest.param(
+      TensorFlowExecutor, "advance", 2, True, marks=pytest.mark.slow
+    ),
   ],
   ids=["mask update", "report", "steps"],
 )

@@ -19,14 +19,14 @@ METHOD = ("--training_method=rigl", "--mask_record_frequency=5")
 
 
 @pytest.fixture
-def mnist(without_any_xla, monkeypatch, capsys):
-  del without_any_xla
+def mnist(eagerly, monkeypatch, capsys):
+  del eagerly
   return mnist_runs.Shell(mnist_train_eval, MnistSettings, monkeypatch, capsys)
 
 
 @pytest.fixture
-def cifar(without_any_xla, monkeypatch, capsys):
-  del without_any_xla
+def cifar(eagerly, monkeypatch, capsys):
+  del eagerly
   return cifar_runs.Shell(resnet_train_eval, CifarSettings, monkeypatch, capsys)
 
 

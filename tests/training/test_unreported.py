@@ -29,6 +29,14 @@ def test_without_a_file_there_is_nothing_left(tmp_path):
   unreported.remove(tmp_path)
 
 
+def test_steps_without_metrics_take_no_part_in_means():
+  """A runner that brings none back may be followed by one that does."""
+  found = Unreported()
+  found.add(30, {}, None)
+  found.add(2, {"loss": 3.0}, None)
+  assert found.metrics["loss"] / found.steps == 1.5
+
+
 WHOLE = {"iteration": 7, "steps": 3, "metrics": {"loss": 1.0}, "seconds": 1.0}
 
 
@@ -48,6 +56,11 @@ WHOLE = {"iteration": 7, "steps": 3, "metrics": {"loss": 1.0}, "seconds": 1.0}
     json.dumps(WHOLE | {"metrics": 3}),
     json.dumps(WHOLE | {"iteration": "x"}),
     json.dumps(WHOLE | {"unknown": 1}),
+    json.dumps(WHOLE | {"is_reported": "no"}),
+    json.dumps(WHOLE | {"next_event": 1.5}),
+    json.dumps(WHOLE | {"seconds": 10**400}),
+    json.dumps(WHOLE | {"steps": 10**400}),
+    "[" * 100_000,
   ],
 )
 def test_a_damaged_file_is_set_aside_and_named(tmp_path, text, caplog):

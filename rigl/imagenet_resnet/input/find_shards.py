@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Sequence
@@ -222,14 +223,19 @@ def _check_complete(found: Sequence[files.AnyPath], split: str) -> None:
       f"files, {', '.join(names[:_NAMED])}; leave one of them."
     )
   (((prefix, count), numbers),) = sets.items()
-  missing = sorted(set(range(count)) - numbers)
-  if missing:
+  num_missing = count - sum(n < count for n in numbers)
+  if num_missing:
+    # A name may claim any number of files.
+    missing = (n for n in range(count) if n not in numbers)
     digits = len(found[0].name.split("-of-")[1].split(".")[0])
-    names = [f"{prefix}-{n:0{digits}}-of-{count:0{digits}}" for n in missing]
+    names = [
+      f"{prefix}-{n:0{digits}}-of-{count:0{digits}}"
+      for n in itertools.islice(missing, _NAMED)
+    ]
     raise ValueError(
-      f"`data_directory`: {str(folder)!r} lacks {len(missing)} of the {count} "
-      f"{split} files: {', '.join(names[:_NAMED])}"
-      f"{', ...' if len(names) > _NAMED else ''}."
+      f"`data_directory`: {str(folder)!r} lacks {num_missing} of the {count} "
+      f"{split} files: {', '.join(names)}"
+      f"{', ...' if num_missing > _NAMED else ''}."
     )
 
 

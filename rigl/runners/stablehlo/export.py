@@ -19,14 +19,10 @@ import tensorflow as tf
 from rigl import files
 from rigl.data import shuffling
 from rigl.data.array_source import ArraySource
+from rigl.pjrt import jax_client
 from rigl.runners.evaluations import ArrayEvaluation
-from rigl.runners.program import Program
-from rigl.runners.stablehlo import (
-  exported_run,
-  jax_client,
-  lowering,
-  record_replay,
-)
+from rigl.runners.program import Traceable
+from rigl.runners.stablehlo import exported_run, lowering, record_replay
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training.trainer import Trainer
 from rigl.types import Tensor
@@ -100,7 +96,8 @@ def in_memory_parts(
     The executor, the training examples and the test examples.
 
   Raises:
-    ValueError: if the run has events or its examples are not in memory.
+    ValueError: if the run has events, its examples are not in memory, or a
+      layer has no dense kernel.
   """
   for event in trainer.events:
     if event.every:
@@ -108,6 +105,8 @@ def in_memory_parts(
         f"`{event.name}` must be 0 for an exported run, in which nothing "
         f"happens between reports, got {event.every}."
       )
+  if any(la.compact is not None for la in trainer.state.optimizer.layers):
+    raise ValueError("An exported run needs `sparse_compute`=none.")
   executor = trainer.executor
   if isinstance(executor, TensorFlowExecutor):
     if executor.skips:
@@ -121,7 +120,7 @@ def in_memory_parts(
 
 
 def _export_program(
-  program: Program,
+  program: Traceable,
   arguments: dict[str, Tensor],
   known: dict[int, str],
   constants: dict[str, np.ndarray],

@@ -17,15 +17,16 @@ import os
 import pathlib
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 try:  # As a part of the package, or beside it in an exported folder.
   from rigl.data.shuffling import epoch_order
-  from rigl.runners.stablehlo.jax_client import Device
+  from rigl.pjrt.jax_client import Client, Executable
 except ImportError:
-  from jax_client import Device  # type: ignore[no-redef]
+  from jax_client import Client, Executable  # type: ignore[no-redef]
   from shuffling import epoch_order  # type: ignore[no-redef]
 
 # Arguments of programs that change from call to call.
@@ -38,6 +39,34 @@ _PENDING = 100
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Signals within this time of the first are the same request to stop.
 _SAME_SECONDS = 0.3
+
+
+class NamedProgram:
+  """A compiled program whose arguments and results have names.
+
+  Args:
+    executable: the program.
+    inputs: names of its arguments.
+    outputs: names of what it returns: `results/...` and changed inputs.
+  """
+
+  def __init__(
+    self, executable: Executable, inputs: Sequence[str], outputs: Sequence[str]
+  ) -> None:
+    self._executable = executable
+    self._inputs, self._outputs = inputs, outputs
+
+  def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+    """Runs it; changes values by name and returns the results."""
+    found = self._executable([values[name] for name in self._inputs])
+    results = {}
+    for name, array in zip(self._outputs, found, strict=True):
+      kind, _, rest = name.partition("/")
+      if kind == "results":
+        results[rest] = array
+      else:
+        values[name] = array
+    return results
 
 
 class ExportedRun:
@@ -58,7 +87,7 @@ class ExportedRun:
     self._folder = pathlib.Path(folder)
     self._data = pathlib.Path(data) if data else self._folder / "data"
     self._plan = json.loads((self._folder / "plan.json").read_text())
-    self._device = Device(platform)
+    self._client = Client(platform, count=1)
     self._epoch = -1
     self._pending: list[tuple[Any, dict[str, Any]]] = []
     self._load_state()
@@ -128,7 +157,7 @@ class ExportedRun:
     if kind in ("train", "update"):
       self._set_order(numbers[0])
       for name, number in zip(ARGUMENTS[1:], numbers, strict=False):
-        self._values[name] = self._device.put(np.int64(number))
+        self._values[name] = self._client.put(np.int64(number))
     found = self._programs[kind](self._values)
     self._pending.append((call, found))
     if len(self._pending) >= _PENDING:
@@ -139,7 +168,7 @@ class ExportedRun:
     epoch = iteration // (sizes[0] // sizes[1])
     if epoch != self._epoch:
       order = epoch_order(self._plan["seed"], epoch, *sizes)
-      self._values["order"] = self._device.put(order)
+      self._values["order"] = self._client.put(order)
       self._epoch = epoch
 
   def _write_results(self) -> None:
@@ -162,7 +191,7 @@ class ExportedRun:
     self._done = int(state.pop(_DONE, 0))
     self._state_names = list(state)
     self._values = {
-      f"state/{name}": self._device.put(value) for name, value in state.items()
+      f"state/{name}": self._client.put(value) for name, value in state.items()
     }
     done = self._plan["calls"][: self._done]
     count = sum(call[0] != "save" for call in done)
@@ -175,14 +204,18 @@ class ExportedRun:
   def _load_programs(self) -> None:
     with np.load(self._folder / "constants.npz") as constants:
       for name in constants.files:
-        self._values[name] = self._device.put(constants[name])
+        self._values[name] = self._client.put(constants[name])
     with gzip.open(self._folder / "programs.json.gz", "rt") as file:
       programs = json.load(file)
     for path in self._data.glob("*.npy"):
       name = "data/" + path.stem.replace("_", "/", 1)
-      self._values[name] = self._device.put(np.load(path))
+      self._values[name] = self._client.put(np.load(path))
     self._programs = {
-      kind: self._device.compile(**program)
+      kind: NamedProgram(
+        self._client.compile(program["text"]),
+        program["inputs"],
+        program["outputs"],
+      )
       for kind, program in programs.items()
     }
 

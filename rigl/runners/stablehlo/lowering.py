@@ -13,15 +13,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rigl.runners.program import Program
+from rigl.runners.program import Traceable
 from rigl.types import Tensor
 
 _ALIAS = re.compile(r"\{(\d*)\}: \((\d+), \{\}, may-alias\)")
+# The same in the attributes of the module.
+_ALIASES = re.compile(
+  r"mhlo\.input_output_alias = \[.*?\],(?= mhlo\.is_dynamic)"
+)
 # Source locations of operations; file names may hold anything but quotes.
 _LOCATION = re.compile(
   r' loc\((?:#loc\d*|unknown|fused\[[^\]]*\]|"(?:[^"\\]|\\.)*")\)|^#loc.*\n',
   re.MULTILINE,
 )
+
+_MODULE = re.compile(r"^module @[\w.$-]+", re.MULTILINE)
+_FUNCTION = re.compile(r"func\.func (?:private |public )?@([\w.$-]+)")
+_SYMBOL = re.compile(r"@([\w.$-]+)")
 
 # Constants that count up, written out; TensorFlow makes them of `tf.range`.
 _COUNTING = re.compile(
@@ -48,7 +56,7 @@ class LoweredProgram(NamedTuple):
   aliases: dict[int, int]
 
 
-def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
+def lower(program: Traceable, arguments: Mapping[str, Any]) -> LoweredProgram:
   """Lowers a program, whether or not XLA compiles it in this process.
 
   Args:
@@ -76,6 +84,7 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
       ) from error
     raise ValueError(f"XLA cannot compile it: {why}") from error
   text = _COUNTING.sub(_as_iota, _LOCATION.sub("", text))
+  text = _renamed(text)
   # The compilers of other machines do not know this operation of XLA's.
   text = text.replace("mhlo.copy", "stablehlo.optimization_barrier")
   return LoweredProgram(
@@ -84,6 +93,29 @@ def lower(program: Program, arguments: Mapping[str, Any]) -> LoweredProgram:
     tuple(sorted(concrete.structured_outputs)),
     {int(out or 0): int(number) for out, number in _ALIAS.findall(header)},
   )
+
+
+def without_aliases(text: str) -> str:
+  """Lets a program keep its arguments.
+
+  Otherwise the variables that it changes are given up to their new values,
+  whose memory is theirs.
+
+  Args:
+    text: StableHLO of `lower`.
+  """
+  return _ALIASES.sub("mhlo.input_output_alias = [],", text, count=1)
+
+
+def _renamed(text: str) -> str:
+  """Gives module and functions names that no numbering of TensorFlow changes.
+
+  Equal programs then are equal texts, which a cache of compiled ones finds.
+  """
+  names = [n for n in _FUNCTION.findall(text) if n != "main"]
+  numbers = {name: f"f{i}" for i, name in enumerate(names)}
+  text = _MODULE.sub("module @program", text, count=1)
+  return _SYMBOL.sub(lambda m: f"@{numbers.get(m[1], m[1])}", text)
 
 
 def _as_iota(match: re.Match) -> str:

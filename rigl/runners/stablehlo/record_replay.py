@@ -21,6 +21,7 @@ from rigl.runners.train_step import note_update, state_metrics
 from rigl.training import checkpoints, unreported
 from rigl.training.executor import (
   Progress,
+  StateInVariables,
   Stretch,
   never,
   next_stretch,
@@ -43,7 +44,7 @@ TRAIN, UPDATE, EVALUATE, INSPECT, SAVE = (
 )
 
 
-class _Planner:
+class _Planner(StateInVariables):
   """Follows the schedules without computing anything.
 
   Args:
@@ -52,12 +53,13 @@ class _Planner:
   """
 
   def __init__(self, state: TrainState, source: Source) -> None:
-    self._state, self._source = state, source
+    self.state, self._source = state, source
     self.is_stopped: Callable[[], bool] = never
+    self.is_ahead = False  # Its steps take no time.
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
     """Plans the next stretch and its calls, as the TensorFlow executor does."""
-    state, calls = self._state, []
+    state, calls = self.state, []
     limit = min(limit, self._source.steps_left(iteration) or limit)
     stretch = next_stretch(state.optimizer, state.step, limit)
     if stretch.steps:
@@ -136,19 +138,19 @@ class Replay(_Planner):
     for call in calls:
       found = self._next(call)
       if call[0] == UPDATE:
-        changed = note_update(found, self._state.optimizer)
+        changed = note_update(found, self.state.optimizer)
       else:
-        sums = {name: found[name] for name in self._state.task.metric_names}
+        sums = {name: found[name] for name in self.state.task.metric_names}
     return Progress(max(stretch.steps, 1), stretch.steps, sums, changed)
 
   def evaluate(self) -> Metrics:
     """Returns the metrics of the next evaluation."""
     found = self._next([EVALUATE])
-    return {name: found[name] for name in self._state.task.eval_metric_names}
+    return {name: found[name] for name in self.state.task.eval_metric_names}
 
   def state_metrics(self) -> Metrics:
     """Returns the metrics of the next inspection."""
-    return state_metrics(self._next([INSPECT]), self._state.optimizer)
+    return state_metrics(self._next([INSPECT]), self.state.optimizer)
 
   def _next(self, expected: Call) -> dict[str, float]:
     call, found = next(self._results, (None, {}))

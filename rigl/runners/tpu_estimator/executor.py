@@ -17,7 +17,11 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.runners.tpu_estimator.graph import TrainingGraph
-from rigl.runners.tpu_estimator.hooks import EndAtIteration, ReportHook
+from rigl.runners.tpu_estimator.hooks import (
+  EndAtIteration,
+  ReportHook,
+  StopHook,
+)
 from rigl.runners.tpu_estimator.saver import EstimatorSaver
 from rigl.runners.tpu_estimator.specs import (
   EstimatorEvaluation,
@@ -27,7 +31,7 @@ from rigl.runners.tpu_estimator.specs import (
 )
 from rigl.runners.train_step import measure_state, state_metrics
 from rigl.training import checkpoints
-from rigl.training.executor import Progress, never
+from rigl.training.executor import Progress, StateInVariables, never
 from rigl.training.loop import STEPS, Intervals, TrainingDivergedError
 from rigl.training.train_state import ITERATION, TrainState
 from rigl.types import Metrics, Tensor
@@ -37,14 +41,15 @@ from rigl.types import Metrics, Tensor
 _START = "start"
 
 
-class EstimatorExecutor:
+class EstimatorExecutor(StateInVariables):
   """Trains and evaluates through a TPUEstimator.
 
   Training ends at exactly the limit: gradient steps in a run that counts
   these, else iterations. On a TPU, each inner loop runs at most as many
   iterations as there are steps left. Mask updates may use up some of them, so
   loops repeat until the number of steps is reached. Elsewhere a hook checks
-  every iteration.
+  every iteration. If the run shall stop, training ends after an iteration, or
+  after an inner loop on a TPU, and an evaluation after a batch.
 
   Attributes:
     train_spec: the argument.
@@ -63,7 +68,8 @@ class EstimatorExecutor:
     norms: whether the norms of gradient and weights are measured.
 
   Raises:
-    ValueError: if a TPU is to count iterations.
+    ValueError: if a TPU is to count iterations, or Estimators cannot find
+      checkpoints in the directory.
   """
 
   def __init__(
@@ -80,9 +86,16 @@ class EstimatorExecutor:
     self._by_steps = intervals.unit == STEPS
     if settings.use_tpu and not self._by_steps:
       raise ValueError("`use_tpu`: TPUs cannot end at an iteration.")
-    self._state, self._settings = state, settings
+    if set(str(directory)) & checkpoints.WILDCARDS:
+      found = " ".join(sorted(checkpoints.WILDCARDS))
+      raise ValueError(
+        f"The directory of a run must have none of the characters {found} with "
+        f"`runner`=tpu_estimator, got {str(directory)!r}."
+      )
+    self.state, self._settings = state, settings
     self.is_stopped: Callable[[], bool] = never
     self.train_spec, self.evaluation = train_spec, evaluation
+    self._stop: StopHook | None = None  # That of the training at work.
     self._directory, self._intervals = directory, intervals
     self._keep, self._norms = keep, norms
     self._has_start = False
@@ -98,6 +111,12 @@ class EstimatorExecutor:
       self._intervals, report=evaluate_every, evaluate=None, save=0
     )
 
+  @property
+  def is_ahead(self) -> bool:
+    """Whether a training is at work that the train state does not show."""
+    stop = self._stop  # Another thread may be here.
+    return stop is not None and stop.has_run
+
   def advance(self, iteration: int, limit: int) -> Progress:
     """Trains to a checkpoint, and loads it.
 
@@ -111,38 +130,45 @@ class EstimatorExecutor:
     Raises:
       TrainingDivergedError: if the loss is not a number any more.
     """
-    state, step = self._state, self._state.step
+    state, step = self.state, self.state.step
     if not self._has_start:
       self._write_start()
-    end = self._position + limit
-    self._train(end)
-    state.load(str(self._directory / checkpoints.name_of(end)))
+    self._stop = StopHook(self.is_stopped)
+    try:
+      self._train(self._position + limit, self._stop)
+      state.load(self._newest())
+    finally:
+      self._stop = None
     files.remove_tree(self._directory / _START)
     return Progress(state.iteration - iteration, state.step - step, {})
 
   def evaluate(self) -> Metrics:
-    """Returns the means of the metrics over all test examples."""
-    return self.evaluation()
+    """Returns the means of the metrics over all test examples.
+
+    Raises:
+      StoppedError: if the run shall stop.
+    """
+    return self.evaluation(self.is_stopped)
 
   def state_metrics(self) -> Metrics:
     """Returns the metrics that need no data."""
-    measured = measure_state(self._state, self._norms)
+    measured = measure_state(self.state, self._norms)
     return state_metrics(
       {name: float(value) for name, value in measured.items()},
-      self._state.optimizer,
+      self.state.optimizer,
     )
 
   @property
   def _position(self) -> int:
-    return self._state.step if self._by_steps else self._state.iteration
+    return self.state.step if self._by_steps else self.state.iteration
 
   def _write_start(self) -> None:
     """Writes the state to the checkpoint that an Estimator will start from.
 
-    An Estimator takes the newest one by name. That may be damaged, and a
-    published one lacks variables.
+    An Estimator takes the newest one by name. That may be damaged, a published
+    one lacks variables, and weights off the masks are zero in the state alone.
     """
-    state, path, position = self._state, self._directory, self._position
+    state, path, position = self.state, self._directory, self._position
     for left in path.glob("model.ckpt*.tempstate*"):  # Of a killed process.
       left.unlink()
     self._has_start = True
@@ -152,7 +178,8 @@ class EstimatorExecutor:
       return
     names = {n: checkpoints.name_of(n) for n in numbers if n < position}
     names[position] = checkpoints.name_of(position)
-    if position not in numbers or not checkpoints.has(
+    is_same = position in numbers and not state.is_repaired
+    if not is_same or not checkpoints.has(
       str(path / names[position]), ITERATION
     ):
       (path / _START).mkdir(exist_ok=True)
@@ -160,8 +187,8 @@ class EstimatorExecutor:
       names[position] = f"{_START}/{names[position]}"
     checkpoints.write_state(path, list(names.values()))
 
-  def _train(self, end: int) -> None:
-    """Trains up to a position, where it writes a checkpoint."""
+  def _train(self, end: int, stop: StopHook) -> None:
+    """Trains up to a position or a stop, where it writes a checkpoint."""
     start = self.train_spec.start()
 
     def batches(params: Mapping[str, Any]) -> tf.data.Dataset:
@@ -169,7 +196,13 @@ class EstimatorExecutor:
 
     max_steps = end if self._by_steps else None
     with _named_divergence():
-      self.training_estimator(end).train(batches, max_steps=max_steps)
+      estimator = self.training_estimator(end)
+      estimator.train(batches, hooks=[stop], max_steps=max_steps)
+
+  def _newest(self) -> str:
+    """The prefix of the checkpoint that the training wrote."""
+    found = tf.train.get_checkpoint_state(str(self._directory))
+    return str(found.model_checkpoint_path)
 
   def training_estimator(self, end: int) -> Any:
     """Makes the TPUEstimator that trains up to a position.
@@ -180,7 +213,7 @@ class EstimatorExecutor:
     path = str(self._directory)
 
     def hooks(found: dict[str, Tensor], saver: EstimatorSaver) -> list[Any]:
-      shown = self._state.task.headline_metrics[:1]
+      shown = self.state.task.headline_metrics[:1]
       report = ReportHook(found, shown)
       if self._by_steps:
         return [report]

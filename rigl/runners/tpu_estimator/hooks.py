@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks of a TPUEstimator's training where it is not on a TPU."""
+"""Hooks of a TPUEstimator: reports, the end at an iteration, stops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -43,10 +43,38 @@ class ReportHook(tf.compat.v1.train.SessionRunHook):
       print(line, flush=True)
 
 
-class EndAtIteration(tf.compat.v1.train.SessionRunHook):
-  """Ends a training at an iteration and writes its checkpoint.
+class StopHook(tf.compat.v1.train.SessionRunHook):
+  """Ends a training or an evaluation early if the run shall stop.
 
-  TensorFlow's own hooks count steps, and an iteration need not make one.
+  It is asked after every call of the session: an iteration, a batch of an
+  evaluation, or an inner loop on a TPU.
+
+  Attributes:
+    has_run: whether the session was called.
+    is_early: whether the hook ended it.
+
+  Args:
+    is_stopped: whether the run shall stop.
+  """
+
+  def __init__(self, is_stopped: Callable[[], bool]) -> None:
+    self._is_stopped = is_stopped
+    self.has_run = self.is_early = False
+
+  def after_run(self, run_context: Any, run_values: Any) -> None:
+    """Ends it if the run shall stop."""
+    del run_values
+    self.has_run = True
+    if self._is_stopped():
+      self.is_early = True
+      run_context.request_stop()
+
+
+class EndAtIteration(tf.compat.v1.train.SessionRunHook):
+  """Ends a training at an iteration and writes a checkpoint where it ended.
+
+  TensorFlow's own hooks count steps, and an iteration need not make one. A
+  training that another hook ends earlier is saved where it is.
 
   Args:
     end: the number of iterations.
@@ -60,6 +88,7 @@ class EndAtIteration(tf.compat.v1.train.SessionRunHook):
   ) -> None:
     self._end, self._iteration = end, iteration
     self._saver, self._path = saver, path
+    self._reached = end
 
   def before_run(self, run_context: Any) -> Any:
     """Asks for the number of iterations."""
@@ -68,7 +97,8 @@ class EndAtIteration(tf.compat.v1.train.SessionRunHook):
 
   def after_run(self, run_context: Any, run_values: Any) -> None:
     """Ends the training if it is the last."""
-    if run_values.results >= self._end:
+    self._reached = int(run_values.results)
+    if self._reached >= self._end:
       run_context.request_stop()
 
   def end(self, session: Any) -> None:
@@ -76,6 +106,6 @@ class EndAtIteration(tf.compat.v1.train.SessionRunHook):
     self._saver.save(
       session,
       f"{self._path}/{checkpoints.PREFIX}",
-      self._end,
+      self._reached,
       write_meta_graph=False,
     )

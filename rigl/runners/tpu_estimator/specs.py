@@ -16,7 +16,9 @@ import tensorflow as tf
 
 from rigl import files
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
+from rigl.runners.tpu_estimator.hooks import StopHook
 from rigl.training import checkpoints
+from rigl.training.executor import StoppedError, never
 from rigl.training.task import Task
 from rigl.training.train_state import OptimizerWrapper, TrainState
 from rigl.types import Batch, Metrics, Variable
@@ -151,13 +153,17 @@ class EstimatorEvaluation:
     self._spec, self._variables = spec, variables
     self._settings = settings
 
-  def __call__(self) -> Metrics:
+  def __call__(self, is_stopped: Callable[[], bool] = never) -> Metrics:
     """The means of the metrics over all examples.
 
+    Args:
+      is_stopped: whether to stop; asked after each batch.
+
     Raises:
+      StoppedError: if it was stopped.
       ValueError: if there are no examples.
     """
-    size = self._settings.eval_batch_size
+    size, stop = self._settings.eval_batch_size, StopHook(is_stopped)
     with tempfile.TemporaryDirectory() as directory:
       # Not the checkpoint of the run: in a published one weights need masks.
       tensors = {**self._variables, "global_step": tf.constant(0, tf.int64)}
@@ -165,8 +171,11 @@ class EstimatorEvaluation:
       found = self.estimator(directory).evaluate(
         self.batches,
         steps=math.ceil(self._spec.num_examples / size),
+        hooks=[stop],
         checkpoint_path=prefix,
       )
+    if stop.is_early:
+      raise StoppedError
     if not found[COUNT]:
       raise ValueError("There are no examples to evaluate on.")
     return {

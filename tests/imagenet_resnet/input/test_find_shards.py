@@ -93,6 +93,15 @@ def test_missing_files_of_a_set_are_named(tmp_path):
     find_shards(str(tmp_path), "train")
 
 
+def test_a_name_may_claim_any_number_of_files(tmp_path):
+  write(tmp_path, ["train-00001-of-99999999999999999999"])
+  with pytest.raises(
+    ValueError, match="lacks 9{19}8 of the 9{20} train files"
+  ) as caught:
+    find_shards(str(tmp_path), "train")
+  assert "train-00000000000000000000-of-9" in str(caught.value)
+
+
 def test_two_sets_are_not_mixed(tmp_path):
   write_split(tmp_path, 2)
   write_split(tmp_path, 3)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Output that nobody reads any more: it is dropped, and the process goes on.
+
+A closed terminal and a program behind a pipe that ended (`| head`) would
+otherwise end a training between two checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# The errors of a pipe without a reader, and of a terminal that is gone.
+_GONE = (errno.EPIPE, errno.EIO)
+
+
+class LastingStream:
+  """A text stream whose lost reader is no error.
+
+  Args:
+    stream: the stream; its file becomes the null device then.
+  """
+
+  def __init__(self, stream: Any) -> None:
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    """Writes a text, or drops it."""
+    self._try(lambda: self._stream.write(text))
+    return len(text)
+
+  def flush(self) -> None:
+    """Writes what is buffered, or drops it."""
+    self._try(self._stream.flush)
+
+  def _try(self, write: Callable[[], Any]) -> None:
+    try:
+      write()
+    except OSError as error:
+      if error.errno not in _GONE:
+        raise
+      # So that no later write fails, by whatever code.
+      null = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(null, self._stream.fileno())
+      os.close(null)
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+  """Makes the standard output and error such streams within a block."""
+  before = sys.stdout, sys.stderr
+  wrapped: list[Any] = [s and LastingStream(s) for s in before]
+  sys.stdout, sys.stderr = wrapped
+  try:
+    yield
+  finally:
+    with contextlib.suppress(AttributeError, ValueError):
+      sys.stdout.flush()  # Unless there is none, or it is closed.
+    sys.stdout, sys.stderr = before

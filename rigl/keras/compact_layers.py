@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of a model that store only their active connections.
+
+They are those of `rigl.sparse.keras`; this package knows their interface only.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rigl.keras.live import loss_scaler_of, owners
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
+from rigl.structures import Structure
+from rigl.types import Tensor
+
+
+def compact_layers_of(
+  variables: Sequence[Any],
+) -> list[CompactLayer | BlockLayer | None]:
+  """The layer whose connections or blocks each variable holds, or None."""
+  return [
+    compact_owner(variable, layers)
+    for variable, layers in zip(variables, owners(variables), strict=True)
+  ]
+
+
+def compact_owner(
+  variable: Any, layers: Sequence[keras.layers.Layer]
+) -> CompactLayer | BlockLayer | None:
+  """The layer whose connections or blocks a variable holds."""
+  for layer in layers:
+    if isinstance(layer, CompactLayer | BlockLayer):
+      values: Any = layer.values
+      if variable is values or variable is values.value:
+        return layer
+  return None
+
+
+@runtime_checkable
+class StoredLayer(CompactLayer, Protocol):
+  """A layer of a model that can become a `Dense` layer.
+
+  Attributes:
+    bias: variable [outputs], or None.
+  """
+
+  bias: Any
+
+  def dense_layer(self) -> keras.layers.Dense:
+    """A new `Dense` layer of the same settings, not built yet."""
+
+  def kernel(self) -> np.ndarray:
+    """float32 [inputs, outputs], with zeros where no connection is."""
+
+
+def stored_layers(model: keras.Model) -> list[Any]:
+  """The layers of a model that store only their active connections."""
+  found = {
+    id(layer): layer
+    for layer in model._flatten_layers()
+    if isinstance(layer, StoredLayer)
+  }
+  return list(found.values())
+
+
+def set_dense(layer: StoredLayer, dense: keras.layers.Dense) -> None:
+  """Gives a `Dense` layer, which is built, the weights of a stored one."""
+  dense.kernel.assign(layer.kernel())
+  if dense.use_bias:
+    dense.bias.assign(layer.bias)
+
+
+def check_ordinary(model: keras.Model, message: str) -> None:
+  """Raises ValueError if layers store only their active connections.
+
+  Args:
+    model: the model.
+    message: how the text of the error begins.
+  """
+  layers = stored_layers(model)
+  if layers:
+    raise ValueError(
+      f"{message} layers store only their active connections, got "
+      f"{layers[0].name!r}: rigl.sparse.to_dense(model) gives a model of dense "
+      "layers."
+    )
+
+
+def check_trainable(
+  optimizer: Any, layers: Mapping[str, Any], structure: Structure | None
+) -> None:
+  """Raises ValueError unless an optimizer can train such layers.
+
+  Args:
+    optimizer: the sparse optimizer.
+    layers: the layers that have their connections already, by their paths.
+    structure: the structure of its masks, or None.
+  """
+  if structure is not None:
+    raise ValueError(
+      "`structure` must be None for layers that store only their active "
+      f"connections, got {structure}."
+    )
+  if any(isinstance(layer, BlockLayer) for layer in layers.values()):
+    _check_blocks(optimizer)
+  if any(isinstance(layer, CompactLayer) for layer in layers.values()):
+    _check_compact(
+      optimizer, optimizer.takes_compact_layers, optimizer.needs_batches
+    )
+
+
+def _check_blocks(optimizer: Any) -> None:
+  method = type(optimizer).__name__
+  if not optimizer.takes_block_layers:
+    raise ValueError(
+      f"{method} cannot train layers that store only their active blocks: "
+      "RigL, SET, Static and FixedMask can."
+    )
+  length = optimizer.gradient_accumulation_steps
+  if optimizer.needs_batches and length:
+    raise ValueError(
+      "`gradient_accumulation_steps` must be None for layers that store only "
+      f"their active blocks, because {method} grows them by the gradient of "
+      f"one batch, got {length}."
+    )
+
+
+def _check_compact(
+  optimizer: keras.optimizers.Optimizer,
+  takes_compact_layers: bool,
+  needs_batches: bool,
+) -> None:
+  method = type(optimizer).__name__
+  if not takes_compact_layers:
+    raise ValueError(
+      f"{method} cannot train layers that store only their active connections, "
+      "because it keeps a weight of every connection."
+    )
+  if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    raise ValueError(
+      "Layers that store only their active connections train on one replica, "
+      f"got {tf.distribute.get_strategy().num_replicas_in_sync} of them."
+    )
+  if needs_batches and loss_scaler_of(optimizer) is not None:
+    raise ValueError(
+      f"{method} cannot train layers that store only their active connections "
+      "inside a LossScaleOptimizer, which hides the scale of the dense "
+      "gradient: use mixed_bfloat16 in place of mixed_float16."
+    )
+
+
+def own_sparsities(
+  layers: Mapping[str, Any], starts_dense: bool, method: str
+) -> dict[str, float]:
+  """The shares of inactive connections of layers, by their paths.
+
+  Raises:
+    ValueError: if the method starts dense and a layer is sparse.
+  """
+  sparsities = {}
+  for path, layer in layers.items():
+    size = int(np.prod(layer.shape, dtype=np.int64))
+    number = int(np.prod(layer.values.shape, dtype=np.int64))
+    if starts_dense and number != size:
+      raise ValueError(
+        f"{method} starts dense, but {path!r} has {number} of {size} "
+        "connections: make its layer with `sparsity` 0."
+      )
+    sparsities[path] = 1 - number / size
+  return sparsities
+
+
+def keep_batches_for(
+  optimizer: keras.optimizers.Optimizer, layers: Sequence[CompactLayer]
+) -> None:
+  """Lets layers keep their backward passes as long as an optimizer lives.
+
+  The model may be compiled with another one then, which does not take them.
+  """
+  for layer in layers:
+    layer.keep_batches()
+    end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
+    end.atexit = False
+
+
+def forget_batches(
+  layers: Sequence[CompactLayer], gradients: Sequence[Tensor], completes: Tensor
+) -> None:
+  """Lets layers forget the backward passes of a step that is complete.
+
+  Args:
+    layers: the layers.
+    gradients: their gradients, which must be computed before.
+    completes: bool scalar, whether the step is complete.
+  """
+
+  def forget(completes: Any, *_: Any) -> None:
+    if completes:
+      for layer in layers:
+        layer.take_batches()
+
+  inputs = [completes, *gradients]
+  if tf.executing_eagerly():
+    forget(*inputs)
+  else:
+    tf.numpy_function(forget, inputs, [])

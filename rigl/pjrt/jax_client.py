@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JAX client: compiles StableHLO and runs it on one or several devices.
+
+All private names of JAX that this package uses are here. JAX has no public
+function that compiles a StableHLO text for replicas. The file is copied into
+exported folders, and needs NumPy and JAX alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Client:
+  """The devices of this process and of those that train with it.
+
+  A program runs on all devices at once, as one replica on each. Replicas are
+  numbered host by host.
+
+  Attributes:
+    platform: `cpu`, `gpu` or `tpu`.
+    num_replicas: devices of all processes.
+    num_local: devices of this process.
+    num_hosts: processes that train together.
+    host: number of this process, from 0.
+
+  Args:
+    platform: `cpu`, `gpu` or `tpu`. None: JAX's choice.
+    count: how many devices of this process are used. None: all of them.
+    cache: directory of compiled programs, which later processes load. None:
+      JAX's own choice, which is no directory by default.
+
+  Raises:
+    ValueError: if there are no such devices.
+  """
+
+  def __init__(
+    self,
+    platform: str | None = None,
+    count: int | None = None,
+    cache: str | None = None,
+  ) -> None:
+    # Several runs share a card.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+    from jax.extend import backend
+
+    # It says which platforms it looks for and does not find.
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    jax.config.update("jax_enable_x64", True)
+    if cache is not None:
+      jax.config.update("jax_compilation_cache_dir", cache)
+    self._jax = jax
+    try:
+      self._backend = backend.get_backend(platform)
+    except RuntimeError as error:
+      raise ValueError(first_line(error)) from error
+    devices = sorted(
+      self._backend.devices(), key=lambda d: (d.process_index, d.id)
+    )
+    self.host = self._backend.process_index()
+    self.num_hosts = 1 + max(device.process_index for device in devices)
+    local = [d for d in devices if d.process_index == self.host]
+    if self.num_hosts == 1:
+      devices = local = local[:count]
+    self._devices, self._local = devices, local
+    self.num_replicas, self.num_local = len(devices), len(local)
+    self.platform = self._backend.platform
+    if self.platform in ("cuda", "rocm"):
+      self.platform = "gpu"
+    self._sharding: Any = None
+    if self.num_replicas > 1:
+      mesh = jax.sharding.Mesh(np.array(devices), ("replicas",))
+      # Arrays may differ from device to device all the same.
+      self._sharding = jax.sharding.NamedSharding(
+        mesh, jax.sharding.PartitionSpec()
+      )
+
+  def put(self, value: Any) -> Any:
+    """Copies an array to every device of this process; it may go on meanwhile.
+
+    Args:
+      value: an array, which must not change. One that is on the devices is
+        returned as it is.
+    """
+    if isinstance(value, self._jax.Array):
+      return value
+    return self.put_each([np.asarray(value)] * self.num_local)
+
+  def put_each(self, values: Sequence[Any]) -> Any:
+    """Copies one array to each device of this process.
+
+    Args:
+      values: arrays of one shape and dtype, in the order of replicas.
+    """
+    arrays = [
+      self._jax.device_put(np.asarray(value), device)
+      for value, device in zip(values, self._local, strict=True)
+    ]
+    return self._joined(arrays)
+
+  def values(self, array: Any) -> list[np.ndarray]:
+    """The values of an array on each device of this process."""
+    return [np.asarray(shard.data) for shard in array.addressable_shards]
+
+  def all_gather(self, value: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, [hosts, ...]; all of them must call it."""
+    if self.num_hosts == 1:
+      return np.asarray(value)[None]
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(value))
+
+  def compile(self, text: str) -> Executable:
+    """Compiles a program, or loads it if it was compiled before.
+
+    Args:
+      text: StableHLO; the attribute `mhlo.input_output_alias` of its module
+        says which arguments are given up to results.
+
+    Raises:
+      ValueError: if it cannot be compiled, or does not fit into memory.
+    """
+    try:
+      loaded = self._load(text)
+    except self._jax.errors.JaxRuntimeError as error:
+      raise ValueError(
+        f"The {self.platform} cannot run the program: {first_line(error)}"
+      ) from error
+    return Executable(loaded, self._joined, self._result_handler)
+
+  def _joined(self, arrays: list[Any]) -> Any:
+    """One array out of those of the devices of this process."""
+    if self._sharding is None:
+      return arrays[0]
+    make = self._jax.make_array_from_single_device_arrays
+    return make(arrays[0].shape, self._sharding, arrays)
+
+  # Private names of JAX from here on.
+
+  def _load(self, text: str) -> Any:
+    from jax._src import compiler
+    from jaxlib import _jax
+
+    devices = np.array(self._devices, object)[:, None]
+    options = compiler.get_compile_options(
+      self.num_replicas, 1, devices, backend=self._backend
+    )
+    return compiler.compile_or_get_cached(
+      self._backend,
+      _parsed(text),
+      devices,
+      options,
+      [],
+      _jax.DeviceList(tuple(self._devices)),
+    )
+
+  def _result_handler(self, array: Any) -> Any:
+    """Makes arrays like this one of what a program returns; see `Executable`.
+
+    Returns:
+      A handler for `ExecuteResults`. None: the arrays are on one device.
+    """
+    if self._sharding is None:
+      return None
+    from jaxlib import _jax
+
+    return _jax.array_result_handler(
+      array.aval, self._sharding, committed=True, _skip_checks=True
+    )
+
+
+class Executable:
+  """A compiled program.
+
+  Args:
+    loaded: JAX's executable.
+    join: makes one array of those of several devices.
+    handler: makes a handler of a result from an example.
+  """
+
+  def __init__(
+    self,
+    loaded: Any,
+    join: Callable[[list[Any]], Any],
+    handler: Callable[[Any], Any],
+  ) -> None:
+    self._loaded, self._join, self._handler = loaded, join, handler
+    self._handlers: list[Any] | None = None
+
+  def __call__(self, arguments: Sequence[Any]) -> list[Any]:
+    """Starts the program; returns its results, which may not be ready.
+
+    Args:
+      arguments: arrays on the devices.
+    """
+    returned = self._loaded.execute_sharded(list(arguments))
+    if self._handlers:
+      return list(returned.consume_with_handlers(self._handlers))
+    parts = returned.disassemble_into_single_device_arrays()
+    arrays = [self._join(part) for part in parts]
+    if self._handlers is None:
+      handlers = [self._handler(array) for array in arrays]
+      self._handlers = [h for h in handlers if h is not None]
+    return arrays
+
+
+def initialize_hosts(
+  address: str | None = None,
+  num_hosts: int | None = None,
+  host: int | None = None,
+) -> None:
+  """Connects this process with those that train with it; before any `Client`.
+
+  Args:
+    address: `HOST:PORT` of the first process. None: JAX finds the processes,
+      as on a slice of TPUs.
+    num_hosts: how many there are.
+    host: number of this one, from 0.
+
+  Raises:
+    ValueError: if they do not find each other.
+  """
+  import jax
+
+  if jax.distributed.is_initialized():
+    return
+  try:
+    jax.distributed.initialize(address, num_hosts, host)
+  except (RuntimeError, ValueError) as error:
+    where = f"at {address}" if address else "without TF_CONFIG"
+    raise ValueError(
+      f"The workers do not find each other {where}: {first_line(error)}"
+    ) from error
+
+
+def split_cpu(count: int) -> None:
+  """Makes devices of this machine's CPU; call it before any `Client`.
+
+  Args:
+    count: how many.
+
+  Raises:
+    ValueError: if JAX has started with another number.
+  """
+  import jax
+
+  try:
+    jax.config.update("jax_num_cpu_devices", count)
+  except RuntimeError as error:
+    if len(jax.local_devices(backend="cpu")) != count:
+      raise ValueError(
+        f"`virtual_devices` must be set before JAX starts, got {count}."
+      ) from error
+
+
+class CompileError(Exception):
+  """A program does not compile or does not fit into memory."""
+
+
+class TopologyCompiler:
+  """The compiler for devices that this machine does not have.
+
+  Attributes:
+    num_devices: how many devices the topology has.
+
+  Args:
+    topology: its name, such as `v5e:2x2`.
+    platform: such as `tpu`.
+    options: of the topology.
+
+  Raises:
+    ValueError: if there is no such topology.
+  """
+
+  def __init__(
+    self, topology: str, platform: str, options: Mapping[str, str]
+  ) -> None:
+    from jax.errors import JaxRuntimeError
+    from jax.experimental import topologies
+
+    try:
+      found = topologies.get_topology_desc(topology, platform, **options)
+    except JaxRuntimeError as error:
+      raise ValueError(first_line(error)) from error
+    self._devices: list[Any] = list(found.devices)
+    self.num_devices = len(self._devices)
+
+  def compile(self, text: str, num_replicas: int = 1) -> Any:
+    """Compiles a program.
+
+    Args:
+      text: StableHLO.
+      num_replicas: devices that run it together.
+
+    Returns:
+      JAX's executable, with `cost_analysis`, `get_compiled_memory_stats` and
+      `hlo_modules`.
+
+    Raises:
+      CompileError: if the devices cannot run it.
+    """
+    from jax._src import compiler
+    from jax.errors import JaxRuntimeError
+    from jaxlib import _jax
+    from jaxlib.mlir import ir
+
+    devices = self._devices[:num_replicas]
+    assignment = np.array(devices, object)[:, None]
+    options = compiler.get_compile_options(num_replicas, 1, assignment)
+    try:
+      return devices[0].client.compile(
+        _parsed(text), _jax.DeviceList(tuple(devices)), options
+      )
+    except (JaxRuntimeError, ir.MLIRError) as error:
+      raise CompileError(first_line(error)) from error
+
+
+def _parsed(text: str) -> Any:
+  """A StableHLO text as a module of MLIR."""
+  from jax._src.interpreters import mlir
+  from jaxlib.mlir import ir
+
+  return ir.Module.parse(text, mlir.make_ir_context())
+
+
+def first_line(error: Exception) -> str:
+  """The first line of an error that is not empty."""
+  lines = [line.strip() for line in str(error).splitlines()]
+  return next((line for line in lines if line), type(error).__name__)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Keras layer that stores and computes only its active blocks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rigl.checks import check_integer, check_number
+from rigl.sparse import block_structure
+from rigl.sparse.block_layer import (
+  apply_blocks,
+  apply_to_tokens,
+  chosen_degrees,
+  dense_kernel,
+  grid_of_outputs,
+  initial_values,
+)
+from rigl.sparse.block_product import Batches, KeptBatches
+from rigl.sparse.block_structure import Degrees
+from rigl.types import Tensor, Variable
+
+
+@keras.saving.register_keras_serializable(package="rigl")
+class BlockSparseDense(keras.layers.Layer):
+  """A `Dense` layer without its inactive blocks.
+
+  The output is activation(x @ kernel + bias), where the kernel consists of
+  b x b blocks. Every block of outputs reads the same number of input blocks,
+  and every input block is read by the same number of output blocks. The layer
+  holds the active blocks in the weight `kernel` of shape [blocks, b, b], and so
+  do the slots of an optimizer. XLA compiles it on every device. The optimizers
+  `rigl.keras.RigL`, `SET`, `Static` and `FixedMask` train it.
+
+  Args:
+    units: number of outputs, at least 1.
+    activation: as for `Dense`.
+    use_bias: whether there is a bias.
+    sparsity: wanted share of inactive blocks, in [0, 1). The nearest possible
+      one is taken, as in `rigl.sparse.BlockSparseDense`; `degrees.sparsity`
+      tells it.
+    block: number b of inputs, and outputs, of a block; it must divide both
+      sizes.
+    bias_initializer: as for `Dense`.
+    kernel_regularizer: as for `Dense`; it gets the active blocks.
+    bias_regularizer: as for `Dense`.
+    activity_regularizer: as for `Dense`.
+    bias_constraint: as for `Dense`.
+    seed: seed of blocks and initial values, at least 0; layers of the same
+      shape and seed are equal. None: drawn as `keras.utils.set_random_seed`
+      says.
+    **kwargs: arguments of every Keras layer, such as `dtype`, also a policy of
+      mixed precision.
+
+  Raises:
+    ValueError: if an argument is not as described. `build` raises it if
+      `block` does not divide the number of inputs.
+
+  Example:
+    >>> layer = BlockSparseDense(1024, "relu", sparsity=0.75)
+    >>> layer(keras.ops.zeros([2, 512])).shape, layer.values.shape
+    (TensorShape([2, 1024]), TensorShape([8, 128, 128]))
+  """
+
+  def __init__(
+    self,
+    units: int,
+    activation: Any = None,
+    use_bias: bool = True,
+    *,
+    sparsity: float = 0.9,
+    block: int = 128,
+    bias_initializer: Any = "zeros",
+    kernel_regularizer: Any = None,
+    bias_regularizer: Any = None,
+    activity_regularizer: Any = None,
+    bias_constraint: Any = None,
+    seed: int | None = None,
+    **kwargs: Any,
+  ) -> None:
+    check_integer("units", units, 1)
+    check_number("sparsity", sparsity, 0, 1, below=True)
+    block_structure.check_block(block, units, units)
+    if seed is not None:
+      check_integer("seed", seed, 0)
+    super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+    self.units = int(units)
+    self.activation = keras.activations.get(activation)
+    self.use_bias = bool(use_bias)
+    self.sparsity = float(sparsity)
+    self.block = int(block)
+    self.bias_initializer = keras.initializers.get(bias_initializer)
+    self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+    self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+    self.bias_constraint = keras.constraints.get(bias_constraint)
+    # Python's generator, which Keras seeds and takes its seeds from.
+    self.seed = random.randrange(2**31) if seed is None else int(seed)
+    self.input_spec = keras.InputSpec(min_ndim=2)
+    self.supports_masking = True
+    self._keeps = False
+    self._kept = KeptBatches()
+
+  def build(self, input_shape: Sequence[int | None]) -> None:
+    """Creates the weights.
+
+    Args:
+      input_shape: [..., inputs].
+
+    Raises:
+      ValueError: if the number of inputs is unknown, or not a multiple of
+        `block`.
+    """
+    inputs = input_shape[-1]
+    if inputs is None:
+      raise ValueError(
+        f"{self.name!r} needs a known number of inputs, got {input_shape}."
+      )
+    degrees = chosen_degrees(inputs, self.units, self.sparsity, self.block)
+    values = initial_values(degrees, self.block, self.seed, "kernel")
+    grid = block_structure.random_grid(degrees, self.seed, "kernel")
+    outputs_of, numbers_of = block_structure.index_arrays(grid)
+    self.values = self.add_weight(
+      shape=values.shape,
+      initializer=_constant(values),
+      regularizer=self.kernel_regularizer,
+      name="kernel",
+    )
+    self.bias = (
+      self.add_weight(
+        shape=(self.units,),
+        initializer=self.bias_initializer,
+        regularizer=self.bias_regularizer,
+        constraint=self.bias_constraint,
+        name="bias",
+      )
+      if self.use_bias
+      else None
+    )
+    self.outputs_of = self._table(outputs_of, "outputs_of")
+    self.numbers_of = self._table(numbers_of, "numbers_of")
+    self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
+    self.built = True
+
+  def _table(self, value: np.ndarray, name: str) -> Variable:
+    return self.add_weight(
+      shape=value.shape,
+      initializer=_constant(value),
+      dtype="int32",
+      trainable=False,
+      autocast=False,
+      aggregation="only_first_replica",
+      name=name,
+    )
+
+  @property
+  def degrees(self) -> Degrees:
+    """Active blocks per block of inputs (rows), and of outputs (columns)."""
+    (rows, per_row), (columns, per_column) = (
+      self.outputs_of.shape,
+      self.numbers_of.shape,
+    )
+    return Degrees(rows, columns, per_row, per_column)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(inputs, outputs), that of the kernel."""
+    return self.degrees.rows * self.block, self.units
+
+  def call(self, inputs: Tensor) -> Tensor:
+    """The output of the layer.
+
+    Args:
+      inputs: float [..., inputs].
+
+    Returns:
+      [..., units].
+    """
+    keep = self._kept.keep if self._keeps else self._kept.keep_latest
+    bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
+
+    def apply(x: Tensor) -> Tensor:
+      return apply_blocks(
+        x,
+        tf.convert_to_tensor(self.values),
+        bias,
+        tf.convert_to_tensor(self.outputs_of),
+        tf.convert_to_tensor(self.numbers_of),
+        keep,
+      )
+
+    y = apply_to_tokens(apply, inputs, self.shape)
+    return y if self.activation is None else self.activation(y)
+
+  def compute_output_shape(
+    self, input_shape: Sequence[int | None]
+  ) -> tuple[int | None, ...]:
+    """The shape of the output for one of the input."""
+    return (*input_shape[:-1], self.units)
+
+  def get_config(self) -> dict[str, Any]:
+    """The configuration, from which `from_config` makes an equal layer."""
+    return super().get_config() | {
+      "units": self.units,
+      "activation": keras.activations.serialize(self.activation),
+      "use_bias": self.use_bias,
+      "sparsity": self.sparsity,
+      "block": self.block,
+      "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+      "kernel_regularizer": keras.regularizers.serialize(
+        self.kernel_regularizer
+      ),
+      "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+      "activity_regularizer": keras.regularizers.serialize(
+        self.activity_regularizer
+      ),
+      "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+      "seed": self.seed,
+    }
+
+  def grid(self) -> np.ndarray:
+    """Bool [input blocks, output blocks], true where a block is active."""
+    return grid_of_outputs(self.outputs_of, self.degrees.columns)
+
+  def mask(self) -> np.ndarray:
+    """Bool [inputs, units], true where a block is active."""
+    return np.repeat(np.repeat(self.grid(), self.block, 0), self.block, 1)
+
+  def kernel(self) -> np.ndarray:
+    """float32 [inputs, units], the weights and zeros elsewhere."""
+    return dense_kernel(tf.convert_to_tensor(self.values), self.grid())
+
+  def keep_batches(self) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then."""
+    self._keeps = True
+
+  def take_batches(self) -> Batches:
+    """Returns and forgets the backward passes of this function or branch."""
+    return self._kept.take()
+
+
+def _constant(value: np.ndarray) -> Callable[..., Tensor]:
+  """An initializer that gives one value."""
+
+  def initializer(shape: Any, dtype: Any = None) -> Tensor:
+    del shape
+    return keras.ops.cast(keras.ops.convert_to_tensor(value), dtype)
+
+  return initializer

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that are killed at random moments lose nothing.
+
+`tests/helpers/kill_runs.py` kills as many as are wanted.
+"""
+
+import kill_runs
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", kill_runs.SCRIPTS)
+def test_killed_processes_end_with_the_same_bits(name, tmp_path):
+  campaign = kill_runs.Campaign(kill_runs.SCRIPTS[name], tmp_path, seed=3)
+  campaign.kill(2)
+  assert campaign.tally.kills.total() == 2
+  assert campaign.tally.runs
