@@ -2,6 +2,7 @@
 """Exports a trained network: SavedModel, LiteRT, compact, StableHLO, ONNX.
 
   rigl-export --checkpoint=RUN --format=litert --output=digits.tflite
+
   rigl-export --checkpoint=sparse.keras --format=compact --output=sparse.rigl
 
 The file is read again and its results are compared with TensorFlow's.

@@ -133,6 +133,9 @@ def export(
   if format == "onnx":
     onnx_files.check_installed()
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
+  is_model = not isinstance(checkpoint, str | os.PathLike)
+  if is_model or keras_source.is_keras_file(os.fspath(checkpoint)):
+    _check_no_flags(task=task, flags=flags, gin_bindings=gin_bindings)
   if not isinstance(checkpoint, str | os.PathLike):
     source = keras_source.open_model(checkpoint, image_size)
   elif keras_source.is_keras_file(os.fspath(checkpoint)):
@@ -168,6 +171,16 @@ def _check(format: str, dtype: str, batch_size: int, compression: str) -> None:
       f"`compression` must be one of {[*sections.COMPRESSIONS]}, got "
       f"{compression!r}."
     )
+
+
+def _check_no_flags(**arguments: Any) -> None:
+  """Checks that arguments for networks of the scripts are not given."""
+  for name, value in arguments.items():
+    if value:
+      raise ValueError(
+        f"`{name}` is for networks of the scripts, not for Keras models, got "
+        f"{value!r}."
+      )
 
 
 def _calibration(place: str | os.PathLike, signature: Signature) -> np.ndarray:

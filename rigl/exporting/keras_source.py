@@ -56,7 +56,7 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
   """Opens a Keras model.
 
   Args:
-    model: a built model; its sparse optimizer, if it has one, gives the masks.
+    model: a built model, compiled or not; its optimizer makes no difference.
     image_size: the size of all dimensions that the model leaves open, except
       the first.
 

@@ -159,6 +159,28 @@ def unknown():
   return keras.Model(image, layers.Dense(4)(hidden))
 
 
+def sequences():
+  """One-dimensional convolutions, dilated and causal."""
+  x = keras.Input([20, 4])
+  y = layers.Conv1D(16, 3, padding="causal", activation="relu")(x)
+  y = layers.MaxPooling1D(2)(y)
+  y = layers.Conv1D(8, 3, dilation_rate=2)(y)
+  return keras.Model(x, layers.Dense(2)(layers.GlobalMaxPooling1D()(y)))
+
+
+def vectors():
+  """Fully connected layers of several vectors, and a result from within."""
+  x = keras.Input([5, 7])
+  y = layers.Dense(30, "relu")(x)
+  z = layers.Flatten()(layers.Dense(20, "tanh")(y))
+  return keras.Model(x, [y, layers.Dense(3)(z), x])
+
+
+@pytest.mark.parametrize("make", [sequences, vectors])
+def test_other_shapes_are_compressed(make):
+  check(sparsified(make(), 0.95))
+
+
 def test_unknown_layers_keep_everything():
   check(sparsified(unknown(), 0.95))
 

@@ -4,12 +4,14 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import export_models
 import keras
 import numpy as np
+import predict_files
 import pytest
 import tensorflow as tf
 from export_models import IMAGE_SIZE, NETWORKS
@@ -87,6 +89,28 @@ def test_compact_files_predict_bit_by_bit(sources, tmp_path, name):
   for key in tensors:
     if key.endswith("/mask"):
       np.testing.assert_array_equal(tensors[key], old[key])
+
+
+def test_the_pixels_that_a_network_sees_are_in_its_compact_file(tmp_path):
+  mask = np.zeros([784, 3], np.float32)
+  mask[100:300, 1] = 1
+  (tmp_path / "first").mkdir()
+  (tmp_path / "second").mkdir()
+  first = checkpoints.save(tmp_path / "first", 1, {"layer1/mask": mask})
+  prefix, model = predict_files.mnist_checkpoint(
+    tmp_path / "second", inputs=200
+  )
+  flags = {"training_method": "rigl", "input_mask_path": first}
+  place = tmp_path / "network.rigl"
+  rigl.export(prefix, place, "compact", task="mnist", flags=flags)
+  shutil.rmtree(tmp_path / "first")
+  task, run = read_task(str(place), None)
+  opened = make_network(task, run, {})
+  opened.load()
+  images = images_for("mnist")
+  expected = model(images[:, 100:300] / np.float32(255))
+  found = opened.network.logits(tf.constant(images))
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -373,6 +397,8 @@ def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
     ({"format": "savedmodel", "dtype": "float16"}, "`dtype`"),
     ({"format": "compact", "dtype": "int8"}, "`dtype`"),
     ({"batch_size": 0}, "`batch_size`"),
+    ({"task": "mnist"}, "`task` is for networks of the scripts"),
+    ({"flags": {"width": 2.0}}, "`flags` is for networks of the scripts"),
     ({"compression": "lzma"}, "`compression`"),
     ({"calibration_images": "x.npz"}, "`calibration_images`"),
     (
