@@ -57,6 +57,7 @@ _COMMANDS = {
 # test_benchmarks.py and flops/paper/test_paper_rows.py.
 _ELSEWHERE = re.compile(
   r"bash run\.sh$|bash scripts/mnist\.sh$|.* benchmarks/|.*/paper_tables\.py"
+  r"|python blocks/"
 )
 
 

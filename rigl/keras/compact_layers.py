@@ -177,16 +177,24 @@ def own_sparsities(
 
 
 def keep_batches_for(
-  optimizer: keras.optimizers.Optimizer, layers: Sequence[CompactLayer]
+  optimizer: keras.optimizers.Optimizer,
+  layers: Sequence[CompactLayer | BlockLayer | None],
 ) -> None:
   """Lets layers keep their backward passes as long as an optimizer lives.
 
   The model may be compiled with another one then, which does not take them.
+  Layers of blocks keep only tensors of a function that is traced.
+
+  Args:
+    optimizer: the optimizer that takes the backward passes.
+    layers: the layers; None is left out.
   """
   for layer in layers:
-    layer.keep_batches()
-    end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
-    end.atexit = False
+    if layer is not None:
+      layer.keep_batches()
+    if isinstance(layer, CompactLayer):
+      end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
+      end.atexit = False
 
 
 def forget_batches(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -31,6 +30,7 @@ from rigl.keras.kernels import (
   path_of,
 )
 from rigl.keras.live import model_of
+from rigl.keras.mask_settings import MaskSettings
 from rigl.keras.saving import NUM_COMPACT, MaskBits, load_state, save_state
 from rigl.keras.slots import find_slots
 from rigl.keras.sparse_kernel import SparseKernel, make_mask, stored_masks
@@ -53,7 +53,7 @@ from rigl.sparse_optimizers.sparse_layer import (
   SparseLayer,
 )
 from rigl.sparse_optimizers.summary import summary
-from rigl.structures import Groups, Structure, parse_structure
+from rigl.structures import Groups, parse_structure
 from rigl.types import Variable
 
 
@@ -120,7 +120,7 @@ class MaskOwner(WrappingOptimizer):
       )
     engine = MaskEngine(mask_engine)
     super().__init__(optimizer, name, **kwargs)
-    self._settings = _Settings(
+    self._settings = MaskSettings(
       sparsity, distribution, filters, seed, mask_engine, parsed
     )
     self._engine = engine
@@ -212,12 +212,7 @@ class MaskOwner(WrappingOptimizer):
       if not self._loads:
         self._clear(all_slots=True)
     if self.needs_batches:
-      keep_batches_for(
-        self, [each for each in compact if isinstance(each, CompactLayer)]
-      )
-      for each in compact:
-        if isinstance(each, BlockLayer):
-          each.keep_batches()
+      keep_batches_for(self, compact)
     self.built = True
 
   def _distribute(
@@ -442,15 +437,3 @@ class MaskOwner(WrappingOptimizer):
 
 def _if_a(layer: Any, kind: Any) -> Any:
   return layer if isinstance(layer, kind) else None
-
-
-@dataclass(frozen=True)
-class _Settings:
-  """The arguments of a sparse optimizer, checked."""
-
-  sparsity: float
-  distribution: Distribution
-  filters: Filters
-  seed: int
-  mask_engine: EngineName
-  structure: Structure | None
