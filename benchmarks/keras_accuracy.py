@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the test accuracy of a small CNN: dense, RigL, masks that stay.
+"""Compares the test accuracy of small CNNs: dense, RigL, masks that stay.
 
   python benchmarks/keras_accuracy.py                          MNIST
   python benchmarks/keras_accuracy.py --cifar10=DIRECTORY      CIFAR-10
@@ -23,6 +23,7 @@ import rigl
 from rigl.cifar_resnet.cifar_data import load_cifar
 from rigl.mnist.mnist_data import load_mnist
 
+_METHODS = ("dense", "rigl", "static")
 _BATCH = 128
 _RATE = 0.1
 
@@ -57,8 +58,25 @@ def make_model(width: int, image_shape: tuple[int, ...]) -> keras.Model:
   return model
 
 
+def make_lenet(width: int, image_shape: tuple[int, ...]) -> keras.Model:
+  """Two convolutions with pooling, two dense layers: LeNet-5 with ReLU.
+
+  Args:
+    width: times 10 and 25 filters, and 250 units.
+    image_shape: [height, width, channels].
+  """
+  model = keras.Sequential([keras.Input(image_shape)])
+  for filters in (10, 25):
+    model.add(layers.Conv2D(width * filters, 5, activation="relu"))
+    model.add(layers.MaxPooling2D())
+  model.add(layers.Flatten())
+  model.add(layers.Dense(width * 250, activation="relu"))
+  model.add(layers.Dense(10))
+  return model
+
+
 def make_optimizer(
-  method: str, sparsity: float, steps: int, seed: int
+  method: str, steps: int, seed: int, flags: argparse.Namespace
 ) -> keras.optimizers.Optimizer:
   """Momentum with a cosine rate, alone or within a sparse optimizer."""
   rate = keras.optimizers.schedules.CosineDecay(_RATE, steps)
@@ -66,14 +84,18 @@ def make_optimizer(
   if method == "dense":
     return inner
   if method == "static":
-    return rigl.keras.FixedMask(inner, sparsity=sparsity, seed=seed)
+    return rigl.keras.FixedMask(inner, sparsity=flags.sparsity, seed=seed)
   return rigl.keras.RigL(
     inner,
-    sparsity=sparsity,
+    sparsity=flags.sparsity,
     end_step=int(0.75 * steps),
-    frequency=max(steps // 60, 1),
+    frequency=max(int(0.75 * steps) // flags.updates, 1),
+    drop_fraction=flags.drop_fraction,
     seed=seed,
   )
+
+
+_MODELS = {"cnn": make_model, "lenet": make_lenet}
 
 
 def accuracy_of(
@@ -83,9 +105,9 @@ def accuracy_of(
   keras.utils.set_random_seed(seed)
   x, y, test_x, test_y = arrays
   steps = flags.epochs * -(-len(x) // _BATCH)
-  model = make_model(flags.width, x.shape[1:])
+  model = _MODELS[flags.model](flags.width, x.shape[1:])
   model.compile(
-    optimizer=make_optimizer(method, flags.sparsity, steps, seed),
+    optimizer=make_optimizer(method, steps, seed, flags),
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=["accuracy"],
   )
@@ -104,17 +126,25 @@ def main() -> None:
   """Trains every method with every seed and prints a table."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
+  parser.add_argument("--model", choices=sorted(_MODELS), default="lenet")
   parser.add_argument("--width", type=int, default=2)
   parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=3)
+  parser.add_argument("--epochs", type=int, default=6)
   parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument(
+    "--updates", type=int, default=45, help="RigL's mask updates"
+  )
+  parser.add_argument("--drop_fraction", type=float, default=0.1)
+  parser.add_argument(
+    "--methods", nargs="+", choices=_METHODS, default=list(_METHODS)
+  )
   parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
   parser.add_argument("--quick", action="store_true")
   flags = parser.parse_args()
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
   arrays = load(flags.cifar10, flags.quick)
-  found: dict[str, list[float]] = {"dense": [], "rigl": [], "static": []}
+  found: dict[str, list[float]] = {method: [] for method in flags.methods}
   for seed in range(flags.seeds):
     for method, values in found.items():
       values.append(accuracy_of(method, seed, arrays, flags))
