@@ -9,6 +9,7 @@ from keras import layers
 import rigl.keras
 import rigl.sparse
 from rigl.sparse.keras import SparseDense, conversion
+from rigl.sparse.timing import StepTimes
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
 
@@ -254,28 +255,20 @@ def test_frozen_layers_dtypes_and_settings_are_kept():
 def test_auto_takes_the_faster_form(monkeypatch):
   asked = []
 
-  def is_faster(mask, batch_size, threads):
-    asked.append((mask.shape, batch_size, threads))
-    return mask.shape[1] == 12
+  def time_steps(inputs, outputs, sparsity, batch_size, *, threads):
+    asked.append(((inputs, outputs), round(sparsity, 2), batch_size, threads))
+    return StepTimes(1.0, 2.0, 1.5 if outputs == 12 else 0.5)
 
-  monkeypatch.setattr(conversion, "is_faster", is_faster)
+  monkeypatch.setattr(conversion, "time_steps", time_steps)
   model = made("unbuilt_sequential")
   options = {"distribution": "uniform", "batch_size": 64, "threads": 2}
   sparse = rigl.sparse.convert(model, 0.5, compute="auto", **options)
-  assert asked == [((48, 12), 64, 2), ((12, 5), 64, 2)]
+  assert asked == [((48, 12), 0.5, 64, 2), ((12, 5), 0.5, 64, 2)]
   assert type(sparse.layers[1]) is SparseDense
   assert type(sparse.layers[2]) is layers.Dense
   assert sparse.layers[1].threads == 2
   # What stays dense has the zeros nevertheless.
   assert np.count_nonzero(sparse.layers[2].kernel) == 30
-
-
-def test_both_forms_are_timed():
-  from rigl.sparse.keras.timing import is_faster
-
-  mask = np.zeros([600, 600], bool)
-  mask[0, 0] = True
-  assert isinstance(is_faster(mask, 8, 1), bool)
 
 
 class MadeLate(layers.Layer):
