@@ -18,8 +18,15 @@ import tensorflow as tf
 
 from rigl.mask_ops import engine
 from rigl.runners.program import Program
+from rigl.training import preemption
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+  """A signal in a test never ends the process of the tests, however slow."""
+  monkeypatch.setattr(preemption, "_PATIENCE_SECONDS", 3600.0)
 
 
 @pytest.fixture
