@@ -16,6 +16,7 @@ from rigl.config import tensorflow_environment  # noqa: F401 - Comes first.
 # isort: split
 import tensorflow as tf
 
+from rigl.config import stop_signals
 from rigl.mask_ops import engine
 from rigl.runners.program import Program
 from rigl.training import preemption
@@ -24,9 +25,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch):
-  """A signal in a test never ends the process of the tests, however slow."""
+def signals(monkeypatch):
+  """No signal ends the process of the tests; handlers do not outlive a test."""
   monkeypatch.setattr(preemption, "_PATIENCE_SECONDS", 3600.0)
+  before = stop_signals._watcher
+  yield
+  left = stop_signals._watcher
+  if left is not None and left is not before:
+    left.close()
+    stop_signals._watcher = before
 
 
 @pytest.fixture

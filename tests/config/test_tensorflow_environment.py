@@ -12,6 +12,7 @@ from rigl.config import tensorflow_environment as environment
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPTS = (
   "rigl/cifar_resnet/resnet_train_eval.py",
+  "rigl/exporting/command.py",
   "rigl/flops/command.py",
   "rigl/imagenet_resnet/imagenet_train_eval.py",
   "rigl/mnist/mnist_train_eval.py",

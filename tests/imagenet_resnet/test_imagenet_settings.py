@@ -93,6 +93,7 @@ OURS = {
   "skip_corrupt_records",
   "on_nonfinite",
   "jit_compile",
+  "compilation_cache",
 }
 
 
@@ -251,7 +252,7 @@ def test_flags_without_effect_define_no_run():
   ignored = {
     field.name
     for field in dataclasses.fields(ImagenetSettings)
-    if field.metadata["ignored"]
+    if field.metadata["ignored"] is True
   }
   assert not ignored & set(settings.run_identity(ImagenetSettings()))
   assert ignored <= set(PUBLISHED)

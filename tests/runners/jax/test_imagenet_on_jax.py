@@ -12,7 +12,7 @@ from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.runners.jax.executor import JaxExecutor
 
 pytest.importorskip("jax")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FLAGS = (
   # Without batch norm, which makes a last bit of tiny images grow.

@@ -47,7 +47,11 @@ def main(path):
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
   )
-  strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+  # Collectives may wait for each other for ever where few threads are left.
+  strategy = tf.distribute.MirroredStrategy(
+    ["CPU:0", "CPU:1"],
+    cross_device_ops=tf.distribute.ReductionToOneDevice(),
+  )
   with strategy.scope():
     layer, start = train()
   found = {"start": start, "kernel": layer.kernel(), "grid": layer.grid()}
