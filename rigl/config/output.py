@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output that nobody reads any more: it is dropped, and the process goes on.
+"""Output whose reader has ended: it is discarded, and the process continues.
 
 A closed terminal and a program behind a pipe that ended (`| head`) would
 otherwise end a training between two checkpoints.

@@ -6,7 +6,7 @@ so a call into TensorFlow that takes a minute delays them by a minute. A thread
 of this module learns of a signal at once. By default it ends the process. While
 a run trains, the first signal only requests a stop, and a second one ends the
 process. SIGHUP comes when a terminal or an SSH connection ends, often twice; a
-process that `nohup` started goes on.
+process that `nohup` started ignores it.
 """
 
 from __future__ import annotations

@@ -241,8 +241,8 @@ def write(
 ) -> None:
   """Writes a compact file whole or not at all.
 
-  A tensor without a mask is stored as the shorter one of a dense and a sparse
-  tensor. Negative zeros off a mask are read as zeros; all else is read as it
+  A tensor without a mask is stored dense or sparse, whichever takes fewer
+  bytes. Negative zeros off a mask are read as zeros; all else is read as it
   was, bit by bit.
 
   Args:

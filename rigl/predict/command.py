@@ -78,7 +78,7 @@ def given_flags(values: Any) -> dict[str, Any]:
   """The flags that select the network, as far as they are given.
 
   Args:
-    values: object with the flags as attributes; None if a flag is not given.
+    values: object with an attribute for each flag, None if it is not given.
   """
   given = {name: getattr(values, name) for name in _model_flags()}
   return {name: value for name, value in given.items() if value is not None}
@@ -103,7 +103,7 @@ def predict_files(values: Any) -> str:
   """Predicts the images and writes the output file, if one is given.
 
   Args:
-    values: object with the flags as attributes; None if a flag is not given.
+    values: object with an attribute for each flag, None if it is not given.
 
   Returns:
     Text to print: one line per JPEG or PNG file.

@@ -71,7 +71,7 @@ def make_network(
 
   Args:
     name: name of its task.
-    run: what the run says.
+    run: the flags and gin bindings in its `run.json`.
     flags: values of flags that win over those of the run.
     gin_config: gin files.
     gin_bindings: gin bindings.

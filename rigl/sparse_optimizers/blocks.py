@@ -51,7 +51,7 @@ def drop_and_grow(
   Args:
     rule: the method.
     old: the blocks before.
-    slot_starts: the initial value of each slot; None for a copy of the weight.
+    slot_starts: the initial value of each slot; None if it copies the weight.
     key: uint32 [2], the random key of the layer and step.
     fraction: float32 scalar, the share of blocks to drop.
     largest_fraction: an upper bound of it, for static shapes.

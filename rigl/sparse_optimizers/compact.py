@@ -57,7 +57,7 @@ def drop_and_grow(
     rule: the method.
     shape: (inputs, outputs) of the kernel.
     old: the connections before.
-    slot_starts: the initial value of each slot; None for a copy of the weight.
+    slot_starts: the initial value of each slot; None if it copies the weight.
     key: uint32 [2], the random key of the layer and step.
     fraction: float32 scalar, the share of connections to drop.
     signal_of_rows: what growth scores are derived from.
@@ -145,7 +145,7 @@ def moved_connections(
     positions: int32 [n], ascending, maybe filled up with `NO_POSITION`.
     values: [n], the weights.
     slots: [n] each.
-    slot_starts: the initial value of each slot; None for a copy of the weight.
+    slot_starts: the initial value of each slot; None if it copies the weight.
     key: uint32 [2], the random key of the layer and step.
     fraction: float32 scalar, the share of connections to drop.
     sampled: [n], the gradient of the weights; the update waits for it, because
@@ -214,7 +214,7 @@ def kept_connections(
     positions: int32 [n], ascending.
     values: [n], the weights.
     slots: [n] each.
-    slot_starts: the initial value of each slot; None for a copy of the weight.
+    slot_starts: the initial value of each slot; None if it copies the weight.
 
   Returns:
     The mask, positions, weights and slots in the new order. Others have the

@@ -116,7 +116,7 @@ class DropGrowRule:
       signal: [n], what growth scores were derived from, or None.
       initial: [n], weights before training; only `initial_dist` needs them.
       slots: [n] each.
-      slot_starts: the initial value of each slot; None for a copy of the
+      slot_starts: the initial value of each slot; None if it copies the
         weight.
       key: uint32 [2], the random key of the layer and step.
       positions: int32 [n], the flat indices of the connections in their layer.

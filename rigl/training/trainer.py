@@ -146,7 +146,7 @@ class Trainer:
           "missing)."
         )
     except DamagedResultError as error:
-      logging.warning("%s The run goes on from its newest checkpoint.", error)
+      logging.warning("%s The run resumes from its newest checkpoint.", error)
       self.directory.set_result_aside()
       result = None
     result = self._result_of_end(result)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rigl.formats.litert import flatbuffer, sparse_tensors
 
 DTYPES = ("float32", "float16", "int8")
-# What the converter says of an operation that LiteRT lacks.
+# Messages of the converter about an operation that LiteRT does not have.
 _UNSUPPORTED = re.compile(
   r"'?(tf\.\w+)'? op is neither a custom op nor a flex op"
   r"|Custom ops: (\S+)|Flex ops: (\S+)"

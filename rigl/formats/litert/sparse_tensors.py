@@ -101,7 +101,7 @@ def _shared_buffers(model: Any) -> set[int]:
 
 
 def _is_direct(tensor: Any, uses: list[Operation], number: int) -> bool:
-  """Whether fully connected layers alone read a tensor, as float kernels."""
+  """Whether a tensor is a float kernel of fully connected layers only."""
   return tensor.type == schema.TensorType.FLOAT32 and all(
     node.kind == "FULLY_CONNECTED"
     and node.inputs[1] == number
