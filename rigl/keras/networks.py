@@ -13,12 +13,22 @@ import keras
 from keras import layers
 
 from rigl.counting.architectures import tables
+from rigl.keras.mobilenets import mobilenet_v1, mobilenet_v2
+from rigl.keras.network_layers import IMAGENET_EPSILON, Norms, conv, strided
+from rigl.keras.vgg import vgg
+
+__all__ = [
+  "mnist_mlp",
+  "mobilenet_v1",
+  "mobilenet_v2",
+  "resnet",
+  "vgg",
+  "wide_resnet",
+]
 
 # The scope of the published networks for CIFAR-10 and ImageNet.
 _SCOPE = "resnet_model"
 _EPSILON = 1e-5
-# What TensorFlow 1 raised 1e-5 to in its fused operation, on every device.
-_IMAGENET_EPSILON = 1.001e-5
 
 
 def mnist_mlp(
@@ -69,22 +79,22 @@ def wide_resnet(
     raise ValueError(f"`depth` must be 10, 16, 22, ... (6n + 4), got {depth}.")
   if width < 1:
     raise ValueError(f"`width` must be at least 1, got {width}.")
-  norm = _Norms(_EPSILON)
+  norm = Norms(_EPSILON)
   images = keras.Input([32, 32, 3])
-  features = _conv(tables.WIDE_RESNET_FIRST, 3, 1, "conv_1")(images)
+  features = conv(tables.WIDE_RESNET_FIRST, 3, 1, "conv_1")(images)
   for group, (channels, first_stride) in enumerate(tables.WIDE_RESNET, start=2):
     for index in range((depth - 4) // 6):
       strides = first_stride if index == 0 else 1
       active = layers.ReLU()(norm()(features))
       outputs = channels * width
       if features.shape[-1] != outputs:
-        skip = _conv(outputs, 1, strides, f"skip_conv_{group}")
+        skip = conv(outputs, 1, strides, f"skip_conv_{group}")
         features = skip(active)
       name = f"conv_{group}_{index}"
-      inner = _conv(outputs, 3, strides, f"{name}_1")(active)
+      inner = conv(outputs, 3, strides, f"{name}_1")(active)
       inner = layers.ReLU()(norm()(inner))
       inner = layers.Dropout(dropout_rate)(inner)
-      inner = _conv(outputs, 3, 1, f"{name}_2")(inner)
+      inner = conv(outputs, 3, 1, f"{name}_2")(inner)
       features = layers.Add()([features, inner])
   features = layers.ReLU()(norm()(features))
   features = layers.GlobalAveragePooling2D()(features)
@@ -121,9 +131,9 @@ def resnet(
     raise ValueError(
       f"`depth` must be one of {[*tables.RESNETS]}, got {depth}."
     )
-  norm = _Norms(_IMAGENET_EPSILON)
+  norm = Norms(IMAGENET_EPSILON)
   images = keras.Input([image_size, image_size, 3])
-  features = _strided(int(64 * width), 7, 2, "initial_conv", images)
+  features = strided(int(64 * width), 7, 2, "initial_conv", images)
   features = layers.ReLU()(norm()(features))
   features = layers.MaxPooling2D(3, 2, padding="same")(features)
   for group, size in enumerate(tables.RESNETS[depth], start=1):
@@ -165,60 +175,13 @@ def _block(
   shortcut = inputs
   if index == 0:
     name = f"{kind}_projection_{ending}"
-    shortcut = norm()(_strided(convolutions[-1][1], 1, strides, name, inputs))
+    shortcut = norm()(strided(convolutions[-1][1], 1, strides, name, inputs))
   features = inputs
   for number, (size, outputs, step) in enumerate(convolutions, start=1):
     name = f"{kind}_{number}_{ending}"
-    features = _strided(outputs, size, step, name, features)
+    features = strided(outputs, size, step, name, features)
     if number < len(convolutions):
       features = layers.ReLU()(norm()(features))
     else:  # A block starts as its shortcut.
       features = norm(gamma_initializer="zeros")(features)
   return layers.ReLU()(layers.Add()([features, shortcut]))
-
-
-def _conv(
-  filters: int,
-  size: int,
-  strides: int,
-  name: str,
-  padding: str = "same",
-  initializer: str = "glorot_uniform",
-) -> keras.Layer:
-  return layers.Conv2D(
-    filters,
-    size,
-    strides,
-    padding,
-    use_bias=False,
-    kernel_initializer=initializer,
-    name=name,
-  )
-
-
-def _strided(
-  filters: int, size: int, strides: int, name: str, images: keras.KerasTensor
-) -> keras.KerasTensor:
-  """A convolution whose zeros do not depend on the size of the images."""
-  padding = "same"
-  if strides > 1 and size > 1:
-    padding, zeros = "valid", ((size - 1) // 2, size // 2)
-    images = layers.ZeroPadding2D((zeros, zeros))(images)
-  return _conv(filters, size, strides, name, padding, "lecun_normal")(images)
-
-
-class _Norms:
-  """Makes batch normalizations, numbered in the order of creation."""
-
-  def __init__(self, epsilon: float) -> None:
-    self._epsilon, self._count = epsilon, 0
-
-  def __call__(self, **options: str) -> keras.Layer:
-    number = f"_{self._count}" if self._count else ""
-    self._count += 1
-    return layers.BatchNormalization(
-      momentum=0.9,
-      epsilon=self._epsilon,
-      name=f"batch_normalization{number}",
-      **options,
-    )
