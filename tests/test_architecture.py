@@ -82,7 +82,8 @@ MAY_IMPORT = {
   "imagenet_resnet": LIBRARY,
   # What is made of all of them.
   "predict": LIBRARY | {"sparse", "mnist", "cifar_resnet", "imagenet_resnet"},
-  "exporting": LIBRARY | {"imagenet_resnet", "mnist", "predict"},
+  # Keras for the networks that it compresses, and loaded only then.
+  "exporting": LIBRARY | {"imagenet_resnet", "keras", "mnist", "predict"},
 }
 EVERYWHERE = {"checks", "needs_tensorflow", "types"}
 # Parts that are pure numpy.

@@ -47,7 +47,7 @@ def define_flags() -> None:
     "float32",
     sorted({dtype for dtypes in DTYPES.values() for dtype in dtypes}),
     "Type of the weights in the file; float16 for litert and compact, int8 for "
-    "litert, which is dense.",
+    "litert.",
   )
   flags.DEFINE_string(
     "task", None, f"One of {[*TASKS]}. May be left out for a run's directory."
@@ -63,6 +63,11 @@ def define_flags() -> None:
   )
   flags.DEFINE_boolean(
     "sparse", True, "litert: sparse tensors where they are smaller."
+  )
+  flags.DEFINE_boolean(
+    "compress",
+    False,
+    "Remove dead inputs, channels and neurons; not for compact.",
   )
   flags.DEFINE_enum(
     "compression",
@@ -103,6 +108,7 @@ def main(arguments: Sequence[str]) -> None:
       image_size=FLAGS.image_size,
       batch_size=FLAGS.batch_size,
       sparse=FLAGS.sparse,
+      compress=FLAGS.compress,
       compression=FLAGS.compression,
       calibration_images=FLAGS.calibration_images,
       overwrite=FLAGS.overwrite,

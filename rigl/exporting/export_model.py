@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rigl import checks, files
-from rigl.exporting import keras_source, onnx_files, stablehlo, verification
-from rigl.exporting.signature import Signature
+from rigl.exporting import (
+  calibrations,
+  keras_source,
+  onnx_files,
+  stablehlo,
+  verification,
+)
 from rigl.exporting.source import Source, open_checkpoint
 from rigl.exporting.verification import Difference
 from rigl.formats import compact, outputs, saved_model, sections
@@ -33,7 +38,6 @@ _FILES_OF = {
   "savedmodel": (saved_model.GRAPH_FILE,),
   "stablehlo": stablehlo.FILES,
 }
-_CALIBRATION_KEY = "images"
 _VERIFIED = 4  # Batches of the calibration that an int8 file is verified with.
 
 
@@ -81,6 +85,7 @@ def export(
   image_size: int | None = None,
   batch_size: int = 1,
   sparse: bool = True,
+  compress: bool = False,
   compression: str = "zlib",
   calibration_images: str | os.PathLike | None = None,
   overwrite: bool = False,
@@ -110,6 +115,8 @@ def export(
       run, or 224), or the sizes that a Keras model leaves open.
     batch_size: examples per call, for `litert` and `stablehlo`.
     sparse: whether `litert` stores sparse tensors where they are smaller.
+    compress: whether dead inputs, channels and neurons are removed, as
+      `rigl.compress` does it; not for `compact`, which holds no program.
     compression: of `compact`: `zlib`, or `none` for a file whose values can be
       memory-mapped.
     calibration_images: an `.npz` file with the key `images`, typical inputs by
@@ -130,12 +137,17 @@ def export(
       "`calibration_images` is for `format`=litert and `dtype`=int8, got "
       f"{format} and {dtype}."
     )
+  if compress and format == "compact":
+    raise ValueError(
+      "`compress` is for formats that hold a program, not for `format`=compact."
+    )
   if format == "onnx":
     onnx_files.check_installed()
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
   is_model = not isinstance(checkpoint, str | os.PathLike)
   if is_model or keras_source.is_keras_file(os.fspath(checkpoint)):
     _check_no_flags(task=task, flags=flags, gin_bindings=gin_bindings)
+
   if not isinstance(checkpoint, str | os.PathLike):
     source = keras_source.open_model(checkpoint, image_size)
   elif keras_source.is_keras_file(os.fspath(checkpoint)):
@@ -151,11 +163,16 @@ def export(
       gin_imports,
       image_size,
     )
+  notes: tuple[str, ...] = ()
+  if compress:
+    source, note = _compressed(source)
+    notes = (note,)
   calibration = None
   if calibration_images is not None:
-    calibration = _calibration(calibration_images, source.arrays)
+    calibration = calibrations.read(calibration_images, source.arrays)
   options = Options(dtype, batch_size, sparse, compression, calibration)
-  return _WRITERS[format](source, files.path(output), options)
+  report = _WRITERS[format](source, files.path(output), options)
+  return report._replace(notes=(*notes, *report.notes))
 
 
 def _check(format: str, dtype: str, batch_size: int, compression: str) -> None:
@@ -173,6 +190,27 @@ def _check(format: str, dtype: str, batch_size: int, compression: str) -> None:
     )
 
 
+def _compressed(source: Source) -> tuple[Source, str]:
+  """The source without what is dead, and a note of what that did.
+
+  Raises:
+    ValueError: if it cannot be compressed, or computes something else then.
+  """
+  small = source.compress()
+  examples = source.arrays.examples
+  difference = verification.compare(
+    small.arrays.compute(**examples), source.arrays.compute(**examples)
+  )
+  if not difference.is_small:
+    raise ValueError(
+      f"`compress` changed the results of the network: {difference}."
+    )
+  return small, (
+    f"Compressed: {source.num_parameters:,} parameters became "
+    f"{small.num_parameters:,}."
+  )
+
+
 def _check_no_flags(**arguments: Any) -> None:
   """Checks that arguments for networks of the scripts are not given."""
   for name, value in arguments.items():
@@ -181,28 +219,6 @@ def _check_no_flags(**arguments: Any) -> None:
         f"`{name}` is for networks of the scripts, not for Keras models, got "
         f"{value!r}."
       )
-
-
-def _calibration(place: str | os.PathLike, signature: Signature) -> np.ndarray:
-  """The images of an `.npz` file that fit the one input of a network."""
-  if len(signature.inputs) != 1:
-    raise ValueError("`calibration_images` needs a network with one input.")
-  (spec,) = signature.inputs.values()
-  try:
-    images = files.read_arrays(place, [_CALIBRATION_KEY])[_CALIBRATION_KEY]
-  except (ValueError, OSError) as error:
-    raise ValueError(
-      f"`calibration_images` must be an .npz file with the key "
-      f"{_CALIBRATION_KEY!r}, got {os.fspath(place)!r}: {error}"
-    ) from error
-  wanted = tuple(spec.shape[1:])
-  dtype = np.dtype(spec.dtype.as_numpy_dtype)
-  if images.shape[1:] != wanted or not len(images) or images.dtype != dtype:
-    raise ValueError(
-      f"`calibration_images` must be {dtype} of the shape [N, "
-      f"{', '.join(map(str, wanted))}], got {images.dtype} {images.shape}."
-    )
-  return images
 
 
 def _verified(difference: Difference, what: str) -> Difference:
@@ -252,16 +268,18 @@ def _write_litert(
 
   signature = source.arrays
   module, predict = signature.module(options.batch_size)
+  typical = calibrations.batches(
+    options.calibration, signature, options.batch_size
+  )
   content = convert.convert(
     predict.get_concrete_function(),
     module,
     options.dtype,
     options.sparse,
     source.metadata,
-    _calibration_batches(signature, options),
+    typical,
   )
-  batches = [*_calibration_batches(signature, options)][:_VERIFIED]
-  batches = batches or signature.batches(options.batch_size)
+  batches = typical[:_VERIFIED] or signature.batches(options.batch_size)
   found = [interpreter.run(content, batch) for batch in batches]
   expected = [signature.compute(**batch) for batch in batches]
   difference = _verified(
@@ -271,25 +289,14 @@ def _write_litert(
   with files.replacing(place) as temporary:
     temporary.write_bytes(content)
   return ExportReport(
-    str(place), len(content), difference, _litert_notes(content, options)
+    str(place), len(content), difference, _litert_notes(content)
   )
 
 
-def _calibration_batches(
-  signature: Signature, options: Options
-) -> Iterator[dict[str, np.ndarray]]:
-  images, size = options.calibration, options.batch_size
-  if images is None:
-    return
-  (name,) = signature.inputs
-  for start in range(0, len(images) - size + 1, size):
-    yield {name: images[start : start + size]}
-
-
-def _litert_notes(content: bytes, options: Options) -> tuple[str, ...]:
+def _litert_notes(content: bytes) -> tuple[str, ...]:
   from rigl.formats.litert import sparse_path
 
-  if options.dtype == "int8" or not sparse_path.has_convolutions(content):
+  if not sparse_path.has_convolutions(content):
     return ()
   problem = sparse_path.find_problem(content)
   if problem is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import files
+from rigl import compression, files
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, sparsities
 from rigl.types import Tensor
@@ -105,7 +105,14 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
     "model": model.name,
     **sparsities(tensors),
   }
-  return Source(signature, signature, variables, tensors, metadata)
+  return Source(
+    signature,
+    signature,
+    variables,
+    tensors,
+    metadata,
+    lambda: open_model(compression.compress(model), image_size),
+  )
 
 
 def _as_called(model: keras.Model, values: list[Tensor]) -> Any:

@@ -39,7 +39,10 @@ class Signature(NamedTuple):
       **inputs: values by the names of the arguments.
     """
     tensors = {name: tf.constant(value) for name, value in inputs.items()}
-    results = tf.function(self.function, autograph=False)(**tensors)
+    function = tf.function(self.function, autograph=False)
+    # A new function for every call is no accident: TensorFlow's warning of it
+    # is for calls of `tf.function` alone.
+    results = function.get_concrete_function(**tensors)(**tensors)
     return {name: value.numpy() for name, value in results.items()}
 
   def batches(self, size: int) -> list[dict[str, np.ndarray]]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.exporting import compressed
 from rigl.exporting.signature import Signature
 from rigl.imagenet_resnet.export_model import ServedModel
 from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
-from rigl.imagenet_resnet.models.image_model import ImageModel
 from rigl.mnist.input_mask import PIXELS
 from rigl.predict.open_network import Opened, make_network, read_task
 from rigl.training import warm_start
@@ -41,6 +41,7 @@ class Source:
     variables: the variables by name, to load a compact file into.
     tensors: what a compact file holds, arrays by name.
     metadata: what every format holds, for readers.
+    compress: gives the same without dead inputs, channels and neurons.
   """
 
   served: Signature
@@ -48,6 +49,12 @@ class Source:
   variables: Mapping[str, Any]
   tensors: Mapping[str, np.ndarray]
   metadata: Mapping[str, Any]
+  compress: Callable[[], Source]
+
+  @property
+  def num_parameters(self) -> int:
+    """The number of its weights and statistics, zero or not."""
+    return sum(int(np.prod(v.shape)) for v in self.variables.values())
 
 
 def open_checkpoint(
@@ -84,28 +91,38 @@ def open_checkpoint(
       f"`image_size` is for the task imagenet, got {image_size} for {name}."
     )
   opened = make_network(name, run, flags, gin_config, gin_bindings, gin_imports)
-  size = image_size or run.settings.get("image_size") or IMAGE_SIZE
+  size = int(image_size or run.settings.get("image_size") or IMAGE_SIZE)
   loaded = opened.load()
-  tensors = _kept(opened, loaded)
-  metadata: dict[str, Any] = {
+  described: dict[str, Any] = {
     "rigl": __version__,
     "task": name,
     "flags": {k: kept.get(k, v) for k, v in opened.network.flags.items()},
     "gin_bindings": [*run.gin_bindings, *gin_bindings],
     "step": int(loaded.get(_STEP, 0)),
     **_accuracy(run.prefix, run.settings, int(loaded.get(_STEP, -1))),
-    **sparsities(tensors),
   }
   if name == _IMAGENET:
-    metadata["image_size"] = int(size)
-  if PIXELS in tensors:
-    metadata["flags"].pop("input_mask_path", None)
-  return Source(
-    *_signatures(opened, int(size)),
-    opened.network.variables,
-    tensors,
-    metadata,
-  )
+    described["image_size"] = size
+  if opened.network.pixels is not None:
+    described["flags"].pop("input_mask_path", None)
+
+  def source(opened: Opened, tensors: Mapping[str, np.ndarray]) -> Source:
+    return Source(
+      *_signatures(opened, size),
+      opened.network.variables,
+      tensors,
+      {**described, **sparsities(tensors)},
+      compress,
+    )
+
+  def compress() -> Source:
+    network = compressed.compress(name, opened.network, size)
+    return source(
+      opened._replace(network=network),
+      {key: variable.numpy() for key, variable in network.variables.items()},
+    )
+
+  return source(opened, _kept(opened, loaded))
 
 
 def sparsities(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -198,7 +215,7 @@ def _signatures(opened: Opened, size: int) -> tuple[Signature, Signature]:
     }
 
   arrays = Signature(logits, inputs, {"images": pixels}, variables)
-  if not isinstance(network.model, ImageModel):
+  if opened.name != _IMAGENET:
     served = Signature(predict, inputs, {"images": pixels}, variables)
     return served, arrays
   model = ServedModel(network.model, size)

@@ -33,8 +33,8 @@ class Network:
   """A network with initial weights.
 
   Attributes:
-    model: the network itself.
-    logits: maps a batch of images as they are stored to float32 logits.
+    model: the network itself, a callable.
+    prepare: maps a batch of images as they are stored to what the model takes.
     variables: variables by their names in checkpoints.
     kernels: masked kernels by layer name; empty if checkpoints may be without
       masks.
@@ -44,14 +44,18 @@ class Network:
     flags: values of the task's flags that select it.
   """
 
-  model: tf.Module
-  logits: Callable[[Tensor], Tensor]
+  model: Any
+  prepare: Callable[[Tensor], Tensor]
   variables: Mapping[str, Variable]
   kernels: Mapping[str, Variable]
   jit_compile: bool = False
   class_names: tuple[str, ...] = ()
   pixels: np.ndarray | None = None
   flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def logits(self, images: Tensor) -> Tensor:
+    """Maps a batch of images as they are stored to float32 logits."""
+    return self.model(self.prepare(images))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _imagenet(flags: ModelFlags, compact: Mapping[str, int]) -> Network:
   dense = flags.training_method == "baseline"
   return Network(
     model,
-    lambda images: model(normalise(images)),
+    normalise,
     model.named_variables,
     {} if dense else model.kernels,
     flags.data_format == "channels_first",
@@ -117,7 +121,7 @@ def _cifar10(flags: CifarSettings, compact: Mapping[str, int]) -> Network:
   model = flags.create_model()
   return Network(
     model,
-    lambda images: model(augment.standardize(images)),
+    augment.standardize,
     model.named_variables,
     model.kernels,
     class_names=VERSIONS[flags.dataset].class_names,
@@ -148,16 +152,16 @@ def _mnist(flags: MnistSettings, compact: Mapping[str, int]) -> Network:
   )
   masked = {n: k for n, k in model.kernels.items() if n not in compact}
 
-  def logits(pixels: Tensor) -> Tensor:
+  def prepare(pixels: Tensor) -> Tensor:
     scale = 255.0 if pixels.dtype == tf.uint8 else 1.0
     pixels = tf.cast(pixels, tf.float32) / scale
     if len(used) < _PIXELS:
       pixels = tf.gather(pixels, used, axis=1)
-    return model(pixels)
+    return pixels
 
   return Network(
     model,
-    logits,
+    prepare,
     model.named_variables,
     {} if dense else masked,
     pixels=used if flags.input_mask_path else None,
