@@ -34,10 +34,9 @@ def convert(
     function: of fixed shapes, with named arguments and results.
     module: holds its variables.
     dtype: type of the weights in the file. `float16`: half of the bytes;
-      computed in float32 where a device has no float16. `int8`: dense,
-      quantised per channel; with `calibration` activations as well.
-    sparse: whether kernels that are smaller as sparse tensors become sparse;
-      not for `int8`.
+      computed in float32 where a device has no float16. `int8`: quantised per
+      channel; with `calibration` activations as well.
+    sparse: whether kernels that are smaller as sparse tensors become sparse.
     metadata: what JSON can hold, for readers.
     calibration: inputs by name that are typical, for `int8`.
 
@@ -61,7 +60,7 @@ def convert(
   except Exception as error:  # The converter has several of its own.
     raise ValueError(_explanation(error)) from error
   model = flatbuffer.read(content)
-  if sparse and dtype != "int8":
+  if sparse:
     sparse_tensors.sparsify(model)
   if metadata is not None:
     flatbuffer.set_metadata(model, metadata)

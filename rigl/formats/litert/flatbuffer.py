@@ -16,6 +16,7 @@ _METADATA = "rigl"
 _DTYPES: dict[int, Any] = {
   schema.TensorType.FLOAT32: np.dtype(np.float32),
   schema.TensorType.FLOAT16: np.dtype(np.float16),
+  schema.TensorType.INT8: np.dtype(np.int8),
 }
 _ALIGNMENT = 16  # Of the bytes of tensors, as the schema asks for.
 
@@ -108,7 +109,7 @@ def operations(model: Any, graph: Any) -> Iterator[Operation]:
 
 
 def constant(model: Any, tensor: Any) -> np.ndarray | None:
-  """The values of a tensor that is a float constant; None for others."""
+  """The values of a float or int8 constant; None for other tensors."""
   data = model.buffers[tensor.buffer].data
   dtype = _DTYPES.get(tensor.type)
   if data is None or not len(data) or dtype is None or tensor.sparsity:

@@ -55,6 +55,7 @@ _INSTEAD = {
   "RESHAPE": "end the convolutions with the mean over height and width",
 }
 _SAME = schema.Padding.SAME
+_FLOATS = (schema.TensorType.FLOAT32, schema.TensorType.FLOAT16)
 _STEM = "a 3x3 convolution with stride 2 of 3 channels, 1 zero on each side"
 
 
@@ -183,6 +184,10 @@ class _Check:
 
   def _stem(self, node: Operation) -> Problem | None:
     kernel, options = self._shape(node.inputs[1]), node.options
+    if self._type(node.inputs[1]) not in _FLOATS:
+      return self._problem(
+        node, "its weights are int8", "store them as float32 or float16"
+      )
     if node.kind == "CONV_2D":
       found = {
         f"its window is {kernel[1]}x{kernel[2]}": [*kernel[1:3]] == [3, 3],
@@ -280,6 +285,12 @@ class _Check:
       active = int(np.count_nonzero(values))
     self._weights += size
     self._zeros += size - active
+
+  def _type(self, number: int) -> int:
+    """The type in which the file stores a tensor."""
+    while number in self._made_dense:
+      number = self._made_dense[number]
+    return int(self._graph.tensors[number].type)
 
   def _note_padding(self, node: Operation) -> None:
     zeros = np.reshape(self._numbers(node.inputs[1]), (-1, 2)).tolist()

@@ -64,6 +64,8 @@ def sparsify(model: Any) -> dict[str, float]:
       values = flatbuffer.constant(model, tensor)
       if values is None or values.ndim < 2 or number not in uses:
         continue
+      if not _can_be_sparse(graph, number, uses[number]):
+        continue
       parts = _compressed(values)
       if parts is None:
         continue
@@ -80,6 +82,22 @@ def sparsify(model: Any) -> dict[str, float]:
       else:
         _densify(model, graph, number, values, parts)
   return found
+
+
+def _can_be_sparse(graph: Any, number: int, uses: list[Operation]) -> bool:
+  """Whether LiteRT computes a constant that is sparse in the file correctly.
+
+  XNNPACK takes int8 kernels that `DENSIFY` makes for convolutions of int8
+  images alone: it refuses others in Python, and computes them wrongly in
+  WebAssembly (LiteRT 2.3 and LiteRT.js 2.5.3).
+  """
+  int8 = schema.TensorType.INT8
+  return graph.tensors[number].type != int8 or all(
+    node.kind == "CONV_2D"
+    and node.inputs[1] == number
+    and graph.tensors[node.inputs[0]].type == int8
+    for node in uses
+  )
 
 
 def _uses(nodes: list[Operation]) -> dict[int, list[Operation]]:

@@ -135,11 +135,31 @@ def test_tensors_are_aligned(files):
   assert checked > 5
 
 
-def test_int8_files_are_dense_and_a_quarter(files):
-  model, dense, _ = files(perceptron, 0.9)
-  content = converted(model, dtype="int8")
-  assert "DENSIFY" not in kinds(content)
+def typical(model):
+  """Inputs by which activations are quantised."""
+  rng = np.random.default_rng(0)
+  shape = [1, *model.input_shape[1:]]
+  return [{"x": rng.normal(size=shape).astype("float32")} for _ in range(4)]
+
+
+@pytest.mark.parametrize("make", [perceptron, convolutional])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_int8_files_are_a_quarter(files, make, calibrated):
+  """XNNPACK takes sparse int8 kernels of convolutions of int8 images alone."""
+  model, dense, _ = files(make, 0.9)
+  options = {"calibration": typical(model)} if calibrated else {}
+  content = converted(model, dtype="int8", sparse=False, **options)
+  sparse = converted(model, dtype="int8", **options)
   assert len(content) < 0.35 * len(dense)
+  if calibrated and make is convolutional:
+    assert kinds(sparse).count("DENSIFY") == 2  # Not in the last layer.
+    assert len(sparse) < 0.75 * len(content)
+  else:
+    assert "DENSIFY" not in kinds(sparse)
+  shape = model.input_shape[1:]
+  expected, found = results(content, shape)[1], results(sparse, shape)[1]
+  np.testing.assert_array_equal(found, expected)
+  assert np.ptp(expected) > 0
 
 
 def test_metadata_is_kept():
