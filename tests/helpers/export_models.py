@@ -89,3 +89,18 @@ def with_zeros(model: keras.Model, sparsity: float) -> keras.Model:
       value = np.asarray(variable.numpy())
       variable.assign(value * (rng.random(value.shape) >= sparsity))
   return model
+
+
+def scaled(model: keras.Model) -> keras.Model:
+  """The model with kernels that keep the size of activations.
+
+  With those of its initializers, what depthwise convolutions return vanishes.
+  """
+  for layer in model.layers:
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+      layer.kernel.assign(layer.kernel / np.std(layer.kernel) / 3)
+    elif isinstance(layer, keras.layers.Conv2D):
+      kernel = np.asarray(layer.kernel)
+      energy = np.sum(kernel**2) / kernel.shape[-1]  # Of one output.
+      layer.kernel.assign(kernel * np.sqrt(2 / energy))
+  return model
