@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import export_models
@@ -111,84 +110,6 @@ def test_the_pixels_that_a_network_sees_are_in_its_compact_file(tmp_path):
   expected = model(images[:, 100:300] / np.float32(255))
   found = opened.network.logits(tf.constant(images))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "name",
-  [
-    "mnist",
-    "mobilenet_v1",
-    *(
-      pytest.param(name, marks=pytest.mark.long)
-      for name in sorted(set(NETWORKS) - {"mnist", "mobilenet_v1"})
-    ),
-  ],
-)
-def test_litert_files_predict_the_same(sources, tmp_path, name):
-  prefix, arguments = sources(name)
-  place = tmp_path / "network.tflite"
-  report = rigl.export(prefix, place, "litert", **arguments)
-  assert report.difference.is_small
-  content = place.read_bytes()
-  for image in images_for(name):
-    found = interpreter.run(content, {"images": image[None]})
-    expected = logits_of(prefix, arguments, image[None])
-    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=2e-5)
-  assert flatbuffer.read_metadata(content)["task"] == NETWORKS[name][0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "name",
-  ["mnist", pytest.param("cifar10", marks=pytest.mark.long), "mobilenet_v1"],
-)
-def test_saved_models_need_no_rigl(sources, tmp_path, name):
-  prefix, arguments = sources(name)
-  place = tmp_path / "saved"
-  rigl.export(prefix, place, **arguments)
-  images = images_for(name)
-  values = images
-  if NETWORKS[name][0] == "imagenet":
-    values = [tf.io.encode_jpeg(image).numpy() for image in images]
-  np.save(tmp_path / "in.npy", np.array(values), allow_pickle=True)
-  program = (
-    "import sys, numpy as np, tensorflow as tf\n"
-    f"x = np.load({str(tmp_path / 'in.npy')!r}, allow_pickle=True)\n"
-    f"f = tf.saved_model.load({str(place)!r}).signatures['serving_default']\n"
-    "(name,) = f.structured_input_signature[1]\n"
-    "y = f(**{name: tf.constant(x)})\n"
-    "assert not any(m.split('.')[0] == 'rigl' for m in sys.modules)\n"
-    f"np.savez({str(tmp_path / 'out.npz')!r}, "
-    "**{k: v.numpy() for k, v in y.items()})\n"
-  )
-  subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-  with np.load(tmp_path / "out.npz") as found:
-    shares = found["probabilities"]
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
-    if NETWORKS[name][0] != "imagenet":
-      expected = logits_of(prefix, arguments, images)
-      np.testing.assert_allclose(found["logits"], expected, atol=2e-5)
-      np.testing.assert_array_equal(found["classes"], expected.argmax(1))
-  assert saved_model.read_metadata(place)["step"] == 5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "name", ["mnist", pytest.param("cifar10", marks=pytest.mark.long)]
-)
-def test_stablehlo_folders_compute_the_same(sources, tmp_path, name):
-  prefix, arguments = sources(name)
-  place = tmp_path / "program"
-  rigl.export(prefix, place, "stablehlo", batch_size=2, **arguments)
-  images = images_for(name)
-  found = stablehlo.load(place)(images=images)
-  expected = logits_of(prefix, arguments, images)
-  np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=2e-5)
-  manifest = json.loads((place / "rigl.json").read_text())
-  assert manifest["inputs"] == [
-    {"name": "images", "shape": list(images.shape), "dtype": "uint8"}
-  ]
 
 
 @pytest.fixture(scope="module")
