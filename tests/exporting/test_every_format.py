@@ -26,7 +26,7 @@ READER = pathlib.Path(export_models.__file__).with_name("read_exports.py")
 KERAS = "keras"
 FORMATS = ("savedmodel", "litert", "stablehlo", "onnx", "compact")
 # The others show the same of other networks, at a minute in all.
-_CHEAP, _SLOW = ("mnist", KERAS), ("mobilenet_v1",)
+_CHEAP, _SLOW = ("mnist", KERAS), ("vgg",)
 
 
 def has_onnx():
