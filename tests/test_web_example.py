@@ -132,3 +132,21 @@ def test_pictures_are_classified_as_in_python(page, visit):
   assert visit["name"] == "red.png"
   assert "text.png is no picture" in visit["error"]
   assert visit["red"]["answer"] != visit["picture"]["answer"]
+
+
+def test_a_folder_of_other_files_is_never_built_into(page, tmp_path):
+  (tmp_path / "models").mkdir()
+  (tmp_path / "mine.txt").write_text("mine")
+  done = subprocess.run(
+    [
+      *("node", str(EXAMPLE / "build.mjs")),
+      *(f"--models={page / 'models'}", f"--output={tmp_path}"),
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1 and "mine.txt" in done.stderr
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    "mine.txt",
+    "models",
+  ]

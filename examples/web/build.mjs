@@ -5,7 +5,7 @@
  *   node build.mjs [--models=models] [--output=dist]
  */
 import {build} from 'esbuild';
-import {cpSync, existsSync, mkdirSync, rmSync} from 'node:fs';
+import {cpSync, existsSync, mkdirSync, readdirSync, rmSync} from 'node:fs';
 import path from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {parseArgs} from 'node:util';
@@ -26,7 +26,17 @@ if (!existsSync(path.join(values.models, 'models.json'))) {
 
 // Nothing of an older build stays, and nothing else is removed.
 const runtime = path.join(output, 'litert');
-for (const part of ['models', 'litert', 'app.js', 'index.html', 'style.css']) {
+const parts = ['models', 'litert', 'app.js', 'index.html', 'style.css'];
+const other = existsSync(output) ?
+    readdirSync(output).filter((name) => !parts.includes(name)) :
+    [];
+if (other.length) {
+  console.error(
+      `--output=${values.output} must be a new folder or an older build; ` +
+      `it has ${other[0]}.`);
+  process.exit(1);
+}
+for (const part of parts) {
   rmSync(path.join(output, part), {recursive: true, force: true});
 }
 mkdirSync(runtime, {recursive: true});

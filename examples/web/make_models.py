@@ -137,12 +137,15 @@ def main() -> None:
     for name, pair in sources.items()
   }
   listed["digits"][1]["method"] = "RigL"
+  sizes = {network.get("image_size", size) for network in listed["pictures"]}
+  if len(sizes) > 1:
+    parser.error(f"--mobilenet: images are of different sizes, {sizes}")
   content = {
     "digits": {"networks": listed["digits"], "examples": examples()},
     "pictures": {
       "networks": listed["pictures"],
       "trained": arguments.mobilenet is not None,
-      "image_size": listed["pictures"][0].get("image_size", size),
+      "image_size": sizes.pop(),
     },
   }
   (output / "models.json").write_text(json.dumps(content))

@@ -2,6 +2,7 @@
 """`compress=True`: fewer channels and neurons in a file, the same results."""
 
 import export_models
+import gin
 import keras
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from rigl.exporting import keras_source, verification
 from rigl.exporting.source import open_checkpoint
 from rigl.formats import saved_model
 from rigl.formats.litert import flatbuffer, interpreter
+from rigl.mnist.mnist_model import MnistFc
+from rigl.training import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,30 @@ def test_compressed_networks_of_the_tasks_have_the_same_logits(sources, name):
     )
   for key in ("task", "step", "flags"):
     assert small.metadata[key] == source.metadata[key]
+
+
+def test_pixels_that_are_left_out_and_other_sizes_are_compressed(tmp_path):
+  mask = np.zeros([784, 3], np.float32)
+  mask[100:300, 1] = 1
+  seen = checkpoints.save(tmp_path, 1, {"layer1/mask": mask})
+  network = MnistFc(200, 0, units=(50, 40, 10))
+  tensors = {k: v.numpy() for k, v in network.named_variables.items()}
+  rng = np.random.default_rng(0)
+  for name, kernel in network.kernels.items():
+    tensors[f"{name}/mask"] = np.float32(rng.random(kernel.shape) < 0.05)
+  source = open_checkpoint(
+    checkpoints.save(tmp_path, 2, tensors),
+    "mnist",
+    {"training_method": "rigl", "input_mask_path": seen},
+    gin_bindings=["MnistFc.units = (50, 40, 10)"],
+  )
+  gin.clear_config()
+  small = source.compress()
+  assert small.num_parameters < source.num_parameters
+  examples = source.arrays.examples
+  assert verification.compare(
+    small.arrays.compute(**examples), source.arrays.compute(**examples)
+  ).is_small
 
 
 @pytest.mark.parametrize("format", ["savedmodel", "litert", "stablehlo"])

@@ -57,6 +57,26 @@ def test_size_and_verification_are_printed(shell, prefix, tmp_path):
   assert file.metadata["flags"]["training_method"] == "rigl"
 
 
+def test_what_compression_removed_is_printed(shell, prefix, tmp_path):
+  output = tmp_path / "digits"
+  code, out, _ = shell(
+    f"--checkpoint={prefix}",
+    "--task=mnist",
+    "--training_method=rigl",
+    "--compress",
+    f"--output={output}",
+  )
+  assert code == 0
+  assert out.splitlines()[2].startswith("Compressed: 266,610 parameters became")
+  code, _, err = shell(
+    f"--checkpoint={prefix}",
+    f"--output={output}",
+    "--format=compact",
+    "--compress",
+  )
+  assert code == 1 and "`compress` is for formats" in err
+
+
 @pytest.mark.parametrize(
   "arguments, named",
   [

@@ -32,11 +32,21 @@ async function open(id, {networks}, comparison) {
   const pair = new Pair(id);
   const urls = networks.map(
       ({file}) => new URL(`models/${file}`, document.baseURI).href);
-  comparison.describe(networks, await pair.load(urls));
+  try {
+    comparison.describe(networks, await pair.load(urls));
+  } catch (error) {
+    comparison.clear('The networks could not be loaded.');
+    throw error;
+  }
   return async (pixels) => {
     comparison.busy();
-    const found = await pair.compare(pixels, ROUNDS);
-    if (found) comparison.show(found);
+    try {
+      const found = await pair.compare(pixels, ROUNDS);
+      if (found) comparison.show(found);
+    } catch (error) {
+      comparison.clear('The networks could not be computed.');
+      throw error;
+    }
   };
 }
 
@@ -120,6 +130,6 @@ shown(async () => {
   const response = await fetch('models/models.json');
   if (!response.ok) throw new Error(`models.json: ${response.statusText}`);
   const models = await response.json();
-  await digits(models.digits);
-  await pictures(models.pictures);
+  await shown(digits)(models.digits);
+  await shown(pictures)(models.pictures);
 })();
