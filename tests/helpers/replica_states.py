@@ -4,12 +4,16 @@
   python replica_states.py SCRIPT OUTPUT FLAG...
 
 SCRIPT is mnist, cifar10 or imagenet. OUTPUT-HOST.npz gets `REPLICA|NAME` of
-every variable, and `masks|ITERATION|NAME` after every mask update.
+every variable, and `masks|ITERATION|NAME` after every mask update. With
+`RIGL_TEST_END=SIGNAL:ITERATION` in the environment, the process gets the signal
+after that iteration.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +62,9 @@ def note_states(output: str) -> None:
     limit: int,
   ) -> Progress:
     progress = advance(executor, iteration, limit)
+    name, _, last = os.environ.get("RIGL_TEST_END", "").partition(":")
+    if name and iteration + progress.iterations >= int(last):
+      os.kill(os.getpid(), signal.Signals[name])
     if progress.mask_changed:
       executor.synchronize()
       last = iteration + progress.iterations - 1
