@@ -79,15 +79,10 @@ def train(tmp_path_factory):
   return train
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ("task", "devices"),
-  [
-    ("cifar10", 2),
-    pytest.param("cifar10", 4, marks=pytest.mark.long),
-    pytest.param("imagenet", 2, marks=pytest.mark.long),
-    pytest.param("imagenet files", 2, marks=pytest.mark.long),
-    pytest.param("imagenet files", 4, marks=pytest.mark.long),
-  ],
+  [("cifar10", 2), ("cifar10", 4), ("imagenet", 2), ("imagenet files", 4)],
 )
 def test_devices_have_the_same_bits_also_if_the_run_ended_early(
   train, tmp_path, task, devices
@@ -121,7 +116,7 @@ def test_devices_have_the_same_bits_also_if_the_run_ended_early(
 
 def test_averages_are_means_over_devices(train, tmp_path):
   flags = (*CIFAR, "--training_method=baseline", "--max_steps=1", "--seed=3")
-  train("cifar10", 2, tmp_path, *flags)
+  runs_of_replicas.assert_same_replicas(train("cifar10", 2, tmp_path, *flags))
   found = checkpoints.load_latest(only_run(tmp_path))
   # The inputs of the first normalisation, by TensorFlow.
   model = WideResNet(10, 1, 10, seed=3, masked=False)
@@ -137,10 +132,10 @@ def test_averages_are_means_over_devices(train, tmp_path):
   variance = np.mean([part.var((0, 1, 2)) for part in parts], 0)
   norm = "resnet_model/batch_normalization"
   np.testing.assert_allclose(
-    found[f"{norm}/moving_mean"], 0.1 * mean, atol=1e-5
+    found[f"{norm}/moving_mean"], 0.1 * mean, atol=3e-6
   )
   np.testing.assert_allclose(
-    found[f"{norm}/moving_variance"], 0.9 + 0.1 * variance, atol=1e-5
+    found[f"{norm}/moving_variance"], 0.9 + 0.1 * variance, atol=3e-6
   )
   # One device would have other ones.
-  assert np.abs(inputs.var((0, 1, 2)) - variance).max() > 1e-3
+  assert 0.1 * np.abs(inputs.var((0, 1, 2)) - variance).max() > 3e-5
