@@ -43,11 +43,12 @@ def _swapped(executor: Any, note: Any, advance: Any, *args: int) -> Progress:
 def values_of(trainer: Trainer, variable: Any) -> list[np.ndarray]:
   """The values of a variable on the replicas of this process."""
   executor = trainer.executor
-  if isinstance(executor, JaxExecutor):
-    cursors = executor.source.variables.values()
-    if not any(variable is cursor for cursor in cursors):
-      return executor.replica_values(variable)
-  return [value.numpy() for value in trainer.replicas.local(variable)]
+  if not isinstance(executor, JaxExecutor):
+    return [value.numpy() for value in trainer.replicas.local(variable)]
+  cursors = executor.source.variables.values()
+  if any(variable is cursor for cursor in cursors):  # It is on the host.
+    return [variable.numpy()] * executor.device_state.replicas.client.num_local
+  return executor.replica_values(variable)
 
 
 def note_states(output: str) -> None:
