@@ -26,6 +26,7 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("keras_step.py --model=transformer", ["rigl", "dense"]),
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
+    ("jax_step.py --only=program;script", ["program", "script"]),
     (
       "sparse_training.py --sparsity=0.9",
       [

@@ -90,9 +90,10 @@ class _Sparse:
     ] + self._logits.variables
 
   def logits(self, x: tf.Tensor) -> tf.Tensor:
+    x = tf.transpose(x)
     for layer in self._layers:
-      x = layer(x)
-    return self._logits(x)
+      x = layer.features_first(x)
+    return self._logits(tf.transpose(x))
 
   def apply(self, pairs: list[tuple[tf.Tensor, tf.Variable]]) -> None:
     self._optimizer.apply_masked_gradients(pairs)

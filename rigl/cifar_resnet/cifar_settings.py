@@ -15,13 +15,16 @@ from rigl.config.device_flags import DeviceFlags
 from rigl.config.settings import STEP_LIMIT, ignored_setting, setting
 from rigl.config.training_length import LengthFlags
 from rigl.configurable import configurable
+from rigl.layers import PRECISIONS
 from rigl.sparse_optimizers import registry
 
 # The published default, which stands for the classes of `--dataset`.
 _CLASSES = 10
 
 
-@configurable(unrecorded=["compilation_cache", "dataset", "on_nonfinite"])
+@configurable(
+  unrecorded=["compilation_cache", "dataset", "on_nonfinite", "precision"]
+)
 @dataclasses.dataclass(frozen=True)
 class CifarSettings(LengthFlags, DeviceFlags):
   """All settings of a run on CIFAR; the help texts explain them."""
@@ -178,6 +181,13 @@ class CifarSettings(LengthFlags, DeviceFlags):
   use_synthetic_data: bool = setting(
     False, "Train on a few generated images instead of CIFAR.", group="data"
   )
+  precision: str = setting(
+    "float32",
+    "Floating-point type that the network computes in.",
+    group="model",
+    choices=tuple(PRECISIONS),
+    records_default=False,
+  )
   jit_compile: str = setting(
     "auto",
     "Whether XLA compiles the steps: auto (where it is faster: not on a CPU), "
@@ -227,4 +237,5 @@ class CifarSettings(LengthFlags, DeviceFlags):
       self.prune_first_layer,
       self.prune_last_layer,
       masked=self.training_method != registry.BASELINE,
+      precision=self.precision,
     )

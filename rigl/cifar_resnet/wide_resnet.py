@@ -15,7 +15,7 @@ import tensorflow as tf
 from rigl.configurable import configurable
 from rigl.counting import LayerSpec, graph_layers
 from rigl.counting.architectures import tables
-from rigl.layers import BatchNorm, Conv2D, Dense
+from rigl.layers import PRECISIONS, BatchNorm, Conv2D, Dense
 from rigl.layers.dropout import dropout
 from rigl.types import Tensor, Variable
 
@@ -24,7 +24,9 @@ _FIRST, _LAST = "conv_1", "logits"
 _COLOURS = 3
 
 
-@configurable(denylist=["depth", "width", "num_classes", "seed", "masked"])
+@configurable(
+  denylist=["depth", "width", "num_classes", "seed", "masked", "precision"]
+)
 class WideResNet(tf.Module):
   """WRN-depth-width: 3 groups of (depth - 4) / 6 residual blocks.
 
@@ -40,6 +42,8 @@ class WideResNet(tf.Module):
       scope twice, `resnet_model/conv_1/conv_1/weights`.
     dropout_rate: share of activations that are zeroed between the two
       convolutions of a block in training, in [0, 1).
+    precision: `float32` or `bfloat16`, the type it computes in; variables,
+      statistics, the last layer and logits are float32 in any case.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -55,8 +59,14 @@ class WideResNet(tf.Module):
     prune_last_layer: bool = True,
     masked: bool = True,
     dropout_rate: float = 0.3,
+    precision: str = "float32",
   ) -> None:
     super().__init__(name=_SCOPE)
+    if precision not in PRECISIONS:
+      raise ValueError(
+        f"`precision` must be one of {[*PRECISIONS]}, got {precision!r}."
+      )
+    self._dtype = PRECISIONS[precision]
     _check(depth, width, num_classes, dropout_rate)
     pruned = _Pruned(prune_first_layer, prune_last_layer, masked)
     norms = _norm_paths()
@@ -95,10 +105,11 @@ class WideResNet(tf.Module):
     keys = [None] * len(self.blocks)
     if key is not None:
       keys = [key + tf.constant([0, i], tf.int64) for i in range(len(keys))]
-    features = self.first(images)
+    features = self.first(tf.cast(images, self._dtype))
     for block, block_key in zip(self.blocks, keys, strict=True):
       features = block(features, block_key)
     features = tf.nn.relu(self.norm(features, key is not None))
+    features = tf.cast(features, tf.float32)
     return self.last(tf.reduce_mean(features, [1, 2]))
 
   @property

@@ -44,6 +44,7 @@ def setting(
   maximum: float = math.inf,
   less_than: float = math.inf,
   defines_run: bool = True,
+  records_default: bool = True,
   ignored: bool | Callable[[Any], bool] = False,
   alias: str | None = None,
   argument: str | Sequence[str] = (),
@@ -62,6 +63,8 @@ def setting(
     less_than: a bound that a number must stay under.
     defines_run: whether runs that differ in it are different runs. False for
       paths and for what changes no result.
+    records_default: whether the identity of a run holds its default. False for
+      a setting that earlier versions did not have, whose runs go on.
     ignored: whether the flag has no effect, so that a user who types it gets a
       warning; or a function of the settings that returns this.
     alias: another name of the flag.
@@ -82,6 +85,7 @@ def setting(
     maximum=maximum,
     less_than=less_than,
     defines_run=defines_run,
+    records_default=records_default,
     ignored=ignored,
     alias=alias,
     argument=(argument,) if isinstance(argument, str) else tuple(argument),
@@ -300,10 +304,12 @@ def run_identity(settings: Settings) -> dict[str, Any]:
   """
   identity = {}
   for field in dataclasses.fields(settings):
-    if field.metadata["defines_run"]:
+    value = getattr(settings, field.name)
+    is_recorded = field.metadata["records_default"] or value != field.default
+    if field.metadata["defines_run"] and is_recorded:
       # A float may have been given as an int, which JSON writes differently.
       kind: Any = type(field.default)
-      identity[field.name] = kind(getattr(settings, field.name))
+      identity[field.name] = kind(value)
   own = type(settings).__name__ + "."
   bindings = [
     line

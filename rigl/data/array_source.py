@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from rigl.data.shuffling import epoch_order
+from rigl.data.shuffling import epoch_order, window_length, window_order
 from rigl.distribution import replicas
 from rigl.types import Batch, Tensor, Variable
 
@@ -60,7 +60,8 @@ class ArraySource:
     self.batches_per_epoch = self.num_examples // batch_size
     self.seed = seed
     self.arrays = {name: replicas.replicate(a) for name, a in arrays.items()}
-    self._epoch, self._order = -1, tf.zeros([0, 0], tf.int32)
+    self._window_length = window_length(self.num_examples, batch_size)
+    self._window, self._order = -1, tf.zeros([0, 0], tf.int32)
 
   @property
   def variables(self) -> dict[str, Variable]:
@@ -69,7 +70,7 @@ class ArraySource:
 
   @contextlib.contextmanager
   def examples(self, iteration: int) -> Iterator[Tensor]:
-    """Gives the order of the epoch that holds an iteration.
+    """Gives the order of the window that holds an iteration.
 
     Args:
       iteration: number of iterations before, at least 0.
@@ -88,47 +89,49 @@ class ArraySource:
     """The batch of one replica, in a graph.
 
     Args:
-      order: the order of the epoch.
+      order: the order of the window.
       iteration: int64 scalar, number of iterations before.
     """
     return self.batch(replicas.local_shard(self.numbers(order, iteration)))
 
   def order(self, iteration: int) -> Tensor:
-    """The order of the epoch that holds an iteration.
+    """The order of the window that holds an iteration.
+
+    A window is one epoch, or several of a small data set.
 
     Args:
       iteration: number of iterations before, at least 0.
 
     Returns:
-      int32 [batches_per_epoch, batch_size] of example numbers.
+      int32 [batches, batch_size] of example numbers.
     """
-    epoch = iteration // self.batches_per_epoch
-    if epoch != self._epoch:
+    window = iteration // self._window_length
+    if window != self._window:
       self._order = tf.constant(
-        epoch_order(self.seed, epoch, self.num_examples, self.batch_size)
+        window_order(self.seed, window, self.num_examples, self.batch_size)
       )
-      self._epoch = epoch
+      self._window = window
     return self._order
 
   def numbers(self, order: Tensor, iteration: Tensor) -> Tensor:
     """The example numbers of an iteration, in a graph.
 
     Args:
-      order: the order of its epoch.
+      order: the order of its window.
       iteration: int64 scalar, number of iterations before.
 
     Returns:
       int32 [batch_size].
     """
-    return tf.gather(order, iteration % self.batches_per_epoch)
+    return tf.gather(order, iteration % self._window_length)
 
   def steps_left(self, iteration: int) -> int:
-    """Batches that are left of the epoch that holds an iteration.
+    """Batches that are left of the window that holds an iteration.
 
     Args:
       iteration: number of iterations before.
     """
-    return self.batches_per_epoch - iteration % self.batches_per_epoch
+    return self._window_length - iteration % self._window_length
 
   def batch(self, numbers: Tensor) -> Batch:
     """The examples with these numbers, in a graph.

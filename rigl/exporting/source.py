@@ -18,6 +18,7 @@ from rigl.imagenet_resnet.export_model import ServedModel
 from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
 from rigl.mnist.input_mask import PIXELS
 from rigl.predict.open_network import Opened, make_network, read_task
+from rigl.predict.tasks import TASKS
 from rigl.training import warm_start
 from rigl.types import Tensor
 from rigl.version import __version__
@@ -84,9 +85,9 @@ def open_checkpoint(
   name, run = read_task(checkpoint, task)
   flags = dict(flags or {})
   kept = {**run.values, **flags}
-  if name == _IMAGENET:
-    flags |= _AS_EXPORTED
-  elif image_size is not None:
+  known = TASKS[name].flags
+  flags |= {k: v for k, v in _AS_EXPORTED.items() if k in known}
+  if name != _IMAGENET and image_size is not None:
     raise ValueError(
       f"`image_size` is for the task imagenet, got {image_size} for {name}."
     )

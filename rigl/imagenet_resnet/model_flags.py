@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rigl import layers
 from rigl.config.method_flags import MethodFlags
 from rigl.config.settings import Settings, override, setting
 from rigl.counting.architectures import tables
@@ -97,7 +98,7 @@ class ModelFlags(Settings):
     "float32",
     "Floating-point type that the network computes in.",
     group="model",
-    choices=tuple(model_settings.PRECISIONS),
+    choices=tuple(layers.PRECISIONS),
   )
 
   def __post_init__(self) -> None:

@@ -18,9 +18,11 @@ from rigl.layers.initializers import (
   variance_scaling,
   vgg_scaling,
 )
+from rigl.layers.precision import PRECISIONS
 from rigl.layers.variables import make_variable
 
 __all__ = [
+  "PRECISIONS",
   "BatchNorm",
   "Conv2D",
   "Dense",

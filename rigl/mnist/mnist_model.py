@@ -13,6 +13,7 @@ from rigl.counting import LayerSpec, graph_layers
 from rigl.layers import Dense
 from rigl.mnist.mnist_data import NUM_CLASSES
 from rigl.mnist.mnist_layers import Layer
+from rigl.sparse import SparseDense
 from rigl.types import Batch, Tensor, Variable
 
 # {layer name: (inputs, outputs)} -> the layers that are no `Dense`, by name.
@@ -64,9 +65,17 @@ class MnistFc(tf.Module):
 
   def __call__(self, pixels: Tensor) -> Tensor:
     """Maps float [batch, num_inputs] in [0, 1] to logits [batch, classes]."""
-    for layer in self.layers[:-1]:
-      pixels = tf.nn.relu(layer(pixels))
-    return self.layers[-1](pixels)
+    x, features_first = pixels, False
+    for i, layer in enumerate(self.layers):
+      # The order of the axes in which the layer computes.
+      wanted = isinstance(layer, SparseDense)
+      x = tf.transpose(x) if wanted != features_first else x
+      features_first = wanted
+      x = tf.nn.relu(x) if i > 0 else x
+      x = (
+        layer.features_first(x) if isinstance(layer, SparseDense) else layer(x)
+      )
+    return tf.transpose(x) if features_first else x
 
   @property
   def kernels(self) -> dict[str, Any]:

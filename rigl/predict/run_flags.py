@@ -99,9 +99,11 @@ def _of_compact(place: str) -> RunFlags:
 
 
 def _recorded(task: PredictTask) -> set[str]:
-  """The flags of a task that its runs record."""
+  """The flags of a task that all its runs record."""
   return {
     field.name
     for field in dataclasses.fields(task.settings)
-    if field.name in task.flags and field.metadata["defines_run"]
+    if field.name in task.flags
+    and field.metadata["defines_run"]
+    and field.metadata["records_default"]
   }

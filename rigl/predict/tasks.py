@@ -185,6 +185,7 @@ TASKS = {
       "prune_first_layer",
       "prune_last_layer",
       "training_method",
+      "precision",
     ),
     _cifar10,
     IMAGE_SHAPE,

@@ -80,6 +80,8 @@ class TrainStep:
     norms: whether the norms of gradient and weights are measured.
     skips: whether a step or a mask update whose numbers are not finite changes
       nothing. The step is counted; the update is repeated with the next batch.
+    averages: variables that each replica moves by its own batch, and that are
+      then set to their mean.
   """
 
   def __init__(
@@ -89,8 +91,9 @@ class TrainStep:
     jit_gradients: bool = False,
     norms: bool = False,
     skips: bool = False,
+    averages: Sequence[Variable] = (),
   ) -> None:
-    self._skips = skips
+    self._skips, self._averages = skips, averages
     self._guarded = guarded_variables(state)
     self._task, self._optimizer = state.task, state.optimizer
     self._global_step, self._source = state.global_step, source
@@ -182,11 +185,20 @@ class TrainStep:
     share = 1.0 / replicas.num_replicas()
     if share != 1.0:
       gradients = [g * tf.cast(share, g.dtype) for g in gradients]
+      if self._averages:
+        self._equalize_averages(share)
     pairs = zip(gradients, self._task.trainable_variables, strict=True)
     return (
       replicas.all_reduce_mean(means),
       self._optimizer.reduce_gradients(pairs),
     )
+
+  def _equalize_averages(self, share: float) -> None:
+    values = [average.read_value() * share for average in self._averages]
+    for average, mean in zip(
+      self._averages, replicas.sums(values), strict=True
+    ):
+      average.assign(mean)
 
   def apply(
     self, means: dict[str, Tensor], gradients: Sequence[Tensor]

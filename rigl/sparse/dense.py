@@ -251,6 +251,29 @@ class SparseDense(StoredConnections, tf.Module):
     y = self._affine(x)
     return y if self._activation is None else self._activation(y)
 
+  def features_first(self, x: Tensor) -> Tensor:
+    """The output of the layer, of inputs that are stored feature by feature.
+
+    The layer computes so: between two layers, this saves the transposes.
+
+    Args:
+      x: float [inputs, batch].
+
+    Returns:
+      [outputs, batch], of the dtype of x.
+
+    Raises:
+      ValueError: if x is not a matrix, or its first axis has another size.
+    """
+    x = tf.convert_to_tensor(x)
+    inputs, _ = self.product.shape
+    if x.shape.rank != 2 or x.shape[0] != inputs:
+      raise ValueError(
+        f"`x` must have the shape [{inputs}, batch], got {x.shape}."
+      )
+    y = self._product(x, features_first=True)
+    return y if self._activation is None else self._activation(y)
+
 
 def _check(
   inputs: int, outputs: int, sparsity: float, seed: int, threads: int

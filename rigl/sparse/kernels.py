@@ -3,10 +3,11 @@
 
 Activations are stored features first, [features, batch], so that an active
 connection is one pass over two contiguous rows. Several connections share a
-pass, which reads and writes the row of the sum once for all of them. Every
-function works on a range of rows and releases Python's lock, so that threads
-can share the work. Every row is computed by one thread in one order: the result
-does not depend on the number of threads.
+pass, which reads and writes the row of the sum once for all of them. Inputs are
+taken in groups whose rows fit into the cache of a core. Every function works on
+a range of rows and releases Python's lock, so that threads can share the work.
+Every row is computed by one thread in one order: the result does not depend on
+the number of threads.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def multiply(
   Args:
     first: first output of the range.
     last: end of the range.
-    starts: int64 [outputs + 1]; the connections of output o are starts[o] to
-      starts[o + 1] in the two arrays below.
-    columns: int32 [connections], the input of each connection, by output.
+    starts: int64 [groups, outputs + 1]; the connections of output o in group g
+      are starts[g, o] to starts[g, o + 1] in the two arrays below.
+    columns: int32 [connections], the input of each connection.
     places: int32 [connections], its place in `values`.
     values: float32 [connections], by input.
     bias: float32 [outputs].
@@ -51,29 +52,39 @@ def multiply(
     outputs: float32 [outputs, batch], which is overwritten.
   """
   batch = inputs.shape[1]
-  for o in range(first, last):
-    total = outputs[o]
-    total[:] = bias[o]
-    k, end = starts[o], starts[o + 1]
-    while k + 8 <= end:
-      v0, v1 = values[places[k]], values[places[k + 1]]
-      v2, v3 = values[places[k + 2]], values[places[k + 3]]
-      v4, v5 = values[places[k + 4]], values[places[k + 5]]
-      v6, v7 = values[places[k + 6]], values[places[k + 7]]
-      x0, x1 = inputs[columns[k]], inputs[columns[k + 1]]
-      x2, x3 = inputs[columns[k + 2]], inputs[columns[k + 3]]
-      x4, x5 = inputs[columns[k + 4]], inputs[columns[k + 5]]
-      x6, x7 = inputs[columns[k + 6]], inputs[columns[k + 7]]
-      for b in range(batch):
-        first_four = (v0 * x0[b] + v1 * x1[b]) + (v2 * x2[b] + v3 * x3[b])
-        last_four = (v4 * x4[b] + v5 * x5[b]) + (v6 * x6[b] + v7 * x7[b])
-        total[b] += first_four + last_four
-      k += 8
-    while k < end:
-      v0, x0 = values[places[k]], inputs[columns[k]]
-      for b in range(batch):
-        total[b] += v0 * x0[b]
-      k += 1
+  for group in range(starts.shape[0]):
+    for o in range(first, last):
+      total = outputs[o]
+      if group == 0:
+        total[:] = bias[o]
+      k, end = starts[group, o], starts[group, o + 1]
+      while k + 8 <= end:
+        v0, v1 = values[places[k]], values[places[k + 1]]
+        v2, v3 = values[places[k + 2]], values[places[k + 3]]
+        v4, v5 = values[places[k + 4]], values[places[k + 5]]
+        v6, v7 = values[places[k + 6]], values[places[k + 7]]
+        x0, x1 = inputs[columns[k]], inputs[columns[k + 1]]
+        x2, x3 = inputs[columns[k + 2]], inputs[columns[k + 3]]
+        x4, x5 = inputs[columns[k + 4]], inputs[columns[k + 5]]
+        x6, x7 = inputs[columns[k + 6]], inputs[columns[k + 7]]
+        for b in range(batch):
+          first_four = (v0 * x0[b] + v1 * x1[b]) + (v2 * x2[b] + v3 * x3[b])
+          last_four = (v4 * x4[b] + v5 * x5[b]) + (v6 * x6[b] + v7 * x7[b])
+          total[b] += first_four + last_four
+        k += 8
+      if k + 4 <= end:
+        v0, v1 = values[places[k]], values[places[k + 1]]
+        v2, v3 = values[places[k + 2]], values[places[k + 3]]
+        x0, x1 = inputs[columns[k]], inputs[columns[k + 1]]
+        x2, x3 = inputs[columns[k + 2]], inputs[columns[k + 3]]
+        for b in range(batch):
+          total[b] += (v0 * x0[b] + v1 * x1[b]) + (v2 * x2[b] + v3 * x3[b])
+        k += 4
+      while k < end:
+        v0, x0 = values[places[k]], inputs[columns[k]]
+        for b in range(batch):
+          total[b] += v0 * x0[b]
+        k += 1
 
 
 @_compiled

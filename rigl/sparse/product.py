@@ -19,7 +19,7 @@ _MOST_BATCHES = 1024
 
 
 class SparseProduct:
-  """Computes x @ kernel + bias over the active connections of a kernel.
+  """Computes kernel^T @ x + bias over the active connections of a kernel.
 
   It holds no weights; these are arguments. On the host it keeps the order of
   the connections by output, as long as their digest does not change, and, for
@@ -58,22 +58,29 @@ class SparseProduct:
     bias: Tensor,
     positions: Variable,
     digest: Variable,
+    features_first: bool = False,
   ) -> Tensor:
     """The product, with gradients for values, bias and, if wanted, x.
 
     Args:
-      x: float32 [batch, inputs].
+      x: float32 [batch, inputs], or [inputs, batch] with `features_first`.
       values: float32 [connections].
       bias: float32 [outputs].
       positions: int32 [connections], ascending, `no_position` at the end.
       digest: int64 scalar, `digest_of` these positions.
+      features_first: the order of the axes of x and of the product. Numba
+        computes features first, and transposes otherwise.
 
     Returns:
-      float32 [batch, outputs].
+      float32 [batch, outputs], or [outputs, batch] with `features_first`.
     """
     order = (tf.convert_to_tensor(positions), tf.convert_to_tensor(digest))
-    compute = _compiled if has_numba() else _by_tensorflow
-    return compute(self, x, values, bias, order)
+    if has_numba():
+      return _compiled(self, x, values, bias, order, features_first)
+    if not features_first:
+      return _by_tensorflow(self, x, values, bias, order)
+    y = _by_tensorflow(self, tf.transpose(x), values, bias, order)
+    return tf.transpose(y)
 
   def connections_of(self, positions: np.ndarray, digest: int) -> Connections:
     """The connections at some positions; those of the last call if equal."""
@@ -135,12 +142,17 @@ def _compiled(
   values: Tensor,
   bias: Tensor,
   order: tuple[Tensor, Tensor],
+  features_first: bool,
 ) -> Tensor:
   """The product on the host, by Numba."""
   from rigl.sparse import products
 
   inputs, outputs = product.shape
   threads = product._threads
+  axis = 1 if features_first else 0  # Of the batch.
+
+  def swapped(matrix: np.ndarray) -> np.ndarray:
+    return matrix if features_first else products.transposed(matrix)
 
   def forward(
     x: np.ndarray,
@@ -148,55 +160,62 @@ def _compiled(
     bias: np.ndarray,
     positions: np.ndarray,
     digest: np.ndarray,
-  ) -> tuple[np.ndarray, np.ndarray]:
+  ) -> list[np.ndarray]:
     connections = product.connections_of(positions, int(digest))
-    return products.forward(connections, values, bias, x, threads)
+    tall = swapped(x)
+    y = products.forward(connections, values, bias, tall, threads)
+    return [y] if features_first else [products.transposed(y), tall]
 
   def backward(
-    transposed: np.ndarray,
+    tall: np.ndarray,
     gradients: np.ndarray,
     values: np.ndarray,
     positions: np.ndarray,
     digest: np.ndarray,
   ) -> list[np.ndarray]:
     connections = product.connections_of(positions, int(digest))
-    gradients = products.transposed(gradients)
-    product.keep(transposed, gradients)
+    gradients = swapped(gradients)
+    product.keep(tall, gradients)
     results = []
     if product.input_gradient:
       into_x, sampled = products.backward(
-        connections, values, transposed, gradients, threads
+        connections, values, tall, gradients, threads
       )
-      results = [into_x]
+      results = [swapped(into_x)]
     else:
       sampled = products.backward_of_values(
-        connections, transposed, gradients, threads
+        connections, tall, gradients, threads
       )
     missing = values.size - sampled.size
     return [np.pad(sampled, (0, missing)) if missing else sampled, *results]
 
+  def sizes(features: int) -> list[int | None]:
+    return [features, x.shape[1]] if features_first else [x.shape[0], features]
+
   @tf.custom_gradient
   def multiply(x: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    batch = x.shape[0]
-    y, transposed = tf.numpy_function(
-      forward, [x, values, bias, *order], (tf.float32, tf.float32)
+    dtypes = [tf.float32] * (1 if features_first else 2)
+    # One result comes without a list.
+    y, *others = tf.nest.flatten(
+      tf.numpy_function(forward, [x, values, bias, *order], dtypes)
     )
-    y.set_shape([batch, outputs])
-    transposed.set_shape([inputs, batch])
+    y.set_shape(sizes(outputs))
+    # The backward pass needs the inputs features first as well.
+    tall = others[0] if others else x
 
     def grad(upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-      computed = tf.numpy_function(
-        backward,
-        [transposed, upstream, values, *order],
-        [tf.float32] * (1 + product.input_gradient),
+      sampled, *results = tf.nest.flatten(
+        tf.numpy_function(
+          backward,
+          [tall, upstream, values, *order],
+          [tf.float32] * (1 + product.input_gradient),
+        )
       )
-      # One result comes without a list.
-      sampled, *results = tf.nest.flatten(computed)
       sampled.set_shape(values.shape)
       for into_x in results:
-        into_x.set_shape([batch, inputs])
+        into_x.set_shape(sizes(inputs))
       into_x = results[0] if results else None
-      return into_x, sampled, tf.reduce_sum(upstream, 0)
+      return into_x, sampled, tf.reduce_sum(upstream, axis)
 
     return y, grad
 

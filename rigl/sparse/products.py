@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The products of a sparse layer on the host, shared among threads.
 
-Arrays in, arrays out: batches first, as a network has them. Inside, features
-come first, see `kernels`.
+Arrays in, arrays out, features first: see `kernels`.
 """
 
 from __future__ import annotations
@@ -29,32 +28,34 @@ def forward(
   connections: Connections,
   values: np.ndarray,
   bias: np.ndarray,
-  x: np.ndarray,
+  inputs: np.ndarray,
   threads: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """The output of a layer, x @ kernel + bias.
+) -> np.ndarray:
+  """The output of a layer, kernel^T @ inputs + bias.
 
   Args:
     connections: the positions of the kernel's active connections.
     values: float32 [connections], their weights.
     bias: float32 [outputs].
-    x: float32 [batch, inputs].
+    inputs: float32 [inputs, batch].
     threads: how many threads may share the work, at least 1.
 
   Returns:
-    float32 [batch, outputs], and x as [inputs, batch] for `backward`.
+    float32 [outputs, batch].
   """
-  inputs = transposed(x)
+  batch = inputs.shape[1]
   starts, columns, places = connections.by_output
-  outputs = _empty((connections.shape[1], x.shape[0]))
+  outputs = _empty((connections.shape[1], batch))
   _share(
-    connections.ranges(starts, _parts(connections, x.shape[0], threads)),
+    connections.ranges(
+      connections.output_starts, _parts(connections, batch, threads)
+    ),
     lambda first, last: kernels.multiply(
       first, last, starts, columns, places, values, bias, inputs, outputs
     ),
     threads,
   )
-  return transposed(outputs), inputs
+  return outputs
 
 
 def backward(
@@ -69,12 +70,12 @@ def backward(
   Args:
     connections: the positions of the kernel's active connections.
     values: float32 [connections], their weights.
-    inputs: float32 [inputs, batch], from `forward`.
-    gradients: float32 [outputs, batch], those of the output, transposed.
+    inputs: float32 [inputs, batch], those of `forward`.
+    gradients: float32 [outputs, batch], those of its output.
     threads: how many threads may share the work, at least 1.
 
   Returns:
-    float32 [batch, inputs], and float32 [connections].
+    float32 [inputs, batch], and float32 [connections].
   """
   starts = connections.input_starts
   results = _empty(inputs.shape)
@@ -94,7 +95,7 @@ def backward(
     ),
     threads,
   )
-  return transposed(results), sampled
+  return results, sampled
 
 
 def backward_of_values(
@@ -107,8 +108,8 @@ def backward_of_values(
 
   Args:
     connections: the positions of the kernel's active connections.
-    inputs: float32 [inputs, batch], from `forward`.
-    gradients: float32 [outputs, batch], those of the output, transposed.
+    inputs: float32 [inputs, batch], those of `forward`.
+    gradients: float32 [outputs, batch], those of its output.
     threads: how many threads may share the work, at least 1.
 
   Returns:

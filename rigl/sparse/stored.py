@@ -113,16 +113,21 @@ class StoredConnections:
       [..., outputs], of the dtype of x.
     """
     inputs, outputs = self.product.shape
-    flat = tf.reshape(tf.cast(x, tf.float32), [-1, inputs])
-    bias = tf.zeros([outputs]) if self.bias is None else self.bias
+    y = self._product(tf.reshape(x, [-1, inputs]))
+    shape = tf.concat([tf.shape(x)[:-1], [outputs]], 0)
+    y = tf.reshape(y, shape)
+    y.set_shape([*x.shape[:-1], outputs])
+    return y
+
+  def _product(self, x: Tensor, features_first: bool = False) -> Tensor:
+    """The product of a matrix, of its dtype; see `SparseProduct`."""
+    bias = tf.zeros(self.shape[1:]) if self.bias is None else self.bias
     y = self.product(
-      flat,
+      tf.cast(x, tf.float32),
       tf.cast(tf.convert_to_tensor(self.values), tf.float32),
       tf.cast(tf.convert_to_tensor(bias), tf.float32),
       self.positions,
       self.digest,
+      features_first,
     )
-    shape = tf.concat([tf.shape(x)[:-1], [outputs]], 0)
-    y = tf.cast(tf.reshape(y, shape), x.dtype)
-    y.set_shape([*x.shape[:-1], outputs])
-    return y
+    return tf.cast(y, x.dtype)

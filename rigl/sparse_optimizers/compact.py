@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.mask_ops import topk_numpy
-from rigl.sparse_optimizers import dense_rows
+from rigl.sparse_optimizers import dense_rows, sorted_positions
 from rigl.sparse_optimizers.dense_rows import RowSignal, blocks_of_rows
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.sparse_layer import NO_POSITION
@@ -86,14 +86,12 @@ def drop_and_grow(
       key,
       start,
     )
-    keys = np.array(mask_ops.order_keys(tf.convert_to_tensor(scores)))
-    keys[_within(kept, start, end)] = mask_ops.LOWEST_KEY
-    best.add(keys, start, signal)
+    best.add(np.asarray(scores), _within(kept, start, end), start, signal)
   best.choose()
-  union = np.union1d(old.positions, best.positions)
-  was = np.isin(union, old.positions, assume_unique=True)
-  grown = np.isin(union, best.positions, assume_unique=True)
-  stays = np.isin(union, kept, assume_unique=True)
+  union = sorted_positions.union(old.positions, best.positions)
+  was = sorted_positions.members(union, old.positions)
+  grown = sorted_positions.members(union, best.positions)
+  stays = sorted_positions.members(union, kept)
 
   def spread(values: np.ndarray) -> np.ndarray:
     result = np.zeros(union.size, values.dtype)
@@ -115,11 +113,11 @@ def drop_and_grow(
     slots=[tf.constant(spread(slot)) for slot in old.slots],
     slot_starts=slot_starts,
     key=key,
-    positions=tf.constant(union.astype(np.int32)),
+    positions=tf.constant(union),
   )
   chosen = mask.numpy()
   return Connections(
-    union[chosen].astype(np.int32),
+    union[chosen],
     values.numpy()[chosen],
     [slot.numpy()[chosen] for slot in slots],
   )
@@ -233,13 +231,13 @@ def kept_connections(
 
 
 class _Best:
-  """The connections of highest key among all blocks.
+  """The connections of highest score among all blocks.
 
-  Of equal keys the first stay, as in `topk_numpy`. What blocks have to offer
+  Of equal scores the first stay, as in `topk_numpy`. What blocks have to offer
   waits until it is as much as is wanted, so that few choices are made.
 
   Attributes:
-    positions: int64 [n], ascending, after `choose`.
+    positions: int32 [n], ascending, after `choose`.
     signals: the signals there; None if blocks have none.
 
   Args:
@@ -249,18 +247,39 @@ class _Best:
   def __init__(self, number: int) -> None:
     self._number = number
     self._keys = [np.empty(0, np.int32)]
-    self._positions = [np.empty(0, np.int64)]
+    self._positions = [np.empty(0, np.int32)]
+    self._scores: list[np.ndarray] = []
     self._signals: list[np.ndarray] = []
-    # Only higher keys are of use.
-    self._least = mask_ops.LOWEST_KEY if number else np.iinfo(np.int32).max
+    # Only higher scores are of use. None: all are.
+    self._least: np.ndarray | None = None
 
   def add(
-    self, keys: np.ndarray, start: int, signal: np.ndarray | None
+    self,
+    scores: np.ndarray,
+    excluded: np.ndarray,
+    start: int,
+    signal: np.ndarray | None,
   ) -> None:
-    """Takes the next block of flat connections, which begins at `start`."""
-    found = np.flatnonzero(keys > self._least)
-    self._keys.append(keys[found])
-    self._positions.append(start + found)
+    """Takes the next block of flat connections.
+
+    Args:
+      scores: [n].
+      excluded: those of the block that must not be chosen, from 0.
+      start: the position of the first one.
+      signal: [n], or None.
+    """
+    if not self._number:
+      useful = np.zeros(scores.shape, bool)
+    elif self._least is None:
+      useful = np.ones(scores.shape, bool)
+    else:
+      useful = scores > self._least
+    useful[excluded] = False
+    found = np.flatnonzero(useful)
+    scores = scores[found]
+    self._scores.append(scores)
+    self._keys.append(mask_ops.order_keys(tf.constant(scores)).numpy())
+    self._positions.append((start + found).astype(np.int32))
     if signal is not None:
       self._signals.append(signal[found])
     waiting = sum(each.size for each in self._keys[1:])
@@ -273,10 +292,13 @@ class _Best:
     chosen = topk_numpy.top_k(keys, min(self._number, keys.size))
     self._keys = [keys[chosen]]
     self._positions = [np.concatenate(self._positions)[chosen]]
+    self._scores = [np.concatenate(self._scores)[chosen]]
     if self._signals:
       self._signals = [np.concatenate(self._signals)[chosen]]
     if 0 < self._number == self._keys[0].size:
-      self._least = int(self._keys[0].min())
+      least = self._scores[0][np.argmin(self._keys[0])]
+      # Any other score is higher than one that is no number.
+      self._least = None if np.isnan(least) else least
 
   @property
   def positions(self) -> np.ndarray:

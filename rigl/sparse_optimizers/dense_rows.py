@@ -73,8 +73,9 @@ def dense_gradient(
   outputs = int(layer.shape[1])
 
   def rows(first: int, last: int) -> np.ndarray:
-    total = np.zeros((last - first, outputs), np.float32)
-    for inputs, gradients in batches:
+    inputs, gradients = batches[0]
+    total = inputs[first:last] @ gradients.T
+    for inputs, gradients in batches[1:]:
       total += inputs[first:last] @ gradients.T
     if scale != 1.0:
       total *= np.float32(scale)

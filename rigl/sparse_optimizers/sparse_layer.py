@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.sparse_optimizers import sorted_positions
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -174,7 +175,8 @@ class SparseLayer:
 
 
 def _num_changes(before: np.ndarray, now: np.ndarray) -> np.int32:
-  return np.int32(np.count_nonzero(np.setxor1d(before, now) >= 0))
+  both = (positions[positions >= 0] for positions in (before, now))
+  return np.int32(sorted_positions.count_differences(*both))
 
 
 def bare_name(variable: Variable) -> str:

@@ -90,11 +90,15 @@ def described(
         [line for line in there if line not in now],
         [line for line in now if line not in there],
       )
-    parts.append(f"{name} = {there!r} there, {now!r} now")
+    parts.append(f"{name} = {_shown(there)} there, {_shown(now)} now")
   text = "; ".join(parts)
   if _STRETCH in names:
     text += f"; `{_STRETCH}` stretches the schedules, also what is done already"
   return text
+
+
+def _shown(value: Any) -> str:
+  return "the default" if value is None else repr(value)
 
 
 def directory_name(name: str, identity: Mapping[str, Any]) -> str:

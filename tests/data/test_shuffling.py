@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rigl.data import shuffling
-from rigl.data.shuffling import epoch_order
+from rigl.data.shuffling import epoch_order, window_length, window_order
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,34 @@ def test_order_is_a_function_of_seed_and_epoch():
 def test_batch_size_does_not_change_the_order():
   small, large = (epoch_order(5, 6, 60, size) for size in (10, 30))
   np.testing.assert_array_equal(small.ravel(), large.ravel())
+
+
+@pytest.mark.parametrize(
+  ("num_examples", "batch_size", "epochs"),
+  [
+    (50_000, 128, 1),
+    (1000, 10, 1),
+    (999, 10, 2),
+    (1024, 128, 13),
+    (7, 7, 100),
+    (50_000, 50_000, 5),  # So that an order stays small.
+    (2**19, 2**19, 1),
+  ],
+)
+def test_a_window_has_the_epochs_that_one_call_needs(
+  num_examples, batch_size, epochs
+):
+  per_epoch = num_examples // batch_size
+  assert window_length(num_examples, batch_size) == epochs * per_epoch
+
+
+def test_a_window_is_the_orders_of_its_epochs():
+  for window in (0, 3):
+    order = window_order(4, window, 70, 20)  # 34 epochs of 3 batches.
+    assert order.shape == (102, 20) and order.dtype == np.int32
+    for i in (0, 1, 33):
+      expected = epoch_order(4, 34 * window + i, 70, 20)
+      np.testing.assert_array_equal(order[3 * i : 3 * i + 3], expected)
 
 
 def test_orders_are_those_of_earlier_versions():

@@ -2,6 +2,7 @@
 """ImageNet on several devices and workers: who reads which images."""
 
 import csv
+import importlib.util
 import sys
 
 import imagenet_files
@@ -44,7 +45,18 @@ CASES = {
   "one": ("--strategy=default",),
   "two": ("--strategy=mirrored", "--virtual_devices=2"),
   "workers": ("--strategy=multi_worker",),
+  "jax-2": ("--runner=jax", "--virtual_devices=2"),
 }
+SEVERAL = [
+  "two",
+  "workers",
+  pytest.param(
+    "jax-2",
+    marks=pytest.mark.skipif(
+      not importlib.util.find_spec("jax"), reason="JAX is not installed"
+    ),
+  ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +104,16 @@ def evaluations_of(found):
     ]
 
 
-@pytest.mark.parametrize("case", ["two", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_every_replica_ends_with_the_same_bits(results, case):
   found = results(case)
   assert len(found.replicas) == 2
   runs_of_replicas.assert_same_replicas(found)
 
 
-def test_two_devices_see_the_images_of_one(results):
-  found, wanted = results("two"), results("one")
+@pytest.mark.parametrize("case", [SEVERAL[0], SEVERAL[2]])
+def test_two_devices_see_the_images_of_one(results, case):
+  found, wanted = results(case), results("one")
   assert found.masks.keys() == wanted.masks.keys()
   assert len(wanted.masks) == UPDATES
   for iteration, masks in wanted.masks.items():
@@ -112,7 +125,7 @@ def test_two_devices_see_the_images_of_one(results):
     )
 
 
-@pytest.mark.parametrize("case", ["two", "workers"])
+@pytest.mark.parametrize("case", SEVERAL)
 def test_every_image_is_evaluated_once(results, data, case):
   found = results(case)
   loss, accuracy = evaluations_of(found)[-1]

@@ -4,12 +4,16 @@
   python replica_states.py SCRIPT OUTPUT FLAG...
 
 SCRIPT is mnist, cifar10 or imagenet. OUTPUT-HOST.npz gets `REPLICA|NAME` of
-every variable, and `masks|ITERATION|NAME` after every mask update.
+every variable, and `masks|ITERATION|NAME` after every mask update. With
+`RIGL_TEST_END=SIGNAL:ITERATION` in the environment, the process gets the signal
+after that iteration.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -39,11 +43,12 @@ def _swapped(executor: Any, note: Any, advance: Any, *args: int) -> Progress:
 def values_of(trainer: Trainer, variable: Any) -> list[np.ndarray]:
   """The values of a variable on the replicas of this process."""
   executor = trainer.executor
-  if isinstance(executor, JaxExecutor):
-    cursors = executor.source.variables.values()
-    if not any(variable is cursor for cursor in cursors):
-      return executor.replica_values(variable)
-  return [value.numpy() for value in trainer.replicas.local(variable)]
+  if not isinstance(executor, JaxExecutor):
+    return [value.numpy() for value in trainer.replicas.local(variable)]
+  cursors = executor.source.variables.values()
+  if any(variable is cursor for cursor in cursors):  # It is on the host.
+    return [variable.numpy()] * executor.device_state.replicas.client.num_local
+  return executor.replica_values(variable)
 
 
 def note_states(output: str) -> None:
@@ -58,6 +63,9 @@ def note_states(output: str) -> None:
     limit: int,
   ) -> Progress:
     progress = advance(executor, iteration, limit)
+    name, _, last = os.environ.get("RIGL_TEST_END", "").partition(":")
+    if name and iteration + progress.iterations >= int(last):
+      os.kill(os.getpid(), signal.Signals[name])
     if progress.mask_changed:
       executor.synchronize()
       last = iteration + progress.iterations - 1

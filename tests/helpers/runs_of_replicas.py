@@ -42,13 +42,19 @@ def workers_command(count: int, restarts: int, single: list) -> list:
   return [sys.executable, str(_WORKERS), *options, "--", *single]
 
 
-def run(whole: list) -> str:
-  """Runs a command; returns what it printed."""
-  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run(whole: list, end: str = "", code: int = 0) -> str:
+  """Runs a command; returns what it printed.
+
+  Args:
+    whole: the command.
+    end: `SIGNAL:ITERATION`, what ends it; empty: nothing.
+    code: the exit code that it must have.
+  """
+  environment = {**os.environ, "PYTHONPATH": str(ROOT), "RIGL_TEST_END": end}
   process = subprocess.run(
     whole, capture_output=True, text=True, env=environment
   )
-  assert process.returncode == 0, process.stderr[-3000:]
+  assert process.returncode == code, process.stderr[-3000:]
   return process.stdout
 
 

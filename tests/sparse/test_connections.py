@@ -8,7 +8,7 @@ from rigl import sparse_utils
 from rigl.sparse import sampling
 from rigl.sparse.connections import Connections, digest_of
 
-SHAPES = [(1, 1), (1, 7), (7, 1), (5, 4), (300, 70_000)]
+SHAPES = [(1, 1), (1, 7), (7, 1), (5, 4), (300, 70_000), (2500, 30)]
 
 
 def random_connections(shape, density, seed=0):
@@ -31,11 +31,19 @@ def test_both_orders_hold_every_connection_once(shape, density):
     np.repeat(np.arange(shape[0]), np.diff(starts)), positions // shape[1]
   )
   starts, columns, places = connections.by_output
-  assert starts[0] == 0 and starts[-1] == positions.size
-  outputs = np.repeat(np.arange(shape[1]), np.diff(starts))
+  assert starts[0, 0] == 0 and starts[-1, -1] == positions.size
+  np.testing.assert_array_equal(starts[1:, 0], starts[:-1, -1])
+  outputs = np.concatenate(
+    [np.repeat(np.arange(shape[1]), np.diff(each)) for each in starts]
+  )
   np.testing.assert_array_equal(columns * shape[1] + outputs, positions[places])
-  for first, last in zip(starts[:20], starts[1:21], strict=False):
-    assert np.all(np.diff(columns[first:last]) > 0)
+  np.testing.assert_array_equal(np.sort(places), np.arange(positions.size))
+  for group in starts:
+    for first, last in zip(group[:20], group[1:21], strict=False):
+      assert np.all(np.diff(columns[first:last]) > 0)
+  np.testing.assert_array_equal(
+    np.diff(connections.output_starts), np.diff(starts).sum(0)
+  )
 
 
 def test_the_mask_has_ones_at_the_positions():

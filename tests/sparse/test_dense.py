@@ -105,6 +105,36 @@ def test_threads_change_no_bit(shape, monkeypatch, computed_by):
       np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("input_gradient", [True, False])
+@pytest.mark.parametrize("batch", [0, 5])
+def test_features_first_swaps_the_axes(batch, input_gradient):
+  layer, *_ = random_layer((23, 17), 0.4, input_gradient=input_gradient)
+  rng = np.random.default_rng(5)
+  x = rng.normal(size=(batch, 23)).astype(np.float32)
+  upstream = rng.normal(size=(batch, 17)).astype(np.float32)
+  tall = tf.constant(x.T)
+  with tf.GradientTape() as tape:
+    tape.watch(tall)
+    y = layer.features_first(tall)
+    loss = tf.reduce_sum(y * upstream.T)
+  found = [y, *tape.gradient(loss, [tall, layer.values, layer.bias])]
+  expected = computed(layer, x, upstream)
+  np.testing.assert_allclose(found[0], tf.transpose(expected[0]), atol=1e-5)
+  if input_gradient:
+    np.testing.assert_allclose(found[1], tf.transpose(expected[1]), atol=1e-5)
+  else:
+    assert found[1] is expected[1] is None
+  for one, two in zip(found[2:], expected[2:], strict=True):
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [[22, 3], [23], [2, 23, 3]])
+def test_features_first_needs_a_matrix_of_the_inputs(shape):
+  layer, *_ = random_layer((23, 17), 0.4)
+  with pytest.raises(ValueError, match=r"`x` must have the shape \[23, batch"):
+    layer.features_first(tf.zeros(shape))
+
+
 @pytest.mark.parametrize("shape", [(1, 9), (23, 17)])
 def test_the_other_gradients_need_no_gradient_of_the_input(shape):
   rng = np.random.default_rng(4)

@@ -116,7 +116,7 @@ def test_another_run_is_refused_naming_all_differences(path):
 
 def test_setting_that_only_one_of_two_runs_has_is_a_difference(path):
   stop(path, extra=1)
-  with pytest.raises(ValueError, match="extra = 1 there, None now"):
+  with pytest.raises(ValueError, match="extra = 1 there, the default now"):
     RunDirectory(path, IDENTITY)
 
 

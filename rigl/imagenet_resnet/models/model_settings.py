@@ -11,7 +11,6 @@ import tensorflow as tf
 from rigl import layers
 
 DATA_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
-PRECISIONS = {"float32": tf.float32, "bfloat16": tf.bfloat16}
 INIT_METHODS = ("baseline", "sparse")
 
 
@@ -55,7 +54,7 @@ class ModelSettings:
     for name, known in (
       ("init_method", INIT_METHODS),
       ("data_format", DATA_FORMATS),
-      ("precision", PRECISIONS),
+      ("precision", layers.PRECISIONS),
     ):
       value = getattr(self, name)
       if value not in known:
@@ -69,7 +68,7 @@ class ModelSettings:
   @property
   def dtype(self) -> tf.DType:
     """The type that the model computes in."""
-    return PRECISIONS[self.precision]
+    return layers.PRECISIONS[self.precision]
 
   def channels(self, number: float) -> float:
     """A number of channels multiplied by the width, not rounded."""

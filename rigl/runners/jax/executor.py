@@ -19,7 +19,6 @@ import tensorflow as tf
 from rigl.data.array_source import ArraySource
 from rigl.data.source import Source
 from rigl.data.stream_source import StreamSource
-from rigl.distribution import replicas as replica_sums
 from rigl.distribution.jax_replicas import JaxReplicas
 from rigl.runners.evaluations import Evaluation
 from rigl.runners.jax.batch_feed import BatchFeed
@@ -105,14 +104,18 @@ class JaxExecutor:
       for v in (state.global_step, *state.optimizer.state().values())
       if v.shape.rank == 0
     ]
-    on_read = tf.VariableSynchronization.ON_READ
-    self._averages = [
-      v for v in self._variables if v.synchronization == on_read
-    ]
     self._restored = state.num_restored
     self._measured: dict[str, float] | None = None
-    self._is_averaged = False
-    self._step = TrainStep(state, source, norms=norms, skips=skips)
+    on_read = tf.VariableSynchronization.ON_READ
+    # Means at every step, and not only in checkpoints, so that a run that was
+    # stopped anywhere goes on with the same bits.
+    self._step = TrainStep(
+      state,
+      source,
+      norms=norms,
+      skips=skips,
+      averages=[v for v in self._variables if v.synchronization == on_read],
+    )
     # TPUs have no float64.
     self._sums_dtype = tf.float32 if replicas.is_tpu else tf.float64
     self._pace = Pace(_FIRST_STEPS)
@@ -137,7 +140,6 @@ class JaxExecutor:
       self._update = program(step.update)
     else:
       self._update = program(lambda iteration: step.update(None, iteration))
-    self._average = program(self._average_graph)
     self._inspect = program(self._inspect_graph)
 
   def _zero_sums(self) -> dict[str, Tensor]:
@@ -181,7 +183,7 @@ class JaxExecutor:
       self._pace.note(steps, time.monotonic() - began)
     if stretch.updates_masks and steps == stretch.steps:
       changed = self._update_at(stretch.update_iteration(iteration))
-    self._measured, self._is_averaged = None, False
+    self._measured = None
     return Progress(max(steps, 1), steps, metrics, changed)
 
   def _make_steps(self, iteration: int, count: int) -> dict[str, Any]:
@@ -220,7 +222,7 @@ class JaxExecutor:
     Raises:
       StoppedError: if the run shall stop.
     """
-    self._average_averages()
+    self._notice_restored()
     return self.evaluation(self._raise_if_stopped)
 
   def _raise_if_stopped(self) -> None:
@@ -240,14 +242,14 @@ class JaxExecutor:
 
   def synchronize(self) -> None:
     """Gives the variables of the train state their present values."""
-    self._average_averages()
+    self._notice_restored()
     self.device_state.store()
     if self._feed is not None:
       self._feed.store_cursor()
 
   def _measure(self) -> dict[str, float]:
     """Measures the state, unless it was measured before."""
-    self._average_averages()
+    self._notice_restored()
     if self._measured is None:
       found = self._inspect()
       self._measured = {name: float(value) for name, value in found.items()}
@@ -269,21 +271,6 @@ class JaxExecutor:
     self.device_state.forget()
     if self._feed is not None:
       self._feed.restart()
-
-  def _average_averages(self) -> None:
-    """Sets variables that each device updates by itself to their mean."""
-    self._notice_restored()
-    if self._replicas.count > 1 and self._averages and not self._is_averaged:
-      self._average()
-    self._is_averaged = True
-
-  def _average_graph(self) -> dict[str, Tensor]:
-    share = 1.0 / self._replicas.count
-    values = [v.read_value() * share for v in self._averages]
-    means = replica_sums.sums(values)
-    for variable, mean in zip(self._averages, means, strict=True):
-      variable.assign(mean)
-    return {}
 
   def lowerable(self) -> dict[str, Lowerable]:
     """The programs by kind: `train`, `update`, `evaluate` and `inspect`."""

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 try:  # As a part of the package, or beside it in an exported folder.
-  from rigl.data.shuffling import epoch_order
+  from rigl.data.shuffling import window_length, window_order
   from rigl.pjrt.jax_client import Client, Executable
 except ImportError:
   from jax_client import Client, Executable  # type: ignore[no-redef]
-  from shuffling import epoch_order  # type: ignore[no-redef]
+  from shuffling import window_length, window_order  # type: ignore[no-redef]
 
 # Arguments of programs that change from call to call.
 ARGUMENTS = ("order", "iteration", "count")
@@ -88,7 +88,7 @@ class ExportedRun:
     self._data = pathlib.Path(data) if data else self._folder / "data"
     self._plan = json.loads((self._folder / "plan.json").read_text())
     self._client = Client(platform, count=1)
-    self._epoch = -1
+    self._window = -1
     self._pending: list[tuple[Any, dict[str, Any]]] = []
     self._load_state()
     self._load_programs()
@@ -165,11 +165,11 @@ class ExportedRun:
 
   def _set_order(self, iteration: int) -> None:
     sizes = (self._plan["num_examples"], self._plan["batch_size"])
-    epoch = iteration // (sizes[0] // sizes[1])
-    if epoch != self._epoch:
-      order = epoch_order(self._plan["seed"], epoch, *sizes)
+    window = iteration // window_length(*sizes)
+    if window != self._window:
+      order = window_order(self._plan["seed"], window, *sizes)
       self._values["order"] = self._client.put(order)
-      self._epoch = epoch
+      self._window = window
 
   def _write_results(self) -> None:
     with (self._folder / _RESULTS).open("a") as file:

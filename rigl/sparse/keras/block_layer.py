@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rigl.checks import check_integer, check_number
+from rigl.checks import check_integer
 from rigl.sparse import block_structure
 from rigl.sparse.block_layer import (
   apply_blocks,
@@ -23,11 +22,12 @@ from rigl.sparse.block_layer import (
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
-from rigl.types import Tensor, Variable
+from rigl.sparse.keras.base import StoredDense, constant
+from rigl.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="rigl")
-class BlockSparseDense(keras.layers.Layer):
+class BlockSparseDense(StoredDense):
   """A `Dense` layer without its inactive blocks.
 
   The output is activation(x @ kernel + bias), where the kernel consists of
@@ -84,24 +84,21 @@ class BlockSparseDense(keras.layers.Layer):
     **kwargs: Any,
   ) -> None:
     check_integer("units", units, 1)
-    check_number("sparsity", sparsity, 0, 1, below=True)
     block_structure.check_block(block, units, units)
-    if seed is not None:
-      check_integer("seed", seed, 0)
-    super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-    self.units = int(units)
-    self.activation = keras.activations.get(activation)
-    self.use_bias = bool(use_bias)
-    self.sparsity = float(sparsity)
+    super().__init__(
+      units,
+      activation,
+      use_bias,
+      sparsity=sparsity,
+      bias_initializer=bias_initializer,
+      kernel_regularizer=kernel_regularizer,
+      bias_regularizer=bias_regularizer,
+      activity_regularizer=activity_regularizer,
+      bias_constraint=bias_constraint,
+      seed=seed,
+      **kwargs,
+    )
     self.block = int(block)
-    self.bias_initializer = keras.initializers.get(bias_initializer)
-    self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-    self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-    self.bias_constraint = keras.constraints.get(bias_constraint)
-    # Python's generator, which Keras seeds and takes its seeds from.
-    self.seed = random.randrange(2**31) if seed is None else int(seed)
-    self.input_spec = keras.InputSpec(min_ndim=2)
-    self.supports_masking = True
     self._keeps = False
     self._kept = KeptBatches()
 
@@ -115,47 +112,21 @@ class BlockSparseDense(keras.layers.Layer):
       ValueError: if the number of inputs is unknown, or not a multiple of
         `block`.
     """
-    inputs = input_shape[-1]
-    if inputs is None:
-      raise ValueError(
-        f"{self.name!r} needs a known number of inputs, got {input_shape}."
-      )
+    inputs = self._num_inputs(input_shape)
     degrees = chosen_degrees(inputs, self.units, self.sparsity, self.block)
     values = initial_values(degrees, self.block, self.seed, "kernel")
     grid = block_structure.random_grid(degrees, self.seed, "kernel")
     outputs_of, numbers_of = block_structure.index_arrays(grid)
     self.values = self.add_weight(
       shape=values.shape,
-      initializer=_constant(values),
+      initializer=constant(lambda: values),
       regularizer=self.kernel_regularizer,
       name="kernel",
     )
-    self.bias = (
-      self.add_weight(
-        shape=(self.units,),
-        initializer=self.bias_initializer,
-        regularizer=self.bias_regularizer,
-        constraint=self.bias_constraint,
-        name="bias",
-      )
-      if self.use_bias
-      else None
-    )
-    self.outputs_of = self._table(outputs_of, "outputs_of")
-    self.numbers_of = self._table(numbers_of, "numbers_of")
-    self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
+    self.bias = self._add_bias()
+    self.outputs_of = self._add_structure(outputs_of, "outputs_of")
+    self.numbers_of = self._add_structure(numbers_of, "numbers_of")
     self.built = True
-
-  def _table(self, value: np.ndarray, name: str) -> Variable:
-    return self.add_weight(
-      shape=value.shape,
-      initializer=_constant(value),
-      dtype="int32",
-      trainable=False,
-      autocast=False,
-      aggregation="only_first_replica",
-      name=name,
-    )
 
   @property
   def degrees(self) -> Degrees:
@@ -196,31 +167,9 @@ class BlockSparseDense(keras.layers.Layer):
     y = apply_to_tokens(apply, inputs, self.shape)
     return y if self.activation is None else self.activation(y)
 
-  def compute_output_shape(
-    self, input_shape: Sequence[int | None]
-  ) -> tuple[int | None, ...]:
-    """The shape of the output for one of the input."""
-    return (*input_shape[:-1], self.units)
-
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal layer."""
-    return super().get_config() | {
-      "units": self.units,
-      "activation": keras.activations.serialize(self.activation),
-      "use_bias": self.use_bias,
-      "sparsity": self.sparsity,
-      "block": self.block,
-      "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-      "kernel_regularizer": keras.regularizers.serialize(
-        self.kernel_regularizer
-      ),
-      "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-      "activity_regularizer": keras.regularizers.serialize(
-        self.activity_regularizer
-      ),
-      "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-      "seed": self.seed,
-    }
+    return super().get_config() | {"block": self.block}
 
   def grid(self) -> np.ndarray:
     """Bool [input blocks, output blocks], true where a block is active."""
@@ -241,13 +190,3 @@ class BlockSparseDense(keras.layers.Layer):
   def take_batches(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch."""
     return self._kept.take()
-
-
-def _constant(value: np.ndarray) -> Callable[..., Tensor]:
-  """An initializer that gives one value."""
-
-  def initializer(shape: Any, dtype: Any = None) -> Tensor:
-    del shape
-    return keras.ops.cast(keras.ops.convert_to_tensor(value), dtype)
-
-  return initializer

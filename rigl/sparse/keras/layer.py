@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_integer
 from rigl.sparse.connections import Connections, check_size
+from rigl.sparse.keras.base import StoredDense, constant
 from rigl.sparse.product import SparseProduct
 from rigl.sparse.sampling import random_positions, random_values
 from rigl.sparse.stored import StoredConnections
-from rigl.types import Tensor, Variable
+from rigl.types import Tensor
 
 _DTYPES = ("float32", "bfloat16")
 _SUMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
@@ -25,7 +26,7 @@ _WHOLE = ("kernel_constraint", "lora_rank", "lora_alpha", "quantization_config")
 
 
 @keras.saving.register_keras_serializable(package="rigl")
-class SparseDense(StoredConnections, keras.layers.Layer):
+class SparseDense(StoredConnections, StoredDense):
   """A `Dense` layer without its inactive connections.
 
   The output is activation(x @ kernel + bias), where the kernel is zero but at
@@ -97,30 +98,29 @@ class SparseDense(StoredConnections, keras.layers.Layer):
           f"`{name}` is not possible: it needs the whole kernel, of which this "
           "layer stores the active connections only."
         )
-    regularizer = keras.regularizers.get(kernel_regularizer)
-    _check(units, sparsity, connections, seed, threads, regularizer)
-    super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+    _check(connections, threads, kernel_regularizer)
+    super().__init__(
+      units,
+      activation,
+      use_bias,
+      sparsity=sparsity,
+      bias_initializer=bias_initializer,
+      kernel_regularizer=kernel_regularizer,
+      bias_regularizer=bias_regularizer,
+      activity_regularizer=activity_regularizer,
+      bias_constraint=bias_constraint,
+      seed=seed,
+      **kwargs,
+    )
     _check_policy(self.dtype_policy)
-    self.units = units
-    self.activation = keras.activations.get(activation)
-    self.use_bias = bool(use_bias)
-    self.sparsity = float(sparsity)
     self.num_connections = connections
     self.kernel_initializer = (
       None
       if kernel_initializer is None
       else keras.initializers.get(kernel_initializer)
     )
-    self.bias_initializer = keras.initializers.get(bias_initializer)
-    self.kernel_regularizer = regularizer
-    self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-    self.bias_constraint = keras.constraints.get(bias_constraint)
-    # Python's generator, which Keras seeds and takes its seeds from.
-    self.seed = random.randrange(2**31) if seed is None else seed
     self.threads = threads
     self.input_gradient = bool(input_gradient)
-    self.input_spec = keras.InputSpec(min_ndim=2)
-    self.supports_masking = True
     self.supports_jit = False
 
   def build(self, input_shape: Sequence[int | None]) -> None:
@@ -133,11 +133,7 @@ class SparseDense(StoredConnections, keras.layers.Layer):
       ValueError: if the number of inputs is unknown, or does not go with that
         of connections.
     """
-    inputs = input_shape[-1]
-    if inputs is None:
-      raise ValueError(
-        f"{self.name!r} needs a known number of inputs, got {input_shape}."
-      )
+    inputs = self._num_inputs(input_shape)
     check_size(inputs, self.units)
     shape = (inputs, self.units)
     positions = self._initial_positions(shape)
@@ -146,38 +142,16 @@ class SparseDense(StoredConnections, keras.layers.Layer):
     number = (positions.size,)
     self.values = self.add_weight(
       shape=number,
-      initializer=_constant(lambda: self._initial_values(shape, positions)),
+      initializer=constant(lambda: self._initial_values(shape, positions)),
       regularizer=self.kernel_regularizer,
       autocast=False,
       name="kernel",
     )
-    self.bias = (
-      self.add_weight(
-        shape=(self.units,),
-        initializer=self.bias_initializer,
-        regularizer=self.bias_regularizer,
-        constraint=self.bias_constraint,
-        autocast=False,
-        name="bias",
-      )
-      if self.use_bias
-      else None
-    )
-    self.positions = self._structure(positions, "positions")
-    self.digest = self._structure(np.int64(connections.digest), "digest")
-    self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs})
+    self.bias = self._add_bias(autocast=False)
+    self.positions = self._add_structure(positions, "positions")
+    digest = np.int64(connections.digest)
+    self.digest = self._add_structure(digest, "digest")
     self.built = True
-
-  def _structure(self, value: Any, name: str) -> Variable:
-    return self.add_weight(
-      shape=np.shape(value),
-      initializer=_constant(lambda: value),
-      dtype=value.dtype.name,
-      trainable=False,
-      autocast=False,
-      aggregation="only_first_replica",
-      name=name,
-    )
 
   def _initial_positions(self, shape: tuple[int, int]) -> np.ndarray:
     size, number = math.prod(shape), self.num_connections
@@ -214,32 +188,12 @@ class SparseDense(StoredConnections, keras.layers.Layer):
     y = self._affine(tf.convert_to_tensor(inputs))
     return y if self.activation is None else self.activation(y)
 
-  def compute_output_shape(
-    self, input_shape: Sequence[int | None]
-  ) -> tuple[int | None, ...]:
-    """The shape of the output for one of the input."""
-    return (*input_shape[:-1], self.units)
-
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal layer."""
     return super().get_config() | {
-      "units": self.units,
-      "activation": keras.activations.serialize(self.activation),
-      "use_bias": self.use_bias,
-      "sparsity": self.sparsity,
       "connections": self.num_connections,
       "kernel_initializer": self.kernel_initializer
       and keras.initializers.serialize(self.kernel_initializer),
-      "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-      "kernel_regularizer": keras.regularizers.serialize(
-        self.kernel_regularizer
-      ),
-      "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-      "activity_regularizer": keras.regularizers.serialize(
-        self.activity_regularizer
-      ),
-      "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-      "seed": self.seed,
       "threads": self.threads,
       "input_gradient": self.input_gradient,
     }
@@ -262,43 +216,12 @@ class SparseDense(StoredConnections, keras.layers.Layer):
     )
 
 
-def _constant(make: Callable[[], Any]) -> Callable[..., Tensor]:
-  """An initializer that gives one value."""
-
-  def initializer(shape: Any, dtype: Any = None) -> Tensor:
-    del shape
-    return keras.ops.cast(keras.ops.convert_to_tensor(make()), dtype)
-
-  return initializer
-
-
-def _check(
-  units: int,
-  sparsity: float,
-  connections: int | None,
-  seed: int | None,
-  threads: int,
-  regularizer: Any,
-) -> None:
+def _check(connections: int | None, threads: int, regularizer: Any) -> None:
   """Raises ValueError unless the arguments are in their ranges."""
-  for name, value, least in (
-    ("units", units, 1),
-    ("threads", threads, 1),
-    ("connections", connections, 0),
-    ("seed", seed, 0),
-  ):
-    if value is None:
-      continue
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-      raise ValueError(
-        f"`{name}` must be an integer of at least {least}, got {value!r}."
-      )
-  if isinstance(sparsity, bool) or not isinstance(sparsity, int | float):
-    raise ValueError(
-      f"`sparsity` must be a number in [0, 1), got {sparsity!r}."
-    )
-  if not 0 <= sparsity < 1:
-    raise ValueError(f"`sparsity` must be in [0, 1), got {sparsity}.")
+  check_integer("threads", threads, 1)
+  if connections is not None:
+    check_integer("connections", connections, 0)
+  regularizer = keras.regularizers.get(regularizer)
   if regularizer is not None and not isinstance(regularizer, _SUMS):
     raise ValueError(
       "`kernel_regularizer` must be None, L1, L2 or L1L2, got "
