@@ -12,6 +12,7 @@ import tensorflow as tf
 from rigl import files
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, sparsities
+from rigl.formats import keras_archives
 from rigl.types import Tensor
 from rigl.version import __version__
 
@@ -42,7 +43,12 @@ def load_model(place: str) -> keras.Model:
   if not path.is_file():
     raise ValueError(f"`checkpoint`: there is no file {place!r}.")
   try:
-    return keras.models.load_model(path, compile=False)
+    with keras_archives.readable(path) as file:
+      return keras.models.load_model(file, compile=False)
+  except files.DamagedError as error:
+    raise ValueError(
+      f"`checkpoint` is damaged, got {place!r}: {error}"
+    ) from error
   except Exception as error:  # Whatever layers raise for their settings.
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise ValueError(
