@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM end a process in one line, wherever it is."""
+"""Stop signals end a process in one line, wherever it is."""
 
 import os
 import pathlib
@@ -104,6 +104,27 @@ def test_the_end_of_a_terminal_may_be_signalled_twice():
   process.send_signal(signal.SIGTERM)
   process.communicate(timeout=30)
   assert process.returncode == 143
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_batch_system_may_warn_before_it_ends_a_process(name):
+  number = getattr(signal, name)
+  process = start(DEFERRING)
+  for each in (number, number, signal.SIGTERM):
+    process.send_signal(each)
+    time.sleep(2 * stop_signals._SAME_SECONDS)
+    assert process.poll() is None
+  assert process.stdout.readline() == f"noted {number}\n"
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=30)
+  assert process.returncode == 143
+
+
+def test_a_warning_ends_what_does_not_train():
+  process = start(SLEEPING)
+  process.send_signal(signal.SIGUSR1)
+  _, err = process.communicate(timeout=30)
+  assert (process.returncode, err) == (138, "Stopped by SIGUSR1.\n")
 
 
 def test_a_process_under_nohup_goes_on_without_its_terminal():
