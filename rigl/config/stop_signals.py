@@ -157,6 +157,25 @@ def take_back() -> None:
 
 
 @contextlib.contextmanager
+def undelayed() -> Iterator[None]:
+  """Lets signals end this process themselves in a block, without a line.
+
+  It is for calls into C++ that let no thread of Python run for long.
+  """
+  if not _is_main_thread():
+    yield
+    return
+  before = {number: signal.getsignal(number) for number in NUMBERS}
+  for number in NUMBERS:
+    signal.signal(number, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def deferred(on_first: Callable[[int], None]) -> Iterator[None]:
   """Lets a block end by itself after the first signal.
 

@@ -50,6 +50,16 @@ with stop_signals.deferred(note):
 """
 
 
+# A call that lets no thread of Python run.
+HOLDING = """
+import ctypes
+from rigl.config import stop_signals
+with stop_signals.undelayed():
+  print("ready", flush=True)
+  ctypes.PyDLL(None).sleep(60)
+"""
+
+
 def start(code, hangup=signal.SIG_DFL):
   ready = 'print("ready", flush=True)\n' if "ready" not in code else ""
   code = "from rigl.config import stop_signals\nstop_signals.install()\n" + (
@@ -93,6 +103,14 @@ def test_a_second_signal_ends_what_the_first_one_did_not(number):
   _, err = process.communicate(timeout=30)
   assert process.returncode == 130
   assert err == "Stopped by SIGINT.\n"
+
+
+@ALL
+def test_a_call_that_holds_python_may_be_ended(number):
+  process = start(HOLDING)
+  process.send_signal(number)
+  process.communicate(timeout=30)
+  assert process.returncode == -number
 
 
 def test_the_end_of_a_terminal_may_be_signalled_twice():
@@ -149,7 +167,9 @@ def test_a_signal_that_is_sent_twice_at_once_counts_once():
 def test_handlers_come_back_after_nested_blocks():
   before = _handlers()
   with stop_signals.installed(), stop_signals.deferred(lambda number: None):
-    pass
+    with stop_signals.undelayed():
+      assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
   assert _handlers() == before
 
 
