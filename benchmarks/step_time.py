@@ -101,7 +101,7 @@ MODELS: dict[str, dict[str, Any]] = {
   },
   "resnet50": _resnet50(64, 224),
 }
-_QUICK: dict[str, dict[str, Any]] = {
+QUICK: dict[str, dict[str, Any]] = {
   "resnet50": _resnet50(8, 32) | {"num_steps": 2, "batch_size": 2},
 }
 _QUICK_OTHERS = {"num_examples": 1000, "frequency": 2, "num_steps": 4}
@@ -114,7 +114,7 @@ def main() -> None:
   args = parser.parse_args()
   settings = MODELS[args.model] | {"model": args.model, "seed": args.seed}
   if args.quick:
-    settings |= _QUICK.get(args.model, _QUICK_OTHERS)
+    settings |= QUICK.get(args.model, _QUICK_OTHERS)
   print(
     f"{args.model}, batch {settings['batch_size']}: one iteration, over "
     f"{settings['num_steps']} a round, masks updated every "

@@ -75,7 +75,7 @@ MAY_IMPORT = {
   "training": CORE | FILES | {"config", "data", "layers"},
   "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
   "tpu_check": CORE | {"pjrt", "runners", "training"},
-  "flops": NUMBERS | {"config", "files"},
+  "flops": NUMBERS | {"config", "files", "formats"},
   # Tasks import everything but each other.
   "mnist": LIBRARY | {"sparse"},
   "cifar_resnet": LIBRARY,

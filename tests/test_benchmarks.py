@@ -27,6 +27,9 @@ _BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     ("input_speed.py", ["ours", "plain, bicubic", "plain, bilinear"]),
     ("whole_run.py", ["bare steps", "whole run"]),
     ("jax_step.py --only=program;script", ["program", "script"]),
+    ("nonfinite_check.py", ["no check", "stop", "skip"]),
+    ("nonfinite_check.py --script=cifar10", ["no check", "stop", "skip"]),
+    ("nonfinite_check.py --script=imagenet", ["no check", "stop", "skip"]),
     (
       "sparse_training.py --sparsity=0.9",
       [

@@ -21,21 +21,35 @@ PRINTED = {
   "tabular_mlp": ("connections of the columns that matter", "of each of the"),
   "vision_transformer": ("multi_head_attention/query/kernel", "Total"),
 }
+# Networks that XLA compiles for half a minute.
+DEEP = ("mobilenet_finetuning", "vision_transformer")
 
 
 def test_all_of_them_are_known():
   assert sorted(PRINTED) == [path.stem for path in EXAMPLES]
 
 
+@pytest.fixture
+def without_compilation(monkeypatch):
+  """Keras trains without XLA, unless a program asks for it."""
+  compile_model = keras.Model.compile
+
+  def compile_without(model, *arguments, jit_compile=False, **settings):
+    compile_model(model, *arguments, jit_compile=jit_compile, **settings)
+
+  monkeypatch.setattr(keras.Model, "compile", compile_without)
+
+
 @pytest.mark.parametrize(
   "name",
   [
-    # Two compilations of a deep network.
-    pytest.param(name, marks=[pytest.mark.slow] if "mobilenet" in name else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
     for name in PRINTED
   ],
 )
-def test_example_runs(name, tmp_path, monkeypatch, capsys):
+def test_example_runs(name, tmp_path, monkeypatch, capsys, request):
+  if name in DEEP:
+    request.getfixturevalue("without_compilation")
   path = ROOT / "examples" / f"{name}.py"
   monkeypatch.chdir(tmp_path)
   keras.utils.clear_session()  # Which numbers the layers of a process.

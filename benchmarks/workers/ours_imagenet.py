@@ -32,7 +32,7 @@ def step_time(
   Returns:
     The unit and its information.
   """
-  trainer, count = _trainer(settings), settings["num_steps"]
+  trainer, count = make_trainer(settings), settings["num_steps"]
   state, executor = trainer.state, trainer.executor
 
   def advance(limit: int) -> tuple[int, float]:
@@ -64,7 +64,12 @@ def step_time(
   return unit, info
 
 
-def _trainer(settings: protocol.Settings) -> Trainer:
+def make_trainer(settings: protocol.Settings) -> Trainer:
+  """The run of the script.
+
+  Args:
+    settings: the settings of `step_time.py`.
+  """
   directory = tempfile.TemporaryDirectory()
   # It lives as long as the process, as the trainer does.
   atexit.register(directory.cleanup)
@@ -87,6 +92,7 @@ def _trainer(settings: protocol.Settings) -> Trainer:
       use_folder_stub=False,
       output_dir=directory.name,
       seed=settings["seed"],
+      on_nonfinite=settings.get("on_nonfinite", "stop"),
     ),
   )
   trainer.prepare()

@@ -175,7 +175,11 @@ class DeviceFlags(Settings):
     if self.uses_jax:
       yield self._jax_replicas("tpu" if tpu else strategy, batch_sizes)
       return
-    made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
+    several = strategies.resolve(strategy, tpu) == "multi_worker"
+    # Workers wait for each other in C++, where no thread of Python runs.
+    waiting = stop_signals.undelayed() if several else contextlib.nullcontext()
+    with waiting:
+      made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     stop_signals.take_back()
     with made.scope():
       devices = replicas.Replicas()

@@ -6,7 +6,8 @@ so a call into TensorFlow that takes a minute delays them by a minute. A thread
 of this module learns of a signal at once. By default it ends the process. While
 a run trains, the first signal only requests a stop, and a second one ends the
 process. SIGHUP comes when a terminal or an SSH connection ends, often twice; a
-process that `nohup` started ignores it.
+process that `nohup` started ignores it. Batch systems warn by SIGUSR1, SIGUSR2
+or SIGXCPU, perhaps again and again, before they end a process by SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none.
+
+def _existing(*names: str) -> tuple[int, ...]:
+  """The numbers of signals that the system has and this process heeds."""
+  found = [getattr(signal, name, None) for name in names]
+  return tuple(n for n in found if n and signal.getsignal(n) == signal.SIG_DFL)
 
 
-def _numbers() -> tuple[int, ...]:
-  found: list[int] = [signal.SIGINT, signal.SIGTERM]
-  if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:
-    found.append(_HANGUP)
-  return tuple(found)
-
-
-NUMBERS = _numbers()
+_HANGUP = _existing("SIGHUP")
+_WARNINGS = _existing("SIGUSR1", "SIGUSR2", "SIGXCPU")
+NUMBERS = (signal.SIGINT, signal.SIGTERM, *_HANGUP, *_WARNINGS)
 # Signals within this time of the first are the same request: the command
 # `timeout`, for one, sends each signal twice.
 _SAME_SECONDS = 0.3
@@ -106,17 +106,20 @@ class _Watcher:
 
   def _watch(self) -> None:
     """Reads the signal numbers that Python's C code writes."""
-    first_at = None
+    is_asked, first_at = False, None
     while numbers := self._reading.recv(64):
       for number in numbers:
         if number not in NUMBERS:
           continue
+        if not is_asked and not self._is_noted:
+          self.on_first(number)
+        is_asked = True
+        if number in _WARNINGS:
+          continue  # The signal that it warns of is no second one.
         now = time.monotonic()
         if first_at is None:
           first_at = now
-          if not self._is_noted:
-            self.on_first(number)
-        elif number != _HANGUP and now > first_at + _SAME_SECONDS:
+        elif number not in _HANGUP and now > first_at + _SAME_SECONDS:
           end_now(number)
 
 
@@ -151,6 +154,25 @@ def take_back() -> None:
   """
   if _watcher is not None and _is_main_thread():
     _watcher.take_back()
+
+
+@contextlib.contextmanager
+def undelayed() -> Iterator[None]:
+  """Lets signals end this process themselves in a block, without a line.
+
+  It is for calls into C++ that let no thread of Python run for long.
+  """
+  if not _is_main_thread():
+    yield
+    return
+  before = {number: signal.getsignal(number) for number in NUMBERS}
+  for number in NUMBERS:
+    signal.signal(number, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rigl import compression, files
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, sparsities
+from rigl.formats import keras_archives
 from rigl.types import Tensor
 from rigl.version import __version__
 
@@ -41,10 +42,18 @@ def load_model(place: str) -> keras.Model:
   path = files.on_disk(place, "checkpoint")
   if not path.is_file():
     raise ValueError(f"`checkpoint`: there is no file {place!r}.")
+  opened = place
   try:
-    return keras.models.load_model(path, compile=False)
+    with keras_archives.readable(path) as file:
+      opened = str(file)
+      return keras.models.load_model(file, compile=False)
+  except files.DamagedError as error:
+    raise ValueError(
+      f"`checkpoint` is damaged, got {place!r}: {error}"
+    ) from error
   except Exception as error:  # Whatever layers raise for their settings.
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = text.replace(opened, place)  # It may be a copy.
     raise ValueError(
       f"`checkpoint` must be a file that Keras can load, got {place!r}: "
       f"{text[:300]} A model with layers of your own: call `rigl.export(model, "

@@ -7,25 +7,13 @@ import inspect
 import json
 import operator
 import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rigl import files
 from rigl.flops.network import Network, check_image_size, with_zeros
+from rigl.formats import keras_archives
 
-# A program that reads all of an HDF5 file but its numbers.
-_READ_H5 = """
-import sys
-del sys.path[0]  # The working directory.
-import h5py
-with h5py.File(sys.argv[1], "r") as file:
-  dict(file.attrs)
-  file.visititems(lambda _, item: dict(item.attrs) and None)
-"""
-_SECONDS = 60.0
 # Settings of any layer.
 _COMMON = {"batch_input_shape", "batch_shape", "input_dim", "input_shape"}
 # Keras 2 stores operations on tensors as layers. Those that only compute:
@@ -97,11 +85,14 @@ def load_model(path: pathlib.Path) -> Any:
       "pip install 'rigl[cpu]'."
     ) from error
   try:
-    if path.suffix == ".h5":
-      _check_that_reading_ends(path)
-    if path.suffix == ".h5" and not keras.__version__.startswith("2."):
-      return _load_h5(path, keras)
-    return keras.models.load_model(path, compile=False)
+    with keras_archives.readable(path) as file:
+      if path.suffix == ".h5" and not keras.__version__.startswith("2."):
+        return _load_h5(file, keras)
+      return keras.models.load_model(file, compile=False)
+  except files.DamagedError as error:
+    raise ValueError(
+      f"`model` is damaged, got {str(path)!r}: {error}"
+    ) from error
   except OSError as error:
     raise ValueError(
       f"`model` must be a Keras file, got {str(path)!r}: {_first_line(error)}"
@@ -134,42 +125,24 @@ def _first_line(error: Exception) -> str:
 
 
 def _load_h5(path: pathlib.Path, keras: Any) -> Any:
-  """Loads an HDF5 file, which any version of Keras may have written."""
+  """Loads an HDF5 file, which any version of Keras may have written.
+
+  Args:
+    path: the file; its settings are replaced by those that Keras 3 knows.
+    keras: the module.
+  """
   import h5py  # Keras needs it, too.
 
-  with h5py.File(path, "r") as file:
+  with h5py.File(path, "r+") as file:
     stored = file.attrs.get("model_config")
-  text = stored.decode() if isinstance(stored, bytes) else stored
-  config = None if text is None else json.loads(text)
-  new = _renamed(_modern(config, keras.layers))
-  if config is None:
-    raise ValueError("No model config")
-  with tempfile.TemporaryDirectory() as folder:
-    copy = shutil.copy(path, folder)
-    with h5py.File(copy, "r+") as file:
-      file.attrs["model_config"] = json.dumps(new)
-    return keras.models.load_model(
-      copy, compile=False, custom_objects=_operation_layers(keras)
-    )
-
-
-def _check_that_reading_ends(path: pathlib.Path) -> None:
-  """Reads the names and attributes of an HDF5 file in another process.
-
-  The HDF5 library may read some damaged files for ever.
-
-  Raises:
-    ValueError: if reading takes too long.
-  """
-  try:
-    subprocess.run(
-      [sys.executable, "-c", _READ_H5, str(path.absolute())],
-      stdin=subprocess.DEVNULL,
-      capture_output=True,
-      timeout=_SECONDS,
-    )
-  except subprocess.TimeoutExpired as error:
-    raise ValueError("reading it does not end; it is damaged.") from error
+    if stored is None:
+      raise ValueError("No model config")
+    text = stored.decode() if isinstance(stored, bytes) else stored
+    config = _renamed(_modern(json.loads(text), keras.layers))
+    file.attrs["model_config"] = json.dumps(config)
+  return keras.models.load_model(
+    path, compile=False, custom_objects=_operation_layers(keras)
+  )
 
 
 def _modern(config: Any, layers: Any) -> Any:

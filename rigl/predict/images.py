@@ -111,6 +111,8 @@ def _decode(content: bytes, shape: tuple[int | None, ...]) -> Tensor:
 
 
 def _pixels(content: bytes, channels: int) -> Tensor:
+  if tf.io.is_jpeg(content):
+    preprocessing.jpeg_shape(content)  # Fails if it claims too much.
   try:
     return tf.io.decode_image(content, channels, expand_animations=False)
   except tf.errors.InvalidArgumentError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM end a process in one line, wherever it is."""
+"""Stop signals end a process in one line, wherever it is."""
 
 import os
 import pathlib
@@ -50,6 +50,16 @@ with stop_signals.deferred(note):
 """
 
 
+# A call that lets no thread of Python run.
+HOLDING = """
+import ctypes
+from rigl.config import stop_signals
+with stop_signals.undelayed():
+  print("ready", flush=True)
+  ctypes.PyDLL(None).sleep(60)
+"""
+
+
 def start(code, hangup=signal.SIG_DFL):
   ready = 'print("ready", flush=True)\n' if "ready" not in code else ""
   code = "from rigl.config import stop_signals\nstop_signals.install()\n" + (
@@ -95,6 +105,14 @@ def test_a_second_signal_ends_what_the_first_one_did_not(number):
   assert err == "Stopped by SIGINT.\n"
 
 
+@ALL
+def test_a_call_that_holds_python_may_be_ended(number):
+  process = start(HOLDING)
+  process.send_signal(number)
+  process.communicate(timeout=30)
+  assert process.returncode == -number
+
+
 def test_the_end_of_a_terminal_may_be_signalled_twice():
   process = start(DEFERRING)
   for _ in range(2):
@@ -104,6 +122,27 @@ def test_the_end_of_a_terminal_may_be_signalled_twice():
   process.send_signal(signal.SIGTERM)
   process.communicate(timeout=30)
   assert process.returncode == 143
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_batch_system_may_warn_before_it_ends_a_process(name):
+  number = getattr(signal, name)
+  process = start(DEFERRING)
+  for each in (number, number, signal.SIGTERM):
+    process.send_signal(each)
+    time.sleep(2 * stop_signals._SAME_SECONDS)
+    assert process.poll() is None
+  assert process.stdout.readline() == f"noted {number}\n"
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=30)
+  assert process.returncode == 143
+
+
+def test_a_warning_ends_what_does_not_train():
+  process = start(SLEEPING)
+  process.send_signal(signal.SIGUSR1)
+  _, err = process.communicate(timeout=30)
+  assert (process.returncode, err) == (138, "Stopped by SIGUSR1.\n")
 
 
 def test_a_process_under_nohup_goes_on_without_its_terminal():
@@ -128,7 +167,9 @@ def test_a_signal_that_is_sent_twice_at_once_counts_once():
 def test_handlers_come_back_after_nested_blocks():
   before = _handlers()
   with stop_signals.installed(), stop_signals.deferred(lambda number: None):
-    pass
+    with stop_signals.undelayed():
+      assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
   assert _handlers() == before
 
 

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from script_runs import final_tensors
+from script_runs import Outcome, assert_same_tensors, final_tensors, metrics
+
+from rigl.training import checkpoints
 
 HAS_ESTIMATOR = tf.__version__.startswith("2.15.")
 # Each builds several graphs, half a minute together.
@@ -55,6 +60,59 @@ def _call_at(
       function()
 
   monkeypatch.setattr(ReportHook, "after_run", after_run_and_call)
+
+
+def result(path: pathlib.Path) -> dict[str, Any]:
+  """The result of a finished run."""
+  return json.loads((path / "result.json").read_text())
+
+
+def assert_stopped(
+  stopped: Outcome,
+  run: pathlib.Path,
+  number: int,
+  unit: str,
+  places: Collection[int],
+) -> str:
+  """A signal stopped a run, which is saved; returns where, such as `step 5`.
+
+  Args:
+    stopped: what its command did.
+    run: its directory.
+    number: the signal.
+    unit: what its checkpoints count.
+    places: where it may have stopped.
+  """
+  assert stopped.code == 128 + number
+  place = checkpoints.list_numbers(run)[-1]
+  assert place in places
+  name = signal.Signals(number).name
+  assert f"Stopped at {unit} {place} by {name}." in stopped.out
+  assert "Traceback" not in stopped.err
+  assert not (run / "result.json").exists()
+  return f"{unit} {place}"
+
+
+def assert_same_end(resumed: pathlib.Path, whole: pathlib.Path) -> None:
+  """A resumed run ended as one that nobody stopped."""
+  assert_same_tensors(resumed, whole)
+  assert result(resumed) == result(whole)
+  assert metrics(resumed) == metrics(whole)
+
+
+def signal_evaluation(monkeypatch: pytest.MonkeyPatch, number: int) -> list:
+  """Sends this process a signal at each evaluation; returns these."""
+  from rigl.runners.tpu_estimator.specs import EstimatorEvaluation
+
+  batches, calls = EstimatorEvaluation.batches, []
+
+  def batches_and_signal(evaluation, params):
+    calls.append(params)
+    os.kill(os.getpid(), number)
+    return batches(evaluation, params)
+
+  monkeypatch.setattr(EstimatorEvaluation, "batches", batches_and_signal)
+  return calls
 
 
 def summaries(path: pathlib.Path) -> dict[tuple[str, int], float]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -109,25 +110,66 @@ def _tfrecords(path: pathlib.Path) -> None:
   imagenet_files.write(path, records)
 
 
+@functools.cache
+def _batches(directory: str, split: str, skips: bool) -> Any:
+  """An input: its files, settings and batches; only the files may change."""
+  settings = imagenet_input.InputSettings(
+    2, 32, skip_corrupt_records=skips, parallel_calls=1, shuffle_records=4
+  )
+  shards = find_shards.find_shards(directory, split, 20)
+  if split == "train":
+    batches = imagenet_input.training_dataset(shards, settings).take(3)
+  else:
+    batches = imagenet_input.evaluation_dataset(shards, settings)
+  return shards, settings, batches
+
+
 def _train_on(skips: bool) -> Callable[[pathlib.Path], None]:
   """Reads as a training does: checks first, and names the damage then."""
 
   def read(path: pathlib.Path) -> None:
-    shards = find_shards.find_shards(str(path.parent), "train", 20)
-    find_shards.check_images(shards, "train", skips)
-    settings = imagenet_input.InputSettings(
-      2, 32, skip_corrupt_records=skips, parallel_calls=1, shuffle_records=4
-    )
+    found = find_shards.find_shards(str(path.parent), "train", 20)
+    find_shards.check_images(found, "train", skips)
+    shards, settings, batches = _batches(str(path.parent), "train", skips)
+    cursor = imagenet_input.DataCursor()
     try:
-      for _ in imagenet_input.training_dataset(shards, settings).take(3):
-        pass
+      for batch in batches:
+        epoch, record = int(batch["epoch"][-1]), int(batch["record"][-1])
+        cursor = imagenet_input.DataCursor(epoch, record + 1)
     except tf.errors.OpError as error:
-      found = imagenet_input.find_corrupt_record(shards, settings)
-      if found is None:
-        raise AssertionError("the damage is not found") from error
-      raise ValueError(found.advice) from error
+      _name_damage(shards, settings, cursor, error)
 
   return read
+
+
+def _evaluate_on(skips: bool) -> Callable[[pathlib.Path], None]:
+  """Reads as an evaluation does."""
+
+  def read(path: pathlib.Path) -> None:
+    found = find_shards.find_shards(str(path.parent), "validation", 20)
+    find_shards.check_images(found, "validation", skips)
+    shards, settings, batches = _batches(str(path.parent), "validation", skips)
+    try:
+      for _ in batches:
+        pass
+    except tf.errors.OpError as error:
+      _name_damage(shards, settings, None, error)
+
+  return read
+
+
+# A pipeline is built once, which takes longer than to read a file.
+_epochs = functools.cache(imagenet_input._epochs)
+
+
+def _name_damage(
+  shards: Any, settings: Any, cursor: Any, error: Exception
+) -> None:
+  with mock.patch.object(imagenet_input, "_epochs", _epochs):
+    found = imagenet_input.find_corrupt_record(shards, settings, cursor)
+  if found is None:
+    raise AssertionError("the damage is not found") from error
+  raise ValueError(found.advice) from error
 
 
 def _saved_model(path: pathlib.Path) -> None:
@@ -195,6 +237,16 @@ _ROWS = (
   Reader("train-00000-of-00001", _tfrecords, _train_on(False), samples=3),
   Reader(
     "train-00000-of-00001", _tfrecords, _train_on(True), "skipped", samples=3
+  ),
+  Reader(
+    "validation-00000-of-00001", _tfrecords, _evaluate_on(False), samples=3
+  ),
+  Reader(
+    "validation-00000-of-00001",
+    _tfrecords,
+    _evaluate_on(True),
+    "skipped",
+    samples=3,
   ),
   Reader(
     "bytes.npz",

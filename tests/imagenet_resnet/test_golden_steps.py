@@ -31,6 +31,7 @@ class Run:
       noise_std=0.0,
       weight_decay=1e-4,
       weight_decay_filter=self.model.decays,
+      mask_engine="numpy",  # XLA compiles for each size of a layer.
     )
     self.optimizer.create_masks(self.model.kernels, masks)
     self.masks_before = self.masks()
@@ -40,7 +41,7 @@ class Run:
     loss, gradients = self.forward_and_back()
     self.losses.append(loss)
     step = tf.Variable(500, dtype=tf.int64)
-    self._update(gradients, step)
+    self.optimizer.update_masks(gradients, step)
     self.averages = {
       name: variable.numpy()
       for name, variable in self.model.named_variables.items()
@@ -64,10 +65,6 @@ class Run:
       loss = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
       loss = tf.reduce_mean(loss)
     return loss, tape.gradient(loss, variables)
-
-  @tf.function  # In one function: eagerly, each layer would be compiled.
-  def _update(self, gradients, step):
-    self.optimizer.update_masks(gradients, step)
 
   def masks(self):
     return {layer.name: layer.mask.numpy() for layer in self.optimizer.layers}

@@ -12,6 +12,7 @@ from estimator_runs import (
   BY_ESTIMATOR,
   KilledError,
   assert_close_tensors,
+  assert_stopped,
   kill_training_at,
   signal_training_at,
   summaries,
@@ -166,12 +167,9 @@ def test_a_signal_stops_it_between_checkpoints(
     stopped = shell(
       data, f"--output_dir={tmp_path}", *RIGL, *OPTIONS, BY_ESTIMATOR
     )
-  assert stopped.code == 128 + signal.SIGTERM
-  place = checkpoints.list_numbers(tmp_path)[-1]
-  assert place in (4, 5)
-  assert f"Stopped at step {place} by SIGTERM." in stopped.out
+  where = assert_stopped(stopped, tmp_path, signal.SIGTERM, "step", (4, 5))
   out = rigl(tmp_path, *OPTIONS, BY_ESTIMATOR)
-  assert f"Resumed at step {place}." in out
+  assert f"Resumed at {where}." in out
   assert_same_tensors(tmp_path, by_estimator[0])
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MNIST by a TPUEstimator: the same as by the loop, in whole and in parts."""
 
-import json
-import os
 import signal
 
 import estimator_runs
@@ -12,7 +10,11 @@ from estimator_runs import (
   BY_ESTIMATOR,
   KilledError,
   assert_close_tensors,
+  assert_same_end,
+  assert_stopped,
   kill_training_at,
+  result,
+  signal_evaluation,
   signal_training_at,
   summaries,
 )
@@ -32,10 +34,6 @@ pytestmark = [
 ]
 
 RIGL = ("--training_method=rigl", "--num_epochs=4", "--checkpoint_epochs=2")
-
-
-def result(path):
-  return json.loads((path / "result.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -138,20 +136,10 @@ def test_a_damaged_checkpoint_of_a_killed_run_is_passed_over(
   assert "is finished" in shell.train(tmp_path, *RIGL, BY_ESTIMATOR)
 
 
-def assert_stopped_and_goes_on(shell, stopped, path, places, number, whole):
-  """A run was stopped by a signal, is saved and ends as one that was not."""
-  assert stopped.code == 128 + number
-  place = checkpoints.list_numbers(path)[-1]
-  assert place in places
-  name = signal.Signals(number).name
-  assert f"Stopped at iteration {place} by {name}." in stopped.out
-  assert "Traceback" not in stopped.err
-  assert not (path / "result.json").exists()
-  out = shell.train(path, *RIGL, BY_ESTIMATOR)
-  assert f"Resumed at iteration {place}." in out
-  assert_same_tensors(path, whole)
-  assert result(path) == result(whole)
-  assert metrics(path) == metrics(whole)
+def assert_stopped_and_goes_on(shell, stopped, path, number, places, whole):
+  where = assert_stopped(stopped, path, number, "iteration", places)
+  assert f"Resumed at {where}." in shell.train(path, *RIGL, BY_ESTIMATOR)
+  assert_same_end(path, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -162,28 +150,20 @@ def test_a_signal_stops_it_after_an_iteration(
     signal_training_at(patch, 32, number)
     stopped = shell(*SHORT, *RIGL, BY_ESTIMATOR, f"--save_path={tmp_path}")
   assert_stopped_and_goes_on(
-    shell, stopped, tmp_path, (32, 33), number, by_estimator
+    shell, stopped, tmp_path, number, (32, 33), by_estimator
   )
 
 
 def test_a_signal_stops_its_evaluation_which_is_repeated(
   shell, monkeypatch, tmp_path, by_estimator
 ):
-  from rigl.runners.tpu_estimator.specs import EstimatorEvaluation
-
-  batches, calls = EstimatorEvaluation.batches, []
-
-  def batches_and_signal(evaluation, params):
-    calls.append(params)
-    os.kill(os.getpid(), signal.SIGTERM)
-    return batches(evaluation, params)
-
+  number = signal.SIGTERM
   with monkeypatch.context() as patch:
-    patch.setattr(EstimatorEvaluation, "batches", batches_and_signal)
+    calls = signal_evaluation(patch, number)
     stopped = shell(*SHORT, *RIGL, BY_ESTIMATOR, f"--save_path={tmp_path}")
   assert len(calls) == 1
   assert_stopped_and_goes_on(
-    shell, stopped, tmp_path, (20,), signal.SIGTERM, by_estimator
+    shell, stopped, tmp_path, number, (20,), by_estimator
   )
 
 

@@ -17,6 +17,8 @@ STDDEV_RGB = tuple(255 * value for value in (0.229, 0.224, 0.225))
 
 # Pixels that the central crop leaves out of an image 256 pixels high.
 _CROP_PADDING = 32
+# A block of 8 x 8 pixels takes a bit or more, or the image is small.
+_PIXELS_PER_BYTE, _FEW_PIXELS = 512, 1 << 22
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ def training_image(
   Returns:
     float32 [size, size, 3].
   """
-  shape = tf.io.extract_jpeg_shape(jpeg)
+  shape = jpeg_shape(jpeg)
   begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
     shape,
     bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -78,8 +80,27 @@ def evaluation_image(jpeg: Tensor, size: int = IMAGE_SIZE) -> Tensor:
   Returns:
     float32 [size, size, 3].
   """
+  return _cropped(jpeg, _central_window(jpeg_shape(jpeg), size), size)
+
+
+def jpeg_shape(jpeg: Tensor) -> Tensor:
+  """(height, width, channels) of a JPEG, int32 [3].
+
+  It fails if the header claims more pixels than the JPEG can hold, because
+  decoding takes memory for all of them.
+
+  Args:
+    jpeg: string scalar.
+  """
   shape = tf.io.extract_jpeg_shape(jpeg)
-  return _cropped(jpeg, _central_window(shape, size), size)
+  height, width = tf.cast(shape[0], tf.int64), tf.cast(shape[1], tf.int64)
+  held = _PIXELS_PER_BYTE * tf.cast(tf.strings.length(jpeg), tf.int64)
+  check = tf.debugging.Assert(
+    height * width <= tf.maximum(held, _FEW_PIXELS),
+    ["the JPEG claims more pixels than it can hold:", height, width],
+  )
+  with tf.control_dependencies([check]):
+    return tf.identity(shape)
 
 
 def central_image(image: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ class Shards:
       kind = kind_of(image[:HEAD_BYTES]) or "it is of an unknown kind"
       return f"{self.image_key} must hold a JPEG image: {kind}"
     try:
-      tf.io.decode_jpeg(image, channels=3)
       preprocessing.evaluation_image(tf.constant(image))
+      tf.io.decode_jpeg(image, channels=3)
     except tf.errors.OpError as error:
       return reason_of(error)
     return None

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import damage
 import imagenet_files
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import preprocessing
+from rigl.predict import images
 
 
 def decoded(jpeg):
@@ -78,3 +80,33 @@ def test_crop_that_fails_is_the_central_one():
   crop = crop_of(jpeg, 0, 16)
   close = [np.allclose(c, central, atol=1) for c in (crop, crop[:, ::-1])]
   assert any(close)
+
+
+def of_size(jpeg, height, width):
+  """A JPEG whose header claims another size."""
+  start = jpeg.index(b"\xff\xc0") + 5
+  size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+  return jpeg[:start] + size + jpeg[start + 4 :]
+
+
+@pytest.mark.parametrize(
+  "read",
+  [
+    preprocessing.evaluation_image,
+    lambda jpeg: preprocessing.training_image(
+      jpeg, tf.constant([1, 2], tf.int64)
+    ),
+    lambda jpeg: images._decode(jpeg, (None, None, 3)),
+    lambda jpeg: images._decode(jpeg, (32, 32, 3)),
+    lambda jpeg: images._decode(jpeg, (784,)),
+  ],
+)
+def test_a_header_that_claims_more_than_the_jpeg_can_hold_is_refused(read):
+  jpeg = imagenet_files.jpeg_of(1)
+  assert read(jpeg) is not None
+  before = damage.peak_memory()
+  with pytest.raises(
+    tf.errors.InvalidArgumentError, match="claims more pixels"
+  ):
+    read(of_size(jpeg, 65_000, 65_000))
+  assert damage.peak_memory() - before < 500e6

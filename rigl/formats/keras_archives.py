@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keras files that are read in bounded time and memory, also if damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from rigl import files
+from rigl.formats import hdf5_copy
+
+# No file of a zip archive is larger than this many times what it takes there.
+_MAX_COMPRESSION = 1032
+# What the module `zipfile` raises for damage, or for a kind that it lacks.
+_ZIP_ERRORS = (
+  *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+  *(zipfile.BadZipFile, zlib.error),
+)
+# How much larger variables may be than the numbers of their file, which may
+# have fewer bits, and what variables take that no file holds.
+_LARGER, _SPARE = 4, 64 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def readable(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives a file of the same model that Keras may load within the block.
+
+  Variables that are made there may not be larger than the file says.
+
+  Args:
+    path: a `.keras` or `.h5` file.
+
+  Yields:
+    The `.keras` file itself, whose checksums are right, or a copy of the `.h5`
+    file, which may be changed and is removed at the end of the block.
+
+  Raises:
+    DamagedError: if the file is damaged.
+    OSError: if it cannot be read, or is another kind of file.
+  """
+  if path.suffix != ".h5":
+    with _bounded_variables(_checked_bytes(path)):
+      yield path
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    copy = pathlib.Path(folder, path.name)
+    try:
+      hdf5_copy.copy(path, copy)
+    except ValueError as error:
+      raise files.DamagedError(str(error)) from error
+    with _bounded_variables(copy.stat().st_size):
+      yield copy
+
+
+def _checked_bytes(path: pathlib.Path) -> int:
+  """The bytes of all parts of a zip archive, after a look at their checksums.
+
+  Keras reads on if one is wrong, and gives such weights to the HDF5 library.
+
+  Raises:
+    DamagedError: if one is wrong.
+  """
+  if not zipfile.is_zipfile(path):
+    return 0  # Keras says what it expects.
+  try:
+    with zipfile.ZipFile(path) as archive:
+      claimed = sum(part.file_size for part in archive.infolist())
+      if claimed > _MAX_COMPRESSION * path.stat().st_size:
+        raise files.DamagedError(f"it claims to unpack to {claimed} bytes.")
+      damaged = archive.testzip()
+  except _ZIP_ERRORS as error:
+    raise files.DamagedError(f"{error or type(error).__name__}.") from error
+  if damaged is not None:
+    raise files.DamagedError(f"the checksum of its {damaged} is wrong.")
+  return claimed
+
+
+@contextlib.contextmanager
+def _bounded_variables(stored: int) -> Iterator[None]:
+  """Refuses variables that a file of so many bytes does not fill.
+
+  Settings of layers may claim any size, and Keras makes their weights before it
+  compares them with those of the file.
+
+  Raises:
+    DamagedError: if there are too many.
+  """
+  import tensorflow as tf  # Keras needs it, too.
+
+  made, limit = 0, _LARGER * stored + _SPARE
+
+  def create(next_creator: Any, **settings: Any) -> Any:
+    nonlocal made
+    made += _bytes_of(settings.get("initial_value"))
+    if made > limit:
+      raise files.DamagedError("too many weights")
+    return next_creator(**settings)
+
+  try:
+    with tf.variable_creator_scope(create):
+      yield
+  except Exception as error:
+    if made <= limit:
+      raise
+    raise files.DamagedError(
+      "its layers claim more weights than the file holds."
+    ) from error
+
+
+def _bytes_of(value: Any) -> int:
+  """The bytes of a variable's first value, which is not computed."""
+  import tensorflow as tf
+
+  if callable(value):
+    with tf.Graph().as_default():
+      value = value()
+  size = value.shape.num_elements() or 0
+  return int(size) * tf.as_dtype(value.dtype).size
