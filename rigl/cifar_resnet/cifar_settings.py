@@ -21,7 +21,14 @@ from rigl.sparse_optimizers import registry
 _CLASSES = 10
 
 
-@configurable(unrecorded=["compilation_cache", "dataset", "on_nonfinite"])
+@configurable(
+  unrecorded=[
+    "compilation_cache",
+    "dataset",
+    "on_nonfinite",
+    "track_exploration",
+  ]
+)
 @dataclasses.dataclass(frozen=True)
 class CifarSettings(LengthFlags, DeviceFlags):
   """All settings of a run on CIFAR; the help texts explain them."""

@@ -44,6 +44,7 @@ def setting(
   maximum: float = math.inf,
   less_than: float = math.inf,
   defines_run: bool = True,
+  added: bool = False,
   ignored: bool | Callable[[Any], bool] = False,
   alias: str | None = None,
   argument: str | Sequence[str] = (),
@@ -62,6 +63,8 @@ def setting(
     less_than: a bound that a number must stay under.
     defines_run: whether runs that differ in it are different runs. False for
       paths and for what changes no result.
+    added: whether there are runs from before this setting. One that leaves it
+      at its default is the same run as one of them.
     ignored: whether the flag has no effect, so that a user who types it gets a
       warning; or a function of the settings that returns this.
     alias: another name of the flag.
@@ -82,6 +85,7 @@ def setting(
     maximum=maximum,
     less_than=less_than,
     defines_run=defines_run,
+    added=added,
     ignored=ignored,
     alias=alias,
     argument=(argument,) if isinstance(argument, str) else tuple(argument),
@@ -300,6 +304,9 @@ def run_identity(settings: Settings) -> dict[str, Any]:
   """
   identity = {}
   for field in dataclasses.fields(settings):
+    at_default = getattr(settings, field.name) == field.default
+    if field.metadata["added"] and at_default:
+      continue
     if field.metadata["defines_run"]:
       # A float may have been given as an int, which JSON writes differently.
       kind: Any = type(field.default)

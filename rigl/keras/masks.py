@@ -326,7 +326,13 @@ class MaskOwner(WrappingOptimizer):
       )
       for k in self._kernels
     ]
-    return summary(layers, self.changed_in_last_update())
+    return summary(
+      layers, self.changed_in_last_update(), self._explored_counts()
+    )
+
+  def _explored_counts(self) -> dict[str, int] | None:
+    """Hook: {path: connections that were ever active}; None if untracked."""
+    return None
 
   def changed_in_last_update(self) -> dict[str, int] | None:
     """The connections that the last mask update turned on or off.

@@ -27,6 +27,7 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "on_nonfinite",
     "sparse_compute",
     "sparse_threads",
+    "track_exploration",
   ]
 )
 @dataclasses.dataclass(frozen=True)

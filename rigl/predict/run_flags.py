@@ -103,5 +103,7 @@ def _recorded(task: PredictTask) -> set[str]:
   return {
     field.name
     for field in dataclasses.fields(task.settings)
-    if field.name in task.flags and field.metadata["defines_run"]
+    if field.name in task.flags
+    and field.metadata["defines_run"]
+    and not field.metadata["added"]
   }

@@ -217,14 +217,27 @@ class SparseOptimizer(GradientSteps):
         gradients = self.reduce_gradients(gradients)
     if not tf.executing_eagerly():
       self._changed = None
-      return graph_control.group(self._update(gradients, step))
+      return graph_control.group(self._update_and_explore(gradients, step))
     before = [layer.snapshot() for layer in self._layers]
-    self._update(gradients, step)
+    self._update_and_explore(gradients, step)
     self._changed = [
       layer.count_changes(old)
       for old, layer in zip(before, self._layers, strict=True)
     ]
     return None
+
+  def _update_and_explore(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    """The mask update; what is active before and after it is explored."""
+    exploration = self._exploration
+    if exploration is None:
+      return self._update(gradients, step)
+    # Before as well, because masks may have been assigned.
+    with graph_control.after(*exploration.note(self._layers)):
+      operations = self._update(gradients, step)
+    with graph_control.after(*operations):
+      return operations + exploration.note(self._layers)
 
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable

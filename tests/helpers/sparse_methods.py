@@ -73,7 +73,11 @@ def _drop_grow(
 
 _TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
 METHODS = {
-  "set": _drop_grow(sparse_optimizers.SparseSETOptimizer),
+  "set": _drop_grow(
+    sparse_optimizers.SparseSETOptimizer,
+    state=("LAYER/explored",),
+    track_exploration=True,
+  ),
   "static": _drop_grow(sparse_optimizers.SparseStaticOptimizer),
   "momentum": _drop_grow(
     sparse_optimizers.SparseMomentumOptimizer,
