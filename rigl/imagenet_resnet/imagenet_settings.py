@@ -26,7 +26,11 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
 
 
 @configurable(
-  unrecorded=["compilation_cache", "on_nonfinite", "track_exploration"]
+  unrecorded=[
+    "compilation_cache",
+    "on_nonfinite",
+    "track_exploration",
+  ]
 )
 @dataclasses.dataclass(frozen=True)
 class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):

@@ -258,11 +258,26 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         continue
       masked.append(kernel)
       inputs.append(self._inputs(kernel, signal, key))
+    self._thin_out(masked, inputs, step)
     results = self._engine.map(self._update_layers, inputs, fraction)
     for kernel, result in zip(masked, results, strict=True):
       self._assign(kernel, *result)
     self._note_explored()
     self._note_changes(kernels, before)
+
+  def _thin_out(
+    self,
+    kernels: Sequence[SparseKernel],
+    inputs: Sequence[dict[str, Any]],
+    step: Tensor,
+  ) -> None:
+    """Hook: may remove connections before connections are dropped and grown.
+
+    Args:
+      kernels: the kernels to update, of ordinary shape.
+      inputs: their `_inputs`, of which `mask` may be replaced.
+      step: int64 scalar, the step of the update.
+    """
 
   def _inputs(
     self, kernel: SparseKernel, signal: Tensor | None, key: Tensor

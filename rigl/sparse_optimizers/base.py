@@ -42,6 +42,8 @@ class SparseOptimizer(GradientSteps):
   Attributes:
     update_is_iteration: whether a mask update replaces a gradient step and
       needs gradients. If not, it follows a gradient step.
+    starts_dense: whether `create_masks(kernels)` makes the masks that training
+      starts with. If not, `sparsify` does.
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
@@ -68,6 +70,7 @@ class SparseOptimizer(GradientSteps):
   """
 
   update_is_iteration = False
+  starts_dense = False
 
   def __init__(
     self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -203,10 +203,25 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       else:
         masked.append(layer)
         inputs.append(self._inputs(layer, signal, key))
+    self._thin_out(masked, inputs, step)
     results = self._engine.map(self._update_layers, inputs, fraction)
     for layer, result in zip(masked, results, strict=True):
       operations += self._assign(layer, *result)
     return operations
+
+  def _thin_out(
+    self,
+    layers: Sequence[SparseLayer],
+    inputs: Sequence[dict[str, Any]],
+    step: Tensor,
+  ) -> None:
+    """Hook: may remove connections before connections are dropped and grown.
+
+    Args:
+      layers: the layers to update, of ordinary shape.
+      inputs: their `_inputs`, of which `mask` may be replaced.
+      step: int64 scalar, the step of the update.
+    """
 
   def _update_compact(
     self,

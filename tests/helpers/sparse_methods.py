@@ -112,6 +112,21 @@ METHODS = {
     conserved=False,
     state=_SCHEDULE_STATE,
   ),
+  "granet": Method(
+    sparse_optimizers.SparseGraNetOptimizer,
+    dict(
+      begin_step=0,
+      end_step=20,
+      frequency=FREQUENCY,
+      target_sparsity=SPARSITY,
+      drop_fraction=0.4,
+      grow_init="random_normal",
+    ),
+    "dense",
+    conserved=False,
+    random=True,
+    state=_SCHEDULE_STATE,
+  ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
@@ -120,8 +135,9 @@ DROP_GROW = [
   name
   for name, method in METHODS.items()
   if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
+  and method.conserved
 ]
-SCHEDULED = [*DROP_GROW, "prune"]
+SCHEDULED = [*DROP_GROW, "prune", "granet"]
 
 
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
