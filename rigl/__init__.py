@@ -36,6 +36,7 @@ Optimizers, one per training method:
   SparseSnipOptimizer       SNIP: prunes once, before training
   SparseDNWOptimizer        DNW: keeps the largest weights after every step
   SparsePruningOptimizer    gradual magnitude pruning
+  SparseGraNetOptimizer     GraNet: prunes gradually, regrows by the gradient
   SparseOptimizer, DropGrowOptimizer  base classes for methods of your own
 
 Sparsities and masks:
@@ -62,8 +63,8 @@ Files:
 Modules: compression, counting, exporting, mask_ops, schedules,
 sparse_optimizers, sparse_utils; and keras, which wraps optimizers of Keras 3
 for models of any kind: rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW,
-GradualPruning, FixedMask; and sparse, whose layers store and compute only their
-active connections.
+GradualPruning, FixedMask, GraNet; and sparse, whose layers store and compute
+only their active connections.
 
 Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-export,
 rigl-flops.
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     DropGrowOptimizer,
     SparseDNWOptimizer,
     SparseFixedMaskOptimizer,
+    SparseGraNetOptimizer,
     SparseMomentumOptimizer,
     SparseOptimizer,
     SparsePruningOptimizer,
@@ -129,6 +131,7 @@ __all__ = [
   "PruningSchedule",
   "SparseDNWOptimizer",
   "SparseFixedMaskOptimizer",
+  "SparseGraNetOptimizer",
   "SparseMomentumOptimizer",
   "SparseOptimizer",
   "SparsePruningOptimizer",
@@ -170,6 +173,7 @@ _EXPORTS = {
     "DropGrowOptimizer",
     "SparseDNWOptimizer",
     "SparseFixedMaskOptimizer",
+    "SparseGraNetOptimizer",
     "SparseMomentumOptimizer",
     "SparseOptimizer",
     "SparsePruningOptimizer",

@@ -74,6 +74,17 @@ def check_integer(name: str, value: Any, minimum: float = -math.inf) -> None:
   raise ValueError(f"`{name}` must be an integer{bound}, got {value!r}.")
 
 
+def check_flag(name: str, value: Any) -> None:
+  """Raises a ValueError unless a value is True or False.
+
+  Args:
+    name: name of the argument.
+    value: its value.
+  """
+  if not isinstance(value, bool):
+    raise ValueError(f"`{name}` must be True or False, got {value!r}.")
+
+
 def check_numbers(name: str, values: Any) -> None:
   """Raises a ValueError unless a value is a sequence of numbers."""
   try:

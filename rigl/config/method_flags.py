@@ -122,6 +122,15 @@ class MethodFlags(Settings):
     argument="frequency",
     methods=registry.DROP_GROW,
   )
+  track_exploration: bool = setting(
+    False,
+    "Measure the share of connections that were ever active; methods that drop "
+    "and grow. Costs one byte per connection, in checkpoints as well.",
+    group="method",
+    records_default=False,
+    argument="track_exploration",
+    methods=registry.DROP_GROW,
+  )
   seed: int = setting(
     0,
     "Seed of everything random.",

@@ -11,7 +11,10 @@ step costs
 * `scratch`, `static`, `set` and `snip`: 3 f_S,
 * SNFS (`momentum`): 2 f_S + f_D, as all weights have a gradient,
 * `rigl`: (3 f_S T + 2 f_S + f_D) / (T + 1), with a mask update every T steps,
-* `prune`: 3 times the mean of f_S over the schedule.
+* `prune`: 3 times the mean of f_S over the schedule,
+* GraNet (`granet`, not in that paper): that of `rigl` with the mean of f_S over
+  the schedule, which does not know where global pruning will leave connections
+  and lets every layer keep its share.
 
 DNW is not in the paper; all its weights have a gradient, as with SNFS. One-time
 and small costs are left out, in the paper and here: SNIP's dense gradient,
@@ -35,6 +38,7 @@ TRAINING_METHODS = (
   *_DENSE_WEIGHT_GRADIENT,
   "rigl",
   "prune",
+  "granet",
 )
 
 # The published runs: 32,000 steps of 4096 images are 1x.
@@ -77,9 +81,9 @@ def step_flops(
     method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: FLOPs of the trained network's forward pass, in [0, dense].
-    period: steps between two mask updates, for `rigl`; at least 1.
-    pruning_mean: for `prune`, the mean of `sparse` over training, as
-      `mean_over_pruning` computes it.
+    period: steps between two mask updates, for `rigl` and `granet`; at least 1.
+    pruning_mean: for `prune` and `granet`, the mean of `sparse` over training,
+      as `mean_over_pruning` computes it.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -103,7 +107,9 @@ def step_flops(
   if method == "rigl":
     return (3 * sparse * period + 2 * sparse + dense) / (period + 1)
   if pruning_mean is None:
-    raise ValueError("`pruning_mean` must be given for 'prune', got None.")
+    raise ValueError(f"`pruning_mean` must be given for {method!r}, got None.")
+  if method == "granet":
+    return (3 * pruning_mean * period + 2 * pruning_mean + dense) / (period + 1)
   return 3 * pruning_mean
 
 
@@ -130,8 +136,8 @@ def training_cost(
     steps: training steps of a run of length 1x, at least 1.
     batch_size: examples per step, at least 1.
     multiplier: how much longer the run is (5 for 5x); positive.
-    period: steps between two mask updates, for `rigl`.
-    pruning_mean: for `prune`, the mean of `sparse` over training.
+    period: steps between two mask updates, for `rigl` and `granet`.
+    pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -154,7 +160,7 @@ def training_cost(
 
 
 def pruning_phases(
-  schedule: PruningSchedule, steps: int
+  schedule: PruningSchedule, steps: int, start_sparsity: float = 0.0
 ) -> Iterator[tuple[int, float]]:
   """Phases of gradual pruning: number of steps and sparsity of each.
 
@@ -165,17 +171,18 @@ def pruning_phases(
   Args:
     schedule: when masks are made, and how sparse.
     steps: training steps, at least 1.
+    start_sparsity: sparsity before the first update.
 
   Yields:
-    (number of steps, sparsity in [0, 1)), `steps` steps in all; dense before
-    the first update, and constant between two.
+    (number of steps, sparsity in [0, 1)), `steps` steps in all;
+    `start_sparsity` before the first update, and constant between two.
 
   Raises:
     ValueError: if `steps` is out of its range.
   """
   if steps < 1:
     raise ValueError(f"`steps` must be at least 1, got {steps}.")
-  step, sparsity = 0, 0.0
+  step, sparsity = 0, start_sparsity
   last = schedule.initial_last_update_step
   while step < steps:
     update = schedule.next_update_step(step, last)
@@ -193,7 +200,10 @@ def pruning_phases(
 
 
 def mean_over_pruning(
-  flops_at: Callable[[float], float], schedule: PruningSchedule, steps: int
+  flops_at: Callable[[float], float],
+  schedule: PruningSchedule,
+  steps: int,
+  start_sparsity: float = 0.0,
 ) -> float:
   """Mean over training of the FLOPs of a network that is gradually pruned.
 
@@ -201,6 +211,7 @@ def mean_over_pruning(
     flops_at: FLOPs of the network with a given overall sparsity.
     schedule: when masks are made, and how sparse.
     steps: training steps, at least 1.
+    start_sparsity: sparsity before the first update.
   """
-  phases = pruning_phases(schedule, steps)
+  phases = pruning_phases(schedule, steps, start_sparsity)
   return sum(length * flops_at(s) for length, s in phases) / steps

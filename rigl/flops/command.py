@@ -44,6 +44,7 @@ _SETTINGS = (
   "sparsity_begin_step",
   "sparsity_end_step",
   "pruning_frequency",
+  "initial_sparsity",
 )
 
 
@@ -135,17 +136,23 @@ def _training(
 ) -> training_flops.TrainingCost:
   """Cost of training, given FLOPs by share of the final sparsities."""
   method, mean = values.training_method, None
-  if method == "prune":
+  if method in ("prune", "granet"):
+    # GraNet prunes in every mask update.
+    by_mask_updates = method == "granet"
     schedule = PruningSchedule(
       values.sparsity_begin_step,
       values.sparsity_end_step,
-      values.pruning_frequency,
+      values.maskupdate_frequency
+      if by_mask_updates
+      else values.pruning_frequency,
       sparsity,
+      values.initial_sparsity if by_mask_updates else 0.0,
     )
     mean = training_flops.mean_over_pruning(
       lambda part: flops(part / (sparsity or 1.0)),
       schedule,
       values.train_steps,
+      schedule.initial_sparsity,
     )
   return training_flops.training_cost(
     method,

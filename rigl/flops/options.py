@@ -105,13 +105,22 @@ def _define_training_flags() -> None:
     "training_steps_multiplier", 1.0, "Length of training, 5 for 5x, > 0."
   )
   flags.DEFINE_integer(
-    "maskupdate_frequency", 100, "Steps between mask updates (rigl), >= 1."
+    "maskupdate_frequency",
+    100,
+    "Steps between mask updates (rigl, granet), >= 1.",
   )
   flags.DEFINE_integer(
-    "sparsity_begin_step", 10_000, "First step of pruning (prune), >= 0."
+    "sparsity_begin_step",
+    10_000,
+    "First step of pruning, >= 0.",
   )
   flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
   flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
+  flags.DEFINE_float(
+    "initial_sparsity",
+    0.0,
+    "Sparsity at the start (granet).",
+  )
 
 
 def check(values: Any) -> None:

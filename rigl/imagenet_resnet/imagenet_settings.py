@@ -25,7 +25,13 @@ from rigl.configurable import configurable
 from rigl.imagenet_resnet.model_flags import ModelFlags
 
 
-@configurable(unrecorded=["compilation_cache", "on_nonfinite"])
+@configurable(
+  unrecorded=[
+    "compilation_cache",
+    "on_nonfinite",
+    "track_exploration",
+  ]
+)
 @dataclasses.dataclass(frozen=True)
 class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   """All settings of a run on ImageNet; the help texts explain them."""

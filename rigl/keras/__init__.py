@@ -17,6 +17,7 @@ from rigl.keras.checkpoints import load_checkpoint, save_checkpoint
 from rigl.keras.compact_files import load_compact
 from rigl.keras.dnw import DNW
 from rigl.keras.fixed_mask import FixedMask
+from rigl.keras.granet import GraNet
 from rigl.keras.pruning import GradualPruning
 from rigl.keras.rigl import RigL
 from rigl.keras.set import SET
@@ -35,6 +36,7 @@ __all__ = [
   "SNFS",
   "SNIP",
   "FixedMask",
+  "GraNet",
   "GradualPruning",
   "RigL",
   "SparseOptimizer",

@@ -110,9 +110,12 @@ def check_trainable(
   if any(isinstance(layer, BlockLayer) for layer in layers.values()):
     _check_blocks(optimizer)
   if any(isinstance(layer, CompactLayer) for layer in layers.values()):
-    _check_compact(
-      optimizer, optimizer.takes_compact_layers, optimizer.needs_batches
-    )
+    if not optimizer.takes_compact_layers:
+      raise ValueError(
+        f"{type(optimizer).__name__} cannot train layers that store only their "
+        f"active connections, because {optimizer.why_no_compact_layers}."
+      )
+    _check_compact(optimizer, optimizer.needs_batches)
 
 
 def _check_blocks(optimizer: Any) -> None:
@@ -132,16 +135,9 @@ def _check_blocks(optimizer: Any) -> None:
 
 
 def _check_compact(
-  optimizer: keras.optimizers.Optimizer,
-  takes_compact_layers: bool,
-  needs_batches: bool,
+  optimizer: keras.optimizers.Optimizer, needs_batches: bool
 ) -> None:
   method = type(optimizer).__name__
-  if not takes_compact_layers:
-    raise ValueError(
-      f"{method} cannot train layers that store only their active connections, "
-      "because it keeps a weight of every connection."
-    )
   if tf.distribute.get_strategy().num_replicas_in_sync > 1:
     raise ValueError(
       "Layers that store only their active connections train on one replica, "

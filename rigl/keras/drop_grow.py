@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.checks import check_flag
 from rigl.keras import replicas
 from rigl.keras.block_layers import move_blocks
 from rigl.keras.kernels import Filters
@@ -77,6 +78,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active; `fan_in` keeps the same number of connections per
       output. None: only that per variable is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -105,6 +109,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     noise_std: float = 1e-5,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -114,6 +119,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     parsed = parse_grow_init(grow_init, self.grow_inits)
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
+    check_flag("track_exploration", track_exploration)
     super().__init__(
       optimizer,
       sparsity,
@@ -130,6 +136,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._grow_init = parsed
     self._noise_std = float(noise_std)
     self._initial: dict[str, keras.Variable] = {}
+    self._tracks_exploration = track_exploration
+    self._explored: dict[str, keras.Variable] = {}
 
   @property
   def schedule(self) -> UpdateSchedule:
@@ -147,6 +155,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       "anneal": schedule.drop_fraction_anneal,
       "grow_init": self._grow_init_name,
       "noise_std": self._noise_std,
+      "track_exploration": self._tracks_exploration,
     }
 
   def _distribute(
@@ -173,6 +182,51 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     if self._grow_init.method == "initial_dist":
       for kernel in self._kernels:
         self._initial[kernel.path] = self._new_copy(kernel, "initial")
+    if self._tracks_exploration:
+      for kernel in self._kernels:
+        self._explored[kernel.path] = self.add_variable(
+          shape=kernel.shape,
+          initializer=functools.partial(_active, kernel),
+          dtype="bool",
+          aggregation="only_first_replica",
+          name=f"explored_{kernel.name}",
+        )
+
+  @property
+  def explored(self) -> dict[str, keras.Variable]:
+    """{path: bool variable, true where a connection was ever active}.
+
+    Empty unless `track_exploration` was asked for and the optimizer is built.
+    """
+    return dict(self._explored)
+
+  def explored_shares(self) -> dict[str, float]:
+    """The explored share R_s of each sparse variable, at least its density.
+
+    Liu et al., 2021, https://arxiv.org/abs/2102.02887.
+
+    Returns:
+      {path: share of the connections that were active at any time}; empty
+      unless `track_exploration` was asked for.
+    """
+    counts = self._explored_counts() or {}
+    return {k.path: counts[k.path] / k.size for k in self._kernels if counts}
+
+  def _explored_counts(self) -> dict[str, int] | None:
+    if not self._tracks_exploration:
+      return None
+    return {
+      path: int(np.count_nonzero(explored.numpy()))
+      for path, explored in self._explored.items()
+    }
+
+  def _note_explored(self) -> None:
+    """Adds the connections that are active now."""
+    for kernel in self._kernels:
+      if kernel.path in self._explored:
+        explored = self._explored[kernel.path]
+        ever = tf.convert_to_tensor(explored) | _active(kernel)
+        replicas.assign(explored, ever)
 
   def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
@@ -181,6 +235,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     hashes = [kernel.name_hash for kernel in kernels]
     keys = mask_ops.hash_key(self._settings.seed, hashes, step)
     signals = self._signals(kernels, present)
+    # Before as well, because masks may have been assigned.
+    self._note_explored()
     before = [kernel.snapshot() for kernel in kernels]
     masked, inputs = [], []
     for kernel, signal, key in zip(
@@ -202,10 +258,26 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         continue
       masked.append(kernel)
       inputs.append(self._inputs(kernel, signal, key))
+    self._thin_out(masked, inputs, step)
     results = self._engine.map(self._update_layers, inputs, fraction)
     for kernel, result in zip(masked, results, strict=True):
       self._assign(kernel, *result)
+    self._note_explored()
     self._note_changes(kernels, before)
+
+  def _thin_out(
+    self,
+    kernels: Sequence[SparseKernel],
+    inputs: Sequence[dict[str, Any]],
+    step: Tensor,
+  ) -> None:
+    """Hook: may remove connections before connections are dropped and grown.
+
+    Args:
+      kernels: the kernels to update, of ordinary shape.
+      inputs: their `_inputs`, of which `mask` may be replaced.
+      step: int64 scalar, the step of the update.
+    """
 
   def _inputs(
     self, kernel: SparseKernel, signal: Tensor | None, key: Tensor
@@ -329,6 +401,11 @@ def checked_end_step(end_step: int | None) -> int:
   if end_step < 0:
     raise ValueError(f"`end_step` must be at least 0 or None, got {end_step}.")
   return end_step
+
+
+def _active(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
+  """The mask of a kernel, as an initializer of a variable."""
+  return tf.convert_to_tensor(kernel.whole_mask)
 
 
 def _flat(value: Any) -> Any:

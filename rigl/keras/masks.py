@@ -65,6 +65,7 @@ class MaskOwner(WrappingOptimizer):
     needs_batches: whether layers that store only their active connections must
       keep what their dense gradient is made of.
     takes_compact_layers: whether the method trains such layers.
+    why_no_compact_layers: the reason, where it does not.
     takes_block_layers: whether it trains those that store their active blocks.
 
   Args:
@@ -96,6 +97,7 @@ class MaskOwner(WrappingOptimizer):
   needs_batches = False
   takes_compact_layers = True
   takes_block_layers = False
+  why_no_compact_layers = "it keeps a weight of every connection"
 
   def __init__(
     self,
@@ -326,7 +328,13 @@ class MaskOwner(WrappingOptimizer):
       )
       for k in self._kernels
     ]
-    return summary(layers, self.changed_in_last_update())
+    return summary(
+      layers, self.changed_in_last_update(), self._explored_counts()
+    )
+
+  def _explored_counts(self) -> dict[str, int] | None:
+    """Hook: {path: connections that were ever active}; None if untracked."""
+    return None
 
   def changed_in_last_update(self) -> dict[str, int] | None:
     """The connections that the last mask update turned on or off.

@@ -92,6 +92,9 @@ class SNFS(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active; `fan_in` keeps the same number of connections per
       output. None: only that per variable is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -127,6 +130,7 @@ class SNFS(DropGrowOptimizer):
     noise_std: float = 1e-5,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -147,6 +151,7 @@ class SNFS(DropGrowOptimizer):
       noise_std=noise_std,
       mask_engine=mask_engine,
       structure=structure,
+      track_exploration=track_exploration,
       name=name,
       **kwargs,
     )

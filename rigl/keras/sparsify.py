@@ -10,6 +10,7 @@ import keras
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.dnw import DNW
 from rigl.keras.fixed_mask import FixedMask
+from rigl.keras.granet import GraNet
 from rigl.keras.pruning import GradualPruning
 from rigl.keras.rigl import RigL
 from rigl.keras.set import SET
@@ -20,6 +21,7 @@ from rigl.keras.static import Static
 METHODS: dict[str, type[SparseOptimizer]] = {
   "dnw": DNW,
   "fixed_mask": FixedMask,
+  "granet": GraNet,
   "pruning": GradualPruning,
   "rigl": RigL,
   "set": SET,

@@ -60,6 +60,9 @@ class Static(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active; `fan_in` keeps the same number of connections per
       output. None: only that per variable is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 

@@ -25,7 +25,8 @@ class SparsitySummaries(keras.callbacks.Callback):
   * `mask_change`: share of connections that are active and were not, or the
     other way round, since the last point of the curve.
   * `explored`: share of connections that were active at any time since the
-    first training with this callback (R_s of Liu et al., 2021,
+    first training with this callback, or, if the optimizer has
+    `track_exploration`, since the start (R_s of Liu et al., 2021,
     https://arxiv.org/abs/2102.02887). It is at least the density.
   * `drop_fraction`, one curve only: share of the active connections that an
     update at this step drops; for methods that drop and grow.
@@ -107,10 +108,13 @@ class SparsitySummaries(keras.callbacks.Callback):
 
   def _look(self) -> dict[str, np.ndarray]:
     """Reads the masks, and adds them to what is explored."""
-    masks = {}
-    for path, mask in sparse_optimizer_of(self.model).masks.items():
+    masks, optimizer = {}, sparse_optimizer_of(self.model)
+    tracked = getattr(optimizer, "explored", {})
+    for path, mask in optimizer.masks.items():
       masks[path] = mask.numpy()
       known = self._explored.get(path, False)
+      if path in tracked:
+        known = tracked[path].numpy()
       self._explored[path] = np.logical_or(known, masks[path])
     return masks
 

@@ -27,6 +27,8 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "on_nonfinite",
     "sparse_compute",
     "sparse_threads",
+    "initial_sparsity",
+    "track_exploration",
   ]
 )
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +176,15 @@ class MnistSettings(MethodFlags, DeviceFlags):
     group="output",
     minimum=1,
     defines_run=False,
+  )
+  initial_sparsity: float = setting(
+    0.0,
+    "granet: share of zeros at the start, at most --end_sparsity.",
+    group="method",
+    minimum=0.0,
+    less_than=1.0,
+    records_default=False,
+    argument="initial_sparsity",
   )
   sparse_compute: str = setting(
     NONE,

@@ -23,7 +23,7 @@ from rigl.types import Batch, Metrics, Tensor, Variable
 
 WEIGHT_NORM, GRADIENT_NORM = "weight_norm", "gradient_norm"
 
-_LOSS, _ONES = "regularization_loss", "ones/"
+_LOSS, _ONES, _EXPLORED = "regularization_loss", "ones/", "explored/"
 
 _Gradients = list[tuple[Tensor, Variable]]
 
@@ -281,6 +281,8 @@ def measure_state(state: TrainState, norms: bool) -> dict[str, Tensor]:
     found[WEIGHT_NORM] = norm_of_weights(variables)
   for layer in optimizer.layers:
     found[_ONES + layer.name] = mask_ops.count_ones(layer.mask)
+  for name, count in optimizer.explored_counts().items():
+    found[_EXPLORED + name] = count
   return found
 
 
@@ -302,4 +304,10 @@ def state_metrics(
     metrics["sparsity"] = 1.0 - sum(ones.values()) / sum(sizes.values())
   for name, size in sizes.items():
     metrics[f"sparsity/{name}"] = 1.0 - ones[name] / size
+  explored = {n: measured.get(_EXPLORED + n) for n in sizes}
+  known = {n: count for n, count in explored.items() if count is not None}
+  if known:
+    metrics["explored"] = sum(known.values()) / sum(sizes.values())
+  for name, count in known.items():
+    metrics[f"explored/{name}"] = count / sizes[name]
   return metrics

@@ -5,6 +5,11 @@ They are pure functions of the step: NumPy answers on the host and, with
 `ops=tf`, TensorFlow inside a graph.
 """
 
+from rigl.schedules.exploration import (
+  drop_fraction_for_exploration,
+  expected_explored_share,
+  frequency_for_exploration,
+)
 from rigl.schedules.learning_rates import (
   MOBILENET_DROPS,
   RESNET_DROPS,
@@ -35,5 +40,8 @@ __all__ = [
   "PruningSchedule",
   "UpdateSchedule",
   "cifar_learning_rate",
+  "drop_fraction_for_exploration",
+  "expected_explored_share",
+  "frequency_for_exploration",
   "mnist_learning_rate",
 ]

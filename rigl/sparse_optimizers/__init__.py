@@ -9,6 +9,7 @@ from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.dnw import SparseDNWOptimizer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.fixed_mask import SparseFixedMaskOptimizer
+from rigl.sparse_optimizers.granet import SparseGraNetOptimizer
 from rigl.sparse_optimizers.pruning import SparsePruningOptimizer
 from rigl.sparse_optimizers.rigl import SparseRigLOptimizer
 from rigl.sparse_optimizers.set import SparseSETOptimizer
@@ -21,6 +22,7 @@ __all__ = [
   "DropGrowOptimizer",
   "SparseDNWOptimizer",
   "SparseFixedMaskOptimizer",
+  "SparseGraNetOptimizer",
   "SparseLayer",
   "SparseMomentumOptimizer",
   "SparseOptimizer",

@@ -42,6 +42,8 @@ class SparseOptimizer(GradientSteps):
   Attributes:
     update_is_iteration: whether a mask update replaces a gradient step and
       needs gradients. If not, it follows a gradient step.
+    starts_dense: whether `create_masks(kernels)` makes the masks that training
+      starts with. If not, `sparsify` does.
 
   Args:
     optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
@@ -68,6 +70,7 @@ class SparseOptimizer(GradientSteps):
   """
 
   update_is_iteration = False
+  starts_dense = False
 
   def __init__(
     self,
@@ -217,14 +220,27 @@ class SparseOptimizer(GradientSteps):
         gradients = self.reduce_gradients(gradients)
     if not tf.executing_eagerly():
       self._changed = None
-      return graph_control.group(self._update(gradients, step))
+      return graph_control.group(self._update_and_explore(gradients, step))
     before = [layer.snapshot() for layer in self._layers]
-    self._update(gradients, step)
+    self._update_and_explore(gradients, step)
     self._changed = [
       layer.count_changes(old)
       for old, layer in zip(before, self._layers, strict=True)
     ]
     return None
+
+  def _update_and_explore(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    """The mask update; what is active before and after it is explored."""
+    exploration = self._exploration
+    if exploration is None:
+      return self._update(gradients, step)
+    # Before as well, because masks may have been assigned.
+    with graph_control.after(*exploration.note(self._layers)):
+      operations = self._update(gradients, step)
+    with graph_control.after(*operations):
+      return operations + exploration.note(self._layers)
 
   def _update(
     self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.checks import check_integer, check_number
+from rigl.checks import check_flag, check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import blocks, sparse_layer
 from rigl.sparse_optimizers.compact import moved_connections
 from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
+from rigl.sparse_optimizers.exploration import Exploration
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
@@ -91,6 +92,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`; see `exploration`. It costs one byte per connection, in
+      checkpoints as well, and no time outside of mask updates.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -119,6 +123,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
   ) -> None:
     super().__init__(
       optimizer,
@@ -140,6 +145,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._seed_offset = int(stateless_seed_offset)
     self._noise_std = float(noise_std)
     self._initial_weights: dict[str, Variable] = {}
+    check_flag("track_exploration", track_exploration)
+    self._exploration = Exploration() if track_exploration else None
 
   @property
   def schedule(self) -> UpdateSchedule:
@@ -196,10 +203,25 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       else:
         masked.append(layer)
         inputs.append(self._inputs(layer, signal, key))
+    self._thin_out(masked, inputs, step)
     results = self._engine.map(self._update_layers, inputs, fraction)
     for layer, result in zip(masked, results, strict=True):
       operations += self._assign(layer, *result)
     return operations
+
+  def _thin_out(
+    self,
+    layers: Sequence[SparseLayer],
+    inputs: Sequence[dict[str, Any]],
+    step: Tensor,
+  ) -> None:
+    """Hook: may remove connections before connections are dropped and grown.
+
+    Args:
+      layers: the layers to update, of ordinary shape.
+      inputs: their `_inputs`, of which `mask` may be replaced.
+      step: int64 scalar, the step of the update.
+    """
 
   def _update_compact(
     self,
@@ -326,7 +348,14 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         f"blocks, got {self._grow_init.method!r}."
       )
 
+  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
+    super()._adopt(layer, of_kernel, of_mask)
+    if self._exploration is not None:
+      self._exploration.adopt(layer)
+
   def _prepare_layer(self, layer: SparseLayer) -> None:
+    if self._exploration is not None:
+      self._exploration.add(layer, self._new_state)
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
         initial_value(layer.kernel), f"{layer.kernel_name}/initial"

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from rigl.checks import check_integer
 from rigl.mask_ops import EngineName, MaskEngine
+from rigl.sparse_optimizers.exploration import Exploration
 from rigl.sparse_optimizers.sparse_layer import SparseLayer, bare_name
 from rigl.sparse_optimizers.summary import summary
 from rigl.sparse_optimizers.wrapper import WrappingOptimizer
@@ -59,6 +60,8 @@ class MaskState(WrappingOptimizer):
     self._marks: dict[str, tuple[int, int]] = {}
     self._own_step: Variable | None = None
     self._changed: Sequence[Tensor | int] | None = None
+    # Methods that can track which connections were ever active set it.
+    self._exploration: Exploration | None = None
 
   @property
   def layers(self) -> tuple[SparseLayer, ...]:
@@ -153,19 +156,54 @@ class MaskState(WrappingOptimizer):
       )
     self._changed = changed
 
+  @property
+  def tracks_exploration(self) -> bool:
+    """Whether the connections that were ever active are known."""
+    return self._exploration is not None
+
+  def explored_counts(self) -> dict[str, Tensor]:
+    """The number of connections that were active at any time, per layer.
+
+    Returns:
+      {layer name: int32 scalar}; empty unless `track_exploration` was asked
+      for.
+    """
+    return self._exploration.counts() if self._exploration else {}
+
+  def explored_shares(self) -> dict[str, float]:
+    """The explored share R_s of each layer, at least its density.
+
+    Returns:
+      {layer name: share of the connections that were active at any time};
+      empty unless `track_exploration` was asked for.
+
+    Raises:
+      RuntimeError: in a graph.
+    """
+    counts = self._exploration.counts_on_host() if self._exploration else {}
+    return {
+      layer.name: counts[layer.name] / layer.size
+      for layer in self._layers
+      if counts
+    }
+
   def summary(self) -> str:
     """A table of the sparse layers, as text.
 
     It shows each layer's shape, active connections, sparsity, and the share of
     its connections that the last mask update turned on or off; `-` before any
-    update.
+    update. With `track_exploration` it also shows the explored share.
 
     Raises:
       RuntimeError: if there are no masks yet, or in a graph.
     """
     if not self._layers:
       raise RuntimeError("There are no masks yet, so there is no summary.")
-    return summary(self._layers, self.changed_in_last_update())
+    return summary(
+      self._layers,
+      self.changed_in_last_update(),
+      self._exploration.counts_on_host() if self._exploration else None,
+    )
 
   def __repr__(self) -> str:
     connections = sum(layer.size for layer in self._layers)

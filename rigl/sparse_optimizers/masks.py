@@ -49,12 +49,14 @@ class MaskOwner(MaskState):
   Attributes:
     takes_compact_layers: whether the method trains layers that store only
       their active connections (`rigl.sparse`).
+    why_no_compact_layers: the reason, where it does not.
     takes_block_layers: whether it trains those that store only their active
       blocks.
   """
 
   takes_compact_layers = True
   takes_block_layers = False
+  why_no_compact_layers = "it needs something of every connection at every step"
 
   def sparsify(
     self,
@@ -214,8 +216,7 @@ class MaskOwner(MaskState):
     if not self.takes_compact_layers:
       raise ValueError(
         f"{type(self).__name__} cannot train layers that store only their "
-        "active connections, because it needs something of every connection "
-        "at every step."
+        f"active connections, because {self.why_no_compact_layers}."
       )
     self._check_arguments_of_compact(masks, in_graph)
 

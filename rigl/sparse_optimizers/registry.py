@@ -12,6 +12,7 @@ from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.dnw import SparseDNWOptimizer
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
 from rigl.sparse_optimizers.fixed_mask import SparseFixedMaskOptimizer
+from rigl.sparse_optimizers.granet import SparseGraNetOptimizer
 from rigl.sparse_optimizers.pruning import SparsePruningOptimizer
 from rigl.sparse_optimizers.rigl import SparseRigLOptimizer
 from rigl.sparse_optimizers.set import SparseSETOptimizer
@@ -33,6 +34,7 @@ METHODS: dict[str, type[SparseOptimizer]] = {
   "static": SparseStaticOptimizer,
   "momentum": SparseMomentumOptimizer,
   "rigl": SparseRigLOptimizer,
+  "granet": SparseGraNetOptimizer,
 }
 # Methods that drop and grow connections by a schedule.
 DROP_GROW = tuple(
@@ -40,8 +42,12 @@ DROP_GROW = tuple(
   for name, optimizer in METHODS.items()
   if issubclass(optimizer, DropGrowOptimizer)
 )
-# Methods that start with random masks. The others start dense.
-SPARSE_START = (SCRATCH, *DROP_GROW)
+# Methods that start with random masks of their final sparsity, or are given
+# masks. The others start dense, or make their masks themselves.
+SPARSE_START = (
+  SCRATCH,
+  *(name for name in DROP_GROW if not METHODS[name].starts_dense),
+)
 
 
 def optimizer_class(method: str) -> type[SparseOptimizer]:

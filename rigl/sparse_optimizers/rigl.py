@@ -34,6 +34,7 @@ from rigl.types import Tensor, Variable
     "seed",
     "mask_engine",
     "structure",
+    "track_exploration",
   ]
 )
 class SparseRigLOptimizer(DropGrowOptimizer):
@@ -94,6 +95,9 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -133,6 +137,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
   ) -> None:
     super().__init__(
       optimizer,
@@ -151,6 +156,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       seed=seed,
       mask_engine=mask_engine,
       structure=structure,
+      track_exploration=track_exploration,
     )
     warn_ignored(use_tpu=use_tpu)
     check_number("initial_acc_scale", initial_acc_scale)

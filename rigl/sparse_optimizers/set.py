@@ -14,6 +14,7 @@ from rigl.types import Tensor
     "stateless_seed_offset",
     "mask_engine",
     "structure",
+    "track_exploration",
   ]
 )
 class SparseSETOptimizer(DropGrowOptimizer):
@@ -68,6 +69,9 @@ class SparseSETOptimizer(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
 
   Raises:
     ValueError: if an argument is not as described.

@@ -34,6 +34,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "seed",
     "mask_engine",
     "structure",
+    "track_exploration",
   ]
 )
 class SparseMomentumOptimizer(DropGrowOptimizer):
@@ -101,6 +102,9 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -139,6 +143,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
   ) -> None:
     super().__init__(
       optimizer,
@@ -157,6 +162,7 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
       seed=seed,
       mask_engine=mask_engine,
       structure=structure,
+      track_exploration=track_exploration,
     )
     warn_ignored(use_tpu=use_tpu)
     check_number("momentum", momentum, 0, 1)

@@ -64,6 +64,9 @@ class SparseStaticOptimizer(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    track_exploration: whether to note which connections were ever active, for
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -98,6 +101,7 @@ class SparseStaticOptimizer(DropGrowOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    track_exploration: bool = False,
   ) -> None:
     super().__init__(
       optimizer,
@@ -116,6 +120,7 @@ class SparseStaticOptimizer(DropGrowOptimizer):
       seed=seed,
       mask_engine=mask_engine,
       structure=structure,
+      track_exploration=track_exploration,
     )
 
   def _grow_scores(

@@ -9,7 +9,7 @@ import numpy as np
 
 from rigl import sparse_utils
 from rigl.structures import Groups, Structure
-from rigl.types import Tensor
+from rigl.types import Tensor, Variable
 
 
 def structured_masks(
@@ -40,6 +40,32 @@ def structured_masks(
       shapes[name], groups, ones, seed, name
     )
   return masks
+
+
+def groups_of_targets(
+  kernels: Mapping[str, Variable],
+  targets: Mapping[str, float],
+  structure: Structure | None,
+) -> dict[str, Groups]:
+  """The groups of all layers that do not stay dense.
+
+  Args:
+    kernels: the kernels by layer name.
+    targets: {layer name: final share of zeros in [0, 1]}.
+    structure: the structure; None has no groups.
+
+  Returns:
+    {layer name: its groups}.
+
+  Raises:
+    ValueError: if a layer cannot have the structure.
+  """
+  if structure is None:
+    return {}
+  return {
+    name: structure.groups(name, kernels[name].shape)
+    for name in structure.sparse_layers(targets)
+  }
 
 
 def groups_of_masks(

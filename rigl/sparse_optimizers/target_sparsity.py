@@ -15,6 +15,7 @@ from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.compact import kept_connections
 from rigl.sparse_optimizers.kernels import compact_layers, layer_shapes
 from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
+from rigl.sparse_optimizers.structured import groups_of_targets
 from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
@@ -55,6 +56,8 @@ class TargetSparsityOptimizer(SparseOptimizer):
     ValueError: if an argument is not as described; `create_masks` raises it
       where the sparsity cannot be distributed over the layers.
   """
+
+  starts_dense = True
 
   def __init__(
     self,
@@ -150,12 +153,7 @@ class TargetSparsityOptimizer(SparseOptimizer):
     self, kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
   ) -> dict[str, Groups]:
     del masks
-    if self._structure is None:
-      return {}
-    return {
-      name: self._structure.groups(name, kernels[name].shape)
-      for name in self._structure.sparse_layers(self._targets)
-    }
+    return groups_of_targets(kernels, self._targets, self._structure)
 
   def _num_ones(self, layer: SparseLayer) -> Tensor:
     """The connections that the target leaves a layer, int32 scalar.

@@ -80,7 +80,9 @@ class Executor(Protocol):
     """Returns the metrics that need no data.
 
     They are `regularization_loss` and, if there are masks, the sparsity of all
-    of them (`sparsity`) and of each (`sparsity/LAYER`).
+    of them (`sparsity`) and of each (`sparsity/LAYER`); with
+    `--track_exploration` also the explored shares (`explored`,
+    `explored/LAYER`).
     """
 
   def non_finite(self) -> str | None:

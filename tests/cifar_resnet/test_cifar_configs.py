@@ -17,7 +17,7 @@ FILES = sorted(
   path.stem for path in FOLDER.glob("*.gin") if path.stem != "base"
 )
 METHODS = {"static": "scratch"}  # Its name in the paper: that in the flags.
-NAME = re.compile(r"([a-z]+)_erk_(0\.\d+)(_2x)?$")
+NAME = re.compile(r"([a-z]+)(?:_itop)?_erk_(0\.\d+)(_2x)?$")
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,20 @@ def test_file_trains_what_its_name_says(name):
   if settings.training_method in DROP_GROW:
     assert arguments["end_step"] == (150000 if twice else 75000)
   assert arguments["weight_decay"] == 5e-4
+
+
+@pytest.mark.parametrize(("method", "period"), [("rigl", 4000), ("set", 1500)])
+@pytest.mark.parametrize("sparsity", ["0.9", "0.95"])
+def test_itop_moves_more_at_rarer_updates(method, period, sparsity):
+  arguments = read(f"{method}_itop_erk_{sparsity}").method_arguments()
+  gin.clear_config()
+  plain = read(f"{method}_erk_{sparsity}").method_arguments()
+  changed = {n: v for n, v in arguments.items() if v != plain[n]}
+  assert changed == {
+    "frequency": period,
+    "drop_fraction": 0.5,
+    "track_exploration": True,
+  }
 
 
 def test_file_is_the_run_of_the_same_flags():

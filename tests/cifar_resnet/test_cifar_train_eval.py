@@ -181,6 +181,7 @@ def test_every_method_learns_and_comes_to_its_sparsity(shell, tmp_path, method):
     "--mode=train_and_eval",
     "--max_steps=30",
     "--sparsity_end_step=20",
+    *(["--maskupdate_end_step=20"] if method == "granet" else []),
     "--checkpoint_steps=30",
     "--summaries_steps=10",
     "--end_sparsity=0.5",

@@ -241,3 +241,20 @@ def test_configured_leaves_arguments_to_gin_unless_their_flag_is_typed(
     .configure(toy_function, {"size": "toy_size"}, size=7, rate=8.0)
   )
   assert found == expected
+
+
+def test_identity_holds_an_added_setting_only_where_it_is_used():
+  @dataclasses.dataclass(frozen=True)
+  class Older(settings.Settings):
+    old: int = setting(1, "A number.")
+
+  @dataclasses.dataclass(frozen=True)
+  class Newer(Older):
+    new: int = setting(2, "Another number.", records_default=False)
+
+  assert settings.run_identity(Newer()) == settings.run_identity(Older())
+  assert settings.run_identity(Newer(new=2)) == settings.run_identity(Older())
+  assert settings.run_identity(Newer(new=3)) == {
+    **settings.run_identity(Older()),
+    "new": 3,
+  }

@@ -119,3 +119,23 @@ def test_wrong_arguments_are_refused(changes, message):
 def test_pruning_without_steps_is_refused():
   with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
     list(pruning_phases(PruningSchedule(0, 60, 7, 0.9), 0))
+
+
+@pytest.mark.parametrize("period", [1, 10])
+def test_granet_is_rigl_on_a_network_that_gets_sparser(period):
+  # Half of training at 500 FLOPs, half at 100: an update after every `period`
+  # steps needs the dense weight gradient.
+  found = step_flops("granet", 1000, 100, period, pruning_mean=300)
+  parts = [simulated_rigl(1000, sparse, period) for sparse in (500, 100)]
+  assert found == pytest.approx(np.mean(parts))
+  with pytest.raises(ValueError, match="must be given for 'granet'"):
+    step_flops("granet", 1000, 100, period)
+
+
+def test_the_steps_before_the_first_update_have_the_start_sparsity():
+  schedule = PruningSchedule(10, 20, 10, 0.8, 0.5)
+  assert [s for _, s in pruning_phases(schedule, 30, 0.5)] == pytest.approx(
+    [0.5, 0.5, 0.8]
+  )
+  mean = mean_over_pruning(lambda s: 100 * (1 - s), schedule, 30, 0.5)
+  assert mean == pytest.approx((50 + 50 + 20) / 3)

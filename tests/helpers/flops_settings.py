@@ -23,6 +23,7 @@ DEFAULTS = {
   "training_steps_multiplier": 2.0,
   "maskupdate_frequency": 100,
   "sparsity_begin_step": 100,
+  "initial_sparsity": 0.0,
   "sparsity_end_step": 900,
   "pruning_frequency": 100,
 }

@@ -19,6 +19,7 @@ SPARSITY = 0.6
 ARGUMENTS: dict[str, dict[str, Any]] = {
   "dnw": {},
   "fixed_mask": {},
+  "granet": {"frequency": 1, "end_step": 2},
   "pruning": {"frequency": 2, "end_step": 6},
   "rigl": {"frequency": 2, "begin_step": 1},
   "set": {"frequency": 2},

@@ -147,6 +147,14 @@ def _arguments(state: State) -> dict[str, Any]:
       "drop_fraction_anneal": state.anneal,
       "grow_init": state.grow_init,
     }
+  elif state.method == "granet":
+    arguments |= window | {
+      "end_step": state.begin + max(state.length, state.frequency),
+      "target_sparsity": state.target,
+      "drop_fraction": state.drop_fraction,
+      "drop_fraction_anneal": state.anneal,
+      "grow_init": state.grow_init,
+    }
   elif state.method == "prune":
     arguments |= window | {
       "end_step": state.begin + max(state.length, 1),
@@ -334,6 +342,12 @@ class Twin:
     method, now = self.state.method, self.counts()
     if METHODS[method].conserved:
       assert now == self._start, "the number of connections changed"
+      return
+    if method == "granet":  # It prunes over all layers.
+      size = sum(layer.size for layer in self.optimizer.layers)
+      least = int(round(size * (1 - self.state.target)))
+      assert least - 1 <= sum(now) <= sum(before), (least, before, now)
+      assert min(now) >= 1
       return
     for layer, old, ones in zip(
       self.optimizer.layers, before, now, strict=True

@@ -73,7 +73,11 @@ def _drop_grow(
 
 _TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
 METHODS = {
-  "set": _drop_grow(sparse_optimizers.SparseSETOptimizer),
+  "set": _drop_grow(
+    sparse_optimizers.SparseSETOptimizer,
+    state=("LAYER/explored",),
+    track_exploration=True,
+  ),
   "static": _drop_grow(sparse_optimizers.SparseStaticOptimizer),
   "momentum": _drop_grow(
     sparse_optimizers.SparseMomentumOptimizer,
@@ -108,6 +112,21 @@ METHODS = {
     conserved=False,
     state=_SCHEDULE_STATE,
   ),
+  "granet": Method(
+    sparse_optimizers.SparseGraNetOptimizer,
+    dict(
+      begin_step=0,
+      end_step=20,
+      frequency=FREQUENCY,
+      target_sparsity=SPARSITY,
+      drop_fraction=0.4,
+      grow_init="random_normal",
+    ),
+    "dense",
+    conserved=False,
+    random=True,
+    state=_SCHEDULE_STATE,
+  ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
@@ -116,8 +135,9 @@ DROP_GROW = [
   name
   for name, method in METHODS.items()
   if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
+  and method.conserved
 ]
-SCHEDULED = [*DROP_GROW, "prune"]
+SCHEDULED = [*DROP_GROW, "prune", "granet"]
 
 
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import rigl.keras as sparse_keras
 
 METHODS = sorted(sparse_keras.METHODS)
-CHANGES_COUNTS = {"pruning", "snip", "dnw"}
+CHANGES_COUNTS = {"pruning", "snip", "dnw", "granet"}
 BUILT_IN = [
   name
   for name, kind in vars(keras.optimizers).items()

@@ -22,6 +22,11 @@ METHODS = {
   "set": (rigl.SparseSETOptimizer, DROP_GROW | SCHEDULE, "exponential"),
   "snfs": (rigl.SparseMomentumOptimizer, DROP_GROW | SCHEDULE, "constant"),
   "static": (rigl.SparseStaticOptimizer, DROP_GROW | SCHEDULE, "cosine"),
+  "granet": (
+    rigl.SparseGraNetOptimizer,
+    DROP_GROW | SCHEDULE | {"initial_sparsity": 0.2},
+    "cosine",
+  ),
   "snip": (rigl.SparseSnipOptimizer, {}, None),
   "dnw": (rigl.SparseDNWOptimizer, {}, None),
   "pruning": (rigl.SparsePruningOptimizer, SCHEDULE, None),
@@ -60,7 +65,7 @@ def v1_optimizer(method, variables, arguments, anneal, grow_init, masks):
   options = dict(arguments) | {"mask_engine": "numpy"}
   if anneal:
     options |= {"drop_fraction_anneal": anneal, "grow_init": grow_init}
-  if method == "pruning":
+  if method in ("pruning", "granet"):
     options |= {
       "target_sparsity": 0.7,
       "mask_init_method": "erdos_renyi_kernel",

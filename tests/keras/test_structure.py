@@ -10,11 +10,11 @@ import rigl  # noqa: E402
 from rigl.keras.sparsify import METHODS  # noqa: E402
 from rigl.structures import parse_structure  # noqa: E402
 
-SCHEDULE = {"begin_step": 0, "end_step": 8, "frequency": 2}
+SCHEDULE = {"begin_step": 0, "end_step": 6, "frequency": 2}
 
 
 def make(name, structure, **options):
-  scheduled = name in ("rigl", "set", "snfs", "static", "pruning")
+  scheduled = name in ("rigl", "set", "snfs", "static", "pruning", "granet")
   inner = keras.optimizers.SGD(0.05, momentum=0.9)
   options = {**(SCHEDULE if scheduled else {}), **options}
   # Without XLA, which would compile each method and structure.

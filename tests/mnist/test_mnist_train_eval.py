@@ -34,6 +34,7 @@ STATE = {
   name: {
     variable.replace("LAYER", f"{layer}/weights")
     for variable in row.state
+    if variable != "LAYER/explored"  # Only with --track_exploration.
     for layer in LAYERS
   }
   for name, row in sparse_methods.METHODS.items()
@@ -73,6 +74,21 @@ def expected_names(method):
   return names
 
 
+def test_explored_share_is_in_metrics_and_checkpoints(shell, tmp_path):
+  shell.train(tmp_path, "--training_method=set", "--track_exploration")
+  tensors = final_tensors(tmp_path)
+  explored = {name: tensors[f"{name}/weights/explored"] for name in LAYERS}
+  row = metrics(tmp_path)[-1]
+  for name, ever in explored.items():
+    assert ever.dtype == bool
+    assert ever[tensors[f"{name}/mask"] != 0].all()
+    share = float(row[f"explored/{name}"])
+    assert share == pytest.approx(ever.mean(), abs=1e-5)
+  assert explored["layer1"].sum() > ONES["layer1"]
+  total = sum(ever.sum() for ever in explored.values()) / 266200
+  assert float(row["explored"]) == pytest.approx(total, abs=1e-5)
+
+
 @pytest.mark.parametrize(
   "method",
   [
@@ -83,10 +99,15 @@ def expected_names(method):
 def test_method_ends_with_its_sparsity_and_all_its_files(
   shell, tmp_path, method
 ):
-  out = shell.train(tmp_path, f"--training_method={method}")
+  window = ["--maskupdate_end_step=12"] if method == "granet" else []
+  out = shell.train(tmp_path, f"--training_method={method}", *window)
   tensors = final_tensors(tmp_path)
   assert tensors.keys() == expected_names(method)
-  for name, ones in ONES.items():
+  connections = dict(ONES)
+  if method == "granet":  # It chooses over both layers at once.
+    connections["layer1"] = int(tensors["layer1/mask"].sum())
+    connections["layer2"] = 4704 + 3540 - connections["layer1"]
+  for name, ones in connections.items():
     mask, weights = tensors[f"{name}/mask"], tensors[f"{name}/weights"]
     assert mask.shape == weights.shape == SHAPES[name]
     assert mask.sum() == ones

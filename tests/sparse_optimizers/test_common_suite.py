@@ -336,7 +336,7 @@ def test_nothing_is_updated_outside_of_the_window(name):
       assert run.last_update() != last
   assert updates == [3, 7, 11]
   # The first pruning is to the sparsity 0, at begin_step.
-  expected = {"static": [], "prune": [7, 11]}
+  expected = {"static": [], "prune": [7, 11], "granet": [7, 11]}
   assert moved == expected.get(name, updates)
 
 

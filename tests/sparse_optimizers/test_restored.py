@@ -76,7 +76,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(name, order, tmp_path):
       path
     )
 
-  other = Sparse(name, seed=0 if name in sparse_methods.DROP_GROW else 7)
+  other = Sparse(name, seed=0 if METHODS[name].random else 7)
   other.kernel.assign(tf.ones(SHAPE))
   with warnings.catch_warnings():
     warnings.simplefilter("error")

@@ -49,6 +49,7 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
     "snip": {"default_sparsity": sparsity},
     "dnw": {"default_sparsity": sparsity},
     "prune": {"target_sparsity": sparsity, "end_step": 8, "frequency": 1},
+    "granet": {"target_sparsity": sparsity, "end_step": 4, "frequency": 1},
   }.get(name, {})
   optimizer = sparse_methods.make(name, **options)
   with warnings.catch_warnings():
@@ -64,7 +65,12 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
   expected = size - sparse_utils.get_n_zeros(size, sparsity)
   if name == "prune":  # It rounds to the nearest.
     expected = round(size * (1 - sparsity))
-  assert ones["large"] == max(expected, 1)
+  if name == "granet":  # So does it, over all layers at once.
+    total = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    expected = max(round(total * (1 - sparsity)), len(SHAPES))
+    assert sum(ones.values()) == expected
+  else:
+    assert ones["large"] == max(expected, 1)
   for layer in optimizer.layers:
     assert not layer.kernel.numpy()[~layer.mask.numpy()].any()
 

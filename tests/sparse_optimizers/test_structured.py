@@ -44,7 +44,7 @@ def test_every_group_has_its_number_of_connections(name, structure):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("name", ["rigl", "snip", "dnw", "prune"])
+@pytest.mark.parametrize("name", ["rigl", "snip", "dnw", "prune", "granet"])
 def test_all_engines_choose_the_same_connections(name, structure):
   states = [
     Run(name, structure=structure, mask_engine=engine).train(12).masks()

@@ -39,7 +39,7 @@ def test_summary_before_an_update():
 
 
 def test_summary_shows_the_share_of_the_last_update():
-  run = Run("set").train(FREQUENCY)
+  run = Run("set", track_exploration=False).train(FREQUENCY)
   before = run.masks()
   run.train(2, FREQUENCY)  # An update at the step FREQUENCY.
   changed = [
@@ -62,7 +62,7 @@ def test_summary_shows_the_share_of_the_last_update():
 
 
 def test_a_loop_tells_what_a_compiled_update_changed():
-  run = Run("set").train(1)
+  run = Run("set", track_exploration=False).train(1)
 
   @tf.function(autograph=False)
   def update():

@@ -210,8 +210,13 @@ def _state(state: TrainState, is_due: Tensor) -> dict[str, Tensor]:
   masks = {la.name: la.mask for la in optimizer.layers}
   sizes = {name: mask.shape.num_elements() for name, mask in masks.items()}
 
+  tracked = masks if optimizer.tracks_exploration else {}
+
   def ones() -> list[Tensor]:
-    return [tf.cast(mask_ops.count_ones(m), tf.float32) for m in masks.values()]
+    active = [mask_ops.count_ones(mask) for mask in masks.values()]
+    explored = optimizer.explored_counts()
+    counts = [*active, *(explored[name] for name in tracked)]
+    return [tf.cast(count, tf.float32) for count in counts]
 
   found = {
     "regularization_loss": optimizer.regularization_loss(variables),
@@ -219,11 +224,17 @@ def _state(state: TrainState, is_due: Tensor) -> dict[str, Tensor]:
     "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
   if masks:
-    counts = tf.cond(is_due, ones, lambda: [tf.constant(0.0) for _ in masks])
+    zeros = [tf.constant(0.0)] * (len(masks) + len(tracked))
+    counts = tf.cond(is_due, ones, lambda: zeros)
     counts = tf.nest.flatten(counts)  # With one layer it is no list.
+    counts, explored = counts[: len(masks)], counts[len(masks) :]
     found["sparsity"] = 1.0 - tf.add_n(counts) / float(sum(sizes.values()))
     for (name, size), count in zip(sizes.items(), counts, strict=True):
       found[f"sparsity/{name}"] = 1.0 - count / float(size)
+    if tracked:
+      found["explored"] = tf.add_n(explored) / float(sum(sizes.values()))
+    for name, count in zip(tracked, explored, strict=True):
+      found[f"explored/{name}"] = count / float(sizes[name])
   return found
 
 

@@ -24,6 +24,7 @@ NO_NOISE = tuple(
     "SparseSETOptimizer",
     "SparseMomentumOptimizer",
     "SparseStaticOptimizer",
+    "SparseGraNetOptimizer",
   )
 )
 METHODS = [
@@ -31,7 +32,7 @@ METHODS = [
   *(pytest.param(name, marks=pytest.mark.slow) for name in ("snip", "dnw")),
   *(
     pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long])
-    for name in ("set", "momentum", "static", "prune", "baseline")
+    for name in ("set", "momentum", "static", "prune", "baseline", "granet")
   ),
 ]
 
