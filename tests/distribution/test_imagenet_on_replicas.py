@@ -45,7 +45,11 @@ CASES = {
   "one": ("--strategy=default",),
   "two": ("--strategy=mirrored", "--virtual_devices=2"),
   "workers": ("--strategy=multi_worker",),
-  "jax-2": ("--runner=jax", "--virtual_devices=2"),
+  "jax-2": (
+    "--runner=jax",
+    "--virtual_devices=2",
+    "--compilation_cache=none",
+  ),
 }
 SEVERAL = [
   "two",
