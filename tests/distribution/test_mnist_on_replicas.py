@@ -46,13 +46,15 @@ REPLICAS = {
   "jax-4": 4,
   "jax-workers": 4,
 }
+NEEDS_JAX = pytest.mark.skipif(
+  not importlib.util.find_spec("jax"), reason="JAX is not installed"
+)
 SEVERAL = [
   pytest.param(
     case,
-    marks=pytest.mark.skipif(
-      "jax" in case and not importlib.util.find_spec("jax"),
-      reason="JAX is not installed",
-    ),
+    # Two devices are to four as four are to one.
+    marks=[pytest.mark.long] * (REPLICAS[case] == 2 and "workers" not in case)
+    + [NEEDS_JAX] * ("jax" in case),
   )
   for case in CASES
   if case != "one"

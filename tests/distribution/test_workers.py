@@ -23,6 +23,7 @@ FLAGS = (
   "--num_epochs=20",
   "--checkpoint_epochs=1",
   "--strategy=multi_worker",
+  "--jit_compile=false",  # A compilation in every process takes long.
 )
 SECONDS = 300
 

@@ -43,8 +43,18 @@ def test_every_group_has_its_number_of_connections(name, structure):
     assert any((a != b).any() for a, b in zip(masks[0], masks[-1], strict=True))
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("name", ["rigl", "snip", "dnw", "prune", "granet"])
+@pytest.mark.parametrize(
+  ("name", "structure"),
+  [
+    ("rigl", "2:4"),
+    ("rigl", "fan_in"),
+    # Each compiles for all sizes of layers.
+    ("snip", "2:4"),
+    ("dnw", "fan_in"),
+    ("prune", "2:4"),
+    ("granet", "fan_in"),
+  ],
+)
 def test_all_engines_choose_the_same_connections(name, structure):
   states = [
     Run(name, structure=structure, mask_engine=engine).train(12).masks()
