@@ -27,6 +27,7 @@ _CLASSES = 10
     "dataset",
     "on_nonfinite",
     "initial_sparsity",
+    "grow_batches",
     "track_exploration",
   ]
 )
