@@ -23,6 +23,9 @@ from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
 from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor, Variable
 
+# Name of the number of batches in the sums, as in checkpoints of the scripts.
+GROW_COUNT = "grow_gradient_batches"
+
 
 @keras.saving.register_keras_serializable(package="rigl")
 class RigL(DropGrowOptimizer):
@@ -154,6 +157,14 @@ class RigL(DropGrowOptimizer):
     self._grow_batches = int(grow_batches)
     self._grow_sums: dict[str, keras.Variable] = {}
 
+  @property
+  def grow_gradients(self) -> dict[str, keras.Variable]:
+    """{path: sum of the gradients since the last update, with `grow_batches`}.
+
+    Empty if that is 1, or before the optimizer is built.
+    """
+    return dict(self._grow_sums)
+
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal optimizer."""
     return super().get_config() | {"grow_batches": self._grow_batches}
@@ -175,7 +186,7 @@ class RigL(DropGrowOptimizer):
     super()._create_state()
     if self._grow_batches == 1:
       return
-    self._grow_count = self._new_counter(0, "grow_gradient_batches")
+    self._grow_count = self._new_counter(0, GROW_COUNT)
     for kernel in self._kernels:
       self._grow_sums[kernel.path] = self.add_variable_from_reference(
         kernel.variable, "grow_gradient"
