@@ -29,6 +29,7 @@ _CLASSES = 10
     "on_nonfinite",
     "precision",
     "initial_sparsity",
+    "grow_batches",
     "track_exploration",
   ]
 )

@@ -122,6 +122,17 @@ class MethodFlags(Settings):
     argument="frequency",
     methods=registry.DROP_GROW,
   )
+  grow_batches: int = setting(
+    1,
+    "rigl, granet: batches whose gradients are averaged to choose what grows, "
+    "at most --maskupdate_frequency. Above 1 it keeps a dense gradient per "
+    "layer, in checkpoints as well.",
+    group="method",
+    minimum=1,
+    less_than=STEP_LIMIT,
+    added=True,
+    argument="grow_batches",
+  )
   track_exploration: bool = setting(
     False,
     "Measure the share of connections that were ever active; methods that drop "

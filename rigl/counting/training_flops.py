@@ -16,6 +16,10 @@ step costs
   the schedule, which does not know where global pruning will leave connections
   and lets every layer keep its share.
 
+With `grow_batches` n > 1, the last n - 1 steps before an update of `rigl` and
+`granet` need the gradient of all weights as well: of each T steps and an
+update, T - n + 1 cost 3 f_S and n cost 2 f_S + f_D.
+
 DNW is not in the paper; all its weights have a gradient, as with SNFS. One-time
 and small costs are left out, in the paper and here: SNIP's dense gradient,
 random masks, top-k, batch normalization, the optimizer, and the end of training
@@ -71,6 +75,7 @@ def step_flops(
   sparse: float,
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
+  grow_batches: int = 1,
 ) -> float:
   """FLOPs of an average training step for one example.
 
@@ -84,6 +89,8 @@ def step_flops(
     period: steps between two mask updates, for `rigl` and `granet`; at least 1.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training,
       as `mean_over_pruning` computes it.
+    grow_batches: for `rigl` and `granet`, batches whose dense gradients choose
+      what grows, in [1, period].
 
   Raises:
     ValueError: if an argument is not as described.
@@ -98,6 +105,11 @@ def step_flops(
     )
   if period < 1:
     raise ValueError(f"`period` must be at least 1, got {period}.")
+  if not 1 <= grow_batches <= period:
+    raise ValueError(
+      f"`grow_batches` must be in [1, `period`] = [1, {period}], got "
+      f"{grow_batches}."
+    )
   if method == "baseline":
     return 3 * dense
   if method in _SPARSE:
@@ -105,12 +117,20 @@ def step_flops(
   if method in _DENSE_WEIGHT_GRADIENT:
     return 2 * sparse + dense
   if method == "rigl":
-    return (3 * sparse * period + 2 * sparse + dense) / (period + 1)
+    return _mean_step(dense, sparse, period, grow_batches)
   if pruning_mean is None:
     raise ValueError(f"`pruning_mean` must be given for {method!r}, got None.")
   if method == "granet":
-    return (3 * pruning_mean * period + 2 * pruning_mean + dense) / (period + 1)
+    return _mean_step(dense, pruning_mean, period, grow_batches)
   return 3 * pruning_mean
+
+
+def _mean_step(
+  dense: float, sparse: float, period: int, grow_batches: int
+) -> float:
+  """The mean of `period` steps and an update, some with dense gradients."""
+  with_dense = (2 * sparse + dense) * grow_batches
+  return (3 * sparse * (period + 1 - grow_batches) + with_dense) / (period + 1)
 
 
 def training_cost(
@@ -122,6 +142,7 @@ def training_cost(
   multiplier: float = 1.0,
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
+  grow_batches: int = 1,
 ) -> TrainingCost:
   """FLOPs of a training run, and its share of dense training.
 
@@ -138,6 +159,7 @@ def training_cost(
     multiplier: how much longer the run is (5 for 5x); positive.
     period: steps between two mask updates, for `rigl` and `granet`.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
+    grow_batches: for `rigl` and `granet`, as for `step_flops`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -149,7 +171,7 @@ def training_cost(
     raise ValueError(
       f"`multiplier` must be positive and finite, got {multiplier}."
     )
-  step = step_flops(method, dense, sparse, period, pruning_mean)
+  step = step_flops(method, dense, sparse, period, pruning_mean, grow_batches)
   inference = 1.0 if method == "baseline" else sparse / dense
   return TrainingCost(
     step,

@@ -45,6 +45,7 @@ _SETTINGS = (
   "sparsity_end_step",
   "pruning_frequency",
   "initial_sparsity",
+  "grow_batches",
 )
 
 
@@ -163,6 +164,7 @@ def _training(
     values.training_steps_multiplier,
     values.maskupdate_frequency,
     mean,
+    values.grow_batches,
   )
 
 

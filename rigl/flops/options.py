@@ -20,6 +20,7 @@ _COUNTS = (
   "train_steps",
   "train_batch_size",
   "maskupdate_frequency",
+  "grow_batches",
 )
 
 
@@ -116,6 +117,9 @@ def _define_training_flags() -> None:
   )
   flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
   flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
+  flags.DEFINE_integer(
+    "grow_batches", 1, "Batches per growth of connections (rigl, granet), >= 1."
+  )
   flags.DEFINE_float(
     "initial_sparsity",
     0.0,

@@ -29,6 +29,7 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
   unrecorded=[
     "compilation_cache",
     "on_nonfinite",
+    "grow_batches",
     "track_exploration",
   ]
 )

@@ -21,7 +21,7 @@ from rigl.keras.compact_layers import check_ordinary
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.kernels import choose_kernels
 from rigl.keras.pruning import GradualPruning
-from rigl.keras.rigl import RigL
+from rigl.keras.rigl import GROW_COUNT, RigL
 from rigl.keras.set import SET
 from rigl.keras.static import Static
 from rigl.keras.wrapped import (
@@ -215,10 +215,29 @@ def _load_state(
   for variable in optimizer._own_state():
     if variable.name == _LAST_UPDATE and _LAST_UPDATE in tensors:
       variable.assign(int(tensors[_LAST_UPDATE]))
+    elif variable.name == GROW_COUNT:
+      variable.assign(int(tensors.get(GROW_COUNT, 0)))
+  for suffix, variables in _of_kernels(optimizer).items():
+    for path, variable in variables.items():
+      # Exploration starts at the masks, and sums at zero.
+      start = tensors[mask_name(names[path])] != 0
+      if suffix != "explored":
+        start = np.zeros_like(start)
+      variable.assign(tensors.get(f"{names[path]}/{suffix}", start))
   values = slot_conversion.read_tensors(inner, tensors, names)
   for slot in inner.variables:
     if id(slot) in values:
       slot.assign(values[id(slot)])
+
+
+def _of_kernels(
+  optimizer: SparseOptimizer,
+) -> dict[str, dict[str, keras.Variable]]:
+  """{last part of the name in checkpoints: {path: variable of the method}}."""
+  return {
+    "explored": getattr(optimizer, "explored", {}),
+    "grow_gradient": getattr(optimizer, "grow_gradients", {}),
+  }
 
 
 def _tensors(
@@ -240,8 +259,11 @@ def _tensors(
   tensors[_STEP] = np.int64(number_of(optimizer.iterations))
   tensors[_ITERATION] = np.int64(number_of(optimizer._iterations))
   for variable in optimizer._own_state():
-    if variable.name == _LAST_UPDATE:
-      tensors[_LAST_UPDATE] = np.int64(number_of(variable))
+    if variable.name in (_LAST_UPDATE, GROW_COUNT):
+      tensors[variable.name] = np.int64(number_of(variable))
+  for suffix, variables in _of_kernels(optimizer).items():
+    for path, variable in variables.items():
+      tensors[f"{names[path]}/{suffix}"] = variable.numpy()
   return tensors
 
 

@@ -107,6 +107,11 @@ class GraNet(RigL):
       output. None: only that per variable is fixed. With one, a variable is
       pruned within its groups, by its own target, and `initial_sparsity` must
       be 0.
+    grow_batches: number n of batches whose dense gradients are averaged for
+      the growth scores: those of the last n - 1 gradient steps before an
+      update and that of the update, from 1 to `frequency`. Above 1 it keeps one
+      dense gradient per variable, in checkpoints as well; steps outside of the
+      last n - 1 cost nothing.
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
@@ -145,6 +150,7 @@ class GraNet(RigL):
     noise_std: float = 1e-5,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    grow_batches: int = 1,
     track_exploration: bool = False,
     name: str | None = None,
     **kwargs: Any,
@@ -176,6 +182,7 @@ class GraNet(RigL):
       noise_std=noise_std,
       mask_engine=mask_engine,
       structure=structure,
+      grow_batches=grow_batches,
       track_exploration=track_exploration,
       name=name,
       **kwargs,

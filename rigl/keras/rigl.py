@@ -10,13 +10,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rigl.keras import replicas
 from rigl.keras.block_layers import gradient_norms
-from rigl.keras.drop_grow import DropGrowOptimizer
+from rigl.keras.drop_grow import DropGrowOptimizer, update_schedule
+from rigl.keras.kernels import Filters
 from rigl.keras.sparse_kernel import SparseKernel
+from rigl.keras.sparsities import Distribution
+from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.dense_rows import RowSignal
+from rigl.sparse_optimizers.grow_batches import check_grow_batches
 from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
 from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
-from rigl.types import Tensor
+from rigl.types import Tensor, Variable
+
+# Name of the number of batches in the sums, as in checkpoints of the scripts.
+GROW_COUNT = "grow_gradient_batches"
 
 
 @keras.saving.register_keras_serializable(package="rigl")
@@ -78,6 +86,11 @@ class RigL(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active; `fan_in` keeps the same number of connections per
       output. None: only that per variable is fixed.
+    grow_batches: number n of batches whose dense gradients are averaged for
+      the growth scores: those of the last n - 1 gradient steps before an
+      update and that of the update, from 1 to `frequency`. Above 1 it keeps one
+      dense gradient per variable, in checkpoints as well; steps outside of the
+      last n - 1 cost nothing.
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
@@ -98,10 +111,140 @@ class RigL(DropGrowOptimizer):
   accumulates_dense = True
   needs_batches = True
 
+  def __init__(
+    self,
+    optimizer: Any,
+    sparsity: float | None = None,
+    *,
+    distribution: Distribution | None = None,
+    begin_step: int = 0,
+    end_step: int | None = None,
+    frequency: int = 100,
+    drop_fraction: float = 0.3,
+    anneal: str = "cosine",
+    grow_init: str = "zeros",
+    filters: Filters = None,
+    seed: int = 0,
+    noise_std: float = 1e-5,
+    mask_engine: EngineName = "auto",
+    structure: str | None = None,
+    grow_batches: int = 1,
+    track_exploration: bool = False,
+    name: str | None = None,
+    **kwargs: Any,
+  ) -> None:
+    update_schedule(begin_step, end_step, frequency, drop_fraction, anneal)
+    check_grow_batches(grow_batches, frequency)
+    super().__init__(
+      optimizer,
+      sparsity,
+      distribution=distribution,
+      begin_step=begin_step,
+      end_step=end_step,
+      frequency=frequency,
+      drop_fraction=drop_fraction,
+      anneal=anneal,
+      grow_init=grow_init,
+      filters=filters,
+      seed=seed,
+      noise_std=noise_std,
+      mask_engine=mask_engine,
+      structure=structure,
+      track_exploration=track_exploration,
+      name=name,
+      **kwargs,
+    )
+    self._grow_batches = int(grow_batches)
+    self._grow_sums: dict[str, keras.Variable] = {}
+
+  @property
+  def grow_gradients(self) -> dict[str, keras.Variable]:
+    """{path: sum of the gradients since the last update, with `grow_batches`}.
+
+    Empty if that is 1, or before the optimizer is built.
+    """
+    return dict(self._grow_sums)
+
+  def get_config(self) -> dict[str, Any]:
+    """The configuration, from which `from_config` makes an equal optimizer."""
+    return super().get_config() | {"grow_batches": self._grow_batches}
+
+  def _distribute(
+    self,
+    shapes: dict[str, tuple[int, ...]],
+    compact: dict[str, Any],
+  ) -> dict[str, float]:
+    if compact and self._grow_batches > 1:
+      raise ValueError(
+        "`grow_batches` must be 1 with layers that store only their active "
+        f"connections or blocks, such as {next(iter(compact))!r}, which keep "
+        "what the gradient of one batch is made of."
+      )
+    return super()._distribute(shapes, compact)
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    if self._grow_batches == 1:
+      return
+    self._grow_count = self._new_counter(0, GROW_COUNT)
+    for kernel in self._kernels:
+      self._grow_sums[kernel.path] = self.add_variable_from_reference(
+        kernel.variable, "grow_gradient"
+      )
+
+  def _step(
+    self,
+    grads: Sequence[Any],
+    variables: list[Variable],
+    present: Mapping[str, Any],
+  ) -> None:
+    if self._grow_batches > 1 and present:
+      near = self._schedule.precedes_update(
+        self._step_number(),
+        tf.convert_to_tensor(self._last_update),
+        self._grow_batches - 1,
+      )
+      tf.cond(
+        near & self._completes_step(),
+        lambda: self._collect(present),
+        lambda: None,
+      )
+    super()._step(grads, variables, present)
+
+  def _collect(self, present: Mapping[str, Any]) -> None:
+    """Adds the gradients of a step that comes shortly before an update."""
+    kernels = [k for k in self._kernels if k.path in present]
+    means = self._mean_gradients(kernels, present)
+    for kernel, gradient in zip(kernels, means, strict=True):
+      total = self._grow_sums[kernel.path]
+      value = tf.convert_to_tensor(total)
+      replicas.assign(total, value + tf.cast(gradient, value.dtype))
+    replicas.assign(
+      self._grow_count, tf.convert_to_tensor(self._grow_count) + 1
+    )
+
+  def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
+    super()._update(present, step)
+    if self._grow_batches == 1:
+      return
+    for total in self._grow_sums.values():
+      replicas.assign(total, tf.zeros_like(tf.convert_to_tensor(total)))
+    replicas.assign(self._grow_count, tf.zeros([], tf.int64))
+
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
   ) -> list[Tensor | None]:
-    return list(self._mean_gradients(kernels, present))
+    gradients = self._mean_gradients(kernels, present)
+    if self._grow_batches == 1:
+      return list(gradients)
+    number = tf.convert_to_tensor(self._grow_count) + 1
+    totals = [
+      tf.convert_to_tensor(self._grow_sums[kernel.path]) for kernel in kernels
+    ]
+    return [
+      (total + tf.cast(gradient, total.dtype)) / tf.cast(number, total.dtype)
+      for total, gradient in zip(totals, gradients, strict=True)
+    ]
 
   def _signal_of_blocks(self, layer: BlockLayer) -> Tensor:
     return gradient_norms(layer)

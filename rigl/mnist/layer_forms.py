@@ -108,10 +108,11 @@ def _obstacle(flags: MnistSettings, num_devices: int) -> str:
   method = flags.training_method
   if method == registry.BASELINE:
     return f"needs a sparse `training_method`, got {method!r}"
-  if not registry.optimizer_class(method).takes_compact_layers:
+  optimizer = registry.optimizer_class(method)
+  if not optimizer.takes_compact_layers:
     return (
-      f"does not go with `training_method`={method!r}, which needs something "
-      "of every connection at every step"
+      f"does not go with `training_method`={method!r}: "
+      f"{optimizer.why_no_compact_layers}"
     )
   if flags.jit_compile == "true":
     return "does not go with `jit_compile`=true, because XLA cannot compile it"

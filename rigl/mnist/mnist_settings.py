@@ -28,6 +28,7 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "sparse_compute",
     "sparse_threads",
     "initial_sparsity",
+    "grow_batches",
     "track_exploration",
   ]
 )

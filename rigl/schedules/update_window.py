@@ -54,6 +54,28 @@ class UpdateWindow:
     due = last_update_step + self.frequency <= step
     return self.contains(step) & due
 
+  def precedes_update(
+    self, step: Any, last_update_step: Any, distance: int
+  ) -> Any:
+    """Whether the next update comes within a few steps after `step`.
+
+    Args:
+      step: the current step (integers; int64 in a graph).
+      last_update_step: step of the last update, or `initial_last_update_step`.
+      distance: the most steps from `step` to the update.
+
+    Returns:
+      A boolean of the kind of the arguments: `step < due <= step + distance`,
+      where the next update is due at the later of `begin_step` and
+      `last_update_step + frequency`, unless that is after the end.
+    """
+    due = last_update_step + self.frequency
+    comes = (step < self.begin_step) | (step < due)
+    near = (self.begin_step <= step + distance) & (due <= step + distance)
+    if self.end_step < 0:
+      return comes & near
+    return comes & near & (due <= self.end_step)
+
   def next_update_step(self, step: int, last_update_step: int) -> int | None:
     """The first update step that is not before `step`; None if there is none.
 

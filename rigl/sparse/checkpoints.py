@@ -37,8 +37,9 @@ from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 
 Tensors = dict[str, np.ndarray]
 
-# SNFS keeps an average of every connection in both forms.
-_WHOLE = "/ExponentialMovingAverage"
+# What is kept of every connection in both forms: the average of SNFS, and which
+# connections were ever active.
+_WHOLE = ("/ExponentialMovingAverage", "/explored")
 _STRUCTURE = ("positions", "digest", "in_use", "shape")
 
 

@@ -42,6 +42,7 @@ from rigl.types import Tensor, Variable
     "seed",
     "mask_engine",
     "structure",
+    "grow_batches",
     "track_exploration",
   ]
 )
@@ -132,6 +133,11 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
       number of connections per output. None: only that per layer is fixed.
       With one, a layer is pruned within its groups, by its own target, and
       `initial_sparsity` must be 0.
+    grow_batches: number n of batches whose dense gradients are averaged for
+      the growth scores: those of the last n - 1 gradient steps before an
+      update and that of the update, from 1 to `frequency`. Above 1 it keeps one
+      dense gradient per layer, in checkpoints as well; steps outside of the
+      last n - 1 cost nothing.
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
@@ -181,6 +187,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    grow_batches: int = 1,
     track_exploration: bool = False,
   ) -> None:
     super().__init__(
@@ -201,6 +208,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
       seed=seed,
       mask_engine=mask_engine,
       structure=structure,
+      grow_batches=grow_batches,
       track_exploration=track_exploration,
     )
     self._pruning = pruning_schedule(

@@ -132,7 +132,9 @@ def _scores(weights: Tensor, mask: Tensor) -> Tensor:
   """Magnitudes; that of the largest active weight of the layer is infinite."""
   magnitudes = tf.abs(tf.cast(weights, tf.float32))
   allowed = tf.where(mask, magnitudes, tf.constant(-1.0))
-  largest = tf.argmax(allowed, output_type=tf.int32)
+  is_largest = tf.equal(allowed, tf.reduce_max(allowed))
+  # The first of equal ones, on every device.
   places = tf.range(magnitudes.shape[0], dtype=tf.int32)
+  first = tf.reduce_min(tf.where(is_largest, places, magnitudes.shape[0]))
   infinite = tf.constant(float("inf"))
-  return tf.where(tf.equal(places, largest), infinite, magnitudes)
+  return tf.where(tf.equal(places, first), infinite, magnitudes)

@@ -11,17 +11,21 @@ import tensorflow as tf
 from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
-from rigl.sparse_optimizers import blocks
+from rigl.sparse_optimizers import blocks, graph_control
 from rigl.sparse_optimizers import grow_init as inits
 from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.grow_batches import (
+  GradientSums,
+  check_grow_batches,
+)
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import (
   BlockLayer,
   CompactLayer,
   SparseLayer,
 )
-from rigl.types import Tensor, Variable
+from rigl.types import GradsAndVars, Tensor, Variable
 
 
 @configurable(
@@ -35,6 +39,7 @@ from rigl.types import Tensor, Variable
     "mask_engine",
     "structure",
     "track_exploration",
+    "grow_batches",
   ]
 )
 class SparseRigLOptimizer(DropGrowOptimizer):
@@ -95,6 +100,11 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
+    grow_batches: number n of batches whose dense gradients are averaged for
+      the growth scores: those of the last n - 1 gradient steps before an
+      update and that of the update, from 1 to `frequency`. Above 1 it keeps one
+      dense gradient per layer, in checkpoints as well; steps outside of the
+      last n - 1 cost nothing.
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
@@ -137,6 +147,7 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     seed: int = 0,
     mask_engine: EngineName = "auto",
     structure: str | None = None,
+    grow_batches: int = 1,
     track_exploration: bool = False,
   ) -> None:
     super().__init__(
@@ -161,22 +172,77 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     warn_ignored(use_tpu=use_tpu)
     check_number("initial_acc_scale", initial_acc_scale)
     self._initial_acc_scale = float(initial_acc_scale)
+    check_grow_batches(grow_batches, frequency)
+    self._sums: GradientSums | None = None
+    if grow_batches > 1:
+      self._sums = GradientSums(self._schedule, grow_batches, self._new_state)
 
   def _signal(
     self,
     layer: SparseLayer,
     gradients: list[tuple[Tensor, Variable]] | None,
   ) -> Tensor | None:
-    return self._gradient_of(gradients or [], layer)
+    gradient = self._gradient_of(gradients or [], layer)
+    if self._sums is None:
+      return gradient
+    return self._sums.mean_with(gradient, layer)
+
+  def apply_masked_gradients(
+    self,
+    grads_and_vars: GradsAndVars,
+    global_step: Variable | None = None,
+    reduced: bool = False,
+  ) -> tf.Operation | None:
+    """Makes a gradient step, and keeps its gradients if an update is near."""
+    if self._sums is None or not self._layers:
+      return super().apply_masked_gradients(
+        grads_and_vars, global_step, reduced
+      )
+    self._notice_restored()
+    step = self._step_variable(global_step)
+    pairs = list(grads_and_vars)
+    if not reduced:
+      pairs = self.reduce_gradients(pairs)
+    kept = self._sums.collect(pairs, step, self.last_update_step)
+    with graph_control.after(*kept):
+      return super().apply_masked_gradients(pairs, step, reduced=True)
+
+  def _update(
+    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
+  ) -> list[tf.Operation]:
+    operations = super()._update(gradients, step)
+    if self._sums is None:
+      return operations
+    with graph_control.after(*operations):
+      return operations + self._sums.clear()
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    if self._sums is not None:
+      self._sums.create_counter()
+
+  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
+    super()._check_compact(masks, in_graph)
+    self._check_one_batch("connections")
+
+  def _check_one_batch(self, parts: str) -> None:
+    if self._sums is not None:
+      raise ValueError(
+        "`grow_batches` must be 1 with layers that store only their active "
+        f"{parts}, which keep what the gradient of one batch is made of."
+      )
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     super()._prepare_layer(layer)
+    if self._sums is not None:
+      self._sums.add_layer(layer)
     for own in (layer.compact, layer.blocks):
       if own is not None:
         own.keep_batches()
 
   def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_blocks(masks, in_graph)
+    self._check_one_batch("blocks")
     if self._initial_acc_scale:
       raise ValueError(
         "`initial_acc_scale` must be 0 with layers that store only their "

@@ -139,3 +139,19 @@ def test_the_steps_before_the_first_update_have_the_start_sparsity():
   )
   mean = mean_over_pruning(lambda s: 100 * (1 - s), schedule, 30, 0.5)
   assert mean == pytest.approx((50 + 50 + 20) / 3)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 10])
+def test_batches_that_choose_what_grows_cost_dense_weight_gradients(batches):
+  # Of 10 steps and an update, `batches` need the gradient of all weights.
+  parts = [300] * (11 - batches) + [1200] * batches
+  found = step_flops("rigl", 1000, 100, 10, grow_batches=batches)
+  assert found == pytest.approx(np.mean(parts))
+  cost = training_cost("rigl", 1000, 100, period=10, grow_batches=batches)
+  assert cost.step_flops == pytest.approx(found)
+
+
+@pytest.mark.parametrize("batches", [0, 11])
+def test_batches_that_do_not_fit_between_updates_are_refused(batches):
+  with pytest.raises(ValueError, match="`grow_batches` must be in"):
+    step_flops("rigl", 1000, 100, 10, grow_batches=batches)

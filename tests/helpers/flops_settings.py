@@ -24,6 +24,7 @@ DEFAULTS = {
   "maskupdate_frequency": 100,
   "sparsity_begin_step": 100,
   "initial_sparsity": 0.0,
+  "grow_batches": 1,
   "sparsity_end_step": 900,
   "pruning_frequency": 100,
 }

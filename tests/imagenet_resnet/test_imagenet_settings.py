@@ -91,6 +91,7 @@ OURS = {
   "image_size",
   "use_synthetic_data",
   "skip_corrupt_records",
+  "grow_batches",
   "track_exploration",
   "on_nonfinite",
   "jit_compile",

@@ -109,6 +109,47 @@ def assert_same(model, state):
       np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_explored_connections_and_collected_gradients_are_kept(
+  tmp_path, without_any_xla
+):
+  options = {"track_exploration": True, "grow_batches": 4}
+  run = trainer(tmp_path / "run", **options)
+  run.prepare()
+  run.run(20)
+  run.save()
+  run.directory.close()
+  state = {n: v.numpy() for n, v in run.state.optimizer.state().items()}
+  model = mnist_mlp(**options)
+  rk.load_checkpoint(model, tmp_path / "run")
+  optimizer = model.optimizer
+  assert state["grow_gradient_batches"] == int(optimizer._grow_count) > 0
+  for i, path in enumerate(optimizer.masks, 1):
+    for suffix, variables in (
+      ("explored", optimizer.explored),
+      ("grow_gradient", optimizer.grow_gradients),
+    ):
+      expected = state[f"layer{i}/weights/{suffix}"]
+      assert expected.any()
+      np.testing.assert_array_equal(variables[path], expected)
+  train_keras(model, 5)
+  rk.save_checkpoint(model, tmp_path / "run")
+  found = checkpoints.load_latest(tmp_path / "run")
+  for i, path in enumerate(optimizer.masks, 1):
+    np.testing.assert_array_equal(
+      found[f"layer{i}/weights/explored"], optimizer.explored[path]
+    )
+
+
+def test_without_them_exploration_starts_at_the_masks(stopped, tmp_path):
+  del tmp_path
+  model = mnist_mlp(track_exploration=True, grow_batches=2)
+  rk.load_checkpoint(model, stopped.directory.path)
+  optimizer = model.optimizer
+  for path, mask in optimizer.masks.items():
+    np.testing.assert_array_equal(optimizer.explored[path], mask)
+    assert not np.any(optimizer.grow_gradients[path])
+
+
 @pytest.mark.parametrize("is_built", [False, True])
 def test_keras_goes_on_as_the_script_does(stopped, is_built):
   model = mnist_mlp()

@@ -95,3 +95,31 @@ def test_summaries_draw_what_the_optimizer_knows(tmp_path):
   assert sum(a.sum() for a in now) >= sum(b.sum() for b in before)
   total = sum(a.sum() for a in now) / sum(a.size for a in now)
   assert found["explored/total"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_a_layer_that_stores_its_connections_is_explored_too(in_graph):
+  layers = pytest.importorskip("rigl.sparse.keras")
+  optimizer = sparse_keras.SET(
+    "sgd",
+    0.75,
+    frequency=1,
+    drop_fraction=0.5,
+    mask_engine="numpy",
+    track_exploration=True,
+  )
+  model = keras.Sequential(
+    [keras.Input((12,)), layers.SparseDense(8, sparsity=0.75)]
+  )
+  model.compile(optimizer, "mse", run_eagerly=not in_graph, jit_compile=False)
+  optimizer.build(model.trainable_variables)
+  ((path, explored),) = optimizer.explored.items()
+  ever = np.asarray(optimizer.masks[path])
+  np.testing.assert_array_equal(explored, ever)
+  x = np.random.default_rng(0).normal(size=(16, 12)).astype("float32")
+  for _ in range(3):
+    model.train_on_batch(x, x[:, :8])
+    ever = ever | np.asarray(optimizer.masks[path])
+    np.testing.assert_array_equal(explored, ever)
+  assert optimizer.explored_shares()[path] == pytest.approx(ever.mean())
+  assert ever.mean() > 0.25

@@ -34,7 +34,8 @@ STATE = {
   name: {
     variable.replace("LAYER", f"{layer}/weights")
     for variable in row.state
-    if variable != "LAYER/explored"  # Only with --track_exploration.
+    # Only with --track_exploration and --grow_batches.
+    if "explored" not in variable and "grow_gradient" not in variable
     for layer in LAYERS
   }
   for name, row in sparse_methods.METHODS.items()

@@ -85,13 +85,14 @@ def test_a_layer_that_is_not_named_stays():
   assert found["layer2/mask"].shape == (5, 4)
 
 
-def test_an_average_of_every_connection_stays_whole():
+@pytest.mark.parametrize("name", ["ExponentialMovingAverage", "explored"])
+def test_what_is_kept_of_every_connection_stays_whole(name):
   tensors = masked()
   average = np.random.default_rng(5).normal(size=(7, 5)).astype(np.float32)
-  tensors["layer1/weights/ExponentialMovingAverage"] = average
+  value = average > 0 if name == "explored" else average
+  tensors[f"layer1/weights/{name}"] = value
   compact = to_compact(tensors, {"layer1": 30})
-  found = compact["layer1/values/ExponentialMovingAverage"]
-  np.testing.assert_array_equal(found, average)
+  np.testing.assert_array_equal(compact[f"layer1/values/{name}"], value)
   assert_same(to_masked(compact), tensors)
 
 

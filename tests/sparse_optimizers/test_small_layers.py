@@ -49,7 +49,12 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
     "snip": {"default_sparsity": sparsity},
     "dnw": {"default_sparsity": sparsity},
     "prune": {"target_sparsity": sparsity, "end_step": 8, "frequency": 1},
-    "granet": {"target_sparsity": sparsity, "end_step": 4, "frequency": 1},
+    "granet": {
+      "target_sparsity": sparsity,
+      "end_step": 4,
+      "frequency": 1,
+      "grow_batches": 1,
+    },
   }.get(name, {})
   optimizer = sparse_methods.make(name, **options)
   with warnings.catch_warnings():

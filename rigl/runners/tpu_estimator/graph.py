@@ -224,8 +224,9 @@ def _state(state: TrainState, is_due: Tensor) -> dict[str, Tensor]:
     "drop_fraction": optimizer.drop_fraction_at(step, tf),
   }
   if masks:
-    zeros = [tf.constant(0.0)] * (len(masks) + len(tracked))
-    counts = tf.cond(is_due, ones, lambda: zeros)
+    number = len(masks) + len(tracked)
+    zeros = lambda: [tf.constant(0.0) for _ in range(number)]  # noqa: E731
+    counts = tf.cond(is_due, ones, zeros)
     counts = tf.nest.flatten(counts)  # With one layer it is no list.
     counts, explored = counts[: len(masks)], counts[len(masks) :]
     found["sparsity"] = 1.0 - tf.add_n(counts) / float(sum(sizes.values()))
