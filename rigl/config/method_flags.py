@@ -130,7 +130,7 @@ class MethodFlags(Settings):
     group="method",
     minimum=1,
     less_than=STEP_LIMIT,
-    added=True,
+    records_default=False,
     argument="grow_batches",
   )
   track_exploration: bool = setting(
