@@ -2,7 +2,7 @@
 """Times a step of `--runner=jax`, and what it consists of.
 
   python benchmarks/jax_step.py                   # On the device that JAX sees.
-  python benchmarks/jax_step.py --only=script,program
+  python benchmarks/jax_step.py "--only=script;program"
   python benchmarks/jax_step.py --model=resnet50
 
 `README.md` describes the contestants. `XLA_FLAGS` in the environment tries
