@@ -41,7 +41,7 @@ class GraNet(RigL):
   gives the gradient only. At the step t of an update, with N connections in
   all sparse variables together,
 
-      p      = (t - begin_step) / (last update step - begin_step)
+      p      = (t - begin_step) / (last pruning step - begin_step), at most 1
       s      = target + (initial - target) * (1 - p) ** 3
       pruned = all but the round(N * (1 - s)) active connections of largest
                |weight|, over all variables at once, but not the last of one
@@ -55,14 +55,13 @@ class GraNet(RigL):
   where f is `drop_fraction`, annealed (zero-cost neuroregeneration). Pruned
   connections can grow back; like others that grow they start at `grow_init`.
 
-  Liu et al., 2021, https://arxiv.org/abs/2106.10404. Not checked against the
-  text, but from memory: pruning by global magnitude, regeneration within each
-  layer, drop fraction 0.5 with cosine annealing, a dense start or an ERK mask
+  Liu et al., 2021, https://arxiv.org/abs/2106.10404, by their code: pruning by
+  global magnitude, regeneration within each variable, also after the target is
+  reached, drop fraction 0.5 with cosine annealing, a dense start or an ERK mask
   of density 0.5. Chosen here: the update takes the place of a gradient step, as
-  in RigL; a variable keeps at least one connection; there are no updates after
-  `end_step`; and the distribution of `sparsity` gives each variable the target
-  from which the global number of connections is summed up, of which variables
-  with the target 0 stay dense.
+  in RigL; a variable keeps at least one connection; and the distribution of
+  `sparsity` gives each variable the target from which the global number of
+  connections is summed up, of which those with the target 0 stay dense.
 
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
@@ -70,8 +69,7 @@ class GraNet(RigL):
     sparsity: final share of zeros in the sparse variables, in [0, 1). None:
       0.9.
     end_step: last value of `iterations` that may update, at least
-      `begin_step` + `frequency`; the last update that it leaves room for
-      reaches the target.
+      `begin_step` + `frequency`.
     initial_sparsity: first share of zeros, in [0, sparsity].
     distribution: how both are distributed over the variables: `erk`
       (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex: final
@@ -115,6 +113,10 @@ class GraNet(RigL):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    pruning_end_step: last value of `iterations` that may prune, from
+      `begin_step` + `frequency` to `end_step`; the last update that it leaves
+      room for reaches the target, and later ones regenerate only. None:
+      `end_step`.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -152,6 +154,7 @@ class GraNet(RigL):
     structure: str | None = None,
     grow_batches: int = 1,
     track_exploration: bool = False,
+    pruning_end_step: int | None = None,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -162,7 +165,9 @@ class GraNet(RigL):
       begin_step, end_step, frequency, drop_fraction, anneal
     )
     try:
-      pruning = pruning_schedule(updates, sparsity, initial_sparsity)
+      pruning = pruning_schedule(
+        updates, sparsity, initial_sparsity, pruning_end_step
+      )
     except ValueError as error:
       text = str(error).replace("`target_sparsity`", "`sparsity`")
       raise ValueError(text) from None
@@ -187,7 +192,7 @@ class GraNet(RigL):
       name=name,
       **kwargs,
     )
-    self._pruning = pruning
+    self._pruning, self._pruning_end_step = pruning, pruning_end_step
     self._starts: dict[str, float] = {}
 
   @property
@@ -203,7 +208,8 @@ class GraNet(RigL):
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal optimizer."""
     return super().get_config() | {
-      "initial_sparsity": self._pruning.initial_sparsity
+      "initial_sparsity": self._pruning.initial_sparsity,
+      "pruning_end_step": self._pruning_end_step,
     }
 
   def _distribute(

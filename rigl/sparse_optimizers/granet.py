@@ -44,6 +44,7 @@ from rigl.types import Tensor, Variable
     "structure",
     "grow_batches",
     "track_exploration",
+    "pruning_end_step",
   ]
 )
 class SparseGraNetOptimizer(SparseRigLOptimizer):
@@ -54,7 +55,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
   gives the gradient only. At the step t of an update, with N connections in
   all layers together,
 
-      p      = (t - begin_step) / (last update step - begin_step)
+      p      = (t - begin_step) / (last pruning step - begin_step), at most 1
       s      = target + (initial - target) * (1 - p) ** 3
       pruned = all but the round(N * (1 - s)) active connections of largest
                |weight|, over all layers at once, but not the last of a layer
@@ -68,14 +69,13 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
   where f is `drop_fraction`, annealed (zero-cost neuroregeneration). Pruned
   connections can grow back; like others that grow they start at `grow_init`.
 
-  Liu et al., 2021, https://arxiv.org/abs/2106.10404. Not checked against the
-  text, but from memory: pruning by global magnitude, regeneration within each
-  layer, drop fraction 0.5 with cosine annealing, a dense start or an ERK mask
+  Liu et al., 2021, https://arxiv.org/abs/2106.10404, by their code: pruning by
+  global magnitude, regeneration within each layer, also after the target is
+  reached, drop fraction 0.5 with cosine annealing, a dense start or an ERK mask
   of density 0.5. Chosen here: the update takes the place of a gradient step, as
-  in RigL; a layer keeps at least one connection; there are no updates after
-  `end_step`; and the distribution of `target_sparsity` gives each layer the
-  target from which the global number of connections is summed up, of which
-  layers with the target 0 stay dense.
+  in RigL; a layer keeps at least one connection; and the distribution of
+  `target_sparsity` gives each layer the target from which the global number of
+  connections is summed up, of which those with the target 0 stay dense.
 
   Create the masks with `create_masks(kernels)`.
 
@@ -84,8 +84,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
       steps, such as `MomentumOptimizer`.
     begin_step: first value of `global_step` that may update, at least 0.
     end_step: last value of `global_step` that may update, at least
-      `begin_step` + `frequency`; the last update that it leaves room for
-      reaches the target.
+      `begin_step` + `frequency`.
     frequency: least number of steps between two updates, at least 1.
     target_sparsity: final share of zeros over all layers, in [0, 1).
     initial_sparsity: first share of zeros, in [0, target_sparsity].
@@ -141,6 +140,10 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    pruning_end_step: last value of `global_step` that may prune, from
+      `begin_step` + `frequency` to `end_step`; the last update that it leaves
+      room for reaches the target, and later ones regenerate only. None:
+      `end_step`.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it
@@ -189,6 +192,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
     structure: str | None = None,
     grow_batches: int = 1,
     track_exploration: bool = False,
+    pruning_end_step: int | None = None,
   ) -> None:
     super().__init__(
       optimizer,
@@ -212,7 +216,7 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
       track_exploration=track_exploration,
     )
     self._pruning = pruning_schedule(
-      self._schedule, target_sparsity, initial_sparsity
+      self._schedule, target_sparsity, initial_sparsity, pruning_end_step
     )
     check_start(initial_sparsity, structure)
     self._distribution = (mask_init_method, erk_power_scale)

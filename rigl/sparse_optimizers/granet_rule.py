@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from rigl.checks import check_number
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import MaskEngine
 from rigl.schedules import PruningSchedule, UpdateSchedule
 from rigl.structures import Groups
@@ -20,19 +20,24 @@ from rigl.types import Tensor
 
 
 def pruning_schedule(
-  updates: UpdateSchedule, target_sparsity: float, initial_sparsity: float
+  updates: UpdateSchedule,
+  target_sparsity: float,
+  initial_sparsity: float,
+  end_step: int | None = None,
 ) -> PruningSchedule:
   """The cubic schedule of the sparsity, over the steps of the updates.
 
-  It ends at the last update, so that the target is always reached.
+  It ends at an update, so that the target is always reached.
 
   Args:
     updates: when masks are updated.
     target_sparsity: final share of zeros, in [0, 1).
     initial_sparsity: first share of zeros, in [0, target_sparsity].
+    end_step: last step that may prune. None: that of the updates.
 
   Raises:
-    ValueError: if a sparsity is out of its range, or there are no two updates.
+    ValueError: if a sparsity or step is out of its range, or there are no two
+      updates.
   """
   check_number("target_sparsity", target_sparsity, 0, 1, below=True)
   begin, frequency = updates.begin_step, updates.frequency
@@ -42,7 +47,15 @@ def pruning_schedule(
       f"{begin + frequency}, because the sparsity rises until then, got "
       f"{updates.end_step}."
     )
-  last = begin + (updates.end_step - begin) // frequency * frequency
+  if end_step is None:
+    end_step = updates.end_step
+  check_integer("pruning_end_step", end_step)
+  if not begin + frequency <= end_step <= updates.end_step:
+    raise ValueError(
+      "`pruning_end_step` must be in [`begin_step` + `frequency`, `end_step`] "
+      f"= [{begin + frequency}, {updates.end_step}], got {end_step}."
+    )
+  last = begin + (end_step - begin) // frequency * frequency
   return PruningSchedule(
     begin, last, frequency, target_sparsity, initial_sparsity
   )

@@ -87,3 +87,14 @@ def test_bad_arguments_are_named(arguments, message):
   with pytest.raises(ValueError, match=message):
     sparsity = 0.5 if "structure" in arguments else 0.6
     rk.GraNet("sgd", sparsity, **{"end_step": 4, "frequency": 2} | arguments)
+
+
+def test_the_configuration_holds_when_pruning_ends():
+  optimizer = rk.GraNet(
+    "sgd", 0.9, end_step=300, frequency=100, pruning_end_step=250
+  )
+  again = rk.GraNet.from_config(optimizer.get_config())
+  for each in (optimizer, again):
+    assert each.pruning_schedule.end_step == 200
+  with pytest.raises(ValueError, match="`pruning_end_step` must be in"):
+    rk.GraNet("sgd", 0.9, end_step=300, pruning_end_step=301)

@@ -170,3 +170,29 @@ def test_it_takes_no_sparsity_of_its_masks_and_no_compact_layers():
   blocks = sparse.BlockSparseDense(32, 32, sparsity=0.5, block=8, name="layer1")
   with pytest.raises(ValueError, match="cannot train.*active blocks"):
     make().create_masks([blocks])
+
+
+def test_updates_after_the_last_pruning_only_regenerate():
+  kernels = two_layers([0.9, -0.8, 0.7, 0.1], [0.6, 0.5, -0.4, 0.2])
+  optimizer = make(
+    end_step=3, pruning_end_step=1, drop_fraction_anneal="constant"
+  )
+  optimizer.create_masks(kernels)
+  update_at(optimizer, kernels, 1, [[9, 9, 1, -2], [0, 7, 8, 9]])
+  after_pruning = masks_of(optimizer)
+  assert after_pruning == [
+    [True, True, False, True],
+    [True, False, False, False],
+  ]
+  # int(3 / 2) = 1 of the first layer drops: the new one, whose weight is 0.
+  update_at(optimizer, kernels, 2, [[0, 0, 5, 1], [0, 7, 8, 9]])
+  assert masks_of(optimizer) == [
+    [True, True, True, False],
+    [True, False, False, False],
+  ]
+
+
+@pytest.mark.parametrize("step", [0, 4, 1.5])
+def test_pruning_ends_within_the_updates(step):
+  with pytest.raises(ValueError, match="`pruning_end_step` must be"):
+    make(end_step=3, pruning_end_step=step)
