@@ -30,6 +30,7 @@ SCRIPTS = (
 )
 # They start without TensorFlow.
 OTHERS = (
+  "rigl/formats/hdf5_copy.py",
   "rigl/runners/stablehlo/exported_run.py",
   "scripts/eval_checkpoint.py",
   "scripts/run_notebooks.py",
