@@ -39,7 +39,7 @@ from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.runners.jax.executor import JaxExecutor
 from rigl.training.trainer import Trainer
 
-_CALL = 100  # Steps of a call of a program, if nothing else is said.
+_CALL = 100  # Steps that a call of a program makes by default.
 
 
 class Contestant(NamedTuple):

@@ -39,7 +39,7 @@ SEED = 0
 
 
 def train_digits(runs: pathlib.Path, epochs: int) -> list[pathlib.Path]:
-  """Trains both MNIST networks; a run that is there goes on."""
+  """Trains both MNIST networks; resumes runs that exist."""
   steps = 600 * epochs
   folders = []
   # Masks without a zero: a dense network with the schedule of the sparse one.

@@ -3,7 +3,7 @@
 
 Each device normalises its part of a batch, so masks may differ from those of
 one device. What holds: all devices have the same bits, the moving averages are
-means over devices, and a run that ended early goes on with the same bits.
+means over devices, and a run that ended early resumes with the same bits.
 """
 
 import imagenet_files

@@ -6,7 +6,7 @@
 
 A block is a hundred states that its number decides. Each runs in a process of
 its own and becomes a line of the log. Blocks that the log has already are left
-out, so that the same command goes on where it was stopped.
+out, so that the same command resumes where it was stopped.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class JaxExecutor:
     self._measured: dict[str, float] | None = None
     on_read = tf.VariableSynchronization.ON_READ
     # Means at every step, and not only in checkpoints, so that a run that was
-    # stopped anywhere goes on with the same bits.
+    # stopped anywhere resumes with the same bits.
     self._step = TrainStep(
       state,
       source,
