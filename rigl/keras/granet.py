@@ -132,7 +132,7 @@ class GraNet(RigL):
   starts_dense = True
   takes_compact_layers = False
   takes_block_layers = False
-  why_no_compact_layers = "it changes their number"
+  why_no_compact_layers = "it changes the number of connections"
 
   def __init__(
     self,
