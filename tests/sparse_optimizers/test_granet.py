@@ -165,7 +165,7 @@ def test_it_takes_no_sparsity_of_its_masks_and_no_compact_layers():
     make().sparsify([kernel])
   sparse = pytest.importorskip("rigl.sparse")
   layer = sparse.SparseDense(24, 16, sparsity=0.5, name="layer1")
-  with pytest.raises(ValueError, match="because it changes their number"):
+  with pytest.raises(ValueError, match="because it changes the number of"):
     make().create_masks([layer])
   blocks = sparse.BlockSparseDense(32, 32, sparsity=0.5, block=8, name="layer1")
   with pytest.raises(ValueError, match="cannot train.*active blocks"):
