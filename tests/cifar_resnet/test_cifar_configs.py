@@ -17,7 +17,7 @@ FILES = sorted(
   path.stem for path in FOLDER.glob("*.gin") if path.stem != "base"
 )
 METHODS = {"static": "scratch"}  # Its name in the paper: that in the flags.
-NAME = re.compile(r"([a-z]+)(?:_itop)?_erk_(0\.\d+)(_2x)?$")
+NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop)?_erk_(0\.\d+)(_2x)?$")
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,14 @@ def test_itop_moves_more_at_rarer_updates(method, period, sparsity):
     "drop_fraction": 0.5,
     "track_exploration": True,
   }
+
+
+@pytest.mark.parametrize("sparsity", ["0.9", "0.95", "0.98"])
+def test_top_kast_trains_twice_as_many_weights_as_compute(sparsity):
+  arguments = read(f"top_kast_erk_{sparsity}").method_arguments()
+  trained = 1 - arguments["backward_sparsity"]
+  assert trained == pytest.approx(2 * (1 - float(sparsity)))
+  assert (arguments["frequency"], arguments["end_step"]) == (100, -1)
 
 
 def test_file_is_the_run_of_the_same_flags():

@@ -42,9 +42,12 @@ class Method:
   Attributes:
     make: the class of the optimizer.
     arguments: those of its constructor.
-    start: the masks at the start: `sparse`, `dense`, or `none` at all.
+    start: how the first masks are made: `sparse` by `sparsify`, `dense` by
+      `create_masks` from nothing else, or `none` at all.
     conserved: whether the number of connections never changes.
     random: whether the seed matters once the masks are given.
+    trains_inactive: whether weights off the masks are trained, beside the
+      kernel, so that their slots are in use.
     state: names of the variables of the method itself, beside masks and slots;
       `LAYER` stands for each kernel.
   """
@@ -54,6 +57,7 @@ class Method:
   start: str
   conserved: bool = True
   random: bool = False
+  trains_inactive: bool = False
   state: tuple[str, ...] = ()
 
 
@@ -98,6 +102,7 @@ METHODS = {
     _TARGET,
     "dense",
     conserved=False,
+    trains_inactive=True,
     state=("LAYER/dense",),
   ),
   "prune": Method(
@@ -132,6 +137,19 @@ METHODS = {
       "grow_gradient_batches",
     ),
   ),
+  "top_kast": Method(
+    sparse_optimizers.SparseTopKASTOptimizer,
+    dict(
+      begin_step=0,
+      end_step=100,
+      frequency=FREQUENCY,
+      default_sparsity=SPARSITY,
+      backward_sparsity=0.25,
+    ),
+    "dense",
+    trains_inactive=True,
+    state=(*_SCHEDULE_STATE, "LAYER/dense", "LAYER/backward_mask"),
+  ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
@@ -142,7 +160,7 @@ DROP_GROW = [
   if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
   and method.conserved
 ]
-SCHEDULED = [*DROP_GROW, "prune", "granet"]
+SCHEDULED = [*DROP_GROW, "prune", "granet", "top_kast"]
 
 
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:
