@@ -125,6 +125,12 @@ def _define_training_flags() -> None:
     0.0,
     "Sparsity at the start (granet).",
   )
+  flags.DEFINE_float(
+    "backward_sparsity",
+    -1.0,
+    "Share of the weights that are not trained (top_kast), at most --sparsity; "
+    "negative: that of twice as many weights as are active.",
+  )
 
 
 def check(values: Any) -> None:

@@ -25,6 +25,7 @@ DEFAULTS = {
   "sparsity_begin_step": 100,
   "initial_sparsity": 0.0,
   "grow_batches": 1,
+  "backward_sparsity": -1.0,
   "sparsity_end_step": 900,
   "pruning_frequency": 100,
 }
