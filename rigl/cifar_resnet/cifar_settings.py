@@ -31,6 +31,9 @@ _CLASSES = 10
     "initial_sparsity",
     "grow_batches",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,9 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
     "on_nonfinite",
     "grow_batches",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

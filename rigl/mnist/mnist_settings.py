@@ -30,6 +30,9 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "initial_sparsity",
     "grow_batches",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)
