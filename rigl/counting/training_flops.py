@@ -16,6 +16,9 @@ step costs
   the schedule, which does not know where global pruning will leave connections
   and lets every layer keep its share.
 
+With soft memory, `set` and `rigl` have the mean of f_S over training in the
+place of f_S; `counting.soft_memory` computes it.
+
 With `grow_batches` n > 1, the last n - 1 steps before an update of `rigl` and
 `granet` need the gradient of all weights as well: of each T steps and an
 update, T - n + 1 cost 3 f_S and n cost 2 f_S + f_D.
@@ -36,6 +39,7 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
+_WITH_SURPLUS = ("set", "rigl")
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
@@ -76,6 +80,7 @@ def step_flops(
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
   grow_batches: int = 1,
+  surplus_mean: float | None = None,
 ) -> float:
   """FLOPs of an average training step for one example.
 
@@ -91,6 +96,9 @@ def step_flops(
       as `mean_over_pruning` computes it.
     grow_batches: for `rigl` and `granet`, batches whose dense gradients choose
       what grows, in [1, period].
+    surplus_mean: for `set` and `rigl` with soft memory, the mean of `sparse`
+      over training, as `soft_memory.mean_over_surplus` computes it. None:
+      without.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -110,6 +118,18 @@ def step_flops(
       f"`grow_batches` must be in [1, `period`] = [1, {period}], got "
       f"{grow_batches}."
     )
+  if surplus_mean is not None:
+    if method not in _WITH_SURPLUS:
+      raise ValueError(
+        f"`surplus_mean` must be None for {method!r}, {_WITH_SURPLUS} have "
+        f"soft memory, got {surplus_mean}."
+      )
+    if not sparse <= surplus_mean <= dense:
+      raise ValueError(
+        f"`surplus_mean` must be in [`sparse`, `dense`] = [{sparse}, {dense}], "
+        f"got {surplus_mean}."
+      )
+    sparse = surplus_mean
   if method == "baseline":
     return 3 * dense
   if method in _SPARSE:
@@ -143,6 +163,7 @@ def training_cost(
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
   grow_batches: int = 1,
+  surplus_mean: float | None = None,
 ) -> TrainingCost:
   """FLOPs of a training run, and its share of dense training.
 
@@ -160,6 +181,7 @@ def training_cost(
     period: steps between two mask updates, for `rigl` and `granet`.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
     grow_batches: for `rigl` and `granet`, as for `step_flops`.
+    surplus_mean: for `set` and `rigl` with soft memory, as for `step_flops`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -171,7 +193,9 @@ def training_cost(
     raise ValueError(
       f"`multiplier` must be positive and finite, got {multiplier}."
     )
-  step = step_flops(method, dense, sparse, period, pruning_mean, grow_batches)
+  step = step_flops(
+    method, dense, sparse, period, pruning_mean, grow_batches, surplus_mean
+  )
   inference = 1.0 if method == "baseline" else sparse / dense
   return TrainingCost(
     step,

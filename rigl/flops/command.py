@@ -17,10 +17,10 @@ from absl import flags
 
 from rigl import counting, files, sparse_utils
 from rigl.config import app
-from rigl.counting import training_flops
+from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, render
-from rigl.schedules import PruningSchedule
+from rigl.schedules import PruningSchedule, UpdateSchedule
 
 FLAGS = flags.FLAGS
 
@@ -46,6 +46,7 @@ _SETTINGS = (
   "pruning_frequency",
   "initial_sparsity",
   "grow_batches",
+  "soft_memory",
 )
 
 
@@ -84,6 +85,19 @@ def make_report(values: Any) -> FlopsReport:
       counting.real_sparsity(counted)
       if values.sparsity == options.FILE
       else values.sparsity,
+      _surplus_mean(
+        values,
+        lambda surplus: (
+          counting.total_count(
+            counting.count_layers(
+              layers,
+              soft_memory.with_surplus(asked, surplus),
+              values.param_size,
+              rules,
+            )
+          ).flops
+        ),
+      ),
     ),
     {name: getattr(values, name) for name in _SETTINGS},
     _note(values, network),
@@ -132,8 +146,25 @@ def _note(values: Any, network: flops_models.Network) -> str:
   )
 
 
+def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
+  """Mean of FLOPs over training with soft memory, given them by surplus."""
+  if not values.soft_memory:
+    return None
+  schedule = UpdateSchedule(
+    values.maskupdate_begin_step,
+    values.maskupdate_end_step,
+    values.maskupdate_frequency,
+    values.drop_fraction,
+    values.drop_fraction_anneal,
+  )
+  return soft_memory.mean_over_surplus(flops, schedule, values.train_steps)
+
+
 def _training(
-  values: Any, flops: Callable[[float], float], sparsity: float
+  values: Any,
+  flops: Callable[[float], float],
+  sparsity: float,
+  surplus_mean: float | None,
 ) -> training_flops.TrainingCost:
   """Cost of training, given FLOPs by share of the final sparsities."""
   method, mean = values.training_method, None
@@ -165,6 +196,7 @@ def _training(
     values.maskupdate_frequency,
     mean,
     values.grow_batches,
+    surplus_mean,
   )
 
 
