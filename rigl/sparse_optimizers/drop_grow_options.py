@@ -147,8 +147,8 @@ class DropGrowOptions:
     active = [mask_ops.count_ones(mask) for mask in masks]
     sizes = [mask.shape[0] for mask in masks]
     if self.across_layers:
-      dense, *totals = totals_of(active, targets, sizes)
-      counts = self._counts(*totals, fraction, is_last)
+      dense, ones, target, size = totals_of(active, targets, sizes)
+      counts = self._counts(ones, target, size, fraction, is_last)
       return keep_and_grow_across(
         engine,
         drop_scores,
