@@ -32,6 +32,9 @@ _CLASSES = 10
     "grow_batches",
     "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.configurable import call_configured, configurable
 from rigl.sparse_optimizers import SparseOptimizer, registry
+from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
 from rigl.sparse_optimizers.kernels import (
   as_variable,
   block_layers,
@@ -26,6 +27,8 @@ from rigl.sparse_optimizers.kernels import (
 from rigl.types import Variable
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
+# Flags that change how many connections are active, for methods that take them.
+_CHANGE_COUNTS = ("soft_memory", "across_layers")
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 
@@ -152,6 +155,33 @@ class MethodFlags(Settings):
     argument="track_exploration",
     methods=registry.BY_WINDOW,
   )
+  soft_memory: bool = setting(
+    False,
+    "set, rigl: an update drops all connections but the number that "
+    "--end_sparsity leaves, then grows the share --drop_fraction of it; new "
+    "ones train before they are judged. The last update only drops.",
+    group="method",
+    records_default=False,
+    argument="soft_memory",
+  )
+  across_layers: bool = setting(
+    False,
+    "set, rigl: compare the connections of all layers, which together keep "
+    "their number.",
+    group="method",
+    records_default=False,
+    argument="across_layers",
+  )
+  layer_floor: float = setting(
+    LAYER_FLOOR,
+    "Least share of its connections that a layer keeps with --across_layers.",
+    group="method",
+    minimum=0.0,
+    maximum=1.0,
+    records_default=False,
+    ignored=lambda settings: not settings.across_layers,
+    argument="layer_floor",
+  )
   seed: int = setting(
     0,
     "Seed of everything random.",
@@ -159,6 +189,20 @@ class MethodFlags(Settings):
     less_than=STEP_LIMIT,
     argument="seed",
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    taking = [
+      method
+      for method, optimizer in registry.METHODS.items()
+      if set(_CHANGE_COUNTS) <= registry.argument_names(optimizer)
+    ]
+    for name in _CHANGE_COUNTS:
+      if getattr(self, name) and self.training_method not in taking:
+        raise ValueError(
+          f"`{name}` must be False for method {self.training_method!r}; "
+          f"{taking} take it."
+        )
 
   def method_arguments(self, layers: Sequence[str] = ()) -> dict[str, Any]:
     """The arguments that the flags decide for the optimizer of the method.

@@ -20,6 +20,9 @@ step costs
   https://arxiv.org/abs/2106.03517, section 2.2): both passes through the
   activations have the weights that compute alone.
 
+With soft memory, `set` and `rigl` have the mean of f_S over training in the
+place of f_S; `counting.soft_memory` computes it.
+
 With `grow_batches` n > 1, the last n - 1 steps before an update of `rigl` and
 `granet` need the gradient of all weights as well: of each T steps and an
 update, T - n + 1 cost 3 f_S and n cost 2 f_S + f_D.
@@ -40,6 +43,7 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
+_WITH_SURPLUS = ("set", "rigl")
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
@@ -82,6 +86,7 @@ def step_flops(
   pruning_mean: float | None = None,
   grow_batches: int = 1,
   backward: float | None = None,
+  surplus_mean: float | None = None,
 ) -> float:
   """FLOPs of an average training step for one example.
 
@@ -99,6 +104,9 @@ def step_flops(
       what grows, in [1, period].
     backward: for `top_kast`, FLOPs of a forward pass with all weights that are
       trained, in [sparse, dense].
+    surplus_mean: for `set` and `rigl` with soft memory, the mean of `sparse`
+      over training, as `soft_memory.mean_over_surplus` computes it. None:
+      without.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -118,6 +126,18 @@ def step_flops(
       f"`grow_batches` must be in [1, `period`] = [1, {period}], got "
       f"{grow_batches}."
     )
+  if surplus_mean is not None:
+    if method not in _WITH_SURPLUS:
+      raise ValueError(
+        f"`surplus_mean` must be None for {method!r}, {_WITH_SURPLUS} have "
+        f"soft memory, got {surplus_mean}."
+      )
+    if not sparse <= surplus_mean <= dense:
+      raise ValueError(
+        f"`surplus_mean` must be in [`sparse`, `dense`] = [{sparse}, {dense}], "
+        f"got {surplus_mean}."
+      )
+    sparse = surplus_mean
   if method == "baseline":
     return 3 * dense
   if method in _SPARSE:
@@ -159,6 +179,7 @@ def training_cost(
   pruning_mean: float | None = None,
   grow_batches: int = 1,
   backward: float | None = None,
+  surplus_mean: float | None = None,
 ) -> TrainingCost:
   """FLOPs of a training run, and its share of dense training.
 
@@ -177,6 +198,7 @@ def training_cost(
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
     grow_batches: for `rigl` and `granet`, as for `step_flops`.
     backward: for `top_kast`, as for `step_flops`.
+    surplus_mean: for `set` and `rigl` with soft memory, as for `step_flops`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -189,7 +211,14 @@ def training_cost(
       f"`multiplier` must be positive and finite, got {multiplier}."
     )
   step = step_flops(
-    method, dense, sparse, period, pruning_mean, grow_batches, backward
+    method,
+    dense,
+    sparse,
+    period,
+    pruning_mean,
+    grow_batches,
+    backward=backward,
+    surplus_mean=surplus_mean,
   )
   inference = 1.0 if method == "baseline" else sparse / dense
   return TrainingCost(

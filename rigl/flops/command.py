@@ -17,10 +17,10 @@ from absl import flags
 
 from rigl import counting, files, sparse_utils
 from rigl.config import app
-from rigl.counting import training_flops
+from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, render
-from rigl.schedules import PruningSchedule
+from rigl.schedules import PruningSchedule, UpdateSchedule
 from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
 
 FLAGS = flags.FLAGS
@@ -48,6 +48,7 @@ _SETTINGS = (
   "initial_sparsity",
   "grow_batches",
   "backward_sparsity",
+  "soft_memory",
 )
 
 
@@ -87,6 +88,19 @@ def make_report(values: Any) -> FlopsReport:
       if values.sparsity == options.FILE
       else values.sparsity,
       _backward_flops(values, layers, asked),
+      _surplus_mean(
+        values,
+        lambda surplus: (
+          counting.total_count(
+            counting.count_layers(
+              layers,
+              soft_memory.with_surplus(asked, surplus),
+              values.param_size,
+              rules,
+            )
+          ).flops
+        ),
+      ),
     ),
     {name: getattr(values, name) for name in _SETTINGS},
     _note(values, network),
@@ -171,11 +185,26 @@ def _note(values: Any, network: flops_models.Network) -> str:
   )
 
 
+def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
+  """Mean of FLOPs over training with soft memory, given them by surplus."""
+  if not values.soft_memory:
+    return None
+  schedule = UpdateSchedule(
+    values.maskupdate_begin_step,
+    values.maskupdate_end_step,
+    values.maskupdate_frequency,
+    values.drop_fraction,
+    values.drop_fraction_anneal,
+  )
+  return soft_memory.mean_over_surplus(flops, schedule, values.train_steps)
+
+
 def _training(
   values: Any,
   flops: Callable[[float], float],
   sparsity: float,
   backward: float | None,
+  surplus_mean: float | None,
 ) -> training_flops.TrainingCost:
   """Cost of training, given FLOPs by share of the final sparsities.
 
@@ -184,6 +213,7 @@ def _training(
     flops: FLOPs of the forward pass with a share of the sparsities.
     sparsity: share of zeros of the trained network.
     backward: FLOPs of the forward pass with all weights that are trained.
+    surplus_mean: mean FLOPs of the forward pass with soft memory, or None.
   """
   method, mean = values.training_method, None
   if method in ("prune", "granet"):
@@ -214,7 +244,8 @@ def _training(
     values.maskupdate_frequency,
     mean,
     values.grow_batches,
-    backward,
+    backward=backward,
+    surplus_mean=surplus_mean,
   )
 
 

@@ -32,6 +32,9 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
     "grow_batches",
     "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,9 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "grow_batches",
     "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,9 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "cifar10"
 FILES = sorted(
   path.stem for path in FOLDER.glob("*.gin") if path.stem != "base"
 )
-METHODS = {"static": "scratch"}  # Its name in the paper: that in the flags.
-NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop)?_erk_(0\.\d+)(_2x)?$")
+# Its name in the paper: that in the flags.
+METHODS = {"static": "scratch", "mest": "set"}
+NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(_2x)?$")
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,19 @@ def test_top_kast_trains_twice_as_many_weights_as_compute(sparsity):
   trained = 1 - arguments["backward_sparsity"]
   assert trained == pytest.approx(2 * (1 - float(sparsity)))
   assert (arguments["frequency"], arguments["end_step"]) == (100, -1)
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
+@pytest.mark.parametrize("method", ["mest", "rigl_global"])
+def test_soft_memory_has_the_surplus_of_the_authors(method, sparsity):
+  settings = read(f"{method}_erk_{sparsity}")
+  arguments = settings.method_arguments()
+  assert arguments["soft_memory"] is True
+  assert arguments["across_layers"] is (method == "rigl_global")
+  # 5 % of all weights at first, of at most as many as there are connections.
+  surplus = arguments["drop_fraction"] * (1 - sparsity)
+  assert surplus == pytest.approx(min(0.05, 1 - sparsity))
+  assert arguments["drop_fraction_anneal"] == "cosine"
 
 
 def test_file_is_the_run_of_the_same_flags():

@@ -35,10 +35,25 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
   },
 }
 
+# Rows whose variables do not keep their number of connections: their class, and
+# what makes them so.
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+  "mest": (
+    "set",
+    {"soft_memory": True, "end_step": 4, "drop_gradient_weight": 0.1},
+  ),
+  "rigl_across": ("rigl", {"across_layers": True}),
+  "chase": (
+    "rigl",
+    {"soft_memory": True, "across_layers": True, "end_step": 4},
+  ),
+}
+
 
 def sparse_optimizer(method: str, inner: Any, **arguments: Any) -> Any:
   """A sparse optimizer that compiles nothing, unless an engine is given."""
-  settings = {"mask_engine": "numpy"} | ARGUMENTS[method] | arguments
+  method, options = OPTIONS.get(method, (method, {}))
+  settings = {"mask_engine": "numpy"} | ARGUMENTS[method] | options | arguments
   return sparse_keras.METHODS[method](inner, SPARSITY, **settings)
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 import rigl.keras as sparse_keras
 
-METHODS = sorted(sparse_keras.METHODS)
-CHANGES_COUNTS = {"pruning", "snip", "dnw", "granet"}
+METHODS = sorted([*sparse_keras.METHODS, *suite.OPTIONS])
+CHANGES_COUNTS = {"pruning", "snip", "dnw", "granet", *suite.OPTIONS}
 BUILT_IN = [
   name
   for name, kind in vars(keras.optimizers).items()

@@ -22,6 +22,16 @@ METHODS = {
   "set": (rigl.SparseSETOptimizer, DROP_GROW | SCHEDULE, "exponential"),
   "snfs": (rigl.SparseMomentumOptimizer, DROP_GROW | SCHEDULE, "constant"),
   "static": (rigl.SparseStaticOptimizer, DROP_GROW | SCHEDULE, "cosine"),
+  "mest": (
+    rigl.SparseSETOptimizer,
+    DROP_GROW | SCHEDULE | {"soft_memory": True, "drop_gradient_weight": 0.3},
+    "cosine",
+  ),
+  "chase": (
+    rigl.SparseRigLOptimizer,
+    DROP_GROW | SCHEDULE | {"soft_memory": True, "across_layers": True},
+    "cosine",
+  ),
   "granet": (
     rigl.SparseGraNetOptimizer,
     DROP_GROW | SCHEDULE | {"initial_sparsity": 0.2},
@@ -38,6 +48,9 @@ METHODS = {
   "fixed_mask": (rigl.SparseFixedMaskOptimizer, {}, None),
 }
 
+# The class of Keras, where it has another name.
+CLASSES = {"mest": "set", "chase": "rigl"}
+
 
 def initial():
   random = np.random.RandomState(5)
@@ -53,7 +66,7 @@ def keras_optimizer(method, kernels, arguments, anneal, grow_init):
   options = dict(arguments)
   if anneal:
     options |= {"anneal": anneal, "grow_init": grow_init}
-  optimizer = sparse_keras.METHODS[method](
+  optimizer = sparse_keras.METHODS[CLASSES.get(method, method)](
     keras.optimizers.SGD(0.1),
     0.7,
     distribution="erk",
