@@ -19,12 +19,13 @@ from rigl import counting, files, sparse_utils
 from rigl.config import app
 from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
-from rigl.flops.flops_report import FlopsReport, render
+from rigl.flops.flops_report import FlopsReport, IsoFlops, render
 from rigl.schedules import PruningSchedule, UpdateSchedule
 from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
 
 FLAGS = flags.FLAGS
 
+_WIDEST = 1000.0  # At which `--iso_flops` gives up.
 # Flags that the report repeats.
 _SETTINGS = (
   "sparsity",
@@ -62,7 +63,8 @@ def make_report(values: Any) -> FlopsReport:
     ValueError: if a flag is out of its range.
   """
   options.check(values)
-  network = flops_models.load(values.model, values.width, values.image_size)
+  width = _iso_width(values) if values.iso_flops else values.width
+  network = flops_models.load(values.model, width, values.image_size)
   layers = network.layers
   asked = _sparsities(values, network)
   rules = values.published_rules
@@ -75,6 +77,7 @@ def make_report(values: Any) -> FlopsReport:
     )
 
   counted = count(1.0, rules)
+  settings = {name: getattr(values, name) for name in _SETTINGS}
   return FlopsReport(
     values.model,
     counted,
@@ -102,9 +105,56 @@ def make_report(values: Any) -> FlopsReport:
         ),
       ),
     ),
-    {name: getattr(values, name) for name in _SETTINGS},
+    {**settings, "width": width},
     _note(values, network),
+    _iso_flops(values, width) if values.iso_flops else None,
   )
+
+
+def _iso_width(values: Any) -> float:
+  """The width at which the sparse network costs as much as the dense one."""
+  layers_at = flops_models.layers_by_width(values.model, values.image_size)
+
+  def flops(width: float) -> float:
+    layers = layers_at(width)
+    sparsities = _sparsities(values, flops_models.Network(layers))
+    return _flops(values, layers, sparsities)
+
+  narrow = layers_at(1.0)
+  dense = _flops(values, narrow, {layer.name: 0.0 for layer in narrow})
+  try:
+    return counting.iso_flops_width(flops, dense, _WIDEST)
+  except counting.UnreachableError as error:
+    raise ValueError(
+      f"`iso_flops` has no answer: no width up to {_WIDEST:g} costs as much as "
+      f"the dense network of width 1, got {values.model!r} with a sparsity of "
+      f"{values.sparsity:g}."
+    ) from error
+
+
+def _flops(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  sparsities: Mapping[str, float],
+) -> float:
+  counted = counting.count_layers(
+    layers, sparsities, values.param_size, values.published_rules
+  )
+  return counting.total_count(counted).flops
+
+
+def _iso_flops(values: Any, width: float) -> IsoFlops:
+  """The dense network of width 1, and the cost of its training."""
+  layers = flops_models.load_layers(values.model, 1.0, values.image_size)
+  zeros = {layer.name: 0.0 for layer in layers}
+  dense = counting.count_layers(
+    layers, zeros, values.param_size, values.published_rules
+  )
+  flops = counting.total_count(dense).flops
+  cost = training_flops.training_cost(
+    "baseline", flops, flops, values.train_steps, values.train_batch_size
+  )
+  return IsoFlops(width, dense, cost.total_flops)
 
 
 def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:

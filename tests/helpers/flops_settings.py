@@ -14,6 +14,7 @@ DEFAULTS = {
   "last_layer_sparsity": -1.0,
   "erk_power_scale": 1.0,
   "width": 1.0,
+  "iso_flops": False,
   "image_size": None,
   "param_size": 32,
   "published_rules": False,
