@@ -108,6 +108,25 @@ def test_methods_have_their_formulas(tmp_path):
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
 
 
+def test_top_kast_costs_what_it_trains(tmp_path):
+  settings = {
+    "training_method": "top_kast",
+    "end_sparsity": 0.5,
+    "mask_init_method": "erdos_renyi_kernel",
+  }
+  saved = SAVED / dense_flops()
+  # By default twice as many weights as compute are trained, here all.
+  for name, changes, left in (
+    ("a", {}, 0.0),
+    ("b", {"backward_sparsity": 0.25}, saved / 2),
+    ("c", {"backward_sparsity": 0.5}, saved),
+  ):
+    found = cost(make_run(tmp_path, name, **settings, **changes))
+    expected = (2 * (1 - saved) + 1 - left) / 3
+    assert found.training == pytest.approx(expected, rel=1e-9)
+    assert found.inference == pytest.approx(1 - saved, rel=1e-9)
+
+
 def test_training_costs_are_means_over_the_steps(tmp_path):
   # Dense for a quarter of the steps, then half of a layer is zero.
   shares = [(STEPS // 4, 0, None), (STEPS, 0.5, None)]
