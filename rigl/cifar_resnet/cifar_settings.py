@@ -30,6 +30,7 @@ _CLASSES = 10
     "precision",
     "initial_sparsity",
     "grow_batches",
+    "backward_sparsity",
     "track_exploration",
     "soft_memory",
     "across_layers",

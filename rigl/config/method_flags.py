@@ -106,7 +106,7 @@ class MethodFlags(Settings):
     minimum=0,
     less_than=STEP_LIMIT,
     argument="begin_step",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   maskupdate_end_step: int = setting(
     75000,
@@ -114,7 +114,7 @@ class MethodFlags(Settings):
     group="method",
     less_than=STEP_LIMIT,
     argument="end_step",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   maskupdate_frequency: int = setting(
     100,
@@ -123,7 +123,7 @@ class MethodFlags(Settings):
     minimum=1,
     less_than=STEP_LIMIT,
     argument="frequency",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   grow_batches: int = setting(
     1,
@@ -136,14 +136,24 @@ class MethodFlags(Settings):
     records_default=False,
     argument="grow_batches",
   )
+  backward_sparsity: float = setting(
+    -1.0,
+    "top_kast: share of the weights that are not trained, at most "
+    "--end_sparsity. Negative: that of twice as many weights as are active.",
+    group="method",
+    less_than=1.0,
+    records_default=False,
+    argument="backward_sparsity",
+  )
   track_exploration: bool = setting(
     False,
-    "Measure the share of connections that were ever active; methods that drop "
-    "and grow. Costs one byte per connection, in checkpoints as well.",
+    "Measure the share of connections that were ever active; top_kast and "
+    "methods that drop and grow. Costs one byte per connection, in checkpoints "
+    "as well.",
     group="method",
     records_default=False,
     argument="track_exploration",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   soft_memory: bool = setting(
     False,
@@ -212,6 +222,8 @@ class MethodFlags(Settings):
       for name in arguments_of(field, self.training_method)
     }
     values["mask_init_method"] = self.distribution
+    if self.backward_sparsity < 0:
+      values["backward_sparsity"] = None
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ sparsity over layers and counts.
 """
 
 from rigl.counting.costs import Count, total
+from rigl.counting.iso_flops import UnreachableError, iso_flops_width
 from rigl.counting.module_layers import find_layers
 from rigl.counting.rules import (
   LayerCount,
@@ -39,12 +40,14 @@ __all__ = [
   "Count",
   "LayerCount",
   "LayerSpec",
+  "UnreachableError",
   "align",
   "by_layer",
   "count_layer",
   "count_layer_as_published",
   "count_layers",
   "find_layers",
+  "iso_flops_width",
   "layer_name",
   "real_sparsity",
   "rows",

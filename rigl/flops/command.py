@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -19,11 +19,13 @@ from rigl import counting, files, sparse_utils
 from rigl.config import app
 from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
-from rigl.flops.flops_report import FlopsReport, render
+from rigl.flops.flops_report import FlopsReport, IsoFlops, render
 from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
 
 FLAGS = flags.FLAGS
 
+_WIDEST = 1000.0  # At which `--iso_flops` gives up.
 # Flags that the report repeats.
 _SETTINGS = (
   "sparsity",
@@ -46,6 +48,7 @@ _SETTINGS = (
   "pruning_frequency",
   "initial_sparsity",
   "grow_batches",
+  "backward_sparsity",
   "soft_memory",
 )
 
@@ -60,7 +63,8 @@ def make_report(values: Any) -> FlopsReport:
     ValueError: if a flag is out of its range.
   """
   options.check(values)
-  network = flops_models.load(values.model, values.width, values.image_size)
+  width = _iso_width(values) if values.iso_flops else values.width
+  network = flops_models.load(values.model, width, values.image_size)
   layers = network.layers
   asked = _sparsities(values, network)
   rules = values.published_rules
@@ -73,6 +77,7 @@ def make_report(values: Any) -> FlopsReport:
     )
 
   counted = count(1.0, rules)
+  settings = {name: getattr(values, name) for name in _SETTINGS}
   return FlopsReport(
     values.model,
     counted,
@@ -85,6 +90,7 @@ def make_report(values: Any) -> FlopsReport:
       counting.real_sparsity(counted)
       if values.sparsity == options.FILE
       else values.sparsity,
+      _backward_flops(values, layers, asked),
       _surplus_mean(
         values,
         lambda surplus: (
@@ -99,9 +105,56 @@ def make_report(values: Any) -> FlopsReport:
         ),
       ),
     ),
-    {name: getattr(values, name) for name in _SETTINGS},
+    {**settings, "width": width},
     _note(values, network),
+    _iso_flops(values, width) if values.iso_flops else None,
   )
+
+
+def _iso_width(values: Any) -> float:
+  """The width at which the sparse network costs as much as the dense one."""
+  layers_at = flops_models.layers_by_width(values.model, values.image_size)
+
+  def flops(width: float) -> float:
+    layers = layers_at(width)
+    sparsities = _sparsities(values, flops_models.Network(layers))
+    return _flops(values, layers, sparsities)
+
+  narrow = layers_at(1.0)
+  dense = _flops(values, narrow, {layer.name: 0.0 for layer in narrow})
+  try:
+    return counting.iso_flops_width(flops, dense, _WIDEST)
+  except counting.UnreachableError as error:
+    raise ValueError(
+      f"`iso_flops` has no answer: no width up to {_WIDEST:g} costs as much as "
+      f"the dense network of width 1, got {values.model!r} with a sparsity of "
+      f"{values.sparsity:g}."
+    ) from error
+
+
+def _flops(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  sparsities: Mapping[str, float],
+) -> float:
+  counted = counting.count_layers(
+    layers, sparsities, values.param_size, values.published_rules
+  )
+  return counting.total_count(counted).flops
+
+
+def _iso_flops(values: Any, width: float) -> IsoFlops:
+  """The dense network of width 1, and the cost of its training."""
+  layers = flops_models.load_layers(values.model, 1.0, values.image_size)
+  zeros = {layer.name: 0.0 for layer in layers}
+  dense = counting.count_layers(
+    layers, zeros, values.param_size, values.published_rules
+  )
+  flops = counting.total_count(dense).flops
+  cost = training_flops.training_cost(
+    "baseline", flops, flops, values.train_steps, values.train_batch_size
+  )
+  return IsoFlops(width, dense, cost.total_flops)
 
 
 def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:
@@ -114,15 +167,51 @@ def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:
         f"{options.FILE!r} for {values.model!r}."
       )
     return {n.name: _share(zeros[n.name], n.size) for n in layers}
+  return _distributed(values, layers, values.sparsity)
+
+
+def _distributed(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  sparsity: float,
+  share: float = 1.0,
+) -> dict[str, float]:
+  """A sparsity over all layers, with a share of the flags' of single layers."""
+  custom = _custom_sparsities(values, layers)
   counted = sparse_utils.get_layer_counts(
     layers,
-    values.sparsity,
+    sparsity,
     values.method,
-    _custom_sparsities(values, layers),
+    {name: each * share for name, each in custom.items()},
     param_size=values.param_size,
     erk_power_scale=values.erk_power_scale,
   )
   return {n.spec.name: n.sparsity for n in counted}
+
+
+def _backward_flops(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  asked: Mapping[str, float],
+) -> float | None:
+  """FLOPs with the weights that Top-KAST trains; None for other methods."""
+  if values.training_method != "top_kast":
+    return None
+  forward = values.sparsity
+  if forward == options.FILE:
+    zeros = sum(asked[layer.name] * layer.size for layer in layers)
+    forward = zeros / sum(layer.size for layer in layers)
+  given = values.backward_sparsity
+  backward = chosen_backward_sparsity(None if given < 0 else given, forward)
+  share = backward / forward if forward else 0.0
+  if values.sparsity == options.FILE or values.method == "str":
+    sparsities = {name: each * share for name, each in asked.items()}
+  else:
+    sparsities = _distributed(values, layers, backward, share)
+  counted = counting.count_layers(
+    layers, sparsities, values.param_size, values.published_rules
+  )
+  return counting.total_count(counted).flops
 
 
 def _share(zeros: int, size: int) -> float:
@@ -164,9 +253,18 @@ def _training(
   values: Any,
   flops: Callable[[float], float],
   sparsity: float,
+  backward: float | None,
   surplus_mean: float | None,
 ) -> training_flops.TrainingCost:
-  """Cost of training, given FLOPs by share of the final sparsities."""
+  """Cost of training, given FLOPs by share of the final sparsities.
+
+  Args:
+    values: object with the flags as attributes.
+    flops: FLOPs of the forward pass with a share of the sparsities.
+    sparsity: share of zeros of the trained network.
+    backward: FLOPs of the forward pass with all weights that are trained.
+    surplus_mean: mean FLOPs of the forward pass with soft memory, or None.
+  """
   method, mean = values.training_method, None
   if method in ("prune", "granet"):
     # GraNet prunes in every mask update.
@@ -196,7 +294,8 @@ def _training(
     values.maskupdate_frequency,
     mean,
     values.grow_batches,
-    surplus_mean,
+    backward=backward,
+    surplus_mean=surplus_mean,
   )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from rigl import counting, files
@@ -57,6 +58,30 @@ def load(
   if is_json:
     return Network(counting.scale_widths(_from_json(path), width))
   return _scaled(keras_files.load(pathlib.Path(path), image_size), width)
+
+
+def layers_by_width(
+  name: str, image_size: int | None = None
+) -> Callable[[float], list[counting.LayerSpec]]:
+  """A function that returns the layers of a model of any width.
+
+  Files are read once.
+
+  Args:
+    name: as for `load`.
+    image_size: as for `load`.
+
+  Returns:
+    A function of the factor of the number of channels.
+
+  Raises:
+    ValueError: as `load` does.
+    OSError: if a file cannot be read.
+  """
+  layers = load_layers(name, 1.0, image_size)
+  if pathlib.Path(name).suffix or pathlib.Path(name).is_dir():
+    return lambda width: counting.scale_widths(layers, width)
+  return lambda width: load_layers(name, width, image_size)
 
 
 def _scaled(network: Network, width: float) -> Network:

@@ -7,13 +7,27 @@ import csv
 import io
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rigl import counting
 from rigl.counting import training_flops
 from rigl.counting.summary import COLUMNS
 
 KNOWN_FORMATS = ("text", "csv", "json")
+
+
+class IsoFlops(NamedTuple):
+  """The dense network of width 1, which a wide sparse one costs as much as.
+
+  Attributes:
+    width: factor of the number of channels of the sparse network.
+    dense: layers of the dense network of width 1.
+    dense_training: FLOPs of training it in a run of length 1x.
+  """
+
+  width: float
+  dense: list[counting.LayerCount]
+  dense_training: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,8 @@ class FlopsReport:
     training: cost of training.
     settings: values of the flags by name.
     note: what the reader should know besides; "" for nothing.
+    iso_flops: what a network of equal cost is compared with; None if no width
+      was asked for.
   """
 
   model: str
@@ -39,6 +55,7 @@ class FlopsReport:
   training: training_flops.TrainingCost
   settings: dict[str, Any] = field(default_factory=dict)
   note: str = ""
+  iso_flops: IsoFlops | None = None
 
 
 def render(report: FlopsReport, format: str) -> str:
@@ -74,8 +91,37 @@ def as_text(report: FlopsReport) -> str:
       training.total_flops / training.fraction,
     ),
   ]
-  table = counting.summary(report.layers)
-  return f"{table}\n\n{counting.align(lines, left=1)}"
+  parts = [counting.summary(report.layers), counting.align(lines, left=1)]
+  if report.iso_flops is not None:
+    parts.append(_iso_flops_text(report, report.iso_flops))
+  return "\n\n".join(parts)
+
+
+def _iso_flops_text(report: FlopsReport, iso: IsoFlops) -> str:
+  """The width, and a comparison with the dense network of width 1."""
+  count = counting.total_count(report.layers)
+  dense = counting.total_count(iso.dense)
+  lines = [
+    (f"width {iso.width:g}", "this network", "dense, width 1", "fraction"),
+    _compare("inference FLOPs", count.flops, dense.flops),
+    _compare("size (MB)", count.bytes / 1e6, dense.bytes / 1e6),
+    _compare("training FLOPs", report.training.total_flops, iso.dense_training),
+  ]
+  return counting.align(lines, left=1)
+
+
+def _iso_flops_json(report: FlopsReport, iso: IsoFlops) -> dict[str, float]:
+  count = counting.total_count(report.layers)
+  dense = counting.total_count(iso.dense)
+  return {
+    "width": iso.width,
+    "dense_flops": dense.flops,
+    "dense_bytes": dense.bytes,
+    "dense_training_flops": iso.dense_training,
+    "inference_fraction": count.flops / dense.flops,
+    "size_fraction": count.bytes / dense.bytes,
+    "training_fraction": report.training.total_flops / iso.dense_training,
+  }
 
 
 def as_csv(report: FlopsReport) -> str:
@@ -114,6 +160,8 @@ def as_json(report: FlopsReport) -> str:
     },
     "training": report.training._asdict(),
   }
+  if report.iso_flops is not None:
+    content["iso_flops"] = _iso_flops_json(report, report.iso_flops)
   return json.dumps(content, indent=1)
 
 

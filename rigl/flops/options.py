@@ -60,6 +60,12 @@ def define_flags() -> None:
     "erk_power_scale", 1.0, "Exponent of erdos_renyi_kernel, >= 0."
   )
   flags.DEFINE_float("width", 1.0, "Factor of the number of channels, > 0.")
+  flags.DEFINE_boolean(
+    "iso_flops",
+    False,
+    "Counts the network at the width at which it costs as much as the dense "
+    "one of width 1 (inference).",
+  )
   flags.DEFINE_integer(
     "image_size",
     None,
@@ -143,6 +149,12 @@ def _define_training_flags() -> None:
     0.0,
     "Sparsity at the start (granet).",
   )
+  flags.DEFINE_float(
+    "backward_sparsity",
+    -1.0,
+    "Share of the weights that are not trained (top_kast), at most --sparsity; "
+    "negative: that of twice as many weights as are active.",
+  )
 
 
 def check(values: Any) -> None:
@@ -154,6 +166,10 @@ def check(values: Any) -> None:
   Raises:
     ValueError: if a flag is out of its range.
   """
+  if values.iso_flops and values.width != 1:
+    raise ValueError(
+      f"`width` must not be given with `iso_flops`, got {values.width}."
+    )
   if values.sparsity == FILE:
     _check_alone(values)
   elif not 0 <= values.sparsity < 1:
@@ -183,6 +199,7 @@ def _check_alone(values: Any) -> None:
     "first_layer_sparsity": values.first_layer_sparsity != -1,
     "last_layer_sparsity": values.last_layer_sparsity != -1,
     "width": values.width != 1,
+    "iso_flops": values.iso_flops,
   }
   for name, is_given in given.items():
     if is_given:

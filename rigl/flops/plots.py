@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from rigl import counting
@@ -16,6 +17,9 @@ _DPI = 100
 _INCHES_PER_BAR = 0.17
 _NAME_SIZE = 8  # Points.
 _INCHES_PER_LETTER = 0.06
+_ENTRIES_INSIDE = 6  # Of a legend; with more it is beside the axes.
+_MARKERS = "osD^vP<>X*"
+_LINES = ("-", "--", ":")
 
 
 def plot_layers(
@@ -70,6 +74,7 @@ def plot_accuracy(
   dense: tuple[float, float] | None = None,
   x_label: str = "inference FLOPs as a fraction of dense",
   title: str = "",
+  spreads: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
   """Chart of accuracy against FLOPs.
 
@@ -78,11 +83,22 @@ def plot_accuracy(
     dense: the point of the dense network, or None.
     x_label: label of the axis of FLOPs.
     title: title of the figure.
+    spreads: {name: [(lowest, highest accuracy), ...]} of the same points, which
+      are drawn as bars; None for none.
   """
-  figure = _figure(6.0, 4.2)
+  is_full = len(series) > _ENTRIES_INSIDE
+  figure = _figure(8.0 if is_full else 6.0, 4.2)
   axes = figure.subplots()
-  for name, points in series.items():
-    axes.plot(*zip(*sorted(points), strict=True), "o-", label=name)
+  for number, (name, points) in enumerate(series.items()):
+    style = f"{_MARKERS[number % len(_MARKERS)]}-"
+    colour = f"C{number % 10}"
+    axes.plot(
+      *zip(*sorted(points), strict=True), style, color=colour, label=name
+    )
+    for (x, _), ends in zip(
+      points, (spreads or {}).get(name, []), strict=False
+    ):
+      axes.plot((x, x), ends, "_-", color=colour)
   if dense is not None:
     axes.plot(*dense, "k*", markersize=12, label="dense")
   axes.set_xscale("log")
@@ -93,7 +109,51 @@ def plot_accuracy(
   axes.set_ylabel("top-1 accuracy (%)")
   axes.set_title(title)
   axes.grid(alpha=0.3)
-  axes.legend()
+  if is_full:
+    figure.legend(loc="outside right upper")
+  else:
+    axes.legend()
+  return figure
+
+
+def plot_curves(
+  panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[float, float]]]]],
+  x_label: str,
+  y_label: str,
+) -> Figure:
+  """Charts beside each other, with one line per curve.
+
+  Args:
+    panels: {title: {name: [[(x, y), ...], ...]}}; the curves of one name have
+      one colour, in all panels. y is at least 0.
+    x_label: label of the x axes.
+    y_label: label of the y axis on the left.
+  """
+  names = list(
+    dict.fromkeys(name for panel in panels.values() for name in panel)
+  )
+  figure = _figure(2.0 + 3.5 * len(panels), 4.0)
+  row = figure.subplots(1, len(panels), squeeze=False)[0]
+  for axes, (title, panel) in zip(row, panels.items(), strict=True):
+    for name, curves in panel.items():
+      number = names.index(name)
+      for curve in curves:
+        axes.plot(
+          *zip(*curve, strict=True),
+          color=f"C{number % 10}",
+          linestyle=_LINES[number // 10 % len(_LINES)],
+          linewidth=1.2,
+        )
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+  row[0].set_ylabel(y_label)
+  handles = [
+    Line2D([], [], color=f"C{i % 10}", linestyle=_LINES[i // 10 % len(_LINES)])
+    for i in range(len(names))
+  ]
+  figure.legend(handles, names, loc="outside right upper")
   return figure
 
 

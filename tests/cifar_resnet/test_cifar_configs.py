@@ -6,6 +6,7 @@ import re
 
 import gin
 import pytest
+from flops_settings import make
 
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config.gin_files import parse_gin
@@ -16,9 +17,11 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "configs" / "cifar10"
 FILES = sorted(
   path.stem for path in FOLDER.glob("*.gin") if path.stem != "base"
 )
+# Of wider networks.
+ISO_FLOPS = [name for name in FILES if "sparse_ift" in name]
 # Its name in the paper: that in the flags.
 METHODS = {"static": "scratch", "mest": "set"}
-NAME = re.compile(r"([a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(_2x)?$")
+NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(_2x)?$")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,9 @@ def test_the_published_rows_have_files():
   assert rows | {f"{row}_2x" for row in rows if "rigl" in row} <= set(FILES)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "baseline"])
+@pytest.mark.parametrize(
+  "name", [n for n in FILES if n not in ["baseline", *ISO_FLOPS]]
+)
 def test_file_trains_what_its_name_says(name):
   settings, (method, sparsity, twice) = read(name), NAME.match(name).groups()
   assert settings.training_method == METHODS.get(method, method)
@@ -69,6 +74,14 @@ def test_itop_moves_more_at_rarer_updates(method, period, sparsity):
   }
 
 
+@pytest.mark.parametrize("sparsity", ["0.9", "0.95", "0.98"])
+def test_top_kast_trains_twice_as_many_weights_as_compute(sparsity):
+  arguments = read(f"top_kast_erk_{sparsity}").method_arguments()
+  trained = 1 - arguments["backward_sparsity"]
+  assert trained == pytest.approx(2 * (1 - float(sparsity)))
+  assert (arguments["frequency"], arguments["end_step"]) == (100, -1)
+
+
 @pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
 @pytest.mark.parametrize("method", ["mest", "rigl_global"])
 def test_soft_memory_has_the_surplus_of_the_authors(method, sparsity):
@@ -80,6 +93,26 @@ def test_soft_memory_has_the_surplus_of_the_authors(method, sparsity):
   surplus = arguments["drop_fraction"] * (1 - sparsity)
   assert surplus == pytest.approx(min(0.05, 1 - sparsity))
   assert arguments["drop_fraction_anneal"] == "cosine"
+
+
+@pytest.mark.parametrize(
+  ("sparsity", "width"), [("0.75", 4), ("0.9", 6)], ids=["0.75", "0.9"]
+)
+def test_wide_network_costs_at_most_what_the_dense_one_does(sparsity, width):
+  settings = read(f"sparse_ift_rigl_{sparsity}")
+  assert settings.training_method == "rigl"
+  assert settings.end_sparsity == float(sparsity)
+  assert settings.resnet_width == width
+  assert not (settings.prune_first_layer or settings.prune_last_layer)
+  answer = make(
+    model="wrn_22_2",
+    sparsity=float(sparsity),
+    method=settings.mask_init_method,
+    first_layer_sparsity=0.0,
+    last_layer_sparsity=0.0,
+    iso_flops=True,
+  )
+  assert width == int(2 * answer.iso_flops.width)
 
 
 def test_file_is_the_run_of_the_same_flags():

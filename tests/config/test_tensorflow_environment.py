@@ -21,6 +21,7 @@ SCRIPTS = (
   "scripts/checkpoint_flags.py",
   "scripts/cifar10_to_tfrecords.py",
   "scripts/keras_applications_table.py",
+  "scripts/method_study.py",
   "scripts/paper_tables.py",
   "scripts/predict.py",
   "scripts/results_table.py",

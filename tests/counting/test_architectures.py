@@ -117,6 +117,20 @@ def test_width_changes_all_but_inputs_and_classes(name):
   assert sum(n.size for n in narrow) < 0.4 * sum(n.size for n in full)
 
 
+def test_width_multiplies_that_of_a_wide_network():
+  assert architectures.network("wrn_22_2", 3.0) == (
+    architectures.network("wrn_22_6")
+  )
+  # 16 * 2 * 1.1 = 35.2 channels, rounded down.
+  assert architectures.network("wrn_22_2", 1.1)[2].outputs == 35
+
+
+def test_width_multiplies_hidden_units():
+  layers = architectures.network("mnist_fc", 1.505)
+  shapes = [layer.kernel_shape for layer in layers]
+  assert shapes == [(784, 451), (451, 150), (150, 10)]
+
+
 def test_mobilenet_channels_are_multiples_of_eight_and_not_much_less():
   for width in (0.25, 0.35, 0.6, 0.75, 1.3):
     layers = architectures.mobilenet_v1(width)
@@ -141,8 +155,8 @@ def test_images_of_any_size_are_halved_rounding_up(size):
   [
     (("resnet51",), r"`model` must be one of .*'resnet50'.* got 'resnet51'"),
     (("wrn_23_2",), "`depth` must be 4 more .* got 23"),
-    (("wrn_22_2", 0.5), "`width` must be 1 for 'wrn_22_2', got 0.5"),
-    (("mnist_fc", 2.0), "`width` must be 1 for 'mnist_fc'"),
+    (("wrn_22_2", 0.0), "`width` must be positive and finite, got 0.0"),
+    (("mnist_fc", -2.0), "`width` must be positive and finite, got -2.0"),
     (("resnet50", 0.0), "`width` must be positive"),
     (("resnet50", 1.0, -2), "`image_size` must be at least 1, got -2"),
     (("resnet50", 1.0, 0), "`image_size` must be at least 1, got 0"),

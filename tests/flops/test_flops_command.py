@@ -128,6 +128,32 @@ def test_pruning_costs_the_mean_over_its_schedule():
   assert training.step_flops == pytest.approx(3 * sum(flops) / 10)
 
 
+@pytest.mark.parametrize(
+  ("method", "last", "backward"),
+  [
+    ("erdos_renyi_kernel", -1.0, 0.6),
+    ("random", 0.4, 0.6),
+    ("random", -1.0, -1.0),
+    ("erdos_renyi", -1.0, 0.8),
+  ],
+)
+def test_top_kast_trains_the_weights_of_its_backward_set(
+  method, last, backward
+):
+  changes = {"method": method, "sparsity": 0.8, "last_layer_sparsity": last}
+  answer = make(
+    training_method="top_kast", backward_sparsity=backward, **changes
+  )
+  backward = 0.6 if backward < 0 else backward
+  last = last if last < 0 else last * backward / 0.8
+  trained = make(
+    **{**changes, "sparsity": backward, "last_layer_sparsity": last}
+  )
+  sparse = counting.total_count(answer.layers).flops
+  expected = 2 * sparse + counting.total_count(trained.layers).flops
+  assert answer.training.step_flops == pytest.approx(expected)
+
+
 def test_published_rules_are_an_option():
   answer = make(published_rules=True)
   assert answer.layers == answer.published
@@ -170,6 +196,10 @@ def test_json_has_settings_and_totals():
     ({"sparsity": float("nan")}, "`sparsity` must be .* got nan"),
     ({"method": "x"}, "`method` must be in .* got 'x'"),
     ({"training_method": "x"}, "`training_method` must be in .* got 'x'"),
+    (
+      {"training_method": "top_kast", "backward_sparsity": 0.95},
+      "`backward_sparsity` must be at most .*0.9.* got 0.95",
+    ),
     ({"train_steps": 0}, "`train_steps` must be at least 1, got 0"),
     ({"param_size": 0}, "`param_size` must be at least 1, got 0"),
     ({"image_size": 0}, "`image_size` must be at least 1, got 0"),
@@ -351,3 +381,67 @@ def test_points_are_drawn_in_order():
   (axes,) = figure.axes
   assert list(axes.lines[0].get_xdata()) == [0.1, 0.5]
   assert list(axes.lines[1].get_ydata()) == [76.0]
+
+
+def test_iso_flops_counts_the_network_of_that_width(tmp_path):
+  done = run("--iso_flops", "--model=wrn_22_2", "--sparsity=0.9")
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  header = next(i for i, line in enumerate(lines) if line.startswith("width "))
+  width = float(lines[header].split()[1])
+  wide = make(model="wrn_22_2", width=width)
+  narrow = make(model="wrn_22_2", sparsity=0.0)
+  cost = counting.total_count(wide.layers).flops
+  dense = counting.total_count(narrow.layers).flops
+  assert 0.995 * dense < cost <= dense
+  assert lines[header + 1].split()[-1] == f"{cost / dense:.4f}"
+  # The rest is the report of that width.
+  again = run("--model=wrn_22_2", "--sparsity=0.9", f"--width={width}")
+  assert done.stdout.startswith(again.stdout.rstrip("\n"))
+
+
+def test_iso_flops_has_the_training_cost_beside_it():
+  options = {"model": "vgg_a", "iso_flops": True, "first_layer_sparsity": 0.0}
+  answer = make(**options)
+  content = json.loads(flops_report.as_json(answer))
+  found = content["iso_flops"]
+  assert found["width"] == content["settings"]["width"] > 1
+  sparse, wide = content["total"]["flops"], content["dense"]["flops"]
+  assert found["inference_fraction"] == sparse / found["dense_flops"]
+  # RigL: the dense gradient is that of the wide network. The run is 2x.
+  step = (300 * sparse + 2 * sparse + wide) / 101
+  assert found["training_fraction"] == pytest.approx(
+    2 * step / (3 * found["dense_flops"])
+  )
+  assert "iso_flops" not in json.loads(flops_report.as_json(make()))
+
+
+def test_iso_flops_of_a_file_scales_its_layers(tmp_path):
+  path = tmp_path / "layers.json"
+  layers = [
+    {"name": "a", "kind": "dense", "kernel_shape": [10, 8]},
+    {"name": "b", "kind": "dense", "kernel_shape": [8, 4], "activation": None},
+  ]
+  path.write_text(json.dumps(layers))
+  answer = make(model=str(path), sparsity=0.5, method="random", iso_flops=True)
+  # As by hand in tests/counting/test_iso_flops.py.
+  assert answer.iso_flops.width == 1.875
+
+
+@pytest.mark.parametrize(
+  "flags, words",
+  [
+    (["--width=2"], "`width` must not be given with `iso_flops`, got 2.0"),
+    (["--sparsity=file"], "`iso_flops` must not be given with `sparsity=file`"),
+    (["--model=one.json"], "`iso_flops` has no answer: no width up to 1000"),
+  ],
+)
+def test_iso_flops_that_cannot_be_solved_is_an_error(flags, words, tmp_path):
+  # Neither the inputs nor the outputs of its only layer scale.
+  (tmp_path / "one.json").write_text(
+    '[{"name": "a", "kind": "dense", "kernel_shape": [10, 8]}]'
+  )
+  done = run("--iso_flops", "--model=mnist_fc", *flags, cwd=tmp_path)
+  assert done.returncode == 1
+  assert words in done.stderr
+  assert len(done.stderr.splitlines()) == 1

@@ -15,6 +15,8 @@ CLASSES = 3
 EXAMPLES = 16
 SPARSITY = 0.6
 
+# Methods that train inactive weights beside the kernel, and their slots.
+TRAIN_INACTIVE = {"dnw", "top_kast"}
 # Arguments of each method, for updates within a few steps.
 ARGUMENTS: dict[str, dict[str, Any]] = {
   "dnw": {},
@@ -26,6 +28,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
   "snfs": {"frequency": 2},
   "snip": {},
   "static": {"frequency": 2},
+  "top_kast": {
+    "frequency": 2,
+    "backward_sparsity": 0.4,
+    "exploration_penalty": 0.1,
+  },
 }
 
 # Rows whose variables do not keep their number of connections: their class, and

@@ -172,6 +172,8 @@ def _arguments(state: State) -> dict[str, Any]:
       "end_step": state.begin + max(state.length, 1),
       "target_sparsity": state.target,
     }
+  elif state.method == "top_kast":
+    arguments |= window | {"default_sparsity": state.target}
   elif state.method in ("snip", "dnw"):
     arguments |= {
       "default_sparsity": state.target,
@@ -341,8 +343,8 @@ class Twin:
     for kernel, layer in zip(self.kernels, self.optimizer.layers, strict=False):
       mask, weights = layer.mask.numpy(), _float(kernel)
       assert not weights[~mask].any(), "weights off the mask"
-      if self.state.method == "dnw":
-        continue  # It trains the inactive weights too.
+      if METHODS[self.state.method].trains_inactive:
+        continue
       for name in self.optimizer.get_slot_names():
         slot = self.optimizer.get_slot(kernel, name)
         if slot is None or name in _NOT_AT_REST:

@@ -42,9 +42,12 @@ class Method:
   Attributes:
     make: the class of the optimizer.
     arguments: those of its constructor.
-    start: the masks at the start: `sparse`, `dense`, or `none` at all.
+    start: how the first masks are made: `sparse` by `sparsify`, `dense` by
+      `create_masks` from nothing else, or `none` at all.
     conserved: whether the number of connections never changes.
     random: whether the seed matters once the masks are given.
+    trains_inactive: whether weights off the masks are trained, beside the
+      kernel, so that their slots are in use.
     state: names of the variables of the method itself, beside masks and slots;
       `LAYER` stands for each kernel.
   """
@@ -54,6 +57,7 @@ class Method:
   start: str
   conserved: bool = True
   random: bool = False
+  trains_inactive: bool = False
   state: tuple[str, ...] = ()
 
 
@@ -101,6 +105,7 @@ METHODS = {
     _TARGET,
     "dense",
     conserved=False,
+    trains_inactive=True,
     state=("LAYER/dense",),
   ),
   "prune": Method(
@@ -134,6 +139,19 @@ METHODS = {
       "LAYER/grow_gradient",
       "grow_gradient_batches",
     ),
+  ),
+  "top_kast": Method(
+    sparse_optimizers.SparseTopKASTOptimizer,
+    dict(
+      begin_step=0,
+      end_step=100,
+      frequency=FREQUENCY,
+      default_sparsity=SPARSITY,
+      backward_sparsity=0.25,
+    ),
+    "dense",
+    trains_inactive=True,
+    state=(*_SCHEDULE_STATE, "LAYER/dense", "LAYER/backward_mask"),
   ),
   # Soft memory, whose last update within 26 iterations drops the surplus.
   "mest": _drop_grow(
@@ -171,7 +189,7 @@ DROP_GROW = [
 ]
 # Drop and grow whose layers do not keep their number of connections.
 BUDGETED = ["mest", "rigl_across", "chase"]
-SCHEDULED = [*DROP_GROW, *BUDGETED, "prune", "granet"]
+SCHEDULED = [*DROP_GROW, *BUDGETED, "prune", "granet", "top_kast"]
 
 
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:

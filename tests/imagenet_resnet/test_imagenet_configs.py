@@ -6,6 +6,7 @@ import re
 
 import gin
 import pytest
+from flops_settings import make
 
 from rigl.config.gin_files import parse_gin
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
@@ -19,7 +20,8 @@ NAME = re.compile(
   r"(resnet50|mobilenet_v1)_rigl_(erk|uniform)_(0\.\d+)_(\d+)x(_nolabelsmooth)?"
 )
 BASELINES = ["mobilenet_v1_baseline", "resnet50_baseline"]
-ROWS = [name for name in FILES if name not in BASELINES]
+ISO_FLOPS = [name for name in FILES if "sparse_ift" in name]
+ROWS = [name for name in FILES if name not in [*BASELINES, *ISO_FLOPS]]
 LENGTHS = {"0.8": (1, 5), "0.9": (1, 5), "0.95": (5,), "0.965": (5,)}
 
 
@@ -74,6 +76,26 @@ def test_file_trains_what_its_name_says(name):
   assert arguments["end_step"] == 25000 * int(length)
   assert arguments["drop_fraction_anneal"] == "cosine"
   assert flags.drop_fraction == 0.3
+
+
+@pytest.mark.parametrize("name", ISO_FLOPS)
+def test_wide_network_costs_what_the_dense_one_does(name):
+  flags = read(name)
+  depth, sparsity = re.fullmatch(
+    r"resnet(\d+)_sparse_ift_rigl_(0\.\d+)", name
+  ).groups()
+  assert (flags.training_method, flags.width > 1) == ("rigl", True)
+  answer = make(
+    model=f"resnet{depth}",
+    sparsity=float(sparsity),
+    method=flags.mask_init_method,
+    first_layer_sparsity=flags.first_layer_sparsity,
+    last_layer_sparsity=flags.last_layer_sparsity,
+    iso_flops=True,
+  )
+  assert flags.resnet_depth == int(depth)
+  assert flags.end_sparsity == float(sparsity)
+  assert flags.width == answer.iso_flops.width
 
 
 @pytest.mark.parametrize("name", FILES)

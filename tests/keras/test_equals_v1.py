@@ -39,6 +39,11 @@ METHODS = {
   ),
   "snip": (rigl.SparseSnipOptimizer, {}, None),
   "dnw": (rigl.SparseDNWOptimizer, {}, None),
+  "top_kast": (
+    rigl.SparseTopKASTOptimizer,
+    SCHEDULE | {"backward_sparsity": 0.3, "exploration_penalty": 0.3},
+    None,
+  ),
   "pruning": (rigl.SparsePruningOptimizer, SCHEDULE, None),
   "fixed_mask": (rigl.SparseFixedMaskOptimizer, {}, None),
 }
@@ -83,7 +88,7 @@ def v1_optimizer(method, variables, arguments, anneal, grow_init, masks):
       "target_sparsity": 0.7,
       "mask_init_method": "erdos_renyi_kernel",
     }
-  elif method in ("snip", "dnw"):
+  elif method in ("snip", "dnw", "top_kast"):
     options |= TARGET
   optimizer = kind(inner, **options)
   optimizer.create_masks(

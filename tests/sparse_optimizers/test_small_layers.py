@@ -48,6 +48,7 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
   options = {
     "snip": {"default_sparsity": sparsity},
     "dnw": {"default_sparsity": sparsity},
+    "top_kast": {"default_sparsity": sparsity},
     "prune": {"target_sparsity": sparsity, "end_step": 8, "frequency": 1},
     "granet": {
       "target_sparsity": sparsity,

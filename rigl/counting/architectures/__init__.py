@@ -50,24 +50,23 @@ def network(
   Args:
     name: `resnet50` or another depth, `mobilenet_v1`, `mobilenet_v2`, `vgg_a`,
       `vgg_16`, `vgg_19`, `wrn_22_2` or another depth and width, `mnist_fc`.
-    width: factor of the number of channels, rounded as the network itself does;
-      must be 1 for `wrn_DEPTH_WIDTH` and `mnist_fc`.
+    width: factor of the number of channels or hidden units, rounded as the
+      network itself does; that of `wrn_DEPTH_WIDTH` multiplies its WIDTH.
     image_size: height and width of the images; None for the published ones.
 
   Raises:
     ValueError: if there is no such network, or an argument is not for it.
   """
   wide = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
-  if (wide or name == "mnist_fc") and width != 1:
-    raise ValueError(f"`width` must be 1 for {name!r}, got {width}.")
   size = {} if image_size is None else {"image_size": image_size}
   if wide:
     depth, factor = (int(number) for number in wide.groups())
-    return wide_resnet(depth, factor, **size)
+    return wide_resnet(depth, factor * width, **size)
   if name == "mnist_fc":
     side = size.get("image_size", 28)
     check_sizes(width, side, 10)
-    return mnist_fc((side**2, 300, 100, 10))
+    hidden = (max(int(units * width), 1) for units in (300, 100))
+    return mnist_fc((side**2, *hidden, 10))
   depths = {f"resnet{depth}": depth for depth in RESNETS}
   if name in depths:
     return resnet(depths[name], width, **size)
