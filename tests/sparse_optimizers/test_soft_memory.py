@@ -92,9 +92,11 @@ def test_the_last_update_leaves_the_number_that_was_asked_for(name, end_step):
   run = Run(name, end_step=end_step).train(24)
   assert run.last_update() < 20
   assert sum(mask.sum() for mask in run.masks()) > 96
+  assert run.optimizer.num_surplus() > 0
   run.train(4, start=24)
   assert run.last_update() == 20
   assert sum(mask.sum() for mask in run.masks()) == 96
+  assert run.optimizer.num_surplus() == 0
 
 
 def oracle(weights, mask, gradient, n, total, gradient_weight=0.0):
