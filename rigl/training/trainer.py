@@ -301,7 +301,7 @@ class Trainer:
     size = sum(layer.size for layer in layers)
     ones = sum(np.count_nonzero(layer.mask.numpy()) for layer in layers)
     surplus = self.state.optimizer.num_surplus()
-    if surplus:
+    if surplus > 0:
       logging.warning(
         "Training ended before the last mask update, which drops the surplus "
         "of soft memory: the network has %d connections more than was asked "
