@@ -4,6 +4,11 @@
   python benchmarks/jax_step.py                   # On the device that JAX sees.
   python benchmarks/jax_step.py "--only=script;program"
   python benchmarks/jax_step.py --model=resnet50
+  python benchmarks/jax_step.py --model=resnet50 --devices=2
+
+With several devices, contestants run on one and on all of them, each of which
+has the batch of one. Afterwards the variables of all devices are compared bit
+by bit; the exit code is 1 if some differ.
 
 `README.md` describes the contestants. `XLA_FLAGS` in the environment tries
 options of the compiler.
@@ -19,7 +24,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -34,9 +39,12 @@ import rounds
 
 from rigl.cifar_resnet import augment, cifar_trainer
 from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.distribution import xla_replicas
 from rigl.imagenet_resnet import imagenet_trainer
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.pjrt import jax_client
 from rigl.runners.jax.executor import JaxExecutor
+from rigl.tpu_check.collectives import find_collectives
 from rigl.training.trainer import Trainer
 
 _CALL = 100  # Steps that a call of a program makes by default.
@@ -51,12 +59,14 @@ class Contestant(NamedTuple):
       as in a run, mask updates included.
     patches: what is replaced while the program is traced.
     metrics: the metrics that are added up. None: all.
+    devices: how many make its steps.
   """
 
   flags: dict[str, Any] = {}
   call: int = 0
   patches: tuple[Any, ...] = ()
   metrics: tuple[str, ...] | None = None
+  devices: int = 1
 
 
 _NO_CROP = mock.patch.object(
@@ -64,6 +74,9 @@ _NO_CROP = mock.patch.object(
 )
 _NO_STANDARD = mock.patch.object(
   augment, "standardize", lambda images: images / np.float32(255)
+)
+_SINGLE_SUMS = mock.patch.object(
+  xla_replicas, "totals", lambda values: [*map(xla_replicas.total, values)]
 )
 _DENSE: dict[str, Any] = {"training_method": "baseline"}
 _BFLOAT16: dict[str, Any] = {"precision": "bfloat16"}
@@ -82,12 +95,33 @@ CONTESTANTS = {
   "script, bfloat16": Contestant({**_DENSE, **_BFLOAT16}),
   "script, RigL, bfloat16": Contestant(_BFLOAT16),
 }
+_MAIN = ("program", "script", "program, RigL", "script, RigL")
 # Every step of a stream is a call.
 _STREAMED = {
-  name: contestant._replace(call=min(contestant.call, 1))
-  for name, contestant in CONTESTANTS.items()
-  if name in ("program", "script", "script, RigL", "program, RigL")
+  name: CONTESTANTS[name]._replace(call=min(CONTESTANTS[name].call, 1))
+  for name in _MAIN
 }
+
+
+def on_devices(
+  known: dict[str, Contestant], count: int
+) -> dict[str, Contestant]:
+  """The main contestants on one device and on several.
+
+  Args:
+    known: contestants on one device.
+    count: number of devices.
+  """
+  found = {name: known[name] for name in _MAIN}
+  single = known["program"]._replace(patches=(_SINGLE_SUMS,))
+  several = {**found, "program, single sums": single}
+  for name, contestant in several.items():
+    found[_named(name, count)] = contestant._replace(devices=count)
+  return found
+
+
+def _named(name: str, devices: int) -> str:
+  return f"{name}, {devices} devices" if devices > 1 else name
 
 
 class Worker:
@@ -95,19 +129,27 @@ class Worker:
 
   Args:
     contestant: the contestant.
-    build: builds the trainer of settings.
+    build: builds the trainer of settings for a number of devices.
     steps: how many `run` makes.
+
+  Raises:
+    ValueError: if JAX sees another number of devices.
   """
 
   def __init__(
     self, contestant: Contestant, build: Callable[..., Trainer], steps: int
   ) -> None:
-    trainer = build(**contestant.flags)
+    flags = {**contestant.flags, "strategy": "default"}
+    if contestant.devices > 1:
+      flags["strategy"] = "mirrored"
+    trainer = build(contestant.devices, **flags)
     trainer.directory.close()
+    trainer.replicas.check_count(contestant.devices, "--devices")
     executor = trainer.executor
     assert isinstance(executor, JaxExecutor)
     self._executor, self._call, self._steps = executor, contestant.call, steps
     self._iteration = 0
+    self._batch: Any = None  # Of a stream whose program is timed alone.
     if contestant.metrics is not None:
       task: Any = trainer.state.task
       task.metric_names = contestant.metrics
@@ -123,6 +165,26 @@ class Worker:
     count = self._by_calls() if self._call else self._by_executor()
     return (time.perf_counter() - start) / count
 
+  def compare_devices(self) -> str:
+    """Says which variables are equal, bit by bit, and what a step exchanges.
+
+    Raises:
+      ValueError: if some differ.
+    """
+    executor = self._executor
+    if names := executor.unequal_variables():
+      raise ValueError(
+        f"{len(names)} variables differ between devices: {', '.join(names)}"
+      )
+    state = executor.state
+    exchanged = find_collectives(executor.compiled_step())
+    return (
+      f"equal bits on all devices ({len(state.task.trainable_variables)} "
+      f"weights, {len(state.optimizer.layers)} masks, "
+      f"{len(state.all_variables)} variables in all); exchanges in a step: "
+      f"{exchanged.number}, {exchanged.num_bytes:,} bytes"
+    )
+
   def _by_executor(self) -> int:
     count = 0
     while count < self._steps:
@@ -135,7 +197,7 @@ class Worker:
     """Waits for the device at the end alone."""
     count, sums = 0, None
     while count < self._steps:
-      sums = self._executor._make_steps(self._iteration, self._call)
+      sums = self._called(sums)
       self._iteration += self._call
       count += self._call
     assert sums is not None
@@ -143,29 +205,53 @@ class Worker:
       float(value)
     return count
 
+  def _called(self, sums: dict[str, Any] | None) -> dict[str, Any]:
+    """Calls the program; that of a stream with one batch again and again."""
+    executor = self._executor
+    feed = executor._feed
+    if feed is None:
+      return executor._make_steps(self._iteration, self._call)
+    if self._batch is None:
+      self._batch = feed.take()
+      feed.restart()
+    if sums is None:
+      sums = {name: v.numpy() for name, v in executor._zero_sums().items()}
+    return executor._train(sums, self._batch, np.int64(self._iteration))
 
-def cifar(folder: pathlib.Path, quick: bool) -> Callable[..., Trainer]:
-  """Builds WRN-22-2 on as many random images as CIFAR-10 has."""
+
+def cifar(
+  folder: pathlib.Path, batch: int, quick: bool
+) -> Callable[..., Trainer]:
+  """Builds WRN-22-2 on as many random images as CIFAR-10 has.
+
+  Args:
+    folder: where data and runs are written.
+    batch: images per step of a device.
+    quick: whether the network is a small one.
+
+  Returns:
+    A function of the number of devices and of settings that differ.
+  """
   rng = np.random.default_rng(0)
   size = 1 + 32 * 32 * 3
   for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
     rows = rng.integers(0, 256, [10_000, size], np.uint8)
     rows[:, 0] %= 10
     (folder / f"{name}.bin").write_bytes(rows.tobytes())
-  sizes = {"resnet_depth": 22, "resnet_width": 2, "batch_size": 128}
+  sizes = {"resnet_depth": 22, "resnet_width": 2}
   if quick:
-    sizes = {"resnet_depth": 10, "resnet_width": 1, "batch_size": 4}
+    sizes = {"resnet_depth": 10, "resnet_width": 1}
 
-  def build(**flags: Any) -> Trainer:
+  def build(devices: int = 1, **flags: Any) -> Trainer:
     place = tempfile.mkdtemp(dir=folder)
     values = dict(
       runner="jax",
-      strategy="default",
       training_method="rigl",
       mask_init_method="erdos_renyi_kernel",
       maskupdate_frequency=_CALL,
       data_directory=str(folder),
       train_dir=place,
+      batch_size=devices * batch,
       **sizes,
     )
     return cifar_trainer.build_trainer(CifarSettings(**{**values, **flags}))
@@ -173,16 +259,17 @@ def cifar(folder: pathlib.Path, quick: bool) -> Callable[..., Trainer]:
   return build
 
 
-def resnet50(folder: pathlib.Path, quick: bool) -> Callable[..., Trainer]:
-  """Builds ResNet-50 in bfloat16, batch 256, on images that are not decoded."""
-  sizes: dict[str, Any] = {"train_batch_size": 256}
+def resnet50(
+  folder: pathlib.Path, batch: int, quick: bool
+) -> Callable[..., Trainer]:
+  """Builds ResNet-50 in bfloat16 on images that are not decoded, as `cifar`."""
+  sizes: dict[str, Any] = {}
   if quick:
-    sizes = {"train_batch_size": 2, "width": 0.1, "image_size": 32}
+    sizes = {"width": 0.1, "image_size": 32}
 
-  def build(**flags: Any) -> Trainer:
+  def build(devices: int = 1, **flags: Any) -> Trainer:
     values = dict(
       runner="jax",
-      strategy="default",
       training_method="rigl",
       mask_init_method="erdos_renyi_kernel",
       end_sparsity=0.9,
@@ -192,6 +279,7 @@ def resnet50(folder: pathlib.Path, quick: bool) -> Callable[..., Trainer]:
       use_folder_stub=False,
       mode="train",
       output_dir=tempfile.mkdtemp(dir=folder),
+      train_batch_size=devices * batch,
       **sizes,
     )
     settings = ImagenetSettings(**{**values, **flags})
@@ -200,45 +288,122 @@ def resnet50(folder: pathlib.Path, quick: bool) -> Callable[..., Trainer]:
   return build
 
 
-MODELS = {"wrn_22_2": (cifar, CONTESTANTS), "resnet50": (resnet50, _STREAMED)}
+class Model(NamedTuple):
+  """A network to train.
+
+  Attributes:
+    make: makes the function that builds it.
+    contestants: what can be timed.
+    steps: steps of a round.
+    batch: images per step of a device.
+    quick_batch: those of `--quick`.
+  """
+
+  make: Callable[..., Callable[..., Trainer]]
+  contestants: dict[str, Contestant]
+  steps: int
+  batch: int
+  quick_batch: int
+
+
+MODELS = {
+  "wrn_22_2": Model(cifar, CONTESTANTS, 300, 128, 4),
+  "resnet50": Model(resnet50, _STREAMED, 100, 256, 2),
+}
+
+
+def speeds(
+  results: Iterable[rounds.Result],
+  contestants: Mapping[str, Contestant],
+  batch: int,
+) -> str:
+  """Images per second as text, and how many times those of one device.
+
+  Args:
+    results: the results of the contestants.
+    contestants: these, by their names in the results.
+    batch: images per step of a device.
+  """
+  medians = {r.name: r.median for r in results}
+  width = max(map(len, medians))
+  lines = [f"{'images/s':{width}} {'median':>10} {'times one':>10}"]
+  for name, median in medians.items():
+    count = contestants[name].devices
+    one = medians.get(name.removesuffix(_named("", count)))
+    times = f"{count * one / median:10.3f}" if one and count > 1 else ""
+    lines.append(f"{name:{width}} {count * batch / median:10.0f} {times}")
+  return "\n".join(line.rstrip() for line in lines)
+
+
+def _arguments() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--model", choices=sorted(MODELS), default="wrn_22_2")
+  parser.add_argument(
+    "--devices", type=int, default=1, help="all GPUs, or parts of the CPU"
+  )
+  parser.add_argument("--only", help="names of contestants, by semicolons")
+  parser.add_argument("--rounds", type=int, default=10)
+  parser.add_argument(
+    "--steps", type=int, help="of a round; default: 300, or 100 of resnet50"
+  )
+  parser.add_argument("--quick", action="store_true", help="small, 2 rounds")
+  args = parser.parse_args()
+  if args.devices < 1:
+    parser.error(f"--devices must be at least 1, got {args.devices}.")
+  model = MODELS[args.model]
+  known = model.contestants
+  if args.devices > 1:
+    known = on_devices(known, args.devices)
+  names = args.only.split(";") if args.only else [*known]
+  if unknown := [name for name in names if name not in known]:
+    parser.error(f"--only: there is no {unknown[0]!r}, only {[*known]}.")
+  args.contestants = {name: known[name] for name in names}
+  args.steps, args.batch = args.steps or model.steps, model.batch
+  if args.quick:
+    args.rounds, args.steps, args.batch = 2, 4, model.quick_batch
+    for name, contestant in args.contestants.items():
+      call = min(contestant.call, 2)
+      args.contestants[name] = contestant._replace(call=call)
+  return args
 
 
 def main() -> None:
   """Times the contestants in rounds, in one process, in random order."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--model", choices=sorted(MODELS), default="wrn_22_2")
-  parser.add_argument("--only", help="names of contestants, by semicolons")
-  parser.add_argument("--rounds", type=int, default=10)
-  parser.add_argument("--steps", type=int, default=300, help="of a round")
-  parser.add_argument("--quick", action="store_true", help="small, 2 rounds")
-  args = parser.parse_args()
-  make, known = MODELS[args.model]
-  chosen = args.only.split(";") if args.only else [*known]
-  if unknown := [name for name in chosen if name not in known]:
-    parser.error(f"--only: there is no {unknown[0]!r}, only {[*known]}.")
-  if args.quick:
-    args.rounds, args.steps = 2, 4
+  args = _arguments()
+  jax_client.split_cpu(args.devices)
+  workers: dict[str, Worker] = {}
+  results: dict[str, rounds.Result] = {}
   with tempfile.TemporaryDirectory() as folder:
-    build = make(pathlib.Path(folder), args.quick)
-    workers, results = {}, {}
-    for name in chosen:
+    build = MODELS[args.model].make(
+      pathlib.Path(folder), args.batch, args.quick
+    )
+    for name, contestant in args.contestants.items():
       start = time.perf_counter()
-      contestant = known[name]
-      if args.quick and contestant.call:
-        contestant = contestant._replace(call=min(contestant.call, 2))
-      workers[name] = Worker(contestant, build, args.steps)
+      try:
+        workers[name] = Worker(contestant, build, args.steps)
+      except ValueError as error:
+        sys.exit(f"{name}: {error}")
       passed = time.perf_counter() - start
       results[name] = rounds.Result(name, {"seconds": passed})
       print(f"{name}: ready after {passed:.0f} s", flush=True)
     shuffle = random.Random(0).shuffle
-    order = [*chosen]
+    order = [*workers]
     for _ in range(args.rounds):
       shuffle(order)
       for name in order:
         meter = quiet.OthersMeter(os.getpid())
         results[name].seconds.append(workers[name].run())
         results[name].others.append(meter.cores())
-  print(rounds.table([*results.values()], chosen[0]), flush=True)
+  print(rounds.table([*results.values()], next(iter(results))), flush=True)
+  print(speeds(results.values(), args.contestants, args.batch), flush=True)
+  for name, worker in workers.items():
+    if args.contestants[name].devices > 1:
+      try:
+        print(f"{name}: {worker.compare_devices()}", flush=True)
+      except ValueError as error:
+        sys.exit(f"{name}: {error}")
 
 
 if __name__ == "__main__":

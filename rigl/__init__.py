@@ -37,6 +37,7 @@ Optimizers, one per training method:
   SparseDNWOptimizer        DNW: keeps the largest weights after every step
   SparsePruningOptimizer    gradual magnitude pruning
   SparseGraNetOptimizer     GraNet: prunes gradually, regrows by the gradient
+  SparseTopKASTOptimizer    Top-KAST: the largest weights, trains some more
   SparseOptimizer, DropGrowOptimizer  base classes for methods of your own
 
 Sparsities and masks:
@@ -63,8 +64,8 @@ Files:
 Modules: compression, counting, exporting, mask_ops, schedules,
 sparse_optimizers, sparse_utils; and keras, which wraps optimizers of Keras 3
 for models of any kind: rigl.keras.RigL, SET, SNFS, Static, SNIP, DNW,
-GradualPruning, FixedMask, GraNet; and sparse, whose layers store and compute
-only their active connections.
+GradualPruning, FixedMask, GraNet, TopKAST; and sparse, whose layers store and
+compute only their active connections.
 
 Commands: rigl-mnist, rigl-cifar10, rigl-imagenet, rigl-predict, rigl-export,
 rigl-flops.
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
     SparseSETOptimizer,
     SparseSnipOptimizer,
     SparseStaticOptimizer,
+    SparseTopKASTOptimizer,
   )
   from rigl.sparse_utils import (
     Stats,
@@ -139,6 +141,7 @@ __all__ = [
   "SparseSETOptimizer",
   "SparseSnipOptimizer",
   "SparseStaticOptimizer",
+  "SparseTopKASTOptimizer",
   "Stats",
   "UpdateSchedule",
   "__version__",
@@ -181,6 +184,7 @@ _EXPORTS = {
     "SparseSETOptimizer",
     "SparseSnipOptimizer",
     "SparseStaticOptimizer",
+    "SparseTopKASTOptimizer",
   ),
   "sparse": (),
   "sparse_utils": (

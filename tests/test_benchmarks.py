@@ -59,6 +59,31 @@ def test_benchmark_prints_a_ratio_for_every_contestant(script, lines):
     assert float(row.split()[-2]) > 0, row
 
 
+def test_devices_of_jax_are_compared():
+  pytest.importorskip("jax")
+  names = ["script", "script, 2 devices", "program, RigL, 2 devices"]
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_BENCHMARKS / "jax_step.py"),
+      "--quick",
+      "--devices=2",
+      f"--only={';'.join(names)}",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  rows = done.stdout.splitlines()
+  start = rows.index(next(r for r in rows if r.startswith("images/s")))
+  one, two, alone = (row.split() for row in rows[start + 1 : start + 4])
+  assert float(two[-1]) == pytest.approx(float(two[-2]) / float(one[-1]), 0.1)
+  assert float(alone[-1]) > 0
+  equal = [row for row in rows if "equal bits on all devices" in row]
+  assert [row.split(": ")[0] for row in equal] == names[1:]
+  assert all("exchanges in a step: 1, " in row for row in equal)
+
+
 def test_dense_and_sparse_files_are_beside_each_other():
   done = subprocess.run(
     [

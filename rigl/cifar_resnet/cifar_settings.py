@@ -30,7 +30,11 @@ _CLASSES = 10
     "precision",
     "initial_sparsity",
     "grow_batches",
+    "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.configurable import call_configured, configurable
 from rigl.sparse_optimizers import SparseOptimizer, registry
+from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
 from rigl.sparse_optimizers.kernels import (
   as_variable,
   block_layers,
@@ -26,6 +27,8 @@ from rigl.sparse_optimizers.kernels import (
 from rigl.types import Variable
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
+# Flags that change how many connections are active, for methods that take them.
+_CHANGE_COUNTS = ("soft_memory", "across_layers")
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 
@@ -103,7 +106,7 @@ class MethodFlags(Settings):
     minimum=0,
     less_than=STEP_LIMIT,
     argument="begin_step",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   maskupdate_end_step: int = setting(
     75000,
@@ -111,7 +114,7 @@ class MethodFlags(Settings):
     group="method",
     less_than=STEP_LIMIT,
     argument="end_step",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   maskupdate_frequency: int = setting(
     100,
@@ -120,7 +123,7 @@ class MethodFlags(Settings):
     minimum=1,
     less_than=STEP_LIMIT,
     argument="frequency",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
   )
   grow_batches: int = setting(
     1,
@@ -133,14 +136,51 @@ class MethodFlags(Settings):
     records_default=False,
     argument="grow_batches",
   )
+  backward_sparsity: float = setting(
+    -1.0,
+    "top_kast: share of the weights that are not trained, at most "
+    "--end_sparsity. Negative: that of twice as many weights as are active.",
+    group="method",
+    less_than=1.0,
+    records_default=False,
+    argument="backward_sparsity",
+  )
   track_exploration: bool = setting(
     False,
-    "Measure the share of connections that were ever active; methods that drop "
-    "and grow. Costs one byte per connection, in checkpoints as well.",
+    "Measure the share of connections that were ever active; top_kast and "
+    "methods that drop and grow. Costs one byte per connection, in checkpoints "
+    "as well.",
     group="method",
     records_default=False,
     argument="track_exploration",
-    methods=registry.DROP_GROW,
+    methods=registry.BY_WINDOW,
+  )
+  soft_memory: bool = setting(
+    False,
+    "set, rigl: an update drops all connections but the number that "
+    "--end_sparsity leaves, then grows the share --drop_fraction of it; new "
+    "ones train before they are judged. The last update only drops.",
+    group="method",
+    records_default=False,
+    argument="soft_memory",
+  )
+  across_layers: bool = setting(
+    False,
+    "set, rigl: compare the connections of all layers, which together keep "
+    "their number.",
+    group="method",
+    records_default=False,
+    argument="across_layers",
+  )
+  layer_floor: float = setting(
+    LAYER_FLOOR,
+    "Least share of its connections that a layer keeps with --across_layers.",
+    group="method",
+    minimum=0.0,
+    maximum=1.0,
+    records_default=False,
+    ignored=lambda settings: not settings.across_layers,
+    argument="layer_floor",
   )
   seed: int = setting(
     0,
@@ -149,6 +189,20 @@ class MethodFlags(Settings):
     less_than=STEP_LIMIT,
     argument="seed",
   )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    taking = [
+      method
+      for method, optimizer in registry.METHODS.items()
+      if set(_CHANGE_COUNTS) <= registry.argument_names(optimizer)
+    ]
+    for name in _CHANGE_COUNTS:
+      if getattr(self, name) and self.training_method not in taking:
+        raise ValueError(
+          f"`{name}` must be False for method {self.training_method!r}; "
+          f"{taking} take it."
+        )
 
   def method_arguments(self, layers: Sequence[str] = ()) -> dict[str, Any]:
     """The arguments that the flags decide for the optimizer of the method.
@@ -168,6 +222,8 @@ class MethodFlags(Settings):
       for name in arguments_of(field, self.training_method)
     }
     values["mask_init_method"] = self.distribution
+    if self.backward_sparsity < 0:
+      values["backward_sparsity"] = None
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:

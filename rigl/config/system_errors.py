@@ -3,7 +3,7 @@
 
 Python raises them as `OSError`. TensorFlow, which reads and writes data and
 checkpoints by itself, raises them as `tf.errors.OpError` with the text of the
-operating system.
+operating system. JAX tells of a device that has too little memory.
 """
 
 from __future__ import annotations
@@ -42,10 +42,20 @@ _OPERATION = re.compile(
 )
 
 
+_NO_MEMORY = "RESOURCE_EXHAUSTED"
+
+
 def describe(error: BaseException) -> str | None:
   """One line about an error of files or devices; None for any other error."""
   if isinstance(error, OSError):
     return " ".join(str(error).split()) or type(error).__name__
+  # An error of a compilation names JAX's as its cause.
+  if _is_of_jax(error) or _is_of_jax(error.__cause__):
+    text = str(error if _is_of_jax(error) else error.__cause__)
+    if _NO_MEMORY not in text:
+      return None
+    line = " ".join(text.strip().split("\n")[0].split())
+    return f"a device has too little memory; smaller batches need less ({line})"
   # Without TensorFlow, which takes seconds to load, it is no error of that.
   tensorflow = sys.modules.get("tensorflow")
   if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
@@ -56,3 +66,8 @@ def describe(error: BaseException) -> str | None:
     text = _OPERATION.sub("", error.message.split("\n")[0])
     return " ".join(text.split()) or type(error).__name__
   return None
+
+
+def _is_of_jax(error: BaseException | None) -> bool:
+  jax = sys.modules.get("jax")  # As TensorFlow.
+  return jax is not None and isinstance(error, jax.errors.JaxRuntimeError)

@@ -37,7 +37,7 @@ class LengthFlags(MethodFlags):
     minimum=0.0,
     maximum=1000.0,
     argument=_WINDOW,
-    methods=(*registry.DROP_GROW, registry.PRUNE),
+    methods=(*registry.BY_WINDOW, registry.PRUNE),
   )
 
   def __post_init__(self) -> None:

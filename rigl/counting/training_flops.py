@@ -14,7 +14,14 @@ step costs
 * `prune`: 3 times the mean of f_S over the schedule,
 * GraNet (`granet`, not in that paper): that of `rigl` with the mean of f_S over
   the schedule, which does not know where global pruning will leave connections
-  and lets every layer keep its share.
+  and lets every layer keep its share,
+* Top-KAST (`top_kast`, not in that paper): 2 f_S + f_B, where f_B are the FLOPs
+  of a forward pass with the weights that are trained (Jayakumar et al., 2020,
+  https://arxiv.org/abs/2106.03517, section 2.2): both passes through the
+  activations have the weights that compute alone.
+
+With soft memory, `set` and `rigl` have the mean of f_S over training in the
+place of f_S; `counting.soft_memory` computes it.
 
 With `grow_batches` n > 1, the last n - 1 steps before an update of `rigl` and
 `granet` need the gradient of all weights as well: of each T steps and an
@@ -36,6 +43,7 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
+_WITH_SURPLUS = ("set", "rigl")
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
@@ -43,6 +51,7 @@ TRAINING_METHODS = (
   "rigl",
   "prune",
   "granet",
+  "top_kast",
 )
 
 # The published runs: 32,000 steps of 4096 images are 1x.
@@ -76,6 +85,8 @@ def step_flops(
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
   grow_batches: int = 1,
+  backward: float | None = None,
+  surplus_mean: float | None = None,
 ) -> float:
   """FLOPs of an average training step for one example.
 
@@ -91,6 +102,11 @@ def step_flops(
       as `mean_over_pruning` computes it.
     grow_batches: for `rigl` and `granet`, batches whose dense gradients choose
       what grows, in [1, period].
+    backward: for `top_kast`, FLOPs of a forward pass with all weights that are
+      trained, in [sparse, dense].
+    surplus_mean: for `set` and `rigl` with soft memory, the mean of `sparse`
+      over training, as `soft_memory.mean_over_surplus` computes it. None:
+      without.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -110,12 +126,31 @@ def step_flops(
       f"`grow_batches` must be in [1, `period`] = [1, {period}], got "
       f"{grow_batches}."
     )
+  if surplus_mean is not None:
+    if method not in _WITH_SURPLUS:
+      raise ValueError(
+        f"`surplus_mean` must be None for {method!r}, {_WITH_SURPLUS} have "
+        f"soft memory, got {surplus_mean}."
+      )
+    if not sparse <= surplus_mean <= dense:
+      raise ValueError(
+        f"`surplus_mean` must be in [`sparse`, `dense`] = [{sparse}, {dense}], "
+        f"got {surplus_mean}."
+      )
+    sparse = surplus_mean
   if method == "baseline":
     return 3 * dense
   if method in _SPARSE:
     return 3 * sparse
   if method in _DENSE_WEIGHT_GRADIENT:
     return 2 * sparse + dense
+  if method == "top_kast":
+    if backward is None or not sparse <= backward <= dense:
+      raise ValueError(
+        f"`backward` must be in [`sparse`, `dense`] = [{sparse}, {dense}] for "
+        f"{method!r}, got {backward}."
+      )
+    return 2 * sparse + backward
   if method == "rigl":
     return _mean_step(dense, sparse, period, grow_batches)
   if pruning_mean is None:
@@ -143,6 +178,8 @@ def training_cost(
   period: int = PUBLISHED_PERIOD,
   pruning_mean: float | None = None,
   grow_batches: int = 1,
+  backward: float | None = None,
+  surplus_mean: float | None = None,
 ) -> TrainingCost:
   """FLOPs of a training run, and its share of dense training.
 
@@ -160,6 +197,8 @@ def training_cost(
     period: steps between two mask updates, for `rigl` and `granet`.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
     grow_batches: for `rigl` and `granet`, as for `step_flops`.
+    backward: for `top_kast`, as for `step_flops`.
+    surplus_mean: for `set` and `rigl` with soft memory, as for `step_flops`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -171,7 +210,16 @@ def training_cost(
     raise ValueError(
       f"`multiplier` must be positive and finite, got {multiplier}."
     )
-  step = step_flops(method, dense, sparse, period, pruning_mean, grow_batches)
+  step = step_flops(
+    method,
+    dense,
+    sparse,
+    period,
+    pruning_mean,
+    grow_batches,
+    backward=backward,
+    surplus_mean=surplus_mean,
+  )
   inference = 1.0 if method == "baseline" else sparse / dense
   return TrainingCost(
     step,

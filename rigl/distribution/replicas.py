@@ -57,38 +57,20 @@ def local_shard(values: Tensor) -> Tensor:
 
 
 def sums(values: Sequence[Tensor]) -> list[Tensor]:
-  """Sums of tensors over all replicas."""
+  """Sums of tensors over all replicas, which exchange them at once."""
   if num_replicas() == 1:
     return list(values)
   if xla_replicas.count() > 1:
-    return [xla_replicas.total(value) for value in values]
+    return xla_replicas.totals(values)
   context = tf.distribute.get_replica_context()
   return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
 
 
-def all_reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
-  """Means of float32 scalars over all replicas, in one reduction."""
-  return _reduced(values, tf.distribute.ReduceOp.MEAN)
-
-
 def all_reduce_sum(values: dict[str, Tensor]) -> dict[str, Tensor]:
   """Sums of float32 scalars over all replicas, in one reduction."""
-  return _reduced(values, tf.distribute.ReduceOp.SUM)
-
-
-def _reduced(
-  values: dict[str, Tensor], operation: tf.distribute.ReduceOp
-) -> dict[str, Tensor]:
   if num_replicas() == 1:
     return values
-  stacked = tf.stack(list(values.values()))
-  if xla_replicas.count() > 1:
-    total = xla_replicas.total(stacked)
-    if operation is tf.distribute.ReduceOp.MEAN:
-      total /= xla_replicas.count()
-  else:
-    context = tf.distribute.get_replica_context()
-    total = context.all_reduce(operation, stacked)
+  (total,) = sums([tf.stack(list(values.values()))])
   return dict(zip(values, tf.unstack(total), strict=True))
 
 

@@ -9,8 +9,10 @@ by an operation of XLA, and add up tensors by another. This is independent of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from rigl.types import Tensor
 
@@ -39,6 +41,26 @@ def count() -> int:
 def number() -> Tensor:
   """The number of this replica, int32 scalar from 0."""
   return _operations().xla_replica_id()
+
+
+def totals(values: Sequence[Tensor]) -> list[Tensor]:
+  """Sums of tensors over all replicas, with the same bits on each.
+
+  The replicas exchange all tensors of a dtype at once, end to end. Compilers
+  join single exchanges only up to sizes of their own.
+
+  Args:
+    values: tensors of static shapes.
+  """
+  found: dict[int, Tensor] = {}
+  for dtype in dict.fromkeys(value.dtype for value in values):
+    numbers = [i for i, value in enumerate(values) if value.dtype == dtype]
+    flat = [tf.reshape(values[i], [-1]) for i in numbers]
+    sizes = [part.shape[0] for part in flat]
+    parts = tf.split(total(tf.concat(flat, 0)), sizes)
+    for i, part in zip(numbers, parts, strict=True):
+      found[i] = tf.reshape(part, values[i].shape)
+  return [found[i] for i in range(len(values))]
 
 
 def total(value: Tensor) -> Tensor:

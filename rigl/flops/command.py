@@ -17,10 +17,11 @@ from absl import flags
 
 from rigl import counting, files, sparse_utils
 from rigl.config import app
-from rigl.counting import training_flops
+from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, IsoFlops, render
-from rigl.schedules import PruningSchedule
+from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
 
 FLAGS = flags.FLAGS
 
@@ -47,6 +48,8 @@ _SETTINGS = (
   "pruning_frequency",
   "initial_sparsity",
   "grow_batches",
+  "backward_sparsity",
+  "soft_memory",
 )
 
 
@@ -87,6 +90,20 @@ def make_report(values: Any) -> FlopsReport:
       counting.real_sparsity(counted)
       if values.sparsity == options.FILE
       else values.sparsity,
+      _backward_flops(values, layers, asked),
+      _surplus_mean(
+        values,
+        lambda surplus: (
+          counting.total_count(
+            counting.count_layers(
+              layers,
+              soft_memory.with_surplus(asked, surplus),
+              values.param_size,
+              rules,
+            )
+          ).flops
+        ),
+      ),
     ),
     {**settings, "width": width},
     _note(values, network),
@@ -150,15 +167,51 @@ def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:
         f"{options.FILE!r} for {values.model!r}."
       )
     return {n.name: _share(zeros[n.name], n.size) for n in layers}
+  return _distributed(values, layers, values.sparsity)
+
+
+def _distributed(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  sparsity: float,
+  share: float = 1.0,
+) -> dict[str, float]:
+  """A sparsity over all layers, with a share of the flags' of single layers."""
+  custom = _custom_sparsities(values, layers)
   counted = sparse_utils.get_layer_counts(
     layers,
-    values.sparsity,
+    sparsity,
     values.method,
-    _custom_sparsities(values, layers),
+    {name: each * share for name, each in custom.items()},
     param_size=values.param_size,
     erk_power_scale=values.erk_power_scale,
   )
   return {n.spec.name: n.sparsity for n in counted}
+
+
+def _backward_flops(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  asked: Mapping[str, float],
+) -> float | None:
+  """FLOPs with the weights that Top-KAST trains; None for other methods."""
+  if values.training_method != "top_kast":
+    return None
+  forward = values.sparsity
+  if forward == options.FILE:
+    zeros = sum(asked[layer.name] * layer.size for layer in layers)
+    forward = zeros / sum(layer.size for layer in layers)
+  given = values.backward_sparsity
+  backward = chosen_backward_sparsity(None if given < 0 else given, forward)
+  share = backward / forward if forward else 0.0
+  if values.sparsity == options.FILE or values.method == "str":
+    sparsities = {name: each * share for name, each in asked.items()}
+  else:
+    sparsities = _distributed(values, layers, backward, share)
+  counted = counting.count_layers(
+    layers, sparsities, values.param_size, values.published_rules
+  )
+  return counting.total_count(counted).flops
 
 
 def _share(zeros: int, size: int) -> float:
@@ -182,10 +235,36 @@ def _note(values: Any, network: flops_models.Network) -> str:
   )
 
 
+def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
+  """Mean of FLOPs over training with soft memory, given them by surplus."""
+  if not values.soft_memory:
+    return None
+  schedule = UpdateSchedule(
+    values.maskupdate_begin_step,
+    values.maskupdate_end_step,
+    values.maskupdate_frequency,
+    values.drop_fraction,
+    values.drop_fraction_anneal,
+  )
+  return soft_memory.mean_over_surplus(flops, schedule, values.train_steps)
+
+
 def _training(
-  values: Any, flops: Callable[[float], float], sparsity: float
+  values: Any,
+  flops: Callable[[float], float],
+  sparsity: float,
+  backward: float | None,
+  surplus_mean: float | None,
 ) -> training_flops.TrainingCost:
-  """Cost of training, given FLOPs by share of the final sparsities."""
+  """Cost of training, given FLOPs by share of the final sparsities.
+
+  Args:
+    values: object with the flags as attributes.
+    flops: FLOPs of the forward pass with a share of the sparsities.
+    sparsity: share of zeros of the trained network.
+    backward: FLOPs of the forward pass with all weights that are trained.
+    surplus_mean: mean FLOPs of the forward pass with soft memory, or None.
+  """
   method, mean = values.training_method, None
   if method in ("prune", "granet"):
     # GraNet prunes in every mask update.
@@ -215,6 +294,8 @@ def _training(
     values.maskupdate_frequency,
     mean,
     values.grow_batches,
+    backward=backward,
+    surplus_mean=surplus_mean,
   )
 
 

@@ -123,6 +123,24 @@ def _define_training_flags() -> None:
   )
   flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
   flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
+  flags.DEFINE_boolean(
+    "soft_memory",
+    False,
+    "Whether there is a surplus of connections between mask updates (set, "
+    "rigl), given by --drop_fraction, --drop_fraction_anneal and the window.",
+  )
+  flags.DEFINE_float(
+    "drop_fraction", 0.3, "Surplus of soft memory at first, in [0, 1]."
+  )
+  flags.DEFINE_string(
+    "drop_fraction_anneal",
+    "constant",
+    "How the surplus falls: constant, cosine, exponential[_K].",
+  )
+  flags.DEFINE_integer(
+    "maskupdate_begin_step", 0, "First step of a surplus, >= 0."
+  )
+  flags.DEFINE_integer("maskupdate_end_step", 25_000, "Last step of a surplus.")
   flags.DEFINE_integer(
     "grow_batches", 1, "Batches per growth of connections (rigl, granet), >= 1."
   )
@@ -130,6 +148,12 @@ def _define_training_flags() -> None:
     "initial_sparsity",
     0.0,
     "Sparsity at the start (granet).",
+  )
+  flags.DEFINE_float(
+    "backward_sparsity",
+    -1.0,
+    "Share of the weights that are not trained (top_kast), at most --sparsity; "
+    "negative: that of twice as many weights as are active.",
   )
 
 

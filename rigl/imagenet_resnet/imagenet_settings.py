@@ -30,7 +30,11 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
     "compilation_cache",
     "on_nonfinite",
     "grow_batches",
+    "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

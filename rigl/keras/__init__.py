@@ -28,6 +28,7 @@ from rigl.keras.sparsity_table import get_stats, summarize_sparsity
 from rigl.keras.static import Static
 from rigl.keras.strip import strip
 from rigl.keras.summaries import SparsitySummaries
+from rigl.keras.top_kast import TopKAST
 
 __all__ = [
   "DNW",
@@ -42,6 +43,7 @@ __all__ = [
   "SparseOptimizer",
   "SparsitySummaries",
   "Static",
+  "TopKAST",
   "get_stats",
   "load_checkpoint",
   "load_compact",

@@ -8,7 +8,8 @@ the model the optimizer that the script has, or the other way round.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,6 +38,13 @@ _LAST_UPDATE = "last_mask_update_step"
 _NOT_NEEDED = "/threshold"
 # Kernels of the MNIST script, which numbers checkpoints by iterations.
 _MNIST = ("layer1/weights", "layer1/kernel")
+# What variables of a method start with, as functions of the mask, where a
+# checkpoint lacks them.
+_STARTS: dict[str, Callable[[np.ndarray], Any]] = {
+  "explored": np.asarray,
+  "grow_gradient": np.zeros_like,
+  "target_connections": np.count_nonzero,
+}
 _ORDINARY = "`model` must be an ordinary one, not one whose"
 _METHODS = (RigL, SET, Static, FixedMask, GradualPruning)
 
@@ -219,10 +227,8 @@ def _load_state(
       variable.assign(int(tensors.get(GROW_COUNT, 0)))
   for suffix, variables in _of_kernels(optimizer).items():
     for path, variable in variables.items():
-      # Exploration starts at the masks, and sums at zero.
-      start = tensors[mask_name(names[path])] != 0
-      if suffix != "explored":
-        start = np.zeros_like(start)
+      mask = tensors[mask_name(names[path])] != 0
+      start = _STARTS[suffix](mask)
       variable.assign(tensors.get(f"{names[path]}/{suffix}", start))
   values = slot_conversion.read_tensors(inner, tensors, names)
   for slot in inner.variables:
@@ -237,6 +243,7 @@ def _of_kernels(
   return {
     "explored": getattr(optimizer, "explored", {}),
     "grow_gradient": getattr(optimizer, "grow_gradients", {}),
+    "target_connections": getattr(optimizer, "target_connections", {}),
   }
 
 

@@ -10,14 +10,12 @@ import keras
 import tensorflow as tf
 
 from rigl.keras import replicas
-from rigl.keras.sparse_kernel import keep_masked
-from rigl.keras.target_sparsity import TargetSparsityOptimizer
-from rigl.keras.wrapper import parts_of
+from rigl.keras.dense_weights import DenseWeightsOptimizer
 from rigl.types import Tensor, Variable
 
 
 @keras.saving.register_keras_serializable(package="rigl")
-class DNW(TargetSparsityOptimizer):
+class DNW(DenseWeightsOptimizer):
   """DNW (discovering neural wirings): the largest weights after every step.
 
   Every weight, active or not, gets the dense gradient. Each step is, in every
@@ -28,8 +26,8 @@ class DNW(TargetSparsityOptimizer):
       kernel = mask * dense,
 
   where step is that of the inner optimizer and n_ones what the distribution of
-  `sparsity` gives the variable. It is the one method whose inactive weights and
-  their slots live on: the weights are kept in a variable beside the kernel.
+  `sparsity` gives the variable. Inactive weights and their slots live on: the
+  weights are kept in a variable beside the kernel.
 
   Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
 
@@ -67,48 +65,15 @@ class DNW(TargetSparsityOptimizer):
     >>> model.compile(optimizer, "mse")
   """
 
-  takes_compact_layers = False
-
-  def __init__(
-    self, optimizer: Any, sparsity: float | None = None, **kwargs: Any
-  ) -> None:
-    super().__init__(optimizer, sparsity, **kwargs)
-    if any(part.use_ema for part in parts_of(self.inner_optimizer)):
-      raise ValueError(
-        "`optimizer` of DNW must not average weights, got use_ema=True: the "
-        "averages would bring back inactive weights."
-      )
-    self._dense: dict[str, keras.Variable] = {}
-
-  @property
-  def dense_weights(self) -> dict[str, keras.Variable]:
-    """{path: the weights with those of inactive connections}."""
-    return dict(self._dense)
-
-  def _create_state(self) -> None:
-    super()._create_state()
-    for kernel in self._kernels:
-      self._dense[kernel.path] = self._new_copy(kernel, "dense")
-
   def _train(
     self,
     grads: Sequence[Any],
     variables: list[Variable],
     present: Mapping[str, Any],
   ) -> None:
-    for kernel in self._kernels:
-      dense = self._dense[kernel.path]
-      replicas.update(kernel.variable, lambda w, d: w.assign(d), dense)
+    self._step(grads, variables, present)
 
-    def step(gradients: Sequence[Any]) -> None:
-      self.inner_optimizer.apply(
-        [g if g is None else tf.identity(g) for g in gradients], variables
-      )
-
-    replicas.on_replicas(step, list(grads))
-    self._select()
-
-  def _select(self) -> None:
+  def _after_step(self) -> None:
     """Sets masks and kernels by the magnitude of the dense weights."""
     weights = [tf.convert_to_tensor(k.variable) for k in self._kernels]
     inputs = [
@@ -136,8 +101,3 @@ class DNW(TargetSparsityOptimizer):
       [each["num_ones"] for each in kernels],
       groups=[each["groups"] for each in kernels],
     )
-
-  def _clear(self, all_slots: bool = False) -> None:
-    """Masks the weights alone, because the slots live on."""
-    for kernel in self._kernels:
-      replicas.update(kernel.variable, keep_masked, kernel.mask)

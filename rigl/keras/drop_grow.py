@@ -23,10 +23,15 @@ from rigl.keras.kernels import Filters
 from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
+from rigl.keras.update_schedules import update_schedule
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers.compact import moved_connections
 from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
+from rigl.sparse_optimizers.drop_grow_options import (
+  LAYER_FLOOR,
+  DropGrowOptions,
+)
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
@@ -47,6 +52,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   Attributes:
     grow_inits: the values of `grow_init` that the method knows.
+    takes_options: whether it has the arguments of `DropGrowOptions`.
 
   Args:
     optimizer: the Keras optimizer that makes the gradient steps, its name or
@@ -81,6 +87,12 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    soft_memory: whether an update drops all but the n connections that a
+      variable was given and grows int(n * f), which the next update drops.
+    across_layers: whether all variables together keep their number.
+    layer_floor: least share of its n connections that a variable keeps then.
+    drop_gradient_weight: at least 0; this times |gradient| is added to |weight|
+      when dropping. For methods whose signal is the gradient.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -90,6 +102,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
   takes_block_layers = True
+  takes_options = False
   _schedule: UpdateSchedule
 
   def __init__(
@@ -110,6 +123,10 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     mask_engine: EngineName = "auto",
     structure: str | None = None,
     track_exploration: bool = False,
+    soft_memory: bool = False,
+    across_layers: bool = False,
+    layer_floor: float = LAYER_FLOOR,
+    drop_gradient_weight: float = 0.0,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -120,6 +137,10 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
     check_flag("track_exploration", track_exploration)
+    options = DropGrowOptions(
+      schedule, soft_memory, across_layers, layer_floor, drop_gradient_weight
+    )
+    options.check_structure(structure)
     super().__init__(
       optimizer,
       sparsity,
@@ -135,6 +156,10 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._grow_init_name = grow_init
     self._grow_init = parsed
     self._noise_std = float(noise_std)
+    self._options = options
+    if drop_gradient_weight:
+      self.update_is_iteration = True
+    self._target_counts: dict[str, keras.Variable] = {}
     self._initial: dict[str, keras.Variable] = {}
     self._tracks_exploration = track_exploration
     self._explored: dict[str, keras.Variable] = {}
@@ -147,6 +172,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal optimizer."""
     schedule = self._schedule
+    options = self._options.arguments() if self.takes_options else {}
     return super().get_config() | {
       "begin_step": schedule.begin_step,
       "end_step": None if schedule.end_step < 0 else schedule.end_step,
@@ -156,6 +182,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       "grow_init": self._grow_init_name,
       "noise_std": self._noise_std,
       "track_exploration": self._tracks_exploration,
+      **options,
     }
 
   def _distribute(
@@ -163,6 +190,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     shapes: dict[str, tuple[int, ...]],
     compact: dict[str, Any],
   ) -> dict[str, float]:
+    for layer in compact.values():
+      is_block = isinstance(layer, BlockLayer)
+      self._options.check_stored("blocks" if is_block else "connections")
     if compact and self._grow_init.method == "initial_dist":
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
@@ -179,6 +209,15 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   def _create_state(self) -> None:
     super()._create_state()
+    if self._options.changes_counts:
+      for kernel in self._kernels:
+        self._target_counts[kernel.path] = self.add_variable(
+          shape=(),
+          initializer=functools.partial(_number, kernel),
+          dtype="int64",
+          aggregation="only_first_replica",
+          name=f"target_connections_{kernel.name}",
+        )
     if self._grow_init.method == "initial_dist":
       for kernel in self._kernels:
         self._initial[kernel.path] = self._new_copy(kernel, "initial")
@@ -191,6 +230,15 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
           aggregation="only_first_replica",
           name=f"explored_{kernel.name}",
         )
+
+  @property
+  def target_connections(self) -> dict[str, keras.Variable]:
+    """{path: int64 variable, the number of connections without a surplus}.
+
+    Empty without `soft_memory` and `across_layers`, or before the optimizer is
+    built.
+    """
+    return dict(self._target_counts)
 
   @property
   def explored(self) -> dict[str, keras.Variable]:
@@ -259,7 +307,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       masked.append(kernel)
       inputs.append(self._inputs(kernel, signal, key))
     self._thin_out(masked, inputs, step)
-    results = self._engine.map(self._update_layers, inputs, fraction)
+    results = self._update_all(inputs, fraction, step)
     for kernel, result in zip(masked, results, strict=True):
       self._assign(kernel, *result)
     self._note_explored()
@@ -298,6 +346,14 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       ],
       key=key,
       groups=kernel.groups,
+      target=self._target_of(kernel),
+    )
+
+  def _target_of(self, kernel: SparseKernel) -> Tensor | None:
+    if not self._target_counts:
+      return None
+    return tf.cast(
+      tf.convert_to_tensor(self._target_counts[kernel.path]), tf.int32
     )
 
   def _assign(
@@ -374,38 +430,14 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     return [None for _ in kernels]
 
 
-def update_schedule(
-  begin_step: int,
-  end_step: int | None,
-  frequency: int,
-  drop_fraction: float,
-  anneal: str,
-) -> UpdateSchedule:
-  """The schedule of these arguments, whose names the errors use."""
-  last = checked_end_step(end_step)
-  try:
-    return UpdateSchedule(begin_step, last, frequency, drop_fraction, anneal)
-  except ValueError as error:
-    text = str(error).replace("`drop_fraction_anneal`", "`anneal`")
-    raise ValueError(text) from None
-
-
-def checked_end_step(end_step: int | None) -> int:
-  """`end_step` as schedules have it: negative for none."""
-  if end_step is None:
-    return -1
-  if isinstance(end_step, bool) or not isinstance(end_step, int):
-    raise ValueError(
-      f"`end_step` must be an integer or None, got {end_step!r}."
-    )
-  if end_step < 0:
-    raise ValueError(f"`end_step` must be at least 0 or None, got {end_step}.")
-  return end_step
-
-
 def _active(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
   """The mask of a kernel, as an initializer of a variable."""
   return tf.convert_to_tensor(kernel.whole_mask)
+
+
+def _number(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
+  """The number of active connections, as an initializer of a variable."""
+  return tf.cast(mask_ops.count_ones(_active(kernel)), tf.int64)
 
 
 def _flat(value: Any) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.keras.drop_grow import update_schedule
 from rigl.keras.kernels import Filters
 from rigl.keras.rigl import RigL
 from rigl.keras.sparse_kernel import SparseKernel
@@ -21,6 +20,7 @@ from rigl.keras.sparsities import (
   defaults,
   distribute,
 )
+from rigl.keras.update_schedules import update_schedule
 from rigl.mask_ops import EngineName
 from rigl.schedules import PruningSchedule
 from rigl.sparse_optimizers.granet_rule import (
@@ -132,6 +132,7 @@ class GraNet(RigL):
   starts_dense = True
   takes_compact_layers = False
   takes_block_layers = False
+  takes_options = False
   why_no_compact_layers = "it changes the number of connections"
 
   def __init__(

@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from rigl.keras import replicas
 from rigl.keras.block_layers import gradient_norms
-from rigl.keras.drop_grow import DropGrowOptimizer, update_schedule
+from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.kernels import Filters
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
+from rigl.keras.update_schedules import update_schedule
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.dense_rows import RowSignal
+from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
 from rigl.sparse_optimizers.grow_batches import check_grow_batches
 from rigl.sparse_optimizers.grow_init import GRADIENT_METHODS, WEIGHT_METHODS
 from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
@@ -94,6 +96,19 @@ class RigL(DropGrowOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    soft_memory: whether there is a surplus of connections between updates
+      (Yuan et al., 2021, https://arxiv.org/abs/2110.14032). An update then
+      keeps the n connections of largest |weight + noise|, n being what the
+      variable had at the start, and grows int(n * f), at most the whole
+      variable; the last update that fits before `end_step` only drops.
+      `sparsity` is that of n. It needs an end.
+    across_layers: whether connections are compared over all variables (Yin et
+      al., 2023, https://arxiv.org/abs/2305.19454): all together keep their
+      number, and each may win or lose some.
+    layer_floor: least share of its n connections that a variable keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -110,6 +125,7 @@ class RigL(DropGrowOptimizer):
   update_is_iteration = True
   accumulates_dense = True
   needs_batches = True
+  takes_options = True
 
   def __init__(
     self,
@@ -130,6 +146,10 @@ class RigL(DropGrowOptimizer):
     structure: str | None = None,
     grow_batches: int = 1,
     track_exploration: bool = False,
+    soft_memory: bool = False,
+    across_layers: bool = False,
+    layer_floor: float = LAYER_FLOOR,
+    drop_gradient_weight: float = 0.0,
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
@@ -151,6 +171,10 @@ class RigL(DropGrowOptimizer):
       mask_engine=mask_engine,
       structure=structure,
       track_exploration=track_exploration,
+      soft_memory=soft_memory,
+      across_layers=across_layers,
+      layer_floor=layer_floor,
+      drop_gradient_weight=drop_gradient_weight,
       name=name,
       **kwargs,
     )

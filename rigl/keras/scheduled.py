@@ -18,7 +18,7 @@ from rigl.keras import replicas
 from rigl.keras.base import SparseOptimizer
 from rigl.keras.compact_layers import forget_batches
 from rigl.keras.sparse_kernel import SparseKernel
-from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.schedules.update_window import UpdateWindow
 from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor, Variable
@@ -241,7 +241,7 @@ class ScheduledOptimizer(UpdatingOptimizer):
   """
 
   update_lag = 0
-  _schedule: UpdateSchedule | PruningSchedule
+  _schedule: UpdateWindow
 
   def _create_state(self) -> None:
     super()._create_state()

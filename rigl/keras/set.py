@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 
 from rigl.keras.drop_grow import DropGrowOptimizer
+from rigl.keras.sparse_kernel import SparseKernel
 from rigl.types import Tensor
 
 
@@ -67,6 +71,21 @@ class SET(DropGrowOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    soft_memory: whether there is a surplus of connections between updates
+      (Yuan et al., 2021, https://arxiv.org/abs/2110.14032). An update then
+      keeps the n connections of largest |weight + noise|, n being what the
+      variable had at the start, and grows int(n * f), at most the whole
+      variable; the last update that fits before `end_step` only drops.
+      `sparsity` is that of n. It needs an end.
+    across_layers: whether connections are compared over all variables (Yin et
+      al., 2023, https://arxiv.org/abs/2305.19454): all together keep their
+      number, and each may win or lose some.
+    layer_floor: least share of its n connections that a variable keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
+      Above 0 an update takes the place of a gradient step, as in RigL, because
+      its batch gives the gradient.
     name: name of this optimizer. None: one that Keras makes.
     **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
@@ -78,6 +97,15 @@ class SET(DropGrowOptimizer):
     >>> optimizer = SET("adamw", sparsity=0.9)
     >>> model.compile(optimizer, "mse")
   """
+
+  takes_options = True
+
+  def _signals(
+    self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]
+  ) -> list[Tensor | None]:
+    if not self._options.drop_gradient_weight:
+      return super()._signals(kernels, present)
+    return list(self._mean_gradients(kernels, present))
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

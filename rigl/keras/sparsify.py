@@ -17,6 +17,7 @@ from rigl.keras.set import SET
 from rigl.keras.snfs import SNFS
 from rigl.keras.snip import SNIP
 from rigl.keras.static import Static
+from rigl.keras.top_kast import TopKAST
 
 METHODS: dict[str, type[SparseOptimizer]] = {
   "dnw": DNW,
@@ -28,6 +29,7 @@ METHODS: dict[str, type[SparseOptimizer]] = {
   "snfs": SNFS,
   "snip": SNIP,
   "static": Static,
+  "top_kast": TopKAST,
 }
 
 

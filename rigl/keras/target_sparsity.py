@@ -39,12 +39,15 @@ class TargetSparsityOptimizer(UpdatingOptimizer):
 
     Of a variable with a structure, those that it leaves every group.
     """
+    return tf.constant(self._ones_of(kernel))
+
+  def _ones_of(self, kernel: SparseKernel) -> int:
+    """The number of `_num_ones`, on the host."""
     structure = self._settings.structure
     if structure is not None and kernel.groups is not None:
-      number = structure.ones_per_group(kernel.groups, kernel.sparsity)
-      return tf.constant(number)
+      return structure.ones_per_group(kernel.groups, kernel.sparsity)
     zeros = sparse_utils.get_n_zeros(kernel.size, kernel.sparsity)
-    return tf.constant(kernel.size - zeros)
+    return kernel.size - zeros
 
   def _assign_masks(
     self, kernels: Sequence[SparseKernel], masks: Sequence[Tensor]

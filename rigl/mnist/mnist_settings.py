@@ -29,7 +29,11 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "sparse_threads",
     "initial_sparsity",
     "grow_batches",
+    "backward_sparsity",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
   ]
 )
 @dataclasses.dataclass(frozen=True)

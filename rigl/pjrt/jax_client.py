@@ -207,6 +207,10 @@ class Executable:
       self._handlers = [h for h in handlers if h is not None]
     return arrays
 
+  def text(self) -> str:
+    """The compiled program, as XLA's own text (HLO)."""
+    return "\n".join(m.to_string() for m in self._loaded.hlo_modules())
+
 
 def initialize_hosts(
   address: str | None = None,

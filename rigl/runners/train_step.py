@@ -17,6 +17,7 @@ from rigl.data.source import Source
 from rigl.distribution import replicas
 from rigl.runners.guarded import Guard, guarded_variables
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.sparse_optimizers.gradients import dense_pairs
 from rigl.training.executor import SKIPPED
 from rigl.training.train_state import TrainState
 from rigl.types import Batch, Metrics, Tensor, Variable
@@ -178,27 +179,27 @@ class TrainStep:
   ) -> tuple[dict[str, Tensor], _Gradients]:
     """Means of the metrics and gradients over all replicas.
 
+    The averages become their means in the same exchange.
+
     Args:
       means: means of the metrics of this replica.
       gradients: gradients of this replica.
     """
+    variables = self._task.trainable_variables
+    pairs = dense_pairs(zip(gradients, variables, strict=True))
+    if replicas.num_replicas() == 1:
+      return means, pairs
     share = 1.0 / replicas.num_replicas()
-    if share != 1.0:
-      gradients = [g * tf.cast(share, g.dtype) for g in gradients]
-      if self._averages:
-        self._equalize_averages(share)
-    pairs = zip(gradients, self._task.trainable_variables, strict=True)
-    return (
-      replicas.all_reduce_mean(means),
-      self._optimizer.reduce_gradients(pairs),
-    )
-
-  def _equalize_averages(self, share: float) -> None:
-    values = [average.read_value() * share for average in self._averages]
-    for average, mean in zip(
-      self._averages, replicas.sums(values), strict=True
-    ):
-      average.assign(mean)
+    own = [
+      *(gradient for gradient, _ in pairs),
+      *(average.read_value() for average in self._averages),
+      *means.values(),
+    ]
+    found = iter(replicas.sums([v * tf.constant(share, v.dtype) for v in own]))
+    reduced = [(next(found), variable) for _, variable in pairs]
+    for average in self._averages:
+      average.assign(next(found))
+    return {name: next(found) for name in means}, reduced
 
   def apply(
     self, means: dict[str, Tensor], gradients: Sequence[Tensor]

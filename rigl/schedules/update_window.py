@@ -86,6 +86,19 @@ class UpdateWindow:
     due = max(step, self.begin_step, last_update_step + self.frequency)
     return due if self.end_step < 0 or due <= self.end_step else None
 
+  def is_last_update_step(self, step: Any) -> Any:
+    """Whether no update can follow one at `step`; never without an end.
+
+    Args:
+      step: the step of an update (integers; int64 in a graph).
+
+    Returns:
+      A boolean of the kind of the argument.
+    """
+    if self.end_step < 0:
+      return step < step
+    return self.end_step < step + self.frequency
+
   def contains(self, step: Any) -> Any:
     """Whether the window contains `step`: a boolean, array or tensor."""
     started = self.begin_step <= step

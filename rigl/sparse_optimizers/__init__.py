@@ -17,6 +17,7 @@ from rigl.sparse_optimizers.snfs import SparseMomentumOptimizer
 from rigl.sparse_optimizers.snip import SparseSnipOptimizer
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.static import SparseStaticOptimizer
+from rigl.sparse_optimizers.top_kast import SparseTopKASTOptimizer
 
 __all__ = [
   "DropGrowOptimizer",
@@ -31,4 +32,5 @@ __all__ = [
   "SparseSETOptimizer",
   "SparseSnipOptimizer",
   "SparseStaticOptimizer",
+  "SparseTopKASTOptimizer",
 ]

@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
-from rigl.sparse_optimizers import graph_control, restored
-from rigl.sparse_optimizers.kernels import initial_value
+from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.dense_weights import DenseWeightsOptimizer
 from rigl.sparse_optimizers.published_arguments import warn_ignored
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
-from rigl.sparse_optimizers.target_sparsity import TargetSparsityOptimizer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
@@ -32,7 +31,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "structure",
   ]
 )
-class SparseDNWOptimizer(TargetSparsityOptimizer):
+class SparseDNWOptimizer(DenseWeightsOptimizer):
   """DNW (discovering neural wirings): the largest weights after every step.
 
   Every weight, active or not, gets the dense gradient. Each step is, in every
@@ -43,9 +42,9 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       kernel = mask * dense,
 
   where step is that of the wrapped optimizer and n_ones what the distribution
-  of `default_sparsity` gives the layer. It is the one method whose inactive
-  weights live on: they are kept in a variable beside the kernel. As in the
-  published code, sparse kernels have no weight decay.
+  of `default_sparsity` gives the layer. Inactive weights and their slots live
+  on: the weights are kept in a variable beside the kernel. As in the published
+  code, sparse kernels have no weight decay.
 
   Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
 
@@ -92,8 +91,6 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
 
-  takes_compact_layers = False
-
   def __init__(
     self,
     optimizer: tf.compat.v1.train.Optimizer,
@@ -126,66 +123,6 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       structure=structure,
     )
     warn_ignored(use_tpu=use_tpu)
-    self._dense: dict[str, Variable] = {}
-    self._dense_marks: dict[str, int] = {}
-
-  def dense_weights(self, layer: SparseLayer) -> Variable:
-    """The weights of a layer, with those of its inactive connections.
-
-    Args:
-      layer: one of `layers`.
-    """
-    return self._dense[layer.name]
-
-  def _prepare_layer(self, layer: SparseLayer) -> None:
-    self._dense[layer.name] = self._new_state(
-      initial_value(layer.kernel), f"{layer.kernel_name}/dense"
-    )
-    self._dense_marks[layer.name] = -1
-
-  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
-    dense = self._dense[layer.name]
-    mark = restored.restore_mark(dense)
-    if of_kernel and mark == self._dense_marks.get(layer.name):
-      dense.assign(layer.kernel.read_value())
-    self._dense_marks[layer.name] = mark
-    super()._adopt(layer, of_kernel, of_mask)
-
-  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
-    """Sets the kernel by its dense weights; slots of inactive ones live on."""
-    weights = self._dense[layer.name].read_value()
-    zero = tf.zeros_like(weights)
-    return [layer.kernel.assign(tf.where(mask, weights, zero))]
-
-  def apply_masked_gradients(
-    self,
-    grads_and_vars: GradsAndVars,
-    global_step: Variable | None = None,
-    reduced: bool = False,
-  ) -> tf.Operation | None:
-    """Steps the dense weights, then sets mask and kernel by their magnitude.
-
-    Raises:
-      RuntimeError: if the masks are not created yet.
-    """
-    self._check_created()
-    self._notice_restored()
-    pairs = list(grads_and_vars)
-    if not reduced:
-      pairs = self.reduce_gradients(pairs)
-    step = self._step_variable(global_step)
-    given = {id(variable) for _, variable in pairs}
-    layers = [la for la in self.layers if id(la.kernel) in given]
-    # The gradients, first, are those of the masked kernels.
-    with graph_control.after(*(gradient for gradient, _ in pairs)):
-      dense = [
-        layer.kernel.assign(self._dense[layer.name].read_value())
-        for layer in layers
-      ]
-    with graph_control.after(*dense):
-      stepped = self._inner_step(self.step_gradients(pairs), step)
-    with graph_control.after(stepped):
-      return graph_control.group(self._select(layers))
 
   def step_gradients(
     self, grads_and_vars: GradsAndVars
@@ -201,7 +138,7 @@ class SparseDNWOptimizer(TargetSparsityOptimizer):
       for g, v in grads_and_vars
     ]
 
-  def _select(self, layers: Sequence[SparseLayer]) -> list[tf.Operation]:
+  def _after_step(self, layers: Sequence[SparseLayer]) -> list[tf.Operation]:
     """Sets the masks and kernels of layers by their dense weights."""
     weights = [layer.kernel.read_value() for layer in layers]
     inputs = [

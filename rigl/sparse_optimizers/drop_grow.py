@@ -21,6 +21,10 @@ from rigl.schedules import UpdateSchedule
 from rigl.sparse_optimizers import blocks, sparse_layer
 from rigl.sparse_optimizers.compact import moved_connections
 from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
+from rigl.sparse_optimizers.drop_grow_options import (
+  LAYER_FLOOR,
+  DropGrowOptions,
+)
 from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.exploration import Exploration
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
@@ -32,6 +36,7 @@ from rigl.sparse_optimizers.sparse_layer import (
   CompactLayer,
   SparseLayer,
 )
+from rigl.sparse_optimizers.target_counts import TargetCounts
 from rigl.types import Tensor, Variable
 
 
@@ -46,6 +51,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   where f is `drop_fraction`, annealed. Grown connections that were inactive
   start at `grow_init`, with fresh slots; the others keep weights and slots.
+  `soft_memory` and `across_layers` change the numbers; see
+  `drop_grow_options`.
 
   A method overrides `_grow_scores`, and may override `_signal` (what they are
   derived from), `_new` (which connections start anew) and
@@ -95,6 +102,12 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`; see `exploration`. It costs one byte per connection, in
       checkpoints as well, and no time outside of mask updates.
+    soft_memory: whether an update drops all but the n connections that a layer
+      was given and grows int(n * f), which the next update drops.
+    across_layers: whether all layers together keep their number.
+    layer_floor: least share of its n connections that a layer keeps then.
+    drop_gradient_weight: at least 0; this times |gradient| is added to |weight|
+      when dropping. For methods whose signal is the gradient.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -124,6 +137,10 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     mask_engine: EngineName = "auto",
     structure: str | None = None,
     track_exploration: bool = False,
+    soft_memory: bool = False,
+    across_layers: bool = False,
+    layer_floor: float = LAYER_FLOOR,
+    drop_gradient_weight: float = 0.0,
   ) -> None:
     super().__init__(
       optimizer,
@@ -147,6 +164,19 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._initial_weights: dict[str, Variable] = {}
     check_flag("track_exploration", track_exploration)
     self._exploration = Exploration() if track_exploration else None
+    self._options = DropGrowOptions(
+      self._schedule,
+      soft_memory,
+      across_layers,
+      layer_floor,
+      drop_gradient_weight,
+    )
+    self._options.check_structure(structure)
+    self._target_counts = (
+      TargetCounts() if self._options.changes_counts else None
+    )
+    if drop_gradient_weight:
+      self.update_is_iteration = True
 
   @property
   def schedule(self) -> UpdateSchedule:
@@ -167,6 +197,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       "frequency": schedule.frequency,
       "drop_fraction": schedule.drop_fraction,
       "drop_fraction_anneal": schedule.drop_fraction_anneal,
+      **self._options.in_use(),
     }
 
   def _update(
@@ -204,7 +235,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
         masked.append(layer)
         inputs.append(self._inputs(layer, signal, key))
     self._thin_out(masked, inputs, step)
-    results = self._engine.map(self._update_layers, inputs, fraction)
+    results = self._update_all(inputs, fraction, step)
     for layer, result in zip(masked, results, strict=True):
       operations += self._assign(layer, *result)
     return operations
@@ -315,6 +346,9 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       ],
       key=key,
       groups=layer.groups,
+      target=None
+      if self._target_counts is None
+      else self._target_counts.of(layer),
     )
 
   def _assign(
@@ -334,6 +368,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_compact(masks, in_graph)
+    self._options.check_stored("connections")
     if self._grow_init.method == "initial_dist":
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
@@ -342,6 +377,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
     super()._check_blocks(masks, in_graph)
+    self._options.check_stored("blocks")
     if self._grow_init.method != "zeros":
       raise ValueError(
         "`grow_init` must be 'zeros' with layers that store only their active "
@@ -350,10 +386,14 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
 
   def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
     super()._adopt(layer, of_kernel, of_mask)
+    if self._target_counts is not None and of_mask:
+      self._target_counts.adopt(layer)
     if self._exploration is not None:
       self._exploration.adopt(layer)
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
+    if self._target_counts is not None:
+      self._target_counts.add(layer, self._new_state)
     if self._exploration is not None:
       self._exploration.add(layer, self._new_state)
     if self._grow_init.method == "initial_dist":

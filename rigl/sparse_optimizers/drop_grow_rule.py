@@ -9,15 +9,19 @@ choose the same connections.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
-from rigl.mask_ops import MaskEngine
+from rigl.mask_ops import DropGrow, MaskEngine
+from rigl.sparse_optimizers.drop_grow_options import DropGrowOptions
 from rigl.sparse_optimizers.grow_init import GrowInit, grown_values
 from rigl.types import Tensor
+
+# New weights, mask and slots of a layer.
+_Updated: TypeAlias = tuple[Tensor, Tensor, list[Tensor]]
 
 # Streams of random numbers within one update of one layer.
 _DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
@@ -34,26 +38,85 @@ class DropGrowRule:
     _engine: chooses the connections.
     _noise_std: standard deviation of the noise on |weight| when dropping.
     _grow_init: initial weights of grown connections.
+    _options: soft memory, scope and drop scores. With a weight of the gradient,
+      the signal of the method must be the gradient.
   """
 
   _engine: MaskEngine
   _noise_std: float
   _grow_init: GrowInit
+  _options: DropGrowOptions
+
+  def _update_all(
+    self, layers: list[dict[str, Any]], fraction: Tensor, step: Tensor
+  ) -> list[_Updated]:
+    """Drop and grow of flat tensors: new weights, mask and slots per layer.
+
+    Args:
+      layers: the arguments of `updated` of each layer, its `groups`, and its
+        number of connections without a surplus, `target`, if there may be one.
+      fraction: float32 scalar, the drop fraction.
+      step: int64 scalar, the step of the update.
+    """
+    if not self._options.changes_counts or not layers:
+      return self._engine.map(self._update_layers, layers, fraction)
+    shared = fraction, self._options.is_last(step)
+    if not self._options.across_layers:
+      return self._engine.map(self._update_counts, layers, *shared)
+    return self._engine.map(self._update_jointly, [layers], *shared)[0]
 
   def _update_layers(
     self, layers: list[dict[str, Any]], fraction: Tensor
-  ) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """Drop and grow of flat tensors: new weights, mask and slots per layer."""
+  ) -> list[_Updated]:
+    """As many connections grow in each layer as drop."""
     results = self._engine.drop_and_grow(
-      [self.drop_scores(each["weights"], each["key"]) for each in layers],
-      [each["mask"] for each in layers],
-      [
-        self.grow_scores(each["mask"], each["signal"], each["key"])
-        for each in layers
-      ],
-      fraction,
-      [each.get("groups") for each in layers],
+      *self._scores(layers), fraction, [each.get("groups") for each in layers]
     )
+    return self._all_updated(results, layers)
+
+  def _update_counts(
+    self, layers: list[dict[str, Any]], fraction: Tensor, is_last: Tensor
+  ) -> list[_Updated]:
+    """The options decide how many connections stay and grow."""
+    results = self._options.choose(
+      self._engine,
+      *self._scores(layers),
+      [each["target"] for each in layers],
+      fraction,
+      is_last,
+    )
+    return self._all_updated(results, layers)
+
+  def _update_jointly(
+    self, networks: list[list[dict[str, Any]]], *shared: Tensor
+  ) -> list[list[_Updated]]:
+    """The layers of a network together, for an engine that maps over it."""
+    return [self._update_counts(layers, *shared) for layers in networks]
+
+  def _scores(
+    self, layers: list[dict[str, Any]]
+  ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Drop scores, masks and growth scores of layers."""
+    drop = [self._drop_scores(**each) for each in layers]
+    masks = [each["mask"] for each in layers]
+    grow = [
+      self.grow_scores(each["mask"], each["signal"], each["key"])
+      for each in layers
+    ]
+    return drop, masks, grow
+
+  def _drop_scores(
+    self, weights: Tensor, signal: Tensor | None, key: Tensor, **_: Any
+  ) -> Tensor:
+    scores = self.drop_scores(weights, key)
+    if self._options.drop_gradient_weight:
+      magnitude = tf.abs(tf.cast(signal, tf.float32))
+      scores += self._options.drop_gradient_weight * magnitude
+    return scores
+
+  def _all_updated(
+    self, results: Sequence[DropGrow], layers: list[dict[str, Any]]
+  ) -> list[_Updated]:
     return [
       self.updated(result, **each)
       for result, each in zip(results, layers, strict=True)

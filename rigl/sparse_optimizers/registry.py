@@ -19,10 +19,12 @@ from rigl.sparse_optimizers.set import SparseSETOptimizer
 from rigl.sparse_optimizers.snfs import SparseMomentumOptimizer
 from rigl.sparse_optimizers.snip import SparseSnipOptimizer
 from rigl.sparse_optimizers.static import SparseStaticOptimizer
+from rigl.sparse_optimizers.top_kast import SparseTopKASTOptimizer
 
 BASELINE = "baseline"
 SCRATCH = "scratch"
 PRUNE = "prune"
+TOP_KAST = "top_kast"
 
 METHODS: dict[str, type[SparseOptimizer]] = {
   BASELINE: SparseFixedMaskOptimizer,
@@ -35,6 +37,7 @@ METHODS: dict[str, type[SparseOptimizer]] = {
   "momentum": SparseMomentumOptimizer,
   "rigl": SparseRigLOptimizer,
   "granet": SparseGraNetOptimizer,
+  TOP_KAST: SparseTopKASTOptimizer,
 }
 # Methods that drop and grow connections by a schedule.
 DROP_GROW = tuple(
@@ -42,6 +45,8 @@ DROP_GROW = tuple(
   for name, optimizer in METHODS.items()
   if issubclass(optimizer, DropGrowOptimizer)
 )
+# Methods with a window of mask updates and explored connections.
+BY_WINDOW = (*DROP_GROW, TOP_KAST)
 # Methods that start with random masks of their final sparsity, or are given
 # masks. The others start dense, or make their masks themselves.
 SPARSE_START = (

@@ -15,6 +15,7 @@ from rigl.sparse_optimizers import blocks, graph_control
 from rigl.sparse_optimizers import grow_init as inits
 from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
+from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
 from rigl.sparse_optimizers.grow_batches import (
   GradientSums,
   check_grow_batches,
@@ -40,6 +41,10 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "structure",
     "track_exploration",
     "grow_batches",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 class SparseRigLOptimizer(DropGrowOptimizer):
@@ -108,6 +113,19 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    soft_memory: whether there is a surplus of connections between updates
+      (Yuan et al., 2021, https://arxiv.org/abs/2110.14032). An update then
+      keeps the n connections of largest |weight + noise|, n being what the
+      layer had at the start, and grows int(n * f), at most the whole layer;
+      the last update that fits before `end_step` only drops. The sparsity asked
+      for is that of n. It needs an end.
+    across_layers: whether connections are compared over all layers (Yin et al.,
+      2023, https://arxiv.org/abs/2305.19454): all together keep their number,
+      and each may win or lose some. Only for layers of ordinary storage.
+    layer_floor: least share of its n connections that a layer keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
 
   Raises:
     ValueError: if an argument is not as described.
@@ -149,6 +167,10 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     structure: str | None = None,
     grow_batches: int = 1,
     track_exploration: bool = False,
+    soft_memory: bool = False,
+    across_layers: bool = False,
+    layer_floor: float = LAYER_FLOOR,
+    drop_gradient_weight: float = 0.0,
   ) -> None:
     super().__init__(
       optimizer,
@@ -168,6 +190,10 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       mask_engine=mask_engine,
       structure=structure,
       track_exploration=track_exploration,
+      soft_memory=soft_memory,
+      across_layers=across_layers,
+      layer_floor=layer_floor,
+      drop_gradient_weight=drop_gradient_weight,
     )
     warn_ignored(use_tpu=use_tpu)
     check_number("initial_acc_scale", initial_acc_scale)

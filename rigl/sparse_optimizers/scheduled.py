@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from rigl.schedules import PruningSchedule, UpdateSchedule
+from rigl.schedules.update_window import UpdateWindow
 from rigl.sparse_optimizers import graph_control
 from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.types import Tensor, Variable
@@ -23,7 +23,7 @@ class ScheduledOptimizer(SparseOptimizer):
   """
 
   update_lag = 0
-  _schedule: UpdateSchedule | PruningSchedule
+  _schedule: UpdateWindow
   _last_update_step: Variable | None = None
 
   @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from rigl.configurable import configurable
 from rigl.sparse_optimizers.drop_grow import DropGrowOptimizer
-from rigl.types import Tensor
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
+from rigl.types import Tensor, Variable
 
 
 @configurable(
@@ -15,6 +16,10 @@ from rigl.types import Tensor
     "mask_engine",
     "structure",
     "track_exploration",
+    "soft_memory",
+    "across_layers",
+    "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 class SparseSETOptimizer(DropGrowOptimizer):
@@ -72,6 +77,21 @@ class SparseSETOptimizer(DropGrowOptimizer):
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
+    soft_memory: whether there is a surplus of connections between updates
+      (Yuan et al., 2021, https://arxiv.org/abs/2110.14032). An update then
+      keeps the n connections of largest |weight + noise|, n being what the
+      layer had at the start, and grows int(n * f), at most the whole layer;
+      the last update that fits before `end_step` only drops. The sparsity asked
+      for is that of n. It needs an end.
+    across_layers: whether connections are compared over all layers (Yin et al.,
+      2023, https://arxiv.org/abs/2305.19454): all together keep their number,
+      and each may win or lose some. Only for layers of ordinary storage.
+    layer_floor: least share of its n connections that a layer keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
+      Above 0 an update takes the place of a gradient step, as in RigL, because
+      its batch gives the gradient.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -86,6 +106,13 @@ class SparseSETOptimizer(DropGrowOptimizer):
     {'layer1': 0.5}
     >>> optimizer.apply_gradients([(tf.ones([4, 5]), kernel)])
   """
+
+  def _signal(
+    self,
+    layer: SparseLayer,
+    gradients: list[tuple[Tensor, Variable]] | None,
+  ) -> Tensor | None:
+    return self._gradient_of(gradients, layer) if gradients else None
 
   def _grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers with a target sparsity per layer: SNIP, DNW, gradual pruning."""
+"""Optimizers with a target sparsity per layer: SNIP, DNW, gradual pruning.
+
+Top-KAST, which has it from the start, derives from it as well.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ from rigl import sparse_utils
 from rigl.mask_ops import EngineName
 from rigl.sparse_optimizers.base import SparseOptimizer
 from rigl.sparse_optimizers.compact import kept_connections
-from rigl.sparse_optimizers.kernels import compact_layers, layer_shapes
+from rigl.sparse_optimizers.kernels import (
+  block_layers,
+  compact_layers,
+  layer_shapes,
+  name_layers,
+)
 from rigl.sparse_optimizers.sparse_layer import CompactLayer, SparseLayer
 from rigl.sparse_optimizers.structured import groups_of_targets
 from rigl.structures import Groups
@@ -117,7 +125,8 @@ class TargetSparsityOptimizer(SparseOptimizer):
     """
     shapes = layer_shapes(kernels)
     targets = sparse_utils.get_sparsities(shapes, *self._distribution)
-    for layer in compact_layers(kernels).values():
+    compact = compact_layers(kernels).values()
+    for layer in compact if self.takes_compact_layers else ():
       size, given = math.prod(layer.shape), layer.values.shape[0]
       if given != size:
         raise ValueError(
@@ -126,7 +135,20 @@ class TargetSparsityOptimizer(SparseOptimizer):
         )
     if not self.layers:
       self._targets = targets
+      if masks is None and not compact and not block_layers(kernels):
+        masks = self._first_masks(name_layers(kernels))
     super().create_masks(kernels, masks)
+
+  def _first_masks(
+    self, kernels: Mapping[str, Variable]
+  ) -> Mapping[str, Tensor] | None:
+    """Hook: the masks to start with, by layer name; None for all connections.
+
+    Args:
+      kernels: the kernels by layer name; `target_sparsities` is known.
+    """
+    del kernels
+    return None
 
   def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
     """Refuses, because these methods start dense.
@@ -160,12 +182,21 @@ class TargetSparsityOptimizer(SparseOptimizer):
 
     Of a layer with a structure, those that it leaves every group.
     """
-    target = self._targets[layer.name]
-    if self._structure is not None and layer.groups is not None:
-      return tf.constant(self._structure.ones_per_group(layer.groups, target))
     size = layer.kernel.shape.num_elements()
-    zeros = sparse_utils.get_n_zeros(size, target)
-    return tf.constant(size - zeros)
+    target = self._targets[layer.name]
+    return tf.constant(self._ones_of(size, layer.groups, target))
+
+  def _ones_of(self, size: int, groups: Groups | None, target: float) -> int:
+    """The connections that a target leaves a layer, or every group of it.
+
+    Args:
+      size: number of weights of the layer.
+      groups: its groups; None if it has none.
+      target: share of zeros.
+    """
+    if self._structure is not None and groups is not None:
+      return self._structure.ones_per_group(groups, target)
+    return size - sparse_utils.get_n_zeros(size, target)
 
   def _assign_masks(self, masks: Sequence[Tensor]) -> list[tf.Operation]:
     """Sets flat masks and clears weights and slots of inactive connections."""

@@ -19,8 +19,9 @@ FILES = sorted(
 )
 # Of wider networks.
 ISO_FLOPS = [name for name in FILES if "sparse_ift" in name]
-METHODS = {"static": "scratch"}  # Its name in the paper: that in the flags.
-NAME = re.compile(r"([a-z]+)(?:_itop)?_erk_(0\.\d+)(_2x)?$")
+# Its name in the paper: that in the flags.
+METHODS = {"static": "scratch", "mest": "set"}
+NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(_2x)?$")
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,27 @@ def test_itop_moves_more_at_rarer_updates(method, period, sparsity):
     "drop_fraction": 0.5,
     "track_exploration": True,
   }
+
+
+@pytest.mark.parametrize("sparsity", ["0.9", "0.95", "0.98"])
+def test_top_kast_trains_twice_as_many_weights_as_compute(sparsity):
+  arguments = read(f"top_kast_erk_{sparsity}").method_arguments()
+  trained = 1 - arguments["backward_sparsity"]
+  assert trained == pytest.approx(2 * (1 - float(sparsity)))
+  assert (arguments["frequency"], arguments["end_step"]) == (100, -1)
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
+@pytest.mark.parametrize("method", ["mest", "rigl_global"])
+def test_soft_memory_has_the_surplus_of_the_authors(method, sparsity):
+  settings = read(f"{method}_erk_{sparsity}")
+  arguments = settings.method_arguments()
+  assert arguments["soft_memory"] is True
+  assert arguments["across_layers"] is (method == "rigl_global")
+  # 5 % of all weights at first, of at most as many as there are connections.
+  surplus = arguments["drop_fraction"] * (1 - sparsity)
+  assert surplus == pytest.approx(min(0.05, 1 - sparsity))
+  assert arguments["drop_fraction_anneal"] == "cosine"
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,7 @@ def test_multiplier_stretches_steps_updates_and_learning_rate(
     ("rigl", 1.0, "rigl/0.8/10/60/7"),
     ("momentum", 2.0, "momentum/0.8/20/120/7"),
     ("static", 0.5, "static/0.8/5/30/7"),
+    ("top_kast", 2.0, "top_kast/0.8/20/120/7"),
     ("prune", 1.0, "prune/0.8/21/81/9"),
     ("prune", 0.5, "prune/0.8/10/40/9"),
     ("snip", 1.0, "snip/0.0/0.0/0.0/0.0"),

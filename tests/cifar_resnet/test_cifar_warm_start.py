@@ -139,7 +139,7 @@ def test_masks_alone_leave_the_initial_weights(shell, tmp_path, other):
     )
 
 
-@pytest.mark.parametrize("method", ["snip", "prune", "dnw"])
+@pytest.mark.parametrize("method", ["snip", "prune", "dnw", "top_kast"])
 def test_method_that_starts_dense_takes_no_masks(
   shell, tmp_path, other, method
 ):

@@ -126,7 +126,9 @@ def test_gin_wins_unless_a_flag_of_the_argument_is_typed(
   assert (schedule.frequency, schedule.begin_step) == (frequency, begin_step)
 
 
-@pytest.mark.parametrize("method", ["snip", "dnw", "prune", "baseline"])
+@pytest.mark.parametrize(
+  "method", ["snip", "dnw", "prune", "top_kast", "baseline"]
+)
 def test_initial_masks_are_refused_by_methods_that_start_dense(method):
   with pytest.raises(ValueError, match="takes no initial masks"):
     make(ToyFlags(training_method=method), masks={})

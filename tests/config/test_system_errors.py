@@ -76,3 +76,15 @@ def test_damaged_records_are_errors_of_files(tmp_path):
 )
 def test_errors_of_programs_are_not(error):
   assert system_errors.describe(error) is None
+
+
+def test_too_little_memory_of_a_device_of_jax_is_one_line():
+  jax = pytest.importorskip("jax")
+  text = "RESOURCE_EXHAUSTED: Out of memory allocating 64 bytes.\n  stack"
+  at_run, other = jax.errors.JaxRuntimeError(text), ValueError("compiled")
+  other.__cause__ = at_run
+  for error in (at_run, other):
+    line = system_errors.describe(error)
+    assert "smaller batches" in line and "allocating 64 bytes.)" in line
+  fault = jax.errors.JaxRuntimeError("INTERNAL: a fault of a program")
+  assert system_errors.describe(fault) is None

@@ -49,7 +49,7 @@ def test_steps_by_hand(method, expected):
 def test_known_methods_have_a_cost():
   assert set(training_flops.TRAINING_METHODS) <= set(METHODS)
   for method in training_flops.TRAINING_METHODS:
-    cost = step_flops(method, 1000, 100, pruning_mean=500)
+    cost = step_flops(method, 1000, 100, pruning_mean=500, backward=300)
     assert 300 <= cost <= 3000
 
 
@@ -155,3 +155,18 @@ def test_batches_that_choose_what_grows_cost_dense_weight_gradients(batches):
 def test_batches_that_do_not_fit_between_updates_are_refused(batches):
   with pytest.raises(ValueError, match="`grow_batches` must be in"):
     step_flops("rigl", 1000, 100, 10, grow_batches=batches)
+
+
+@pytest.mark.parametrize("backward", [100, 250, 1000])
+def test_top_kast_has_the_weight_gradient_of_its_backward_set(backward):
+  found = step_flops("top_kast", 1000, 100, backward=backward)
+  assert found == 100 + 100 + backward
+  cost = training_cost("top_kast", 1000, 100, 10, 4, backward=backward)
+  assert cost.total_flops == found * 40
+  assert cost.inference_fraction == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("backward", [None, 99, 1001, float("nan")])
+def test_the_backward_set_holds_what_computes(backward):
+  with pytest.raises(ValueError, match=r"`backward` must be in .* 'top_kast'"):
+    step_flops("top_kast", 1000, 100, backward=backward)

@@ -128,6 +128,32 @@ def test_pruning_costs_the_mean_over_its_schedule():
   assert training.step_flops == pytest.approx(3 * sum(flops) / 10)
 
 
+@pytest.mark.parametrize(
+  ("method", "last", "backward"),
+  [
+    ("erdos_renyi_kernel", -1.0, 0.6),
+    ("random", 0.4, 0.6),
+    ("random", -1.0, -1.0),
+    ("erdos_renyi", -1.0, 0.8),
+  ],
+)
+def test_top_kast_trains_the_weights_of_its_backward_set(
+  method, last, backward
+):
+  changes = {"method": method, "sparsity": 0.8, "last_layer_sparsity": last}
+  answer = make(
+    training_method="top_kast", backward_sparsity=backward, **changes
+  )
+  backward = 0.6 if backward < 0 else backward
+  last = last if last < 0 else last * backward / 0.8
+  trained = make(
+    **{**changes, "sparsity": backward, "last_layer_sparsity": last}
+  )
+  sparse = counting.total_count(answer.layers).flops
+  expected = 2 * sparse + counting.total_count(trained.layers).flops
+  assert answer.training.step_flops == pytest.approx(expected)
+
+
 def test_published_rules_are_an_option():
   answer = make(published_rules=True)
   assert answer.layers == answer.published
@@ -170,6 +196,10 @@ def test_json_has_settings_and_totals():
     ({"sparsity": float("nan")}, "`sparsity` must be .* got nan"),
     ({"method": "x"}, "`method` must be in .* got 'x'"),
     ({"training_method": "x"}, "`training_method` must be in .* got 'x'"),
+    (
+      {"training_method": "top_kast", "backward_sparsity": 0.95},
+      "`backward_sparsity` must be at most .*0.9.* got 0.95",
+    ),
     ({"train_steps": 0}, "`train_steps` must be at least 1, got 0"),
     ({"param_size": 0}, "`param_size` must be at least 1, got 0"),
     ({"image_size": 0}, "`image_size` must be at least 1, got 0"),

@@ -26,6 +26,12 @@ DEFAULTS = {
   "sparsity_begin_step": 100,
   "initial_sparsity": 0.0,
   "grow_batches": 1,
+  "backward_sparsity": -1.0,
+  "soft_memory": False,
+  "drop_fraction": 0.3,
+  "drop_fraction_anneal": "constant",
+  "maskupdate_begin_step": 0,
+  "maskupdate_end_step": 750,
   "sparsity_end_step": 900,
   "pruning_frequency": 100,
 }

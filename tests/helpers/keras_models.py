@@ -15,6 +15,8 @@ CLASSES = 3
 EXAMPLES = 16
 SPARSITY = 0.6
 
+# Methods that train inactive weights beside the kernel, and their slots.
+TRAIN_INACTIVE = {"dnw", "top_kast"}
 # Arguments of each method, for updates within a few steps.
 ARGUMENTS: dict[str, dict[str, Any]] = {
   "dnw": {},
@@ -26,12 +28,32 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
   "snfs": {"frequency": 2},
   "snip": {},
   "static": {"frequency": 2},
+  "top_kast": {
+    "frequency": 2,
+    "backward_sparsity": 0.4,
+    "exploration_penalty": 0.1,
+  },
+}
+
+# Rows whose variables do not keep their number of connections: their class, and
+# what makes them so.
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+  "mest": (
+    "set",
+    {"soft_memory": True, "end_step": 4, "drop_gradient_weight": 0.1},
+  ),
+  "rigl_across": ("rigl", {"across_layers": True}),
+  "chase": (
+    "rigl",
+    {"soft_memory": True, "across_layers": True, "end_step": 4},
+  ),
 }
 
 
 def sparse_optimizer(method: str, inner: Any, **arguments: Any) -> Any:
   """A sparse optimizer that compiles nothing, unless an engine is given."""
-  settings = {"mask_engine": "numpy"} | ARGUMENTS[method] | arguments
+  method, options = OPTIONS.get(method, (method, {}))
+  settings = {"mask_engine": "numpy"} | ARGUMENTS[method] | options | arguments
   return sparse_keras.METHODS[method](inner, SPARSITY, **settings)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
-from sparse_methods import DROP_GROW, METHODS
+from sparse_methods import BUDGETED, DROP_GROW, METHODS
 
 from rigl import sparse_utils
 
@@ -86,6 +86,10 @@ class State:
   seed: int
 
 
+# Arguments of the rows of `BUDGETED` that make them what they are.
+_BUDGET = ("soft_memory", "across_layers", "drop_gradient_weight")
+
+
 @st.composite
 def states(draw: Any, max_iterations: int = 4) -> State:
   """Draws a state."""
@@ -141,12 +145,20 @@ def _arguments(state: State) -> dict[str, Any]:
     "end_step": end,
     "frequency": state.frequency,
   }
-  if state.method in DROP_GROW:
-    arguments |= window | {
-      "drop_fraction": state.drop_fraction,
-      "drop_fraction_anneal": state.anneal,
-      "grow_init": state.grow_init,
-    }
+  if state.method in (*DROP_GROW, *BUDGETED):
+    own = METHODS[state.method].arguments
+    budget = {n: v for n, v in own.items() if n in _BUDGET}
+    if "soft_memory" in budget:
+      window["end_step"] = state.begin + max(state.length, state.frequency)
+    arguments |= (
+      window
+      | budget
+      | {
+        "drop_fraction": state.drop_fraction,
+        "drop_fraction_anneal": state.anneal,
+        "grow_init": state.grow_init,
+      }
+    )
   elif state.method == "granet":
     arguments |= window | {
       "end_step": state.begin + max(state.length, state.frequency),
@@ -160,6 +172,8 @@ def _arguments(state: State) -> dict[str, Any]:
       "end_step": state.begin + max(state.length, 1),
       "target_sparsity": state.target,
     }
+  elif state.method == "top_kast":
+    arguments |= window | {"default_sparsity": state.target}
   elif state.method in ("snip", "dnw"):
     arguments |= {
       "default_sparsity": state.target,
@@ -329,8 +343,8 @@ class Twin:
     for kernel, layer in zip(self.kernels, self.optimizer.layers, strict=False):
       mask, weights = layer.mask.numpy(), _float(kernel)
       assert not weights[~mask].any(), "weights off the mask"
-      if self.state.method == "dnw":
-        continue  # It trains the inactive weights too.
+      if METHODS[self.state.method].trains_inactive:
+        continue
       for name in self.optimizer.get_slot_names():
         slot = self.optimizer.get_slot(kernel, name)
         if slot is None or name in _NOT_AT_REST:
@@ -342,6 +356,9 @@ class Twin:
     method, now = self.state.method, self.counts()
     if METHODS[method].conserved:
       assert now == self._start, "the number of connections changed"
+      return
+    if method in BUDGETED:
+      self._check_budget(now)
       return
     if method == "granet":  # It prunes over all layers.
       size = sum(layer.size for layer in self.optimizer.layers)
@@ -360,6 +377,20 @@ class Twin:
       assert ones >= least and ones <= old, (least, old, ones)
       if method == "dnw" or (method == "snip" and ones != size):
         assert ones == least
+
+  def _check_budget(self, now: list[int]) -> None:
+    """The numbers with soft memory, or over all layers."""
+    budget = METHODS[self.state.method].arguments
+    soft = "soft_memory" in budget
+    share = np.float32(self.state.drop_fraction if soft else 0.0)
+    sizes = [layer.size for layer in self.optimizer.layers]
+    numbers = list(zip(self._start, now, sizes, strict=True))
+    if "across_layers" in budget:
+      for given, ones, _ in numbers:
+        assert ones >= min(given, 1), "a layer lost its last connection"
+      numbers = [(sum(self._start), sum(now), sum(sizes))]
+    for given, ones, size in numbers:
+      assert given <= ones <= min(given + int(np.float32(given) * share), size)
 
 
 def _float(variable: Any) -> np.ndarray:

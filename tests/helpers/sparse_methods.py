@@ -42,9 +42,12 @@ class Method:
   Attributes:
     make: the class of the optimizer.
     arguments: those of its constructor.
-    start: the masks at the start: `sparse`, `dense`, or `none` at all.
+    start: how the first masks are made: `sparse` by `sparsify`, `dense` by
+      `create_masks` from nothing else, or `none` at all.
     conserved: whether the number of connections never changes.
     random: whether the seed matters once the masks are given.
+    trains_inactive: whether weights off the masks are trained, beside the
+      kernel, so that their slots are in use.
     state: names of the variables of the method itself, beside masks and slots;
       `LAYER` stands for each kernel.
   """
@@ -54,6 +57,7 @@ class Method:
   start: str
   conserved: bool = True
   random: bool = False
+  trains_inactive: bool = False
   state: tuple[str, ...] = ()
 
 
@@ -61,14 +65,17 @@ _SCHEDULE_STATE = ("last_mask_update_step",)
 
 
 def _drop_grow(
-  make: Any, state: tuple[str, ...] = (), **arguments: Any
+  make: Any,
+  state: tuple[str, ...] = (),
+  conserved: bool = True,
+  **arguments: Any,
 ) -> Method:
   schedule = dict(
     begin_step=0, end_step=100, frequency=FREQUENCY, drop_fraction=0.4
   )
   arguments = {**schedule, "grow_init": "random_normal", **arguments}
   state = (*_SCHEDULE_STATE, *state)
-  return Method(make, arguments, "sparse", random=True, state=state)
+  return Method(make, arguments, "sparse", conserved, random=True, state=state)
 
 
 _TARGET = dict(default_sparsity=SPARSITY, mask_init_method="random")
@@ -98,6 +105,7 @@ METHODS = {
     _TARGET,
     "dense",
     conserved=False,
+    trains_inactive=True,
     state=("LAYER/dense",),
   ),
   "prune": Method(
@@ -132,6 +140,43 @@ METHODS = {
       "grow_gradient_batches",
     ),
   ),
+  "top_kast": Method(
+    sparse_optimizers.SparseTopKASTOptimizer,
+    dict(
+      begin_step=0,
+      end_step=100,
+      frequency=FREQUENCY,
+      default_sparsity=SPARSITY,
+      backward_sparsity=0.25,
+    ),
+    "dense",
+    trains_inactive=True,
+    state=(*_SCHEDULE_STATE, "LAYER/dense", "LAYER/backward_mask"),
+  ),
+  # Soft memory, whose last update within 26 iterations drops the surplus.
+  "mest": _drop_grow(
+    sparse_optimizers.SparseSETOptimizer,
+    state=("LAYER/target_connections",),
+    conserved=False,
+    end_step=22,
+    soft_memory=True,
+    drop_gradient_weight=0.1,
+  ),
+  "rigl_across": _drop_grow(
+    sparse_optimizers.SparseRigLOptimizer,
+    state=("LAYER/target_connections",),
+    conserved=False,
+    across_layers=True,
+  ),
+  "chase": _drop_grow(
+    sparse_optimizers.SparseRigLOptimizer,
+    state=("LAYER/explored", "LAYER/target_connections"),
+    conserved=False,
+    end_step=22,
+    soft_memory=True,
+    across_layers=True,
+    track_exploration=True,
+  ),
   "scratch": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "sparse"),
   "baseline": Method(sparse_optimizers.SparseFixedMaskOptimizer, {}, "none"),
 }
@@ -142,7 +187,9 @@ DROP_GROW = [
   if issubclass(method.make, sparse_optimizers.DropGrowOptimizer)
   and method.conserved
 ]
-SCHEDULED = [*DROP_GROW, "prune", "granet"]
+# Drop and grow whose layers do not keep their number of connections.
+BUDGETED = ["mest", "rigl_across", "chase"]
+SCHEDULED = [*DROP_GROW, *BUDGETED, "prune", "granet", "top_kast"]
 
 
 def make(name: str, inner: str = "momentum", /, **options: Any) -> Any:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 import rigl.keras as sparse_keras
 
-METHODS = sorted(sparse_keras.METHODS)
-CHANGES_COUNTS = {"pruning", "snip", "dnw", "granet"}
+METHODS = sorted([*sparse_keras.METHODS, *suite.OPTIONS])
+CHANGES_COUNTS = {"pruning", "snip", "dnw", "granet", *suite.OPTIONS}
 BUILT_IN = [
   name
   for name, kind in vars(keras.optimizers).items()
@@ -61,7 +61,7 @@ def test_promises_hold_after_every_step(method, model):
   seen = []
   train(
     network,
-    slots=method != "dnw",
+    slots=method not in suite.TRAIN_INACTIVE,
     each_step=None
     if method in CHANGES_COUNTS
     else lambda: seen.append(suite.counts(network)),
@@ -224,7 +224,7 @@ def test_fit_in_a_graph_is_traced_once_and_keeps_the_promises(method):
   first = len(traces)
   fit(network, epochs=2)
   assert len(traces) == first <= 2
-  suite.check_promises(network, slots=method != "dnw")
+  suite.check_promises(network, slots=method not in suite.TRAIN_INACTIVE)
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_a_graph_computes_what_eager_execution_does(steps_per_execution):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["rigl", "snfs", "dnw"])
+@pytest.mark.parametrize("method", ["rigl", "snfs", "dnw", "top_kast"])
 def test_xla_compiles_the_whole_step(method):
   network = suite.compiled(
     suite.fresh("cnn"),
@@ -270,7 +270,7 @@ def test_xla_compiles_the_whole_step(method):
   )
   traces = count_traces(network)
   fit(network)
-  suite.check_promises(network, slots=method != "dnw")
+  suite.check_promises(network, slots=method not in suite.TRAIN_INACTIVE)
   assert len(traces) <= 2
 
 

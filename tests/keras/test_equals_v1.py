@@ -22,6 +22,16 @@ METHODS = {
   "set": (rigl.SparseSETOptimizer, DROP_GROW | SCHEDULE, "exponential"),
   "snfs": (rigl.SparseMomentumOptimizer, DROP_GROW | SCHEDULE, "constant"),
   "static": (rigl.SparseStaticOptimizer, DROP_GROW | SCHEDULE, "cosine"),
+  "mest": (
+    rigl.SparseSETOptimizer,
+    DROP_GROW | SCHEDULE | {"soft_memory": True, "drop_gradient_weight": 0.3},
+    "cosine",
+  ),
+  "chase": (
+    rigl.SparseRigLOptimizer,
+    DROP_GROW | SCHEDULE | {"soft_memory": True, "across_layers": True},
+    "cosine",
+  ),
   "granet": (
     rigl.SparseGraNetOptimizer,
     DROP_GROW | SCHEDULE | {"initial_sparsity": 0.2},
@@ -29,9 +39,17 @@ METHODS = {
   ),
   "snip": (rigl.SparseSnipOptimizer, {}, None),
   "dnw": (rigl.SparseDNWOptimizer, {}, None),
+  "top_kast": (
+    rigl.SparseTopKASTOptimizer,
+    SCHEDULE | {"backward_sparsity": 0.3, "exploration_penalty": 0.3},
+    None,
+  ),
   "pruning": (rigl.SparsePruningOptimizer, SCHEDULE, None),
   "fixed_mask": (rigl.SparseFixedMaskOptimizer, {}, None),
 }
+
+# The class of Keras, where it has another name.
+CLASSES = {"mest": "set", "chase": "rigl"}
 
 
 def initial():
@@ -48,7 +66,7 @@ def keras_optimizer(method, kernels, arguments, anneal, grow_init):
   options = dict(arguments)
   if anneal:
     options |= {"anneal": anneal, "grow_init": grow_init}
-  optimizer = sparse_keras.METHODS[method](
+  optimizer = sparse_keras.METHODS[CLASSES.get(method, method)](
     keras.optimizers.SGD(0.1),
     0.7,
     distribution="erk",
@@ -70,7 +88,7 @@ def v1_optimizer(method, variables, arguments, anneal, grow_init, masks):
       "target_sparsity": 0.7,
       "mask_init_method": "erdos_renyi_kernel",
     }
-  elif method in ("snip", "dnw"):
+  elif method in ("snip", "dnw", "top_kast"):
     options |= TARGET
   optimizer = kind(inner, **options)
   optimizer.create_masks(

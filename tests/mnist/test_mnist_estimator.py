@@ -185,7 +185,7 @@ def test_weights_off_the_masks_of_a_checkpoint_are_zero_in_its_graph(
 
 
 @pytest.mark.parametrize(
-  "method", ("baseline", "set", "momentum", "snip", "dnw", "prune")
+  "method", ("baseline", "set", "momentum", "snip", "dnw", "prune", "top_kast")
 )
 def test_every_method_trains_as_by_the_loop(shell, tmp_path, method):
   options = (f"--training_method={method}", "--num_epochs=1")

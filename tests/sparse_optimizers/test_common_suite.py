@@ -57,7 +57,7 @@ def test_number_of_connections_is_conserved(name):
     assert [np.count_nonzero(mask) for mask in masks] == [48, 48]
 
 
-@pytest.mark.parametrize("name", ["set", "momentum", "rigl"])
+@pytest.mark.parametrize("name", ["set", "momentum", "rigl", "top_kast"])
 def test_dynamic_masks_move_connections(name):
   first, last = _history(name)[0][0], _history(name)[-1][0]
   for before, after in zip(first, last, strict=True):
@@ -68,7 +68,8 @@ def test_dynamic_masks_move_connections(name):
   "inner", ["momentum", "nesterov", "adam", "adagrad", "rmsprop"]
 )
 @pytest.mark.parametrize(
-  "name", [n for n in sparse_methods.MASKED if n != "dnw"]
+  "name",
+  [n for n in sparse_methods.MASKED if not METHODS[n].trains_inactive],
 )
 def test_slots_of_inactive_connections_stay_at_their_start(name, inner):
   run = Run(
@@ -274,7 +275,7 @@ def test_layers_at_once_give_the_same_bits_as_one_by_one(name, inner):
 
 
 @pytest.mark.parametrize("engine", ["xla", "batched"])
-@pytest.mark.parametrize("name", ["snip", "dnw", "prune"])
+@pytest.mark.parametrize("name", ["snip", "dnw", "prune", "top_kast"])
 def test_methods_with_a_target_use_every_engine(name, engine):
   """Their scores round alike everywhere, so all bits are the same."""
   compiled = Run(name, mask_engine=engine).train(FREQUENCY + 3)

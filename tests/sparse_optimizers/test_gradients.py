@@ -12,6 +12,7 @@ NEVER = {
   **dict.fromkeys(sparse_methods.DROP_GROW, {"begin_step": 50}),
   "prune": {"begin_step": 50, "end_step": 60},
   "granet": {"begin_step": 50, "end_step": 60},
+  "top_kast": {"begin_step": 50},
 }
 DECAY = 0.25
 
@@ -29,7 +30,7 @@ def _decay_by_loss(run, variables):
   return tape.gradient(loss, variables)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"top_kast"}))
 def test_weight_decay_is_the_gradient_of_the_l2_loss(name):
   ours, plain = (
     _run(name, weight_decay=DECAY, n_sparse=1),
@@ -51,7 +52,9 @@ def test_weight_decay_is_the_gradient_of_the_l2_loss(name):
   assert np.any(ours.kernels()[1] != _run(name).train(1).kernels()[1])
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"dnw"}))
+@pytest.mark.parametrize(
+  "name", sorted(n for n in METHODS if not METHODS[n].trains_inactive)
+)
 def test_wrapped_optimizer_steps_by_the_step_gradients(name):
   run = _run(name, weight_decay=DECAY)
   found = run.optimizer.step_gradients(run.gradients(0))

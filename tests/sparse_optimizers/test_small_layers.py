@@ -48,6 +48,7 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
   options = {
     "snip": {"default_sparsity": sparsity},
     "dnw": {"default_sparsity": sparsity},
+    "top_kast": {"default_sparsity": sparsity},
     "prune": {"target_sparsity": sparsity, "end_step": 8, "frequency": 1},
     "granet": {
       "target_sparsity": sparsity,
@@ -55,6 +56,8 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
       "frequency": 1,
       "grow_batches": 1,
     },
+    "mest": {"end_step": 6, "frequency": 2},
+    "chase": {"end_step": 6, "frequency": 2},
   }.get(name, {})
   optimizer = sparse_methods.make(name, **options)
   with warnings.catch_warnings():
@@ -74,6 +77,11 @@ def test_every_method_keeps_a_connection_per_layer(name, sparsity):
     total = sum(int(np.prod(shape)) for shape in SHAPES.values())
     expected = max(round(total * (1 - sparsity)), len(SHAPES))
     assert sum(ones.values()) == expected
+  elif "across_layers" in METHODS[name].arguments:
+    assert sum(ones.values()) == sum(
+      max(n - sparse_utils.get_n_zeros(n, sparsity), 1)
+      for n in (int(np.prod(shape)) for shape in SHAPES.values())
+    )
   else:
     assert ones["large"] == max(expected, 1)
   for layer in optimizer.layers:

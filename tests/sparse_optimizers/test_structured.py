@@ -53,6 +53,7 @@ def test_every_group_has_its_number_of_connections(name, structure):
     ("dnw", "fan_in"),
     ("prune", "2:4"),
     ("granet", "fan_in"),
+    ("top_kast", "2:4"),
   ],
 )
 def test_all_engines_choose_the_same_connections(name, structure):

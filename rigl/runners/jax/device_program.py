@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from rigl.distribution import xla_replicas
 from rigl.distribution.jax_replicas import PerReplica
+from rigl.pjrt.jax_client import Executable
 from rigl.runners.jax.device_state import DeviceState
 from rigl.runners.program import Lowerable
 from rigl.runners.stablehlo import lowering
@@ -45,7 +46,7 @@ class DeviceProgram:
     self._function, self._state, self._writes = function, state, writes
     self.function = tf.function(self._traced, jit_compile=True, autograph=False)
     self._client = state.replicas.client
-    self._run: Callable[..., list[Any]] | None = None
+    self._run: Executable | None = None
     self._lowered: LoweredProgram | None = None
     self._running: collections.deque[Any] = collections.deque()
 
@@ -75,6 +76,10 @@ class DeviceProgram:
     if names:
       self._running.append(found[0])
     return dict(zip(names, found, strict=False))
+
+  def compiled_text(self) -> str:
+    """The compiled program as XLA's own text; empty before the first call."""
+    return self._run.text() if self._run is not None else ""
 
   def lowerable(self, *arguments: Any) -> Lowerable:
     """The program as `lowering.lower` takes it, with example arguments."""

@@ -293,3 +293,20 @@ class JaxExecutor:
   def replica_values(self, variable: Variable) -> list[np.ndarray]:
     """The values of a variable on the devices of this process."""
     return self.device_state.values(variable)
+
+  def unequal_variables(self) -> list[str]:
+    """Names of the variables that differ between the devices of this process.
+
+    Bits are compared, those of weights, slots, masks and averages alike.
+    """
+    own = {id(variable) for variable in self._variables}
+    return [
+      name
+      for name, variable in self.state.all_variables.items()
+      if id(variable) in own
+      and len({v.tobytes() for v in self.replica_values(variable)}) > 1
+    ]
+
+  def compiled_step(self) -> str:
+    """The compiled training program as XLA's own text; see `DeviceProgram`."""
+    return self._train.compiled_text()

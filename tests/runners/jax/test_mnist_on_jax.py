@@ -32,7 +32,10 @@ METHODS = [
   *(pytest.param(name, marks=pytest.mark.slow) for name in ("snip", "dnw")),
   *(
     pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long])
-    for name in ("set", "momentum", "static", "prune", "baseline", "granet")
+    for name in (
+      *("set", "momentum", "static", "prune", "baseline", "granet"),
+      "top_kast",
+    )
   ),
 ]
 

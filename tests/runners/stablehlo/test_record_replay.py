@@ -12,7 +12,7 @@ from rigl.mnist.mnist_settings import MnistSettings
 from rigl.runners.stablehlo import export, record_replay
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-SLOWER = ["set", "prune", "baseline", "dnw", "momentum", "granet"]
+SLOWER = ["set", "prune", "baseline", "dnw", "momentum", "granet", "top_kast"]
 METHODS = ["rigl", "snip"] + [
   pytest.param(method, marks=pytest.mark.slow) for method in SLOWER
 ]

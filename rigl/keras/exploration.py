@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explored connections of Keras variables: those that were active at any time.
+
+Liu et al., 2021, https://arxiv.org/abs/2102.02887, call their share R_s.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rigl.checks import check_flag
+from rigl.keras import replicas
+from rigl.keras.scheduled import UpdatingOptimizer
+
+
+class ExploringOptimizer(UpdatingOptimizer):
+  """Notes which connections of its variables were ever active, if asked to.
+
+  A method calls `_track` in its constructor, and `_note_explored` before and
+  after it changes masks.
+  """
+
+  _tracks_exploration = False
+
+  def _track(self, track_exploration: bool) -> None:
+    """Decides whether connections are tracked.
+
+    Raises:
+      ValueError: if it is no bool.
+    """
+    check_flag("track_exploration", track_exploration)
+    self._tracks_exploration = track_exploration
+    self._explored: dict[str, keras.Variable] = {}
+
+  def _create_state(self) -> None:
+    super()._create_state()
+    if self._tracks_exploration:
+      for kernel in self._kernels:
+        self._explored[kernel.path] = self.add_variable(
+          shape=kernel.shape,
+          initializer=lambda shape, dtype, mask=kernel.mask: tf.identity(mask),
+          dtype="bool",
+          aggregation="only_first_replica",
+          name=f"explored_{kernel.name}",
+        )
+
+  @property
+  def explored(self) -> dict[str, keras.Variable]:
+    """{path: bool variable, true where a connection was ever active}.
+
+    Empty unless `track_exploration` was asked for and the optimizer is built.
+    """
+    return dict(self._explored)
+
+  def explored_shares(self) -> dict[str, float]:
+    """The explored share R_s of each sparse variable, at least its density.
+
+    Returns:
+      {path: share of the connections that were active at any time}; empty
+      unless `track_exploration` was asked for.
+    """
+    counts = self._explored_counts() or {}
+    return {k.path: counts[k.path] / k.size for k in self._kernels if counts}
+
+  def _explored_counts(self) -> dict[str, int] | None:
+    if not self._tracks_exploration:
+      return None
+    return {
+      path: int(np.count_nonzero(explored.numpy()))
+      for path, explored in self._explored.items()
+    }
+
+  def _note_explored(self) -> None:
+    """Adds the connections that are active now."""
+    for kernel in self._kernels:
+      if kernel.path in self._explored:
+        replicas.update(
+          self._explored[kernel.path],
+          lambda ever, mask: ever.assign(tf.convert_to_tensor(ever) | mask),
+          kernel.mask,
+        )

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Schedules of drop and grow, from the arguments of the Keras optimizers."""
+
+from __future__ import annotations
+
+from rigl.schedules import UpdateSchedule
+
+
+def update_schedule(
+  begin_step: int,
+  end_step: int | None,
+  frequency: int,
+  drop_fraction: float,
+  anneal: str,
+) -> UpdateSchedule:
+  """The schedule of these arguments, whose names the errors use."""
+  last = checked_end_step(end_step)
+  try:
+    return UpdateSchedule(begin_step, last, frequency, drop_fraction, anneal)
+  except ValueError as error:
+    text = str(error).replace("`drop_fraction_anneal`", "`anneal`")
+    raise ValueError(text) from None
+
+
+def checked_end_step(end_step: int | None) -> int:
+  """`end_step` as schedules have it: negative for none."""
+  if end_step is None:
+    return -1
+  if isinstance(end_step, bool) or not isinstance(end_step, int):
+    raise ValueError(
+      f"`end_step` must be an integer or None, got {end_step!r}."
+    )
+  if end_step < 0:
+    raise ValueError(f"`end_step` must be at least 0 or None, got {end_step}.")
+  return end_step
