@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from rigl import counting
 from rigl.counting import architectures, training_flops
 from rigl.flops.real_counts import count_with_sparsities, dense_count
+from rigl.sparse_utils import backward_sets
 
 # What all costs are relative to: dense training as published.
 REFERENCE = "wrn_22_2"
@@ -69,14 +70,39 @@ def run_cost(
     settings["training_method"],
     dense_count(layers).flops,
     mean,
-    settings["maskupdate_frequency"],
-    mean,
-    settings.get("grow_batches", 1),
+    period=settings["maskupdate_frequency"],
+    pruning_mean=mean,
+    grow_batches=settings.get("grow_batches", 1),
+    backward=_backward_flops(settings, layers, rows[-1]),
   )
   examples = int(rows[-1]["step"]) * settings["batch_size"]
   whole = _BACKWARD * reference * REFERENCE_STEPS * REFERENCE_BATCH
   end = counting.total_count(counts[-1])
   return RunCost(step * examples / whole, end.flops / reference, end.bytes)
+
+
+def _backward_flops(
+  settings: Mapping[str, Any],
+  layers: Sequence[counting.LayerSpec],
+  row: Mapping[str, str],
+) -> float | None:
+  """FLOPs with the weights that Top-KAST trains; None for other methods."""
+  if settings["training_method"] != "top_kast":
+    return None
+  given = settings.get("backward_sparsity", -1.0)
+  forward = settings["end_sparsity"]
+  sparsities = backward_sets.backward_sparsities(
+    {n.name: tuple(n.kernel_shape) for n in layers if n.name in _shares(row)},
+    settings["mask_init_method"],
+    forward,
+    None,
+    1.0,
+    backward_sets.chosen_backward_sparsity(
+      None if given < 0 else given, forward
+    ),
+  )
+  counted = count_with_sparsities(layers, sparsities)
+  return counting.total_count(counted).flops
 
 
 def _shares(row: Mapping[str, str]) -> dict[str, float]:

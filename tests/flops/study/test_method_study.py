@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from flops_settings import make
 
 from rigl import counting
 from rigl.counting import architectures
@@ -106,6 +107,40 @@ def test_methods_have_their_formulas(tmp_path):
   }
   for name, expected in found.items():
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+  "given, backward", [({}, 0.6), ({"backward_sparsity": 0.3}, 0.3)]
+)
+def test_top_kast_counts_the_weights_that_it_trains(tmp_path, given, backward):
+  place = make_run(
+    tmp_path,
+    "top_kast_erk_0.8",
+    training_method="top_kast",
+    mask_init_method="random",
+    end_sparsity=0.8,
+    shares=[(STEPS, 0.8, None)],
+    **given,
+  )
+  # Only `LAYER` is sparse. 2 f_S + f_B, of 3 f_D.
+  share = 2 * SAVED / dense_flops()
+  expected = (2 * (1 - 0.8 * share) + 1 - backward * share) / 3
+  assert cost(place).training == pytest.approx(expected, rel=1e-6)
+
+
+def test_soft_memory_counts_the_surplus_that_was_reported(tmp_path):
+  # Half of the steps with half of the layer's weights, then with a quarter.
+  shares = [(STEPS // 2, 0.5, None), (STEPS, 0.75, None)]
+  place = make_run(
+    tmp_path,
+    "mest_erk_0.9",
+    training_method="set",
+    soft_memory=True,
+    shares=shares,
+  )
+  share = 2 * SAVED / dense_flops()
+  assert cost(place).training == pytest.approx(1 - 0.625 * share, rel=1e-9)
+  assert cost(place).inference == pytest.approx(1 - 0.75 * share, rel=1e-9)
 
 
 def test_training_costs_are_means_over_the_steps(tmp_path):
@@ -293,6 +328,31 @@ def test_without_a_measurement_there_is_no_plot_of_it(tmp_path):
   study = runs.read_study(tmp_path)
   assert set(page.figures(study)) == {"training", "inference"}
   assert "explored" not in page.page(study, "runs", "study")
+
+
+@pytest.mark.parametrize(
+  "name, method",
+  [
+    ("rigl_erk_0.9_seed0", "rigl"),
+    ("momentum_erk_0.9_seed0", "momentum"),
+    ("prune_erk_0.9_seed0", "prune"),
+    ("set_erk_0.9_seed0", "set"),
+  ],
+)
+def test_real_runs_cost_what_their_schedule_says(name, method):
+  answer = make(
+    model="wrn_22_2",
+    first_layer_sparsity=0.0,
+    training_method=method,
+    train_steps=STEPS,
+    training_steps_multiplier=1.0,
+    sparsity_begin_step=20_000,
+    sparsity_end_step=75_000,
+    pruning_frequency=1000,
+  ).training
+  found = cost(ROOT / "results" / "cifar10" / name)
+  assert found.training == pytest.approx(answer.fraction, rel=2e-3)
+  assert found.inference == pytest.approx(answer.inference_fraction, rel=1e-3)
 
 
 def test_results_of_this_repository_are_all_read():
