@@ -2,11 +2,14 @@
 """What a run on CIFAR-10 cost, from the sparsities that it reported.
 
 The forward pass of one example costs f_S FLOPs. It changes with the sparsities
-of the layers, which a run writes into `metrics.csv` together with the step. A
-mask update at a step is reported with the next row, so that a row says what
-held since the row before it. With the mean of f_S over the steps,
-`rigl.counting.training_flops` gives the cost of training; all of its formulas
-are linear in f_S.
+of the layers, which a run writes into `metrics.csv` together with the step.
+With the mean of f_S over the steps, `rigl.counting.training_flops` gives the
+cost of training; all of its formulas are linear in f_S.
+
+Between two rows, the sparsities of the later one count. That is what held where
+an update takes the place of a gradient step (RigL, GraNet) and in pruning,
+because the next row reports such an update; other changes count as up to one
+row too early.
 """
 
 from __future__ import annotations
@@ -115,7 +118,7 @@ def _shares(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def _mean(steps: Sequence[int], values: Sequence[float]) -> float:
-  """Mean over training of values that hold since the row before."""
+  """Mean over training of values that count since the row before."""
   lengths = [b - a for a, b in zip([0, *steps], steps, strict=False)]
   if min(lengths) <= 0:
     raise ValueError("the steps in `metrics.csv` do not increase")

@@ -236,6 +236,7 @@ def test_without_dense_runs_dense_is_named(tmp_path):
   make_run(tmp_path, "rigl_erk_0.9")
   text = page.page(runs.read_study(tmp_path), "runs", "study")
   assert text.count("Not trained: dense, static") == 3
+  assert text.count("| Method |") == 1
 
 
 @pytest.mark.parametrize(
