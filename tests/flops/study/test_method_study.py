@@ -109,38 +109,23 @@ def test_methods_have_their_formulas(tmp_path):
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-  "given, backward", [({}, 0.6), ({"backward_sparsity": 0.3}, 0.3)]
-)
-def test_top_kast_counts_the_weights_that_it_trains(tmp_path, given, backward):
-  place = make_run(
-    tmp_path,
-    "top_kast_erk_0.8",
-    training_method="top_kast",
-    mask_init_method="random",
-    end_sparsity=0.8,
-    shares=[(STEPS, 0.8, None)],
-    **given,
-  )
-  # Only `LAYER` is sparse. 2 f_S + f_B, of 3 f_D.
-  share = 2 * SAVED / dense_flops()
-  expected = (2 * (1 - 0.8 * share) + 1 - backward * share) / 3
-  assert cost(place).training == pytest.approx(expected, rel=1e-6)
-
-
-def test_soft_memory_counts_the_surplus_that_was_reported(tmp_path):
-  # Half of the steps with half of the layer's weights, then with a quarter.
-  shares = [(STEPS // 2, 0.5, None), (STEPS, 0.75, None)]
-  place = make_run(
-    tmp_path,
-    "mest_erk_0.9",
-    training_method="set",
-    soft_memory=True,
-    shares=shares,
-  )
-  share = 2 * SAVED / dense_flops()
-  assert cost(place).training == pytest.approx(1 - 0.625 * share, rel=1e-9)
-  assert cost(place).inference == pytest.approx(1 - 0.75 * share, rel=1e-9)
+def test_top_kast_costs_what_it_trains(tmp_path):
+  settings = {
+    "training_method": "top_kast",
+    "end_sparsity": 0.5,
+    "mask_init_method": "erdos_renyi_kernel",
+  }
+  saved = SAVED / dense_flops()
+  # By default twice as many weights as compute are trained, here all.
+  for name, changes, left in (
+    ("a", {}, 0.0),
+    ("b", {"backward_sparsity": 0.25}, saved / 2),
+    ("c", {"backward_sparsity": 0.5}, saved),
+  ):
+    found = cost(make_run(tmp_path, name, **settings, **changes))
+    expected = (2 * (1 - saved) + 1 - left) / 3
+    assert found.training == pytest.approx(expected, rel=1e-9)
+    assert found.inference == pytest.approx(1 - saved, rel=1e-9)
 
 
 def test_training_costs_are_means_over_the_steps(tmp_path):
@@ -170,6 +155,21 @@ def test_a_wide_network_is_relative_to_the_narrow_one(tmp_path):
   assert cost(place).inference == pytest.approx(
     (flops - 4 * SAVED) / dense_flops(), rel=1e-9
   )
+
+
+def test_soft_memory_counts_the_surplus_that_was_reported(tmp_path):
+  # Half of the steps with half of the layer's weights, then with a quarter.
+  shares = [(STEPS // 2, 0.5, None), (STEPS, 0.75, None)]
+  place = make_run(
+    tmp_path,
+    "mest_erk_0.9",
+    training_method="set",
+    soft_memory=True,
+    shares=shares,
+  )
+  share = 2 * SAVED / dense_flops()
+  assert cost(place).training == pytest.approx(1 - 0.625 * share, rel=1e-9)
+  assert cost(place).inference == pytest.approx(1 - 0.75 * share, rel=1e-9)
 
 
 @pytest.fixture
