@@ -116,7 +116,12 @@ def _shares(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def _mean(steps: Sequence[int], values: Sequence[float]) -> float:
-  """Mean over training of values that hold since the row before."""
+  """Mean over training of values that count since the row before.
+
+  They held since then where an update takes the place of a gradient step (RigL,
+  GraNet) and in pruning. SET reports an update at the step of a row with that
+  row, so that its changes count one row too early.
+  """
   lengths = [b - a for a, b in zip([0, *steps], steps, strict=False)]
   if min(lengths) <= 0:
     raise ValueError("the steps in `metrics.csv` do not increase")
