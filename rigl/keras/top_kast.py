@@ -255,10 +255,10 @@ class TopKAST(
     self._clear()
 
   def _clear(self, all_slots: bool = False) -> None:
-    """Masks the weights by A and the slots by B."""
+    """Masks the weights by A, and starts slots outside of B anew."""
+    super()._clear(all_slots)
     for kernel in self._kernels:
       dense, inside = self._dense[kernel.path], self._backward[kernel.path]
-      replicas.update(kernel.variable, _keep_active, dense, kernel.mask)
       for slot in kernel.slots.all():
         reset = functools.partial(_reset_outside, slot.start)
         replicas.update(slot.variable, reset, inside, dense)
@@ -277,6 +277,8 @@ class TopKAST(
       kernel.set_mask(forward)
       inside = self._backward[kernel.path]
       replicas.assign(inside, tf.reshape(backward, kernel.shape))
+      dense = self._dense[kernel.path]
+      replicas.update(kernel.variable, lambda w, d: w.assign(d), dense)
     self._clear()
     self._note_explored()
     self._note_changes(self._kernels, before)
@@ -291,8 +293,3 @@ def _reset_outside(
 ) -> None:
   inside, value, weights = map(tf.convert_to_tensor, (inside, slot, dense))
   slot.assign(reset_outside(inside, value, start, weights))
-
-
-def _keep_active(variable: Variable, dense: Any, mask: Any) -> None:
-  weights = tf.convert_to_tensor(dense)
-  variable.assign(tf.where(mask, weights, tf.zeros_like(weights)))

@@ -174,6 +174,17 @@ def test_weights_that_are_assigned_are_trained_on():
     np.testing.assert_allclose(dense[mask], 7.0, rtol=1e-2)
 
 
+def test_weights_that_are_assigned_last_are_not_lost():
+  kernels = suite.two_kernels()
+  optimizer = _optimizer()
+  optimizer.build(kernels)
+  optimizer.apply(suite.gradients(0), kernels)
+  mask = optimizer.masks["layer0/kernel"].numpy()
+  kernels[0].assign(np.full([6, 8], 7.0))
+  optimizer.finalize_variable_values(kernels)
+  np.testing.assert_array_equal(kernels[0].numpy(), np.where(mask, 7.0, 0.0))
+
+
 def test_explored_weights_are_those_that_were_active():
   kernels = suite.two_kernels()
   optimizer = _optimizer(track_exploration=True)
