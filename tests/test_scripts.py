@@ -161,3 +161,61 @@ def test_table_without_runs_is_an_error_in_one_line(tmp_path):
   assert result.returncode == 1
   assert result.stderr.startswith("error: no runs in")
   assert len(result.stderr.splitlines()) == 1
+
+
+def run_methods(directory, *arguments):
+  return subprocess.run(
+    [
+      sys.executable,
+      str(ROOT / "scripts" / "mnist_table.py"),
+      f"--output={directory}",
+      *arguments,
+    ],
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.mark.slow
+def test_mnist_methods_train_side_by_side_and_resume(tmp_path):
+  flags = ("--methods=set", "--seeds=2", "--num_epochs=1", "--jobs=2")
+  short = ("--", "--use_synthetic_data", "--jit_compile=false")
+  first = run_methods(tmp_path, *flags, *short)
+  assert first.returncode == 0, first.stdout + first.stderr
+  lines = (tmp_path / "results.jsonl").read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  keys = {(n["training_method"], n["seed"], n["num_epochs"]) for n in found}
+  assert keys == {("set", 0, 1), ("set", 1, 1)}
+  ((method, _, length, seeds, mean, *_),) = table_rows(first.stdout)[2:]
+  assert (method, length, seeds) == ("set", "1 epochs", "2")
+  accuracies = [n["test_accuracy"] for n in found]
+  assert float(mean) == pytest.approx(50 * sum(accuracies), abs=0.006)
+
+  # A lost result comes back, one run is refused, and no run is trained again.
+  (tmp_path / "results.jsonl").write_text("")
+  metrics = tmp_path / "set_seed0" / "metrics.csv"
+  before = metrics.stat().st_mtime_ns
+  wrong = tmp_path / "set_seed1" / "run.json"
+  wrong.write_text(wrong.read_text().replace('"seed": 1', '"seed": 5'))
+  again = run_methods(tmp_path, *flags, *short)
+  assert again.returncode == 1
+  assert "set_seed1: exit code 1; the end of" in again.stderr
+  assert metrics.stat().st_mtime_ns == before
+  kept = (tmp_path / "results.jsonl").read_text().splitlines()
+  assert kept[0] == lines[0]
+
+
+@pytest.mark.parametrize(
+  "flag, words",
+  [
+    ("--methods=rigl,rigle", "`methods` must be in ["),
+    ("--jobs=0", "`jobs` must be at least 1, got 0"),
+    ("--seeds=0", "`seeds` must be at least 1, got 0"),
+    ("--num_epochs=-1", "`num_epochs` must be at least 1, got -1"),
+  ],
+)
+def test_mnist_methods_refuse_wrong_flags(tmp_path, flag, words):
+  result = run_methods(tmp_path / "runs", flag)
+  assert result.returncode == 2
+  assert words in result.stderr
+  assert not (tmp_path / "runs").exists()

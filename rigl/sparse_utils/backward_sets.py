@@ -6,7 +6,7 @@ Jayakumar et al., 2020, https://arxiv.org/abs/2106.03517, section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rigl.checks import check_number
 from rigl.sparse_utils.sparsities import get_n_zeros, get_sparsities
@@ -38,7 +38,7 @@ def chosen_backward_sparsity(backward: float | None, forward: float) -> float:
 
 
 def backward_sparsities(
-  shapes: Mapping[str, tuple[int, ...]],
+  shapes: Mapping[str, Sequence[int]],
   method: str,
   forward: float,
   custom_sparsity_map: Mapping[str, float] | None,

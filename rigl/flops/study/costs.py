@@ -6,7 +6,7 @@ of the layers, which a run writes into `metrics.csv` together with the step. A
 mask update at a step is reported with the next row, so that a row says what
 held since the row before it. With the mean of f_S over the steps,
 `rigl.counting.training_flops` gives the cost of training; all of its formulas
-are linear in f_S.
+are linear in f_S. The weights that Top-KAST trains follow from its settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from typing import Any, NamedTuple
 from rigl import counting
 from rigl.counting import architectures, training_flops
 from rigl.flops.real_counts import count_with_sparsities, dense_count
+from rigl.sparse_utils.backward_sets import (
+  backward_sparsities,
+  chosen_backward_sparsity,
+)
 
 # What all costs are relative to: dense training as published.
 REFERENCE = "wrn_22_2"
@@ -72,11 +76,34 @@ def run_cost(
     settings["maskupdate_frequency"],
     mean,
     settings.get("grow_batches", 1),
+    _backward_flops(settings, layers, list(_shares(rows[-1]))),
   )
   examples = int(rows[-1]["step"]) * settings["batch_size"]
   whole = _BACKWARD * reference * REFERENCE_STEPS * REFERENCE_BATCH
   end = counting.total_count(counts[-1])
   return RunCost(step * examples / whole, end.flops / reference, end.bytes)
+
+
+def _backward_flops(
+  settings: Mapping[str, Any],
+  layers: Sequence[counting.LayerSpec],
+  sparse: Sequence[str],
+) -> float | None:
+  """FLOPs with the weights that Top-KAST trains; None for other methods."""
+  if settings["training_method"] != "top_kast":
+    return None
+  forward = settings["end_sparsity"]
+  given = settings.get("backward_sparsity", -1.0)
+  shapes = {n.name: n.kernel_shape for n in layers if n.name in sparse}
+  sparsities = backward_sparsities(
+    shapes,
+    settings["mask_init_method"],
+    forward,
+    None,
+    1.0,
+    chosen_backward_sparsity(None if given < 0 else given, forward),
+  )
+  return counting.total_count(count_with_sparsities(layers, sparsities)).flops
 
 
 def _shares(row: Mapping[str, str]) -> dict[str, float]:
@@ -89,7 +116,12 @@ def _shares(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def _mean(steps: Sequence[int], values: Sequence[float]) -> float:
-  """Mean over training of values that hold since the row before."""
+  """Mean over training of values that count since the row before.
+
+  They held since then where an update takes the place of a gradient step (RigL,
+  GraNet) and in pruning. SET reports an update at the step of a row with that
+  row, so that its changes count one row too early.
+  """
   lengths = [b - a for a, b in zip([0, *steps], steps, strict=False)]
   if min(lengths) <= 0:
     raise ValueError("the steps in `metrics.csv` do not increase")

@@ -114,7 +114,9 @@ def page(study: Study, directory: str, stem: str) -> str:
   """
   parts = [_introduction(directory, stem)]
   for sparsity in _sparsities(study):
-    parts += [f"## Sparsity {sparsity:g}", table(study, sparsity)]
+    parts.append(f"## Sparsity {sparsity:g}")
+    if any(run.sparsity in (0.0, sparsity) for run in study.runs):
+      parts.append(table(study, sparsity))
     if sparsity in SPARSITIES:
       dense = missing_at(study, 0.0)
       missing = [*dense, *missing_at(study, sparsity)]

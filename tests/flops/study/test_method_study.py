@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from flops_settings import make
 
 from rigl import counting
 from rigl.counting import architectures
@@ -108,6 +109,25 @@ def test_methods_have_their_formulas(tmp_path):
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
 
 
+def test_top_kast_costs_what_it_trains(tmp_path):
+  settings = {
+    "training_method": "top_kast",
+    "end_sparsity": 0.5,
+    "mask_init_method": "erdos_renyi_kernel",
+  }
+  saved = SAVED / dense_flops()
+  # By default twice as many weights as compute are trained, here all.
+  for name, changes, left in (
+    ("a", {}, 0.0),
+    ("b", {"backward_sparsity": 0.25}, saved / 2),
+    ("c", {"backward_sparsity": 0.5}, saved),
+  ):
+    found = cost(make_run(tmp_path, name, **settings, **changes))
+    expected = (2 * (1 - saved) + 1 - left) / 3
+    assert found.training == pytest.approx(expected, rel=1e-9)
+    assert found.inference == pytest.approx(1 - saved, rel=1e-9)
+
+
 def test_training_costs_are_means_over_the_steps(tmp_path):
   # Dense for a quarter of the steps, then half of a layer is zero.
   shares = [(STEPS // 4, 0, None), (STEPS, 0.5, None)]
@@ -135,6 +155,21 @@ def test_a_wide_network_is_relative_to_the_narrow_one(tmp_path):
   assert cost(place).inference == pytest.approx(
     (flops - 4 * SAVED) / dense_flops(), rel=1e-9
   )
+
+
+def test_soft_memory_counts_the_surplus_that_was_reported(tmp_path):
+  # Half of the steps with half of the layer's weights, then with a quarter.
+  shares = [(STEPS // 2, 0.5, None), (STEPS, 0.75, None)]
+  place = make_run(
+    tmp_path,
+    "mest_erk_0.9",
+    training_method="set",
+    soft_memory=True,
+    shares=shares,
+  )
+  share = 2 * SAVED / dense_flops()
+  assert cost(place).training == pytest.approx(1 - 0.625 * share, rel=1e-9)
+  assert cost(place).inference == pytest.approx(1 - 0.75 * share, rel=1e-9)
 
 
 @pytest.fixture
@@ -201,6 +236,7 @@ def test_without_dense_runs_dense_is_named(tmp_path):
   make_run(tmp_path, "rigl_erk_0.9")
   text = page.page(runs.read_study(tmp_path), "runs", "study")
   assert text.count("Not trained: dense, static") == 3
+  assert text.count("| Method |") == 1
 
 
 @pytest.mark.parametrize(
@@ -293,6 +329,31 @@ def test_without_a_measurement_there_is_no_plot_of_it(tmp_path):
   study = runs.read_study(tmp_path)
   assert set(page.figures(study)) == {"training", "inference"}
   assert "explored" not in page.page(study, "runs", "study")
+
+
+@pytest.mark.parametrize(
+  "name, method",
+  [
+    ("rigl_erk_0.9_seed0", "rigl"),
+    ("momentum_erk_0.9_seed0", "momentum"),
+    ("prune_erk_0.9_seed0", "prune"),
+    ("set_erk_0.9_seed0", "set"),
+  ],
+)
+def test_real_runs_cost_what_their_schedule_says(name, method):
+  answer = make(
+    model="wrn_22_2",
+    first_layer_sparsity=0.0,
+    training_method=method,
+    train_steps=STEPS,
+    training_steps_multiplier=1.0,
+    sparsity_begin_step=20_000,
+    sparsity_end_step=75_000,
+    pruning_frequency=1000,
+  ).training
+  found = cost(ROOT / "results" / "cifar10" / name)
+  assert found.training == pytest.approx(answer.fraction, rel=2e-3)
+  assert found.inference == pytest.approx(answer.inference_fraction, rel=1e-3)
 
 
 def test_results_of_this_repository_are_all_read():
