@@ -239,6 +239,11 @@ def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
   """Mean of FLOPs over training with soft memory, given them by surplus."""
   if not values.soft_memory:
     return None
+  if values.maskupdate_end_step < 0:
+    raise ValueError(
+      "`maskupdate_end_step` must be at least 0 with `soft_memory`, whose "
+      f"surplus ends there, got {values.maskupdate_end_step}."
+    )
   schedule = UpdateSchedule(
     values.maskupdate_begin_step,
     values.maskupdate_end_step,

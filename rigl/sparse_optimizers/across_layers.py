@@ -46,7 +46,8 @@ def floors_of(
 ) -> list[Tensor]:
   """The least number of connections of each layer: int(n * floor), at least 1.
 
-  A layer that was given all of its connections keeps them.
+  A layer that was given none has no least number, and one that was given all of
+  its connections keeps them: the floors never ask for more than was given.
 
   Args:
     targets: int32 scalars, the number n of connections that each layer was
@@ -59,7 +60,7 @@ def floors_of(
     tf.cast(tf.cast(target, tf.float32) * floor, tf.int32) for target in targets
   ]
   return [
-    tf.where(target < size, tf.maximum(share, 1), target)
+    tf.where(target < size, tf.minimum(tf.maximum(share, 1), target), target)
     for target, size, share in zip(targets, sizes, shares, strict=True)
   ]
 

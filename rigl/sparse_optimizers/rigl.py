@@ -121,7 +121,8 @@ class SparseRigLOptimizer(DropGrowOptimizer):
       for is that of n. It needs an end.
     across_layers: whether connections are compared over all layers (Yin et al.,
       2023, https://arxiv.org/abs/2305.19454): all together keep their number,
-      and each may win or lose some. Only for layers of ordinary storage.
+      and each may win or lose some; those that were given all of their
+      connections stay dense. Only for layers of ordinary storage.
     layer_floor: least share of its n connections that a layer keeps with
       `across_layers`, in [0, 1]; at least one.
     drop_gradient_weight: at least 0; this times |gradient| is added to

@@ -103,6 +103,13 @@ def test_the_command_counts_the_surplus(method):
   assert soft.inference_fraction == plain.inference_fraction
 
 
+def test_the_command_needs_an_end():
+  with pytest.raises(
+    ValueError, match="`maskupdate_end_step` must be at least"
+  ):
+    flops_settings.make(soft_memory=True, maskupdate_end_step=-1)
+
+
 def test_the_command_refuses_what_has_no_soft_memory():
   with pytest.raises(ValueError, match="`surplus_mean` must be None for 'pru"):
     flops_settings.make(training_method="prune", soft_memory=True)

@@ -110,12 +110,7 @@ def assert_same(model, state):
 
 
 def test_state_of_options_is_kept(tmp_path, without_any_xla):
-  options = {
-    "track_exploration": True,
-    "grow_batches": 4,
-    "soft_memory": True,
-    "across_layers": True,
-  }
+  options = {"track_exploration": True, "grow_batches": 4, "soft_memory": True}
   run = trainer(tmp_path / "run", **options)
   run.prepare()
   run.run(20)
@@ -144,13 +139,9 @@ def test_state_of_options_is_kept(tmp_path, without_any_xla):
     )
     given = found[f"layer{i}/weights/target_connections"]
     assert given == int(optimizer.target_connections[path])
-  ones = [int(mask.numpy().sum()) for mask in optimizer.masks.values()]
-  assert sum(ones) > 4704 + 3540 + 1000  # With the surplus.
 
 
-def test_without_it_exploration_and_numbers_start_at_the_masks(
-  stopped, tmp_path
-):
+def test_without_it_counting_starts_at_the_masks(stopped, tmp_path):
   del tmp_path
   model = mnist_mlp(track_exploration=True, grow_batches=2, soft_memory=True)
   rk.load_checkpoint(model, stopped.directory.path)

@@ -90,66 +90,6 @@ def test_explored_share_is_in_metrics_and_checkpoints(shell, tmp_path):
   assert float(row["explored"]) == pytest.approx(total, abs=1e-5)
 
 
-@pytest.mark.slow
-def test_flags_of_drop_and_grow_change_training(shell, tmp_path):
-  window = ["--maskupdate_frequency=4", "--maskupdate_end_step=14"]
-  cases = {
-    "rigl": ["--training_method=rigl"],
-    "soft": ["--training_method=rigl", "--soft_memory"],
-    "across": ["--training_method=rigl", "--across_layers"],
-    "floor": [
-      "--training_method=rigl",
-      "--across_layers",
-      "--layer_floor=0.99",
-    ],
-    "mest": ["--training_method=set", "--soft_memory"],
-  }
-  ones, weights = {}, []
-  for name, flags in cases.items():
-    shell.train(tmp_path / name, *window, *flags)
-    tensors = final_tensors(tmp_path / name)
-    masks = [tensors[f"{layer}/mask"] for layer in LAYERS[:2]]
-    ones[name] = [int(mask.sum()) for mask in masks]
-    weights.append(tensors["layer1/weights"].tobytes())
-  assert len(set(weights)) == len(cases)
-  given = [ONES[layer] for layer in LAYERS[:2]]
-  for name in ("rigl", "soft", "mest"):  # The last update drops the surplus.
-    assert ones[name] == given
-  for name in ("across", "floor"):
-    assert sum(ones[name]) == sum(given) and ones[name] != given
-  assert ones["floor"][1] >= int(0.99 * given[1])
-
-
-@pytest.mark.slow
-def test_a_run_that_ends_with_a_surplus_says_so_and_goes_on(
-  shell, tmp_path, caplog
-):
-  flags = ["--training_method=set", "--soft_memory", "--across_layers"]
-  for name, epochs in (("parts", 1), ("parts", 2), ("whole", 2)):
-    caplog.clear()
-    shell.train(tmp_path / name, *flags, f"--num_epochs={epochs}")
-    tensors = final_tensors(tmp_path / name)
-    masks = [tensors[f"{layer}/mask"] for layer in LAYERS[:2]]
-    ones, given = sum(mask.sum() for mask in masks), 4704 + 3540
-    assert 1.29 * given < ones < 1.3 * given  # It falls until step 1000.
-    said = f"the network has {int(ones) - given} connections more"
-    assert said in caplog.text
-  assert_same_run(tmp_path / "parts", tmp_path / "whole")
-
-
-@pytest.mark.parametrize("flag", ["--soft_memory", "--across_layers"])
-@pytest.mark.parametrize("method", ["momentum", "granet", "baseline"])
-def test_flags_that_a_method_does_not_take_are_refused(
-  shell, tmp_path, method, flag
-):
-  outcome = shell(
-    f"--training_method={method}", flag, f"--save_path={tmp_path / 'run'}"
-  )
-  assert outcome.code
-  assert f"`{flag[2:]}` must be False for method '{method}'" in outcome.err
-  assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
   "method",
   [

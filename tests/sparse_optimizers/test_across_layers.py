@@ -96,6 +96,17 @@ def test_a_layer_without_connections_gets_some():
   assert masks == [[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]
 
 
+def test_floors_never_ask_for_more_than_was_given():
+  """So that the last update drops the whole surplus."""
+  optimizer = make(soft_memory=True, drop_fraction=1.0, end_step=1)
+  given = {"a": [1] + [0] * 5, "b": [0] * 6}
+  kernels = two_layers(optimizer, [[5] + [0] * 5, [0] * 6], given)
+  masks = update_at(optimizer, kernels, 0, [[0] * 6, [9] * 6])
+  assert [sum(mask) for mask in masks] == [1, 1]
+  masks = update_at(optimizer, kernels, 1, [[0] * 6, [9] * 6])
+  assert [sum(mask) for mask in masks] == [1, 0]
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_layer_that_was_given_everything_stays_dense(soft):
   """It does not count either: int(4 / 2) connections move, not int(10 / 2)."""
