@@ -428,6 +428,31 @@ def test_iso_flops_of_a_file_scales_its_layers(tmp_path):
   assert answer.iso_flops.width == 1.875
 
 
+def test_a_directory_does_not_hide_a_network(tmp_path, monkeypatch):
+  (tmp_path / "mobilenet_v1").mkdir()
+  monkeypatch.chdir(tmp_path)
+  layers_at = flops_models.layers_by_width("mobilenet_v1")
+  # Its channels are multiples of 8, those of files are rounded down.
+  assert layers_at(1.3) == architectures.network("mobilenet_v1", 1.3)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"published_rules": True},
+    {"method": "random", "custom_sparsities": ["layer1=0.99"]},
+    {"sparsity": 0.0},
+  ],
+)
+def test_iso_flops_counts_as_the_other_flags_say(options):
+  answer = make(iso_flops=True, **options)
+  cost = counting.total_count(answer.layers).flops
+  dense = counting.total_count(answer.iso_flops.dense).flops
+  assert 0.99 * dense < cost <= dense
+  assert answer.settings["width"] == answer.iso_flops.width
+  assert (answer.iso_flops.width == 1) == (options == {"sparsity": 0.0})
+
+
 @pytest.mark.parametrize(
   "flags, words",
   [
