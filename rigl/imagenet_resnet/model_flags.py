@@ -26,6 +26,7 @@ IMAGENET_METHODS = (
   "momentum",
   "rigl",
   "static",
+  "top_kast",
 )
 # Flags of `create_model`'s arguments that have other names.
 _FLAG_NAMES = {

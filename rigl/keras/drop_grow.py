@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
-from rigl.checks import check_flag
 from rigl.keras import replicas
 from rigl.keras.block_layers import move_blocks
+from rigl.keras.exploration import ExploringOptimizer
 from rigl.keras.kernels import Filters
 from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
@@ -38,7 +38,7 @@ from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
-class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
+class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
   """Drops and grows connections by a schedule.
 
   An update is, in every sparse variable of n active connections,
@@ -136,7 +136,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     parsed = parse_grow_init(grow_init, self.grow_inits)
     if not 0 <= noise_std < np.inf:
       raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
-    check_flag("track_exploration", track_exploration)
     options = DropGrowOptions(
       schedule, soft_memory, across_layers, layer_floor, drop_gradient_weight
     )
@@ -161,8 +160,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       self.update_is_iteration = True
     self._target_counts: dict[str, keras.Variable] = {}
     self._initial: dict[str, keras.Variable] = {}
-    self._tracks_exploration = track_exploration
-    self._explored: dict[str, keras.Variable] = {}
+    self._track(track_exploration)
 
   @property
   def schedule(self) -> UpdateSchedule:
@@ -221,15 +219,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     if self._grow_init.method == "initial_dist":
       for kernel in self._kernels:
         self._initial[kernel.path] = self._new_copy(kernel, "initial")
-    if self._tracks_exploration:
-      for kernel in self._kernels:
-        self._explored[kernel.path] = self.add_variable(
-          shape=kernel.shape,
-          initializer=functools.partial(_active, kernel),
-          dtype="bool",
-          aggregation="only_first_replica",
-          name=f"explored_{kernel.name}",
-        )
+    self._create_explored()
 
   @property
   def target_connections(self) -> dict[str, keras.Variable]:
@@ -239,42 +229,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     built.
     """
     return dict(self._target_counts)
-
-  @property
-  def explored(self) -> dict[str, keras.Variable]:
-    """{path: bool variable, true where a connection was ever active}.
-
-    Empty unless `track_exploration` was asked for and the optimizer is built.
-    """
-    return dict(self._explored)
-
-  def explored_shares(self) -> dict[str, float]:
-    """The explored share R_s of each sparse variable, at least its density.
-
-    Liu et al., 2021, https://arxiv.org/abs/2102.02887.
-
-    Returns:
-      {path: share of the connections that were active at any time}; empty
-      unless `track_exploration` was asked for.
-    """
-    counts = self._explored_counts() or {}
-    return {k.path: counts[k.path] / k.size for k in self._kernels if counts}
-
-  def _explored_counts(self) -> dict[str, int] | None:
-    if not self._tracks_exploration:
-      return None
-    return {
-      path: int(np.count_nonzero(explored.numpy()))
-      for path, explored in self._explored.items()
-    }
-
-  def _note_explored(self) -> None:
-    """Adds the connections that are active now."""
-    for kernel in self._kernels:
-      if kernel.path in self._explored:
-        explored = self._explored[kernel.path]
-        ever = tf.convert_to_tensor(explored) | _active(kernel)
-        replicas.assign(explored, ever)
 
   def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
     fraction = self._schedule.drop_fraction_at(tf.cast(step, tf.float32), tf)
@@ -430,14 +384,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     return [None for _ in kernels]
 
 
-def _active(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
-  """The mask of a kernel, as an initializer of a variable."""
-  return tf.convert_to_tensor(kernel.whole_mask)
-
-
 def _number(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
   """The number of active connections, as an initializer of a variable."""
-  return tf.cast(mask_ops.count_ones(_active(kernel)), tf.int64)
+  return tf.cast(
+    mask_ops.count_ones(tf.convert_to_tensor(kernel.whole_mask)), tf.int64
+  )
 
 
 def _flat(value: Any) -> Any:

@@ -6,6 +6,9 @@ Liu et al., 2021, https://arxiv.org/abs/2102.02887, call their share R_s.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,13 +16,15 @@ import tensorflow as tf
 from rigl.checks import check_flag
 from rigl.keras import replicas
 from rigl.keras.scheduled import UpdatingOptimizer
+from rigl.keras.sparse_kernel import SparseKernel
+from rigl.types import Tensor
 
 
 class ExploringOptimizer(UpdatingOptimizer):
   """Notes which connections of its variables were ever active, if asked to.
 
-  A method calls `_track` in its constructor, and `_note_explored` before and
-  after it changes masks.
+  A method calls `_track` in its constructor, `_create_explored` with its masks,
+  and `_note_explored` before and after it changes them.
   """
 
   _tracks_exploration = False
@@ -34,13 +39,13 @@ class ExploringOptimizer(UpdatingOptimizer):
     self._tracks_exploration = track_exploration
     self._explored: dict[str, keras.Variable] = {}
 
-  def _create_state(self) -> None:
-    super()._create_state()
+  def _create_explored(self) -> None:
+    """Creates the variables, in which the masks are explored."""
     if self._tracks_exploration:
       for kernel in self._kernels:
         self._explored[kernel.path] = self.add_variable(
           shape=kernel.shape,
-          initializer=lambda shape, dtype, mask=kernel.mask: tf.identity(mask),
+          initializer=functools.partial(_active, kernel),
           dtype="bool",
           aggregation="only_first_replica",
           name=f"explored_{kernel.name}",
@@ -56,6 +61,8 @@ class ExploringOptimizer(UpdatingOptimizer):
 
   def explored_shares(self) -> dict[str, float]:
     """The explored share R_s of each sparse variable, at least its density.
+
+    Liu et al., 2021, https://arxiv.org/abs/2102.02887.
 
     Returns:
       {path: share of the connections that were active at any time}; empty
@@ -76,8 +83,11 @@ class ExploringOptimizer(UpdatingOptimizer):
     """Adds the connections that are active now."""
     for kernel in self._kernels:
       if kernel.path in self._explored:
-        replicas.update(
-          self._explored[kernel.path],
-          lambda ever, mask: ever.assign(tf.convert_to_tensor(ever) | mask),
-          kernel.mask,
-        )
+        explored = self._explored[kernel.path]
+        ever = tf.convert_to_tensor(explored) | _active(kernel)
+        replicas.assign(explored, ever)
+
+
+def _active(kernel: SparseKernel, *_: Any, **__: Any) -> Tensor:
+  """The mask of a kernel, as an initializer of a variable."""
+  return tf.convert_to_tensor(kernel.whole_mask)

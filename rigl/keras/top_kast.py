@@ -207,6 +207,7 @@ class TopKAST(
     for kernel, (forward, _) in zip(self._kernels, sets, strict=True):
       kernel.set_mask(forward)
     super()._create_state()
+    self._create_explored()
     for kernel, (_, backward) in zip(self._kernels, sets, strict=True):
       # Not assigned: a checkpoint may restore it as soon as it exists.
       self._backward[kernel.path] = self.add_variable(

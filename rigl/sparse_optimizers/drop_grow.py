@@ -183,6 +183,12 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     """When updates are due and what share of connections they drop."""
     return self._schedule
 
+  def num_surplus(self) -> int:
+    """The connections that soft memory will drop; not in a graph."""
+    if self._target_counts is None:
+      return 0
+    return self._target_counts.num_surplus(self._layers)
+
   def drop_fraction_at(
     self, step: Tensor | int, ops: ModuleType = np
   ) -> Tensor:

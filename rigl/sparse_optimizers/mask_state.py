@@ -156,6 +156,10 @@ class MaskState(WrappingOptimizer):
       )
     self._changed = changed
 
+  def num_surplus(self) -> int:
+    """The connections that soft memory will drop; not in a graph."""
+    return 0
+
   @property
   def tracks_exploration(self) -> bool:
     """Whether the connections that were ever active are known."""

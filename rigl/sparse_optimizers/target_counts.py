@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
@@ -54,12 +55,13 @@ class TargetCounts:
     """The number of a layer, an int32 scalar."""
     return tf.cast(self._counts[layer.name].read_value(), tf.int32)
 
-  def on_host(self, layers: Iterable[SparseLayer]) -> dict[str, int]:
-    """{layer name: number of connections}; not in a graph."""
-    return {
-      layer.name: int(graph_control.read_on_host(self._counts[layer.name]))
+  def num_surplus(self, layers: Iterable[SparseLayer]) -> int:
+    """Active connections of all layers beyond their numbers, on the host."""
+    return sum(
+      int(np.count_nonzero(graph_control.read_on_host(layer.mask)))
+      - int(graph_control.read_on_host(self._counts[layer.name]))
       for layer in layers
-    }
+    )
 
 
 def _number(mask: Tensor) -> Tensor:

@@ -300,6 +300,14 @@ class Trainer:
     layers = self.state.optimizer.layers
     size = sum(layer.size for layer in layers)
     ones = sum(np.count_nonzero(layer.mask.numpy()) for layer in layers)
+    surplus = self.state.optimizer.num_surplus()
+    if surplus > 0:
+      logging.warning(
+        "Training ended before the last mask update, which drops the surplus "
+        "of soft memory: the network has %d connections more than was asked "
+        "for.",
+        surplus,
+      )
     return {
       "iteration": self.state.iteration,
       "step": self.state.step,

@@ -40,7 +40,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
   "mest": (
     "set",
-    {"soft_memory": True, "end_step": 4, "drop_gradient_weight": 0.1},
+    {
+      "soft_memory": True,
+      "frequency": 1,
+      "end_step": 2,
+      "drop_gradient_weight": 0.1,
+    },
   ),
   "rigl_across": ("rigl", {"across_layers": True}),
   "chase": (

@@ -109,10 +109,13 @@ def assert_same(model, state):
       np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_explored_connections_and_collected_gradients_are_kept(
-  tmp_path, without_any_xla
-):
-  options = {"track_exploration": True, "grow_batches": 4}
+def test_state_of_options_is_kept(tmp_path, without_any_xla):
+  options = {
+    "track_exploration": True,
+    "grow_batches": 4,
+    "soft_memory": True,
+    "across_layers": True,
+  }
   run = trainer(tmp_path / "run", **options)
   run.prepare()
   run.run(20)
@@ -127,6 +130,7 @@ def test_explored_connections_and_collected_gradients_are_kept(
     for suffix, variables in (
       ("explored", optimizer.explored),
       ("grow_gradient", optimizer.grow_gradients),
+      ("target_connections", optimizer.target_connections),
     ):
       expected = state[f"layer{i}/weights/{suffix}"]
       assert expected.any()
@@ -138,16 +142,23 @@ def test_explored_connections_and_collected_gradients_are_kept(
     np.testing.assert_array_equal(
       found[f"layer{i}/weights/explored"], optimizer.explored[path]
     )
+    given = found[f"layer{i}/weights/target_connections"]
+    assert given == int(optimizer.target_connections[path])
+  ones = [int(mask.numpy().sum()) for mask in optimizer.masks.values()]
+  assert sum(ones) > 4704 + 3540 + 1000  # With the surplus.
 
 
-def test_without_them_exploration_starts_at_the_masks(stopped, tmp_path):
+def test_without_it_exploration_and_numbers_start_at_the_masks(
+  stopped, tmp_path
+):
   del tmp_path
-  model = mnist_mlp(track_exploration=True, grow_batches=2)
+  model = mnist_mlp(track_exploration=True, grow_batches=2, soft_memory=True)
   rk.load_checkpoint(model, stopped.directory.path)
   optimizer = model.optimizer
   for path, mask in optimizer.masks.items():
     np.testing.assert_array_equal(optimizer.explored[path], mask)
     assert not np.any(optimizer.grow_gradients[path])
+    assert int(optimizer.target_connections[path]) == mask.numpy().sum()
 
 
 @pytest.mark.parametrize("is_built", [False, True])

@@ -50,8 +50,8 @@ def test_mirrored_replicas_train_as_one():
   found = {}
   # TensorFlow allows one number of replicas per process.
   for names in (
-    ["rigl:0", "snfs:0", "top_kast:0", "rigl:1"],
-    ["rigl:2", "snfs:2", "top_kast:2"],
+    ["rigl:0", "snfs:0", "top_kast:0", "chase:0", "rigl:1"],
+    ["rigl:2", "snfs:2", "top_kast:2", "chase:2"],
     ["rigl:4"],
   ):
     found |= result(start(names))

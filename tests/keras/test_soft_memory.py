@@ -64,7 +64,7 @@ def test_a_saved_run_goes_on(tmp_path, method):
   again = keras.models.load_model(tmp_path / "m.keras")
   given = [int(v) for v in again.optimizer.target_connections.values()]
   assert given == list(GIVEN)
-  options = suite.OPTIONS[method][1] | {"end_step": 5, "layer_floor": 0.1}
+  options = suite.OPTIONS[method][1] | {"end_step": 5, "frequency": 2}
   config = again.optimizer.get_config()
   assert {name: config[name] for name in options} == options
   again.run_eagerly = True

@@ -120,6 +120,23 @@ def test_flags_of_drop_and_grow_change_training(shell, tmp_path):
   assert ones["floor"][1] >= int(0.99 * given[1])
 
 
+@pytest.mark.slow
+def test_a_run_that_ends_with_a_surplus_says_so_and_goes_on(
+  shell, tmp_path, caplog
+):
+  flags = ["--training_method=set", "--soft_memory", "--across_layers"]
+  for name, epochs in (("parts", 1), ("parts", 2), ("whole", 2)):
+    caplog.clear()
+    shell.train(tmp_path / name, *flags, f"--num_epochs={epochs}")
+    tensors = final_tensors(tmp_path / name)
+    masks = [tensors[f"{layer}/mask"] for layer in LAYERS[:2]]
+    ones, given = sum(mask.sum() for mask in masks), 4704 + 3540
+    assert 1.29 * given < ones < 1.3 * given  # It falls until step 1000.
+    said = f"the network has {int(ones) - given} connections more"
+    assert said in caplog.text
+  assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("flag", ["--soft_memory", "--across_layers"])
 @pytest.mark.parametrize("method", ["momentum", "granet", "baseline"])
 def test_flags_that_a_method_does_not_take_are_refused(

@@ -236,5 +236,5 @@ def test_empty_rows_columns_and_layers_train():
 
 
 def test_options_of_the_table_are_those_of_the_suite():
-  others = {"dnw", "granet", "baseline", *sparse_methods.BUDGETED}
+  others = {"dnw", "granet", "top_kast", "baseline", *sparse_methods.BUDGETED}
   assert set(NAMES) | others == set(METHODS)

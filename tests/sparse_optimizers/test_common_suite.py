@@ -183,8 +183,8 @@ def test_checkpoint_round_trip_goes_on_with_the_same_bits(
 
 
 # Whole iterations by XLA take seconds to compile. The update, which is all that
-# these three have of their own, is compiled by XLA in every case.
-GRAPH_ONLY = ("set", "static", "momentum")
+# these have of their own, is compiled by XLA in every case.
+GRAPH_ONLY = ("set", "static", "momentum", "mest", "rigl_across")
 COMPILED = [
   *((name, False) for name in METHODS),
   *((name, True) for name in METHODS if name not in GRAPH_ONLY),

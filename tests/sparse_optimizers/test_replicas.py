@@ -24,6 +24,7 @@ FIRST = tf.VariableAggregation.ONLY_FIRST_REPLICA
 CASES = {
   **{name: (name, 2, "halves", FIRST) for name in sparse_methods.METHODS},
   "rigl-4": ("rigl", 4, "halves", FIRST),
+  "chase-4": ("chase", 4, "halves", FIRST),
   "rigl-default": ("rigl", 2, "halves", tf.VariableAggregation.NONE),
   **{f"{name}-whole": (name, 2, "whole", FIRST) for name in ("dnw", "scratch")},
   "rigl-eager": ("rigl", 2, "eager", FIRST),
@@ -49,7 +50,7 @@ def _make(case, **options):
   name = CASES[case][0]
   if INNER.get(case) and name == "rigl":
     options["initial_acc_scale"] = 0.0
-  if name in sparse_methods.DROP_GROW:
+  if name in (*sparse_methods.DROP_GROW, *sparse_methods.BUDGETED):
     options["noise_std"] = 0.0
   return sparse_methods.Run(name, INNER.get(case, "momentum"), **options)
 

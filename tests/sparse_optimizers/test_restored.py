@@ -47,10 +47,10 @@ class Sparse:
     return {"kernel": self.kernel.numpy(), **named}
 
 
-def _trained(name):
+def _trained(name, n=9):
   run = Sparse(name)
   run.create()
-  return run.train(9)
+  return run.train(n)
 
 
 def _restore(run, order, read):
@@ -133,7 +133,9 @@ def test_every_way_of_restoring_keeps_weights_and_mask(how, order, tmp_path):
 def test_a_kernel_alone_keeps_its_weights_and_moves_the_mask(
   name, order, tmp_path
 ):
-  run = _trained(name)
+  # A kernel without its mask must not have a surplus of weights.
+  is_soft = "soft_memory" in METHODS[name].arguments
+  run = _trained(name, 27 if is_soft else 9)
   path = tf.train.Checkpoint(kernel=run.kernel).write(str(tmp_path / "model"))
   other = Sparse(name, seed=7)
   _restore(

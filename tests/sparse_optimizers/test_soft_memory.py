@@ -92,9 +92,11 @@ def test_the_last_update_leaves_the_number_that_was_asked_for(name, end_step):
   run = Run(name, end_step=end_step).train(24)
   assert run.last_update() < 20
   assert sum(mask.sum() for mask in run.masks()) > 96
+  assert run.optimizer.num_surplus() > 0
   run.train(4, start=24)
   assert run.last_update() == 20
   assert sum(mask.sum() for mask in run.masks()) == 96
+  assert run.optimizer.num_surplus() == 0
 
 
 def oracle(weights, mask, gradient, n, total, gradient_weight=0.0):
@@ -109,8 +111,10 @@ def oracle(weights, mask, gradient, n, total, gradient_weight=0.0):
   return kept
 
 
-@pytest.mark.parametrize("gradient_weight", [0.0, 3.0])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+  ("engine", "gradient_weight"),
+  [("numpy", 0.0), ("numpy", 3.0), ("xla", 3.0), ("batched", 3.0)],
+)
 def test_masks_are_those_of_the_formula(engine, gradient_weight):
   run = Run(
     "rigl",
@@ -154,6 +158,44 @@ def test_the_gradient_counts_when_dropping():
     assert mask[0] == mask[2] == 1
     if method == "rigl":
       assert mask == [1, 0, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("structure", ["2:4", "fan_in"])
+def test_the_gradient_counts_within_a_structure(structure):
+  run = Run(
+    "rigl",
+    structure=structure,
+    drop_gradient_weight=5.0,
+    noise_std=0.0,
+    grow_init="zeros",
+  )
+  plain = Run("rigl", structure=structure, noise_std=0.0, grow_init="zeros")
+  for each in (run, plain):
+    each.train(2)
+  assert [mask.sum() for mask in run.masks()] == [48, 48]
+  assert any(
+    np.any(a != b) for a, b in zip(run.masks(), plain.masks(), strict=True)
+  )
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_batches_that_choose_growth_and_other_starts_work_with_it(across):
+  run = Run(
+    "rigl",
+    soft_memory=True,
+    across_layers=across,
+    grow_batches=3,
+    grow_init="initial_dist",
+    drop_gradient_weight=0.1,
+    end_step=3 * FREQUENCY,
+  )
+  for i in range(3 * FREQUENCY + 4):
+    run.iterate(i)
+    total = 96 + (19 * 2 if not across else 38)
+    ones = sum(mask.sum() for mask in run.masks())
+    assert ones == (total if run.last_update() < 3 * FREQUENCY else 96)
+    for mask, kernel in zip(run.masks(), run.kernels(), strict=True):
+      assert not kernel[~mask].any() and np.isfinite(kernel).all()
 
 
 def test_random_growth_needs_no_gradient():
