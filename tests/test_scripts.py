@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -203,6 +204,29 @@ def test_mnist_methods_train_side_by_side_and_resume(tmp_path):
   assert metrics.stat().st_mtime_ns == before
   kept = (tmp_path / "results.jsonl").read_text().splitlines()
   assert kept[0] == lines[0]
+
+
+@pytest.mark.slow
+def test_mnist_methods_stop_with_all_their_processes(tmp_path):
+  flags = ["--methods=set,static", "--seeds=1", "--jobs=1", "--num_epochs=999"]
+  flags += ["--", "--use_synthetic_data", "--jit_compile=false"]
+  script = str(ROOT / "scripts" / "mnist_table.py")
+  with subprocess.Popen(
+    [sys.executable, script, f"--output={tmp_path}", *flags],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    while not (tmp_path / "set_seed0" / "metrics.csv").exists():
+      assert process.poll() is None
+      time.sleep(0.2)
+    process.terminate()
+    _, errors = process.communicate()
+  assert process.returncode == 143
+  assert errors == "Stopped. The same command resumes the runs.\n"
+  # The run that trained has saved its state, and no other was started.
+  assert list((tmp_path / "set_seed0").glob("model.ckpt-*.index"))
+  assert not (tmp_path / "static_seed0").exists()
 
 
 @pytest.mark.parametrize(

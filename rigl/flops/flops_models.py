@@ -41,7 +41,7 @@ def load(
     ValueError: if there is no such model, or it does not take an argument.
     OSError: if a file cannot be read.
   """
-  if (pathlib.Path(name) / "saved_model.pb").is_file():
+  if _is_saved_model(name):
     return _scaled(saved_models.load(pathlib.Path(name), image_size), width)
   suffix = pathlib.Path(name).suffix
   if suffix not in (".json", ".keras", ".h5"):
@@ -79,9 +79,13 @@ def layers_by_width(
     OSError: if a file cannot be read.
   """
   layers = load_layers(name, 1.0, image_size)
-  if pathlib.Path(name).suffix or pathlib.Path(name).is_dir():
+  if _is_saved_model(name) or pathlib.Path(name).suffix:
     return lambda width: counting.scale_widths(layers, width)
   return lambda width: load_layers(name, width, image_size)
+
+
+def _is_saved_model(name: str) -> bool:
+  return (pathlib.Path(name) / "saved_model.pb").is_file()
 
 
 def _scaled(network: Network, width: float) -> Network:
