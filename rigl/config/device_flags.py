@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import logging
 import os
 from collections.abc import Iterator
 
@@ -206,11 +208,30 @@ def compilation_cache(chosen: str) -> str | None:
     chosen: the flag `compilation_cache`.
 
   Returns:
-    The directory, which may not exist yet. None: JAX's own choice.
+    The directory. None: JAX's own choice, also if the default cannot be
+    written.
+
+  Raises:
+    ValueError: if the chosen one cannot be written.
   """
   if chosen == "none" or (not chosen and os.environ.get(_CACHE_VARIABLE)):
     return None
-  if chosen:
-    return os.path.abspath(os.path.expanduser(chosen))
   user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-  return os.path.join(user, "rigl", "jax")
+  place = os.path.join(user, "rigl", "jax")
+  if chosen:
+    place = os.path.abspath(os.path.expanduser(chosen))
+  try:
+    os.makedirs(place, exist_ok=True)
+    if not os.access(place, os.W_OK | os.X_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+  except OSError as error:
+    if chosen:
+      raise ValueError(
+        "`compilation_cache` must be none or a directory that can be written, "
+        f"got {chosen!r} ({error.strerror})."
+      ) from error
+    logging.warning(
+      "Compiled programs are not kept: `%s`: %s.", place, error.strerror
+    )
+    return None
+  return place

@@ -60,6 +60,10 @@ class Client:
       self._backend = backend.get_backend(platform)
     except RuntimeError as error:
       raise ValueError(first_line(error)) from error
+    except AssertionError as error:  # JAX's, without a text.
+      raise ValueError(
+        f"JAX finds no device of `JAX_PLATFORMS`={jax.config.jax_platforms}."
+      ) from error
     devices = sorted(
       self._backend.devices(), key=lambda d: (d.process_index, d.id)
     )

@@ -105,8 +105,10 @@ def failures(rows: Iterable[ProgramRow]) -> str:
   return "; ".join(lines)
 
 
-def _exchanges(found: Collectives) -> str:
+def _exchanges(found: Collectives | None) -> str:
   """Number and size, such as `1 (102 MB)`."""
+  if found is None:
+    return "unknown"
   if not found.number:
     return "0"
   size = f"{found.num_bytes} B"

@@ -37,14 +37,15 @@ class CompiledProgram(NamedTuple):
     bytes_accessed: bytes of memory accessed; the body of a loop counts once.
     peak_bytes: peak memory: arguments, results that do not reuse an argument,
       temporaries and the program itself.
-    collectives: exchanges between devices.
+    collectives: exchanges between devices. None: JAX cannot read the program
+      that a newer libtpu has made.
   """
 
   seconds: float
   flops: float
   bytes_accessed: float
   peak_bytes: int
-  collectives: Collectives = Collectives(0, 0)
+  collectives: Collectives | None = Collectives(0, 0)
 
 
 class TpuCompiler:
@@ -118,14 +119,21 @@ def measured(
       f"does not fit: it needs {peak / chips.GIB:.2f} GiB of the "
       f"{chip.hbm_gib:.2f} GiB of memory"
     )
-  texts = [module.to_string() for module in executable.hlo_modules()]
   return CompiledProgram(
     seconds,
     costs["flops"],
     costs["bytes accessed"],
     peak,
-    find_collectives("\n".join(texts)),
+    _collectives_of(executable),
   )
+
+
+def _collectives_of(executable: Any) -> Collectives | None:
+  try:
+    texts = [module.to_string() for module in executable.hlo_modules()]
+  except RuntimeError:  # What JAX's error is derived from.
+    return None
+  return find_collectives("\n".join(texts))
 
 
 def check_installed() -> None:

@@ -11,7 +11,7 @@ from script_runs import Shell
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.config import settings
-from rigl.config.device_flags import DeviceFlags
+from rigl.config.device_flags import DeviceFlags, compilation_cache
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
@@ -113,3 +113,29 @@ def test_a_strategy_is_entered():
   with DeviceFlags(strategy="mirrored").scope() as found:
     assert tf.distribute.has_strategy()
     assert found.is_distributed
+
+
+def test_directory_of_compiled_programs(tmp_path, monkeypatch, caplog):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+  assert compilation_cache("none") is None
+  assert compilation_cache("") == str(tmp_path / "rigl" / "jax")
+  assert compilation_cache(f"{tmp_path}/new/place") == f"{tmp_path}/new/place"
+  assert (tmp_path / "new" / "place").is_dir()
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+  assert compilation_cache("") is None and not caplog.text
+
+
+def test_directory_that_cannot_be_written_holds_no_programs(
+  tmp_path, monkeypatch, caplog
+):
+  file = tmp_path / "file"
+  file.write_text("")
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+  for chosen in (str(file), f"{file}/below", "/proc/x"):
+    with pytest.raises(ValueError, match="^`compilation_cache` must be") as e:
+      compilation_cache(chosen)
+    assert repr(chosen) in str(e.value) and "\n" not in str(e.value)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # The run goes on.
+  assert compilation_cache("") is None
+  assert "programs are not kept" in caplog.text

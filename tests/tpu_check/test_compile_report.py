@@ -92,3 +92,11 @@ def test_table_has_units_and_the_share_of_the_memory():
   head, rule = compile_report.header(chip).splitlines()
   assert "15.75 GiB" in head
   assert head.count("|") == rule.count("|") == row.count("|")
+
+
+def test_a_program_that_jax_cannot_read_has_its_other_figures():
+  row = compile_report.line(
+    compile_report.ProgramRow("update", GOOD._replace(collectives=None)),
+    chips.CHIPS["v5e"],
+  )
+  assert "6.16e+12" in row and row.endswith("| unknown |")

@@ -80,6 +80,15 @@ def test_peak_counts_results_in_place_of_arguments_once():
   assert found == compiler.CompiledProgram(2.0, 3.0, 4.0, 1123, (1, 16))
 
 
+def test_text_that_jax_cannot_read_leaves_exchanges_unknown(monkeypatch):
+  def refuse(_):
+    raise RuntimeError("INTERNAL: RET_CHECK failure")
+
+  monkeypatch.setattr(Executable, "hlo_modules", refuse)
+  found = compiler.measured(Executable(3), 2.0, chips.CHIPS["v5e"])
+  assert found == compiler.CompiledProgram(2.0, 3.0, 4.0, 1123, None)
+
+
 def test_peak_above_the_memory_does_not_fit():
   executable = Executable(20 * chips.GIB)
   with pytest.raises(compiler.CompileError, match="20.00 GiB of .* 15.75 GiB"):
