@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints a Markdown table of the runs below a directory.
 
-  python scripts/results_table.py rigl_runs/mnist_table
+  python scripts/results_table.py rigl_runs/mnist_all
 
 One row per method and sparsity, over all seeds. Nothing is trained here.
 """

@@ -56,7 +56,7 @@ _COMMANDS = {
 # Commands that other tests run: the suite itself, test_scripts.py,
 # test_benchmarks.py and flops/paper/test_paper_rows.py.
 _ELSEWHERE = re.compile(
-  r"bash run\.sh$|bash scripts/mnist\.sh$|.* benchmarks/|.*/paper_tables\.py"
+  r"bash run\.sh$|.* scripts/train_all\.py|.* benchmarks/|.*/paper_tables\.py"
   r"|python blocks/"
 )
 

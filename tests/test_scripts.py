@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scripts in scripts/, run as a user runs them."""
 
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -12,99 +13,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def run_mnist(environment, tmp_path, **variables):
-  return run_script("mnist.sh", environment, tmp_path, **variables)
-
-
-def run_script(name, environment, tmp_path, **variables):
-  return subprocess.run(
-    ["bash", str(ROOT / "scripts" / name)],
-    env={**environment, **variables},
-    cwd=tmp_path,
-    stdin=subprocess.DEVNULL,
-    capture_output=True,
-    text=True,
-  )
-
-
 def table_rows(text):
   lines = [line for line in text.splitlines() if line.startswith("|")]
   return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-
-
-@pytest.mark.slow
-def test_mnist_trains_prints_a_table_and_resumes(environment, tmp_path):
-  variables = {
-    "EPOCHS": "1",
-    "METHODS": "rigl set",
-    "OUT": "runs",
-    "EXTRA_FLAGS": "--use_synthetic_data --maskupdate_frequency=4 "
-    "--jit_compile=false",
-  }
-  first = run_mnist(environment, tmp_path, **variables)
-  assert first.returncode == 0, first.stdout + first.stderr
-  assert "installing" not in first.stderr
-  _, _, *rows = table_rows(first.stdout)
-  assert {row[0] for row in rows} == {"rigl", "set"}
-  assert all(row[2:4] == ["1 epochs", "1"] for row in rows)
-  results = {
-    method: json.loads(
-      (tmp_path / "runs" / f"{method}_seed0" / "result.json").read_text()
-    )
-    for method in ("rigl", "set")
-  }
-  for method, sparsity, _, _, mean, span, speed in rows:
-    accuracy = f"{100 * results[method]['test_accuracy']:.2f}"
-    assert (mean, span) == (accuracy, f"{accuracy}..{accuracy}")
-    assert float(sparsity) == pytest.approx(results[method]["sparsity"], 1e-3)
-    assert float(speed) > 0
-  # The epoch's lines are in the logs, not on the screen.
-  assert "test loss" not in first.stdout
-  log = tmp_path / "runs" / "rigl_seed0.log"
-  assert "test loss" in log.read_text()
-
-  variables["METHODS"] = "rigl"
-  again = run_mnist(environment, tmp_path, **variables)
-  assert again.returncode == 0, again.stdout + again.stderr
-  assert "is finished" in log.read_text()
-  assert table_rows(again.stdout) == table_rows(first.stdout)
-
-  longer = run_mnist(environment, tmp_path, **{**variables, "EPOCHS": "2"})
-  assert longer.returncode == 0, longer.stdout + longer.stderr
-  assert "Resumed at " in log.read_text()
-  lengths = {row[0]: row[2] for row in table_rows(longer.stdout)[2:]}
-  assert lengths == {"rigl": "2 epochs", "set": "1 epochs"}
-
-
-def test_mnist_refuses_an_unknown_method(environment, tmp_path):
-  result = run_mnist(environment, tmp_path, METHODS="rigl rigle")
-  assert result.returncode == 2
-  assert "configs/mnist/rigle.gin" in result.stderr
-  assert not (tmp_path / "rigl_runs").exists()
-
-
-@pytest.mark.slow
-def test_cifar10_trains_and_prints_a_table(environment, tmp_path):
-  result = run_script(
-    "cifar10.sh",
-    environment,
-    tmp_path,
-    METHODS="rigl_erk_0.9",
-    SEEDS="3",
-    OUT="runs",
-    EXTRA_FLAGS="--use_synthetic_data --resnet_depth=10 --resnet_width=1 "
-    "--batch_size=16 --max_steps=2",
-  )
-  assert result.returncode == 0, result.stdout + result.stderr
-  ((method, sparsity, length, seeds, *_),) = table_rows(result.stdout)[2:]
-  assert (method, length, seeds) == ("rigl", "2 steps", "1")
-  assert float(sparsity) == pytest.approx(0.9, abs=1e-3)
-
-
-def test_cifar10_refuses_an_unknown_row(environment, tmp_path):
-  result = run_script("cifar10.sh", environment, tmp_path, METHODS="rigl_0.9")
-  assert result.returncode == 2
-  assert "configs/cifar10/rigl_0.9.gin" in result.stderr
 
 
 def make_run(directory, method, seed, accuracy, sparsity=0.9, epochs=5):
@@ -164,13 +75,14 @@ def test_table_without_runs_is_an_error_in_one_line(tmp_path):
   assert len(result.stderr.splitlines()) == 1
 
 
-def run_methods(directory, *arguments):
+def run_all(directory, *arguments):
   return subprocess.run(
     [
       sys.executable,
-      str(ROOT / "scripts" / "mnist_table.py"),
+      str(ROOT / "scripts" / "train_all.py"),
+      *arguments[:1],
       f"--output={directory}",
-      *arguments,
+      *arguments[1:],
     ],
     capture_output=True,
     text=True,
@@ -178,19 +90,24 @@ def run_methods(directory, *arguments):
 
 
 @pytest.mark.slow
-def test_mnist_methods_train_side_by_side_and_resume(tmp_path):
-  flags = ("--methods=set", "--seeds=2", "--num_epochs=1", "--jobs=2")
-  short = ("--", "--use_synthetic_data", "--jit_compile=false")
-  first = run_methods(tmp_path, *flags, *short)
+def test_runs_train_side_by_side_and_resume(tmp_path):
+  flags = ("mnist", "--configs=set", "--seeds=0,1", "--jobs=2")
+  short = ("--", "--num_epochs=1", "--use_synthetic_data")
+  short += ("--jit_compile=false",)
+  first = run_all(tmp_path, *flags, *short)
   assert first.returncode == 0, first.stdout + first.stderr
   lines = (tmp_path / "results.jsonl").read_text().splitlines()
   found = [json.loads(line) for line in lines]
-  keys = {(n["training_method"], n["seed"], n["num_epochs"]) for n in found}
-  assert keys == {("set", 0, 1), ("set", 1, 1)}
+  keys = [(n["run"], n["training_method"], n["seed"]) for n in found]
+  assert keys == [("set_seed0", "set", 0), ("set_seed1", "set", 1)]
   ((method, _, length, seeds, mean, *_),) = table_rows(first.stdout)[2:]
   assert (method, length, seeds) == ("set", "1 epochs", "2")
   accuracies = [n["test_accuracy"] for n in found]
   assert float(mean) == pytest.approx(50 * sum(accuracies), abs=0.006)
+  assert (tmp_path / "table.md").read_text() in first.stdout
+  # The epoch's lines are in the logs, not on the screen.
+  assert "test loss" not in first.stdout
+  assert "test loss" in (tmp_path / "set_seed0.log").read_text()
 
   # A lost result comes back, one run is refused, and no run is trained again.
   (tmp_path / "results.jsonl").write_text("")
@@ -198,7 +115,7 @@ def test_mnist_methods_train_side_by_side_and_resume(tmp_path):
   before = metrics.stat().st_mtime_ns
   wrong = tmp_path / "set_seed1" / "run.json"
   wrong.write_text(wrong.read_text().replace('"seed": 1', '"seed": 5'))
-  again = run_methods(tmp_path, *flags, *short)
+  again = run_all(tmp_path, *flags, *short)
   assert again.returncode == 1
   assert "set_seed1: exit code 1; the end of" in again.stderr
   assert metrics.stat().st_mtime_ns == before
@@ -207,12 +124,12 @@ def test_mnist_methods_train_side_by_side_and_resume(tmp_path):
 
 
 @pytest.mark.slow
-def test_mnist_methods_stop_with_all_their_processes(tmp_path):
-  flags = ["--methods=set,static", "--seeds=1", "--jobs=1", "--num_epochs=999"]
-  flags += ["--", "--use_synthetic_data", "--jit_compile=false"]
-  script = str(ROOT / "scripts" / "mnist_table.py")
+def test_runs_stop_with_all_their_processes(tmp_path):
+  flags = ["--configs=set,static", "--jobs=1"]
+  flags += ["--", "--num_epochs=999", "--use_synthetic_data"]
+  script = str(ROOT / "scripts" / "train_all.py")
   with subprocess.Popen(
-    [sys.executable, script, f"--output={tmp_path}", *flags],
+    [sys.executable, script, "mnist", f"--output={tmp_path}", *flags],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -229,17 +146,57 @@ def test_mnist_methods_stop_with_all_their_processes(tmp_path):
   assert not (tmp_path / "static_seed0").exists()
 
 
+@pytest.mark.slow
+def test_cifar10_trains_and_prints_a_table(tmp_path):
+  short = ("--", "--use_synthetic_data", "--resnet_depth=10")
+  short += ("--resnet_width=1", "--batch_size=16", "--max_steps=2")
+  flags = ("cifar10", "--configs=rigl_erk_0.9", "--seeds=3")
+  result = run_all(tmp_path, *flags, *short)
+  assert result.returncode == 0, result.stdout + result.stderr
+  ((method, sparsity, length, seeds, *_),) = table_rows(result.stdout)[2:]
+  assert (method, length, seeds) == ("rigl", "2 steps", "1")
+  assert float(sparsity) == pytest.approx(0.9, abs=1e-3)
+  (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
+  assert json.loads(line)["run"] == "rigl_erk_0.9_seed3"
+
+
+@pytest.fixture
+def train_all():
+  path = ROOT / "scripts" / "train_all.py"
+  spec = importlib.util.spec_from_file_location("train_all", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_processes_take_gpus_in_turns(train_all, tmp_path, monkeypatch):
+  script = tmp_path / "script.py"
+  script.write_text(
+    "import os, sys, time\n"
+    "gpu = os.environ['CUDA_VISIBLE_DEVICES']\n"
+    f"open({str(tmp_path)!r} + '/' + sys.argv[2][7:], 'w').write(gpu)\n"
+  )
+  task = train_all.Task(str(script), "path")
+  monkeypatch.setitem(train_all.TASKS, "mnist", task)
+  runs = train_all.Runs("mnist", tmp_path, [], jobs=3, gpus=["4", "7"])
+  assert [runs.train("rigl", seed) for seed in range(4)] == [None] * 4
+  found = [(tmp_path / str(seed)).read_text() for seed in range(4)]
+  assert found == ["4", "7", "4", "4"]
+
+
 @pytest.mark.parametrize(
-  "flag, words",
+  "arguments, words",
   [
-    ("--methods=rigl,rigle", "`methods` must be in ["),
-    ("--jobs=0", "`jobs` must be at least 1, got 0"),
-    ("--seeds=0", "`seeds` must be at least 1, got 0"),
-    ("--num_epochs=-1", "`num_epochs` must be at least 1, got -1"),
+    (("mnist", "--configs=rigl,rigle"), "`configs` must be in ["),
+    (("cifar10", "--configs=rigl_0.9"), "`configs` must be in ["),
+    (("mnist", "--jobs=0"), "`jobs` must be at least 1, got 0"),
+    (("mnist", "--seeds="), "`seeds` must be numbers with commas, got ''"),
+    (("mnist", "--gpus=a"), "`gpus` must be numbers with commas, got 'a'"),
+    (("imagenet",), "invalid choice: 'imagenet'"),
   ],
 )
-def test_mnist_methods_refuse_wrong_flags(tmp_path, flag, words):
-  result = run_methods(tmp_path / "runs", flag)
+def test_wrong_flags_are_refused(tmp_path, arguments, words):
+  result = run_all(tmp_path / "runs", *arguments)
   assert result.returncode == 2
   assert words in result.stderr
   assert not (tmp_path / "runs").exists()

@@ -22,7 +22,7 @@ SCRIPTS = (
   "scripts/cifar10_to_tfrecords.py",
   "scripts/keras_applications_table.py",
   "scripts/method_study.py",
-  "scripts/mnist_table.py",
+  "scripts/train_all.py",
   "scripts/model_zoo.py",
   "scripts/paper_tables.py",
   "scripts/predict.py",
