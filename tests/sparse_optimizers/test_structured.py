@@ -12,6 +12,8 @@ from rigl.structures import parse_structure
 
 STRUCTURES = ("2:4", "fan_in")
 N_ITERATIONS = 26
+# Those whose layers change their number of connections are refused.
+FIXED = [n for n in sparse_methods.MASKED if n not in sparse_methods.BUDGETED]
 
 
 def ones_per_group(mask, structure):
@@ -20,7 +22,7 @@ def ones_per_group(mask, structure):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-@pytest.mark.parametrize("name", sparse_methods.MASKED)
+@pytest.mark.parametrize("name", FIXED)
 def test_every_group_has_its_number_of_connections(name, structure):
   run = Run(name, structure=structure)
   masks = [run.masks()]
