@@ -50,8 +50,8 @@ def describe(error: BaseException) -> str | None:
   if isinstance(error, OSError):
     return " ".join(str(error).split()) or type(error).__name__
   # An error of a compilation names JAX's as its cause.
-  if _is_of_jax(error) or _is_of_jax(error.__cause__):
-    text = str(error if _is_of_jax(error) else error.__cause__)
+  if is_of_jax(error) or is_of_jax(error.__cause__):
+    text = str(error if is_of_jax(error) else error.__cause__)
     if _NO_MEMORY not in text:
       return None
     line = " ".join(text.strip().split("\n")[0].split())
@@ -68,6 +68,7 @@ def describe(error: BaseException) -> str | None:
   return None
 
 
-def _is_of_jax(error: BaseException | None) -> bool:
+def is_of_jax(error: BaseException | None) -> bool:
+  """Whether an error comes from the devices of JAX."""
   jax = sys.modules.get("jax")  # As TensorFlow.
   return jax is not None and isinstance(error, jax.errors.JaxRuntimeError)

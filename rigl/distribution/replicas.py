@@ -225,6 +225,9 @@ class Replicas:
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
 
+  def leave(self) -> None:
+    """Lets this process, which has failed, end without the other hosts."""
+
   def check_count(self, wanted: int, name: str) -> None:
     """Checks that the flag `name` agrees with the number of replicas.
 

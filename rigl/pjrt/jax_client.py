@@ -50,8 +50,7 @@ class Client:
     import jax
     from jax.extend import backend
 
-    # It says which platforms it looks for and does not find.
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    _quieten()
     jax.config.update("jax_enable_x64", True)
     if cache is not None:
       jax.config.update("jax_compilation_cache_dir", cache)
@@ -62,7 +61,8 @@ class Client:
       raise ValueError(first_line(error)) from error
     except AssertionError as error:  # JAX's, without a text.
       raise ValueError(
-        f"JAX finds no device of `JAX_PLATFORMS`={jax.config.jax_platforms}."
+        "JAX finds no device of `JAX_PLATFORMS`="
+        f"{os.environ.get('JAX_PLATFORMS', '')}."
       ) from error
     devices = sorted(
       self._backend.devices(), key=lambda d: (d.process_index, d.id)
@@ -113,12 +113,19 @@ class Client:
     return [np.asarray(shard.data) for shard in array.addressable_shards]
 
   def all_gather(self, value: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, [hosts, ...]; all of them must call it."""
+    """The arrays of all processes, [hosts, ...]; all of them must call it.
+
+    Raises:
+      JaxRuntimeError: if one of them is lost.
+    """
     if self.num_hosts == 1:
       return np.asarray(value)[None]
     from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.process_allgather(value))
+    try:
+      return np.asarray(multihost_utils.process_allgather(value))
+    except ValueError as error:  # JAX has one for what comes back late.
+      raise self._jax.errors.JaxRuntimeError(str(error)) from error
 
   def compile(self, text: str) -> Executable:
     """Compiles a program, or loads it if it was compiled before.
@@ -234,6 +241,7 @@ def initialize_hosts(
   """
   import jax
 
+  _quieten()
   if jax.distributed.is_initialized():
     return
   try:
@@ -339,6 +347,11 @@ def _parsed(text: str) -> Any:
     return ir.Module.parse(text, mlir.make_ir_context())
   except ir.MLIRError as error:
     raise ValueError(" ".join(str(error).split())) from error
+
+
+def _quieten() -> None:
+  """Keeps JAX from saying what it looks for, finds or connects to."""
+  logging.getLogger("jax").setLevel(logging.WARNING)
 
 
 def first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 import tensorflow as tf
 
-from rigl.config import app, unread_bindings
+from rigl.config import app, system_errors, unread_bindings
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
 from rigl.training import preemption, unreported
@@ -381,12 +381,18 @@ class Trainer:
     except PreemptedError as stop:
       print(f"{stop} The same command resumes it.", flush=True)
       sys.exit(self.notice.exit_code)
-    except (TrainingDivergedError, DataError) as error:
-      app.fail(str(error))
-    except _LOST as error:
-      if self.replicas.num_hosts == 1:
+    except Exception as error:
+      self.replicas.leave()
+      if isinstance(error, TrainingDivergedError | DataError):
+        app.fail(str(error))
+      is_of_jax = system_errors.is_of_jax(error)
+      if self.replicas.num_hosts == 1 or not (
+        is_of_jax or isinstance(error, _LOST)
+      ):
         raise
+      known = system_errors.describe(error) if is_of_jax else None
       app.fail(
-        "another worker was lost; start all of them again, which resumes from "
-        f"the last checkpoint ({str(error).splitlines()[0]})"
+        known
+        or "another worker was lost; start all of them again, which resumes "
+        f"from the last checkpoint ({str(error).splitlines()[0]})"
       )

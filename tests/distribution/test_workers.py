@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers that die: the cluster starts again from the last checkpoint."""
 
+import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -105,3 +107,37 @@ def test_too_many_deaths_are_an_error():
   done = subprocess.run(whole, capture_output=True, text=True)
   assert done.returncode == 3
   assert done.stdout.count("all start again") == 1
+
+
+@pytest.mark.long
+def test_a_worker_of_jax_that_lost_the_other_ends_at_once(tmp_path):
+  pytest.importorskip("jax")
+  with socket.socket() as one, socket.socket() as two:
+    for each in (one, two):
+      each.bind(("localhost", 0))
+    addresses = [f"localhost:{s.getsockname()[1]}" for s in (one, two)]
+  flags = (*FLAGS, "--runner=jax", "--virtual_devices=1", "--num_epochs=9999")
+  flags += ("--compilation_cache=none", f"--save_path={tmp_path / 'run'}")
+  processes = []
+  for index in (0, 1):
+    task = {"type": "worker", "index": index}
+    config = {"cluster": {"worker": addresses}, "task": task}
+    environment = {
+      **os.environ,
+      "PYTHONPATH": str(runs_of_replicas.ROOT),
+      "TF_CONFIG": json.dumps(config),
+    }
+    single = runs_of_replicas.command("mnist", tmp_path / "states", flags)
+    processes.append(
+      subprocess.Popen(
+        single, stderr=subprocess.PIPE, text=True, env=environment
+      )
+    )
+  first, second = processes
+  wait_until(lambda: checkpoints.list_numbers(tmp_path / "run"), first)
+  second.kill()
+  _, err = first.communicate(timeout=SECONDS)
+  second.communicate()
+  assert first.returncode == 1
+  assert err.splitlines()[-1].startswith("error: another worker was lost")
+  assert "Traceback" not in err
