@@ -13,7 +13,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from rigl.config import settings
-from rigl.config.method_flags import create_optimizer
+from rigl.config.method_optimizer import create_optimizer
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.sparse_optimizers.registry import METHODS
 

@@ -134,7 +134,8 @@ def test_runs_stop_with_all_their_processes(tmp_path):
     stderr=subprocess.PIPE,
     text=True,
   ) as process:
-    while not (tmp_path / "set_seed0" / "metrics.csv").exists():
+    metrics = tmp_path / "set_seed0" / "metrics.csv"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 1):
       assert process.poll() is None
       time.sleep(0.2)
     process.terminate()

@@ -12,7 +12,7 @@ from rigl.cifar_resnet import cifar_data, cifar_estimator
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.cifar_resnet.cifar_state import make_state
 from rigl.cifar_resnet.cifar_task import with_precision_and_recall
-from rigl.config import settings
+from rigl.config import method_optimizer, settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.executors import make_executor
@@ -40,7 +40,7 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  flags.method_arguments()  # Checks it before anything is made.
+  method_optimizer.check_method(flags)
   by_estimator = flags.uses_estimator
   with flags.scope("batch_size") as replicas:
     data = _load_data(flags)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rigl import files
-from rigl.config import settings
+from rigl.config import method_optimizer, settings
 from rigl.data.stream_source import StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet import imagenet_estimator
@@ -63,7 +63,7 @@ def _build(flags: ImagenetSettings, replicas: Replicas) -> Trainer:
   jit_compile = resolve_jit(
     flags.jit_compile, flags.data_format == "channels_first"
   )
-  flags.method_arguments()  # Checks it before anything is made.
+  method_optimizer.check_method(flags)
   evaluates = flags.mode == "train_and_eval"
   if evaluates:
     data.check_evaluation()

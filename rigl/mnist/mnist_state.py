@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from rigl.config.method_flags import planned_sparsities
+from rigl.config.method_optimizer import planned_sparsities
 from rigl.mnist import layer_forms
 from rigl.mnist.mnist_layers import Layer, make_blocks, make_sparse
 from rigl.mnist.mnist_model import MnistFc, MnistTask

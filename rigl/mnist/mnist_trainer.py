@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rigl import files
-from rigl.config import settings
+from rigl.config import method_optimizer, settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.mnist import layer_forms, mnist_data, mnist_estimator
 from rigl.mnist.epoch_report import EpochLines, mask_arrays
@@ -45,7 +45,7 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  flags.method_arguments()  # Checks it before anything is made.
+  method_optimizer.check_method(flags)
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)

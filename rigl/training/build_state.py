@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from rigl.config.method_flags import MethodFlags, create_optimizer
+from rigl.config.method_flags import MethodFlags
+from rigl.config.method_optimizer import create_optimizer
 from rigl.schedules import LearningRate
 from rigl.training.task import Task
 from rigl.training.train_state import (

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl.config.method_flags import MethodFlags, create_optimizer
+from rigl.config.method_flags import MethodFlags
+from rigl.config.method_optimizer import create_optimizer
 from rigl.config.settings import override, setting
 from rigl.config.training_length import LengthFlags
 from rigl.sparse_optimizers import registry

@@ -77,6 +77,22 @@ def test_end_of_pruning_before_its_begin_is_refused(refused):
   assert "`end_step`" in refused("--use_synthetic_data", method, *flags)
 
 
+@pytest.mark.parametrize(
+  ("flags", "named"),
+  [
+    ("top_kast --backward_sparsity=0.99", "`backward_sparsity`"),
+    ("granet --initial_sparsity=0.99", "`initial_sparsity`"),
+    ("set --soft_memory --maskupdate_end_step=-1", "`end_step`"),
+    ("rigl --grow_batches=101", "`grow_batches`"),
+    (f"rigl {BINDING}SparseRigLOptimizer.noise_std=-1.0", "`noise_std`"),
+  ],
+)
+def test_wrong_argument_of_a_method_is_refused(refused, flags, named):
+  method, *others = flags.split()
+  given = ("--use_synthetic_data", f"--training_method={method}", *others)
+  assert named in refused(*given)
+
+
 def test_batch_larger_than_mnist_is_refused(refused):
   line = refused("--batch_size=70000")
   assert "`batch_size` must be in [1, 60000]" in line
