@@ -85,14 +85,14 @@ class Runs:
     output: pathlib.Path,
     flags: Sequence[str],
     jobs: int,
-    gpus: Sequence[str],
+    gpus: Sequence[int],
   ) -> None:
     self._name, self._task = task, TASKS[task]
     self._output, self._flags = output, (*self._task.flags, *flags)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     self._environment = {**dict.fromkeys(_THREADS, threads), **os.environ}
     # The places of processes that train at the same time.
-    self._places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    self._places: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for number in range(jobs):
       self._places.put(gpus[number % len(gpus)] if gpus else None)
     self._lock = threading.Lock()
@@ -111,7 +111,7 @@ class Runs:
     finally:
       self._places.put(gpu)
 
-  def _train(self, config: str, seed: int, gpu: str | None) -> str | None:
+  def _train(self, config: str, seed: int, gpu: int | None) -> str | None:
     name = f"{config}_seed{seed}"
     log = self._output / f"{name}.log"
     command = [
@@ -125,7 +125,7 @@ class Runs:
     environment = self._environment
     if gpu is not None:
       # JAX would take most of the memory for one process.
-      own = {"CUDA_VISIBLE_DEVICES": gpu}
+      own = {"CUDA_VISIBLE_DEVICES": str(gpu)}
       shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
       environment = shared | environment | own
     with log.open("ab") as file:
@@ -217,10 +217,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parts = value.split(",") if value or name == "seeds" else []
     if not all(part.isdecimal() for part in parts):
       parser.error(f"`{name}` must be numbers with commas, got {value!r}.")
-    setattr(given, name, list(dict.fromkeys(parts)))
+    setattr(given, name, list(dict.fromkeys(map(int, parts))))
   folder = ROOT / "configs" / given.task
   known = sorted({path.stem for path in folder.glob("*.gin")} - {"base"})
-  given.configs = known if given.configs is None else given.configs.split(",")
+  if given.configs is None:
+    given.configs = known
+  else:
+    given.configs = list(dict.fromkeys(given.configs.split(",")))
   unknown = [config for config in given.configs if config not in known]
   if unknown:
     parser.error(f"`configs` must be in {known}, got {unknown[0]!r}.")
@@ -243,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop_signals.deferred(runs.stop),
   ):
     waiting = [
-      pool.submit(runs.train, config, int(seed))
+      pool.submit(runs.train, config, seed)
       for seed in given.seeds
       for config in given.configs
     ]

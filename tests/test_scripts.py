@@ -179,7 +179,7 @@ def test_processes_take_gpus_in_turns(train_all, tmp_path, monkeypatch):
   )
   task = train_all.Task(str(script), "path")
   monkeypatch.setitem(train_all.TASKS, "mnist", task)
-  runs = train_all.Runs("mnist", tmp_path, [], jobs=3, gpus=["4", "7"])
+  runs = train_all.Runs("mnist", tmp_path, [], jobs=3, gpus=[4, 7])
   assert [runs.train("rigl", seed) for seed in range(4)] == [None] * 4
   found = [(tmp_path / str(seed)).read_text() for seed in range(4)]
   assert found == ["4", "7", "4", "4"]

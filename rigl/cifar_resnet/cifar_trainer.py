@@ -40,9 +40,9 @@ def build_trainer(flags: CifarSettings) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  method_optimizer.check_method(flags)
   by_estimator = flags.uses_estimator
   with flags.scope("batch_size") as replicas:
+    method_optimizer.check_method(flags)
     data = _load_data(flags)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     path = _directory(flags, identity)

@@ -24,6 +24,8 @@ from rigl.types import Variable
 def check_method(flags: MethodFlags) -> None:
   """Checks the arguments of the method, before anything is made.
 
+  Call it in the scope of the `tf.distribute` strategy: it starts TensorFlow.
+
   Args:
     flags: the flags.
 

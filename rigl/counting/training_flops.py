@@ -43,7 +43,7 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
-_WITH_SURPLUS = ("set", "rigl")
+WITH_SURPLUS = ("set", "rigl")
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
@@ -127,9 +127,9 @@ def step_flops(
       f"{grow_batches}."
     )
   if surplus_mean is not None:
-    if method not in _WITH_SURPLUS:
+    if method not in WITH_SURPLUS:
       raise ValueError(
-        f"`surplus_mean` must be None for {method!r}, {_WITH_SURPLUS} have "
+        f"`surplus_mean` must be None for {method!r}, {WITH_SURPLUS} have "
         f"soft memory, got {surplus_mean}."
       )
     if not sparse <= surplus_mean <= dense:

@@ -42,7 +42,11 @@ _SETTINGS = (
   "train_steps",
   "train_batch_size",
   "training_steps_multiplier",
+  "maskupdate_begin_step",
+  "maskupdate_end_step",
   "maskupdate_frequency",
+  "drop_fraction",
+  "drop_fraction_anneal",
   "sparsity_begin_step",
   "sparsity_end_step",
   "pruning_frequency",
@@ -91,19 +95,7 @@ def make_report(values: Any) -> FlopsReport:
       if values.sparsity == options.FILE
       else values.sparsity,
       _backward_flops(values, layers, asked),
-      _surplus_mean(
-        values,
-        lambda surplus: (
-          counting.total_count(
-            counting.count_layers(
-              layers,
-              soft_memory.with_surplus(asked, surplus),
-              values.param_size,
-              rules,
-            )
-          ).flops
-        ),
-      ),
+      _surplus_mean(values, layers, asked),
     ),
     {**settings, "width": width},
     _note(values, network),
@@ -208,10 +200,7 @@ def _backward_flops(
     sparsities = {name: each * share for name, each in asked.items()}
   else:
     sparsities = _distributed(values, layers, backward, share)
-  counted = counting.count_layers(
-    layers, sparsities, values.param_size, values.published_rules
-  )
-  return counting.total_count(counted).flops
+  return _flops(values, layers, sparsities)
 
 
 def _share(zeros: int, size: int) -> float:
@@ -235,15 +224,14 @@ def _note(values: Any, network: flops_models.Network) -> str:
   )
 
 
-def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
-  """Mean of FLOPs over training with soft memory, given them by surplus."""
+def _surplus_mean(
+  values: Any,
+  layers: Sequence[counting.LayerSpec],
+  asked: Mapping[str, float],
+) -> float | None:
+  """Mean of FLOPs over training with soft memory; None without."""
   if not values.soft_memory:
     return None
-  if values.maskupdate_end_step < 0:
-    raise ValueError(
-      "`maskupdate_end_step` must be at least 0 with `soft_memory`, whose "
-      f"surplus ends there, got {values.maskupdate_end_step}."
-    )
   schedule = UpdateSchedule(
     values.maskupdate_begin_step,
     values.maskupdate_end_step,
@@ -251,6 +239,10 @@ def _surplus_mean(values: Any, flops: Callable[[float], float]) -> float | None:
     values.drop_fraction,
     values.drop_fraction_anneal,
   )
+
+  def flops(surplus: float) -> float:
+    return _flops(values, layers, soft_memory.with_surplus(asked, surplus))
+
   return soft_memory.mean_over_surplus(flops, schedule, values.train_steps)
 
 

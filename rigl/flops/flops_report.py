@@ -102,7 +102,7 @@ def _iso_flops_text(report: FlopsReport, iso: IsoFlops) -> str:
   count = counting.total_count(report.layers)
   dense = counting.total_count(iso.dense)
   lines = [
-    (f"width {iso.width:g}", "this network", "dense, width 1", "fraction"),
+    (f"width {iso.width:g}", "this network", "dense, width 1, 1x", "fraction"),
     _compare("inference FLOPs", count.flops, dense.flops),
     _compare("size (MB)", count.bytes / 1e6, dense.bytes / 1e6),
     _compare("training FLOPs", report.training.total_flops, iso.dense_training),

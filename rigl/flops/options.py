@@ -170,6 +170,8 @@ def check(values: Any) -> None:
     raise ValueError(
       f"`width` must not be given with `iso_flops`, got {values.width}."
     )
+  if values.soft_memory:
+    _check_soft_memory(values)
   if values.sparsity == FILE:
     _check_alone(values)
   elif not 0 <= values.sparsity < 1:
@@ -189,6 +191,22 @@ def check(values: Any) -> None:
   if values.training_method not in known:
     raise ValueError(
       f"`training_method` must be in {known}, got {values.training_method!r}."
+    )
+
+
+def _check_soft_memory(values: Any) -> None:
+  """Raises ValueError if the training can have no surplus."""
+  if values.training_method not in training_flops.WITH_SURPLUS:
+    raise ValueError(
+      f"`training_method` must be in {training_flops.WITH_SURPLUS} with "
+      f"`soft_memory`, got {values.training_method!r}."
+    )
+  least = values.maskupdate_begin_step + values.maskupdate_frequency
+  if values.maskupdate_end_step < least:
+    raise ValueError(
+      "`maskupdate_end_step` must be at least `maskupdate_begin_step` + "
+      f"`maskupdate_frequency` = {least} with `soft_memory`, because the last "
+      f"update drops the surplus, got {values.maskupdate_end_step}."
     )
 
 

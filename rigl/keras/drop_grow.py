@@ -139,6 +139,8 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
     options = DropGrowOptions(
       schedule, soft_memory, across_layers, layer_floor, drop_gradient_weight
     )
+    if not self.takes_options:
+      options.check_unused(type(self).__name__)
     options.check_structure(structure)
     super().__init__(
       optimizer,

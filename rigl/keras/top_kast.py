@@ -23,10 +23,12 @@ from rigl.keras.sparsities import (
   defaults,
   distribute,
 )
+from rigl.keras.update_schedules import checked_end_step
 from rigl.mask_ops import EngineName
 from rigl.schedules.update_window import UpdateWindow
 from rigl.sparse_optimizers.top_kast_rule import (
   TopKASTRule,
+  penalty_factors,
   reset_outside,
   set_inputs,
 )
@@ -141,8 +143,7 @@ class TopKAST(
     check_distribution(distribution, sparsity)
     chosen = chosen_backward_sparsity(backward_sparsity, sparsity)
     check_number("exploration_penalty", exploration_penalty, 0)
-    end = -1 if end_step is None else end_step
-    schedule = UpdateWindow(begin_step, end, frequency)
+    schedule = UpdateWindow(begin_step, checked_end_step(end_step), frequency)
     super().__init__(
       optimizer,
       sparsity,
@@ -225,11 +226,11 @@ class TopKAST(
     gradient = tf.convert_to_tensor(gradient)
     if self._penalty:
       size = kernel.size if kernel.groups is None else kernel.groups.size
-      density = self._ones_of(kernel) / size
-      factors = tf.where(
+      factors = penalty_factors(
         tf.convert_to_tensor(kernel.mask),
-        tf.constant(self._penalty_per_call(), gradient.dtype),
-        tf.constant(self._penalty_per_call() / density, gradient.dtype),
+        self._penalty_per_call(),
+        self._ones_of(kernel) / size,
+        gradient.dtype,
       )
       gradient += factors * tf.convert_to_tensor(self._dense[kernel.path])
     backward = tf.convert_to_tensor(self._backward[kernel.path])

@@ -45,11 +45,11 @@ def build_trainer(flags: MnistSettings, evaluates: bool = False) -> Trainer:
     ValueError: if a setting or the data is not as it should be.
     OSError: if data cannot be read or the directory not be written.
   """
-  method_optimizer.check_method(flags)
   by_estimator = flags.uses_estimator
   if by_estimator:
     mnist_estimator.check(flags)
   with flags.scope("batch_size") as replicas:
+    method_optimizer.check_method(flags)
     data = apply_input_mask(_load_data(flags), flags.input_mask_path)
     identity = settings.run_identity(flags) | {"data": fingerprint(data)}
     if flags.sparse_compute == BLOCK:

@@ -72,6 +72,20 @@ class DropGrowOptions:
           f"number of connections, got {structure!r}."
         )
 
+  def check_unused(self, method: str) -> None:
+    """Raises ValueError if an option is set, for methods that take none.
+
+    Args:
+      method: name of the method.
+    """
+    defaults = DropGrowOptions(self.schedule).arguments()
+    for name, value in self.arguments().items():
+      if value != defaults[name]:
+        raise ValueError(
+          f"`{name}` must be {defaults[name]} for {method}, got {value!r}: "
+          "RigL and SET take it."
+        )
+
   def check_stored(self, parts: str) -> None:
     """Raises ValueError if layers that store active parts alone lack an option.
 

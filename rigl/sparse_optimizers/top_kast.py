@@ -26,6 +26,7 @@ from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.structured import groups_of_targets
 from rigl.sparse_optimizers.top_kast_rule import (
   TopKASTRule,
+  penalty_factors,
   reset_outside,
   set_inputs,
 )
@@ -339,12 +340,8 @@ class SparseTopKASTOptimizer(
     size = layer.kernel.shape.num_elements()
     group = size if layer.groups is None else layer.groups.size
     ones = self._ones_of(size, layer.groups, self._targets[layer.name])
-    penalty = self._penalty_of(layer)
-    return tf.where(
-      layer.mask,
-      tf.constant(penalty, dtype),
-      tf.constant(penalty * group / ones, dtype),
-    )
+    mask, penalty = layer.mask.read_value(), self._penalty_of(layer)
+    return penalty_factors(mask, penalty, ones / group, dtype)
 
   def regularization_loss(self, variables: Iterable[Variable]) -> Tensor:
     """The loss whose gradient are penalty and weight decay."""

@@ -56,6 +56,22 @@ class TopKASTRule:
     ]
 
 
+def penalty_factors(
+  mask: Tensor, penalty: float, density: float, dtype: tf.DType
+) -> Tensor:
+  """What the penalty multiplies weights with: c in A, c / D outside.
+
+  Args:
+    mask: bool, the forward set A of a layer.
+    penalty: c.
+    density: D, the share of the weights in A.
+    dtype: the type of the result, which has the shape of the mask.
+  """
+  return tf.where(
+    mask, tf.constant(penalty, dtype), tf.constant(penalty / density, dtype)
+  )
+
+
 def set_inputs(
   weights: Tensor,
   groups: Groups | None,

@@ -111,7 +111,7 @@ def test_the_command_needs_an_end():
 
 
 def test_the_command_refuses_what_has_no_soft_memory():
-  with pytest.raises(ValueError, match="`surplus_mean` must be None for 'pru"):
+  with pytest.raises(ValueError, match="`training_method` .*'prune'"):
     flops_settings.make(training_method="prune", soft_memory=True)
 
 

@@ -92,11 +92,23 @@ def test_bad_arguments_are_named(make, arguments, message):
     make("sgd", **arguments)
 
 
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"soft_memory": True},
+    {"across_layers": True},
+    {"layer_floor": 0.2},
+    {"drop_gradient_weight": 0.5},
+  ],
+  ids=str,
+)
 @pytest.mark.parametrize("make", [rk.GraNet, rk.SNFS, rk.Static])
-def test_other_methods_do_not_take_the_options(make):
+def test_other_methods_refuse_the_options(make, options):
+  (name,) = options
   optimizer = make("sgd", 0.5, end_step=500)
-  assert "soft_memory" not in optimizer.get_config()
-  assert type(optimizer).from_config(optimizer.get_config())
+  assert name not in optimizer.get_config()
+  with pytest.raises(ValueError, match=f"`{name}` must be .* RigL and SET"):
+    make("sgd", 0.5, end_step=500, **options)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,7 @@ def test_explored_weights_are_those_that_were_active():
     ({"exploration_penalty": -1.0}, "`exploration_penalty`"),
     ({"exploration_penalty": None}, "`exploration_penalty`"),
     ({"frequency": 0}, "`frequency`"),
+    ({"end_step": -5}, "`end_step` must be at least 0 or None, got -5"),
     ({"track_exploration": "yes"}, "`track_exploration`"),
     ({"sparsity": 1.5}, "`sparsity`"),
   ],

@@ -103,7 +103,8 @@ def _backward_flops(
     1.0,
     chosen_backward_sparsity(None if given < 0 else given, forward),
   )
-  return counting.total_count(count_with_sparsities(layers, sparsities)).flops
+  everywhere = {layer.name: sparsities.get(layer.name, 0.0) for layer in layers}
+  return counting.total_count(counting.count_layers(layers, everywhere)).flops
 
 
 def _shares(row: Mapping[str, str]) -> dict[str, float]:
