@@ -187,7 +187,7 @@ def test_a_row_trains_without_a_tpu_if_told_so(environment, tmp_path):
 
 def test_rows_of_a_tpu_are_those_of_the_configs():
   rows = run("imagenet_tpu.sh", "--list").stdout.split()
-  assert len(rows) == 29
+  assert len(rows) == 32
   assert "resnet50_rigl_erk_0.9_5x" in rows and "base" not in rows
 
 

@@ -99,6 +99,7 @@ OURS = {
   "on_nonfinite",
   "jit_compile",
   "compilation_cache",
+  "backward_sparsity",
 }
 
 

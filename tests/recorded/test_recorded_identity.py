@@ -25,16 +25,18 @@ FAST = (
   "imagenet/mobilenet_v1_rigl_erk_0.9_50x.gin",
   "imagenet/mobilenet_v1_rigl_uniform_0.9_10x.gin",
 )
-CASES = [
-  pytest.param(
-    line,
-    id=line,
-    marks=[]
-    if line.startswith("rigl-mnist") or line.endswith(FAST)
-    else pytest.mark.slow,
-  )
-  for line in RECORDED
-]
+# Of these, files of other sparsities are written in the same way.
+SAME_KIND = ("_0.95.gin", "_0.98.gin", "sparse_ift_rigl_0.75.gin")
+
+
+def marks(line):
+  if line.startswith("rigl-mnist") or line.endswith(FAST):
+    return []
+  long = [pytest.mark.long] if line.endswith(SAME_KIND) else []
+  return [pytest.mark.slow, *long]
+
+
+CASES = [pytest.param(line, id=line, marks=marks(line)) for line in RECORDED]
 
 
 @pytest.fixture(autouse=True)

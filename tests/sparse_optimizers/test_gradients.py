@@ -10,6 +10,7 @@ from sparse_methods import METHODS, Run
 # No updates: they lie in the future.
 NEVER = {
   **dict.fromkeys(sparse_methods.DROP_GROW, {"begin_step": 50}),
+  **dict.fromkeys(sparse_methods.BUDGETED, {"begin_step": 50, "end_step": 80}),
   "prune": {"begin_step": 50, "end_step": 60},
   "granet": {"begin_step": 50, "end_step": 60},
   "top_kast": {"begin_step": 50},
@@ -173,7 +174,9 @@ def test_bfloat16_kernels_train(name):
   assert np.all(np.isfinite(values)) and not np.any(values[~mask])
   slot = optimizer.get_slot(kernel, "momentum")
   assert slot.dtype == tf.bfloat16
-  assert np.count_nonzero(mask) == (96 if name in ("prune", "granet") else 48)
+  # All that start dense; with soft memory int(0.4 * 48) more.
+  numbers = {"prune": 96, "granet": 96, "mest": 67, "chase": 67}
+  assert np.count_nonzero(mask) == numbers.get(name, 48)
 
 
 @pytest.mark.parametrize(
