@@ -5,7 +5,7 @@
   python scripts/model_zoo.py results --output=docs/model_zoo.md
 
 The first command prints the page, the second writes it. All compact files below
-the directory are rows; those that are none of a script's networks are named.
+the directory are rows. Files of other networks are left out and named.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def compilation_cache(chosen: str) -> str | None:
   except OSError as error:
     if chosen:
       raise ValueError(
-        "`compilation_cache` must be none or a directory that can be written, "
+        "`compilation_cache` must be 'none' or a writable directory, "
         f"got {chosen!r} ({error.strerror})."
       ) from error
     logging.warning(

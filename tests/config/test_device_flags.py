@@ -136,6 +136,6 @@ def test_directory_that_cannot_be_written_holds_no_programs(
     with pytest.raises(ValueError, match="^`compilation_cache` must be") as e:
       compilation_cache(chosen)
     assert repr(chosen) in str(e.value) and "\n" not in str(e.value)
-  monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # The run goes on.
+  monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # A warning; the run trains.
   assert compilation_cache("") is None
   assert "programs are not kept" in caplog.text

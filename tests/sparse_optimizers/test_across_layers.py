@@ -202,7 +202,7 @@ def test_number_over_all_layers_is_conserved():
 
 
 def test_set_grows_at_random_over_all_layers():
-  """A connection of a large layer has the chance of one of a small layer."""
+  """Every inactive connection is as likely to grow, whatever its layer."""
   inner = tf.compat.v1.train.GradientDescentOptimizer(0.0)
   optimizer = sparse_optimizers.SparseSETOptimizer(
     inner,

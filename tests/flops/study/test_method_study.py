@@ -36,7 +36,7 @@ def make_run(folder, name, seed=0, accuracy=0.9, shares=None, **settings):
     folder: holds the runs.
     name: name of the configuration.
     seed: its seed.
-    accuracy: None for a run that is not finished.
+    accuracy: final test accuracy in [0, 1]; None: the run has no result yet.
     shares: [(step, sparsity of `LAYER`, explored share or None), ...].
     **settings: those that differ from RigL's.
   """
