@@ -19,6 +19,7 @@ import protocol
 import tensorflow as tf
 
 from rigl.imagenet_resnet.input import imagenet_input, shards
+from rigl.imagenet_resnet.input.input_settings import InputSettings
 
 Tensor = Any
 
@@ -102,7 +103,7 @@ def _ours(files: shards.Shards, settings: protocol.Settings) -> tf.data.Dataset:
   """The training pipeline, as the script has it."""
   return imagenet_input.training_dataset(
     files,
-    imagenet_input.InputSettings(
+    InputSettings(
       settings["batch_size"],
       settings["image_size"],
       seed=settings["seed"],

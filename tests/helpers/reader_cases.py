@@ -25,7 +25,13 @@ from rigl.cifar_resnet import cifar_data
 from rigl.config import gin_files
 from rigl.distribution import cluster
 from rigl.flops import flops_models
-from rigl.imagenet_resnet.input import find_shards, imagenet_input
+from rigl.imagenet_resnet.input import (
+  corrupt_records,
+  find_shards,
+  imagenet_input,
+  record_order,
+)
+from rigl.imagenet_resnet.input.input_settings import DataCursor, InputSettings
 from rigl.imagenet_resnet.published import archives
 from rigl.mnist import mnist_data
 from rigl.predict import images
@@ -113,7 +119,7 @@ def _tfrecords(path: pathlib.Path) -> None:
 @functools.cache
 def _batches(directory: str, split: str, skips: bool) -> Any:
   """An input: its files, settings and batches; only the files may change."""
-  settings = imagenet_input.InputSettings(
+  settings = InputSettings(
     2, 32, skip_corrupt_records=skips, parallel_calls=1, shuffle_records=4
   )
   shards = find_shards.find_shards(directory, split, 20)
@@ -131,11 +137,11 @@ def _train_on(skips: bool) -> Callable[[pathlib.Path], None]:
     found = find_shards.find_shards(str(path.parent), "train", 20)
     find_shards.check_images(found, "train", skips)
     shards, settings, batches = _batches(str(path.parent), "train", skips)
-    cursor = imagenet_input.DataCursor()
+    cursor = DataCursor()
     try:
       for batch in batches:
         epoch, record = int(batch["epoch"][-1]), int(batch["record"][-1])
-        cursor = imagenet_input.DataCursor(epoch, record + 1)
+        cursor = DataCursor(epoch, record + 1)
     except tf.errors.OpError as error:
       _name_damage(shards, settings, cursor, error)
 
@@ -159,14 +165,14 @@ def _evaluate_on(skips: bool) -> Callable[[pathlib.Path], None]:
 
 
 # A pipeline is built once, which takes longer than to read a file.
-_epochs = functools.cache(imagenet_input._epochs)
+_epochs = functools.cache(record_order.epochs)
 
 
 def _name_damage(
   shards: Any, settings: Any, cursor: Any, error: Exception
 ) -> None:
-  with mock.patch.object(imagenet_input, "_epochs", _epochs):
-    found = imagenet_input.find_corrupt_record(shards, settings, cursor)
+  with mock.patch.object(record_order, "epochs", _epochs):
+    found = corrupt_records.find_corrupt_record(shards, settings, cursor)
   if found is None:
     raise AssertionError("the damage is not found") from error
   raise ValueError(found.advice) from error

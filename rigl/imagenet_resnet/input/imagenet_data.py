@@ -11,9 +11,9 @@ from rigl import files
 from rigl.data.stream_source import Cursor, InputShard, StreamSource
 from rigl.distribution.replicas import Replicas
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
-from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input import corrupt_records, imagenet_input
 from rigl.imagenet_resnet.input.find_shards import check_images, find_shards
-from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
+from rigl.imagenet_resnet.input.input_settings import DataCursor, InputSettings
 from rigl.imagenet_resnet.input.shards import CorruptRecord, Shards
 from rigl.types import Batch, Tensor
 
@@ -72,7 +72,7 @@ class ImagenetData:
         check_images(shards, "train", flags.skip_corrupt_records)
       except (OSError, ValueError) as error:
         return str(error)
-      found = imagenet_input.find_corrupt_record(
+      found = corrupt_records.find_corrupt_record(
         shards, settings, DataCursor(*cursor)
       )
       return _advice(found)
@@ -131,7 +131,7 @@ class ImagenetData:
       return None
     shards = self._split(self._evaluated_split)
     settings = self._settings(1, InputShard())
-    return _advice(imagenet_input.find_corrupt_record(shards, settings))
+    return _advice(corrupt_records.find_corrupt_record(shards, settings))
 
   @property
   def _evaluated_split(self) -> str:

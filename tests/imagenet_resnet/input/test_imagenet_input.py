@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input import corrupt_records, imagenet_input
 from rigl.imagenet_resnet.input.find_shards import find_shards
-from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
+from rigl.imagenet_resnet.input.input_settings import DataCursor, InputSettings
 
 SIZES = (7, 5, 9, 6)
 NUM_RECORDS = sum(SIZES)
@@ -174,7 +174,7 @@ def test_corrupt_image_stops_training_and_is_found(corrupt_directory):
   with pytest.raises(tf.errors.InvalidArgumentError):
     for batch in dataset:
       cursor = position_after(batch)
-  found = imagenet_input.find_corrupt_record(shards, SETTINGS, cursor)
+  found = corrupt_records.find_corrupt_record(shards, SETTINGS, cursor)
   all_found = list(shards.corrupt_records())
   assert found in all_found and len(all_found) == len(CORRUPT)
   path, offset, *_ = all_found[0]
@@ -220,7 +220,7 @@ def test_damaged_file_is_named_or_left_at_the_damage(tmp_path):
   with pytest.raises(tf.errors.DataLossError):
     for batch in imagenet_input.training_dataset(shards, settings):
       cursor = position_after(batch)
-  found = imagenet_input.find_corrupt_record(shards, settings, cursor)
+  found = corrupt_records.find_corrupt_record(shards, settings, cursor)
   assert found[:2] == (str(path), sum(sizes))
   (damage,) = shards.corrupt_records(decode=False)
   assert damage[:2] == (str(path), sum(sizes))

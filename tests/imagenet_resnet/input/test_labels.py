@@ -7,9 +7,9 @@ import imagenet_files
 import pytest
 import tensorflow as tf
 
-from rigl.imagenet_resnet.input import imagenet_input
+from rigl.imagenet_resnet.input import corrupt_records, imagenet_input
 from rigl.imagenet_resnet.input.find_shards import find_shards
-from rigl.imagenet_resnet.input.imagenet_input import DataCursor, InputSettings
+from rigl.imagenet_resnet.input.input_settings import DataCursor, InputSettings
 
 CLASSES = 5
 SETTINGS = InputSettings(batch_size=2, image_size=16, shuffle_records=1)
@@ -56,7 +56,7 @@ def test_label_without_a_class_is_named(tmp_path, kind, label, allowed, skips):
   fail_of(imagenet_input.training_dataset(shards, settings))
   fail_of(imagenet_input.evaluation_dataset(shards, settings))
   for cursor in (DataCursor(0, 2), None):
-    found = imagenet_input.find_corrupt_record(shards, settings, cursor)
+    found = corrupt_records.find_corrupt_record(shards, settings, cursor)
     assert found[:2] == (str(tmp_path / name), offset)
     assert f"{KEYS[name][1]} is {label}, but labels go from {allowed}" in str(
       found
@@ -86,14 +86,14 @@ def test_damaged_images_before_a_wrong_label_are_passed_over(tmp_path):
   settings = dataclasses.replace(SETTINGS, skip_corrupt_records=True)
   fail_of(imagenet_input.training_dataset(shards, settings))
   for cursor in (DataCursor(), None):
-    found = imagenet_input.find_corrupt_record(shards, settings, cursor)
+    found = corrupt_records.find_corrupt_record(shards, settings, cursor)
     assert found.offset == offsets[-1] and found.is_label
 
 
 def test_without_a_number_of_classes_only_the_first_label_counts(tmp_path):
   write(tmp_path, NAMES["published"], [1, 70_000, 0])
   shards = find_shards(str(tmp_path), "train")
-  found = imagenet_input.find_corrupt_record(shards, SETTINGS)
+  found = corrupt_records.find_corrupt_record(shards, SETTINGS)
   assert "is 0, but labels start at 1" in str(found)
 
 
