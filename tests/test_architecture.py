@@ -110,6 +110,7 @@ USING_TENSORFLOW = {
   "rigl.counting.graph_layers",
   "rigl.counting.graphs.constants",
   "rigl.counting.graphs.labels",
+  "rigl.counting.graphs.loops",
   "rigl.counting.graphs.products",
   "rigl.counting.graphs.reader",
   "rigl.counting.graphs.uses",

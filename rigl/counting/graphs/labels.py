@@ -118,3 +118,31 @@ def merged(labels: Sequence[Label]) -> Label:
   if any(label.varies for label in labels):
     return Label(True)
   return Label(False, tuple(sources))
+
+
+def weights_of(handle: Any, variable: Any, index: int) -> Weights | None:
+  """The variable of a handle.
+
+  Args:
+    handle: the handle.
+    variable: its `tf.Variable`. None: it is not known.
+    index: number of the variable, for a name if it is not known.
+
+  Returns:
+    The variable. None: the handle is of something else.
+  """
+  if variable is not None:
+    shape = variable.shape
+    known = shape.is_fully_defined()
+    return Weights(
+      variable.name,
+      tuple(shape.as_list()) if known else None,
+      bool(variable.trainable),
+      variable.dtype,
+      variable,
+    )
+  try:
+    shape = tf.raw_ops.VariableShape(input=handle).numpy()
+  except (tf.errors.OpError, TypeError, ValueError):
+    return None  # A table of a lookup, for example.
+  return Weights(f"variable_{index}", tuple(map(int, shape)), True)

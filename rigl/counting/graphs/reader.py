@@ -2,15 +2,14 @@
 """Reads a graph with all functions, branches and loops inside it.
 
 All operations are copied into one flat graph, operation after operation, with
-the sizes that they have for these examples. A called function is copied where
-it is called, both branches of a condition are, and the body of a loop is once.
+the sizes that they have for these examples. A function is copied wherever it is
+called, a condition with all its branches, and the body of a loop once.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -18,15 +17,20 @@ from tensorflow.python.framework import function_def_to_graph
 
 from rigl.counting.graphs import node_lists
 from rigl.counting.graphs.constants import Constants
-from rigl.counting.graphs.labels import Label, Use, Weights, merged
+from rigl.counting.graphs.labels import (
+  Label,
+  Use,
+  Weights,
+  merged,
+  weights_of,
+)
+from rigl.counting.graphs.loops import LoopVariable, count_iterations
 from rigl.counting.graphs.uses import Uses
 from rigl.types import Tensor
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "TPUPartitionedCall")
 _BRANCHES = ("Case", "If", "StatelessCase", "StatelessIf")
 _LOOPS = ("StatelessWhile", "While")
-# A loop of more iterations is not counted: each one is computed.
-MAX_ITERATIONS = 20_000
 
 
 class Reader:
@@ -53,7 +57,7 @@ class Reader:
     self._uses = Uses(self.variables, self._labels)
     captured = {inner.name: outer for outer, inner in function.graph.captures}
     found = {
-      name: _weights_of(outer, variables.get(id(outer)), number)
+      name: weights_of(outer, variables.get(id(outer)), number)
       for number, (name, outer) in enumerate(captured.items())
       if outer.dtype == tf.resource
     }
@@ -135,7 +139,7 @@ class Reader:
     self._import(pending, known)
 
   def _action(self, node: Any) -> Callable[..., list[Tensor]] | None:
-    """What reads a node that is more than an operation."""
+    """The method that reads a call, condition or loop; None for others."""
     if node.op in _CALLS:
       return lambda n, inputs: self._call(n.attr["f"].func.name, inputs)
     if node.op in self._library:
@@ -251,7 +255,7 @@ class Reader:
   def _aside(
     self, read: Callable[[], list[Tensor]]
   ) -> tuple[list[Tensor], list[Use]]:
-    """Reads something, and keeps its uses apart from the others."""
+    """Calls `read`; returns its results and the uses that it found."""
     outer, self._uses.found = self._uses.found, []
     try:
       results = read()
@@ -263,24 +267,28 @@ class Reader:
     """Copies the body of a loop; counts it once per iteration."""
     body, condition = (node.attr[n].func.name for n in ("body", "cond"))
     state = [
-      _LoopVariable(t, t.shape, _without_owner(self._labels[t.name]))
-      for t in inputs
+      LoopVariable.before(tensor, self._labels[tensor.name])
+      for tensor in inputs
     ]
-    # Until labels and sizes are those of every iteration.
+    # Repeated until labels and sizes hold for every iteration.
     while True:
       variables = [self._argument(variable) for variable in state]
       results, uses = self._aside(
         functools.partial(self._call, body, variables)
       )
       after = [
-        self._after(*both)
-        for both in zip(state, variables, results, strict=True)
+        variable.after(argument, result, self._labels[result.name])
+        for variable, argument, result in zip(
+          state, variables, results, strict=True
+        )
       ]
       if after == state:
         break
       state = after
     (goes_on,), tests = self._aside(lambda: self._call(condition, variables))
-    number = self._iterations(goes_on, inputs, variables, results)
+    number = count_iterations(
+      self._constants, goes_on, inputs, variables, results
+    )
     for use in [*uses, *tests]:
       if number is None:
         use.problem = use.problem or "is in a loop of unknown length"
@@ -294,7 +302,7 @@ class Reader:
       for start, result, variable in zip(inputs, results, state, strict=True)
     ]
 
-  def _argument(self, variable: _LoopVariable) -> Tensor:
+  def _argument(self, variable: LoopVariable) -> Tensor:
     """A tensor that stands for a variable of a loop in any iteration."""
     start = variable.start
     if variable.is_constant or start.dtype == tf.resource:
@@ -305,102 +313,3 @@ class Reader:
       new = tf.compat.v1.placeholder(start.dtype, variable.shape)
     self._labels[new.name] = variable.label
     return new
-
-  def _after(
-    self, variable: _LoopVariable, argument: Tensor, result: Tensor
-  ) -> _LoopVariable:
-    """What a variable may be in all iterations, given one of them."""
-    same = result
-    while same.op.type == "Identity" and same.name != argument.name:
-      same = same.op.inputs[0]
-    return _LoopVariable(
-      variable.start,
-      variable.shape.most_specific_compatible_shape(result.shape),
-      _without_owner(merged([variable.label, self._labels[result.name]])),
-      same.name == argument.name,
-    )
-
-  def _iterations(
-    self,
-    goes_on: Tensor,
-    inputs: Sequence[Tensor],
-    variables: Sequence[Tensor],
-    results: Sequence[Tensor],
-  ) -> int | None:
-    """Number of iterations of a loop, or None if it depends on the examples.
-
-    The variables that decide it are computed for every iteration.
-    """
-    places = {t.name: i for i, t in enumerate(variables)}
-    used: set[str] = set()
-    todo = [goes_on]
-    while todo:
-      names = self._constants.needs(todo, variables)
-      if names is None:
-        return None
-      todo = [results[places[name]] for name in names - used]
-      used |= names
-    if not used:  # It runs never, or for ever.
-      return None if self._constants.value(goes_on) else 0
-    chosen = [places[name] for name in sorted(used)]
-    values = [self._constants.value(inputs[i]) for i in chosen]
-    if any(value is None for value in values):
-      return None
-    step = self._constants.function(
-      [goes_on, *(results[i] for i in chosen)],
-      [variables[i] for i in chosen],
-    )
-    if step is None:
-      return None
-    for number in range(MAX_ITERATIONS):
-      given = zip((variables[i].name for i in chosen), values, strict=True)
-      more, *values = step(dict(given))
-      if not more:
-        return number
-    return None
-
-
-@dataclass(frozen=True)
-class _LoopVariable:
-  """What is known of a variable of a loop.
-
-  Attributes:
-    start: its value before the first iteration.
-    shape: the sizes that it has in all iterations.
-    label: its label in all iterations.
-    is_constant: whether it is the same in all of them.
-  """
-
-  start: Tensor = field(compare=False)
-  shape: tf.TensorShape = field(compare=False)
-  label: Label
-  is_constant: bool = False
-  sizes: tuple[int | None, ...] | None = None
-
-  def __post_init__(self) -> None:
-    known = self.shape.rank is not None
-    sizes = tuple(self.shape.as_list()) if known else None
-    object.__setattr__(self, "sizes", sizes)
-
-
-def _without_owner(label: Label) -> Label:
-  return Label(label.varies, () if label.varies else label.sources)
-
-
-def _weights_of(handle: Any, variable: Any, index: int) -> Weights | None:
-  """The variable of a handle; None if the handle is of something else."""
-  if variable is not None:
-    shape = variable.shape
-    known = shape.is_fully_defined()
-    return Weights(
-      variable.name,
-      tuple(shape.as_list()) if known else None,
-      bool(variable.trainable),
-      variable.dtype,
-      variable,
-    )
-  try:
-    shape = tf.raw_ops.VariableShape(input=handle).numpy()
-  except (tf.errors.OpError, TypeError, ValueError):
-    return None  # A table of a lookup, for example.
-  return Weights(f"variable_{index}", tuple(map(int, shape)), True)

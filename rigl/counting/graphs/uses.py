@@ -7,72 +7,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from rigl.counting.graphs import products
+from rigl.counting.graphs import kinds, products
 from rigl.counting.graphs.labels import Label, Use, Weights, merged
 from rigl.types import Tensor
-
-_ACTIVATIONS = {"Relu": "relu", "Relu6": "relu", "Sigmoid": "sigmoid"}
-_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-# They add a bias if one of their inputs does not depend on the examples.
-_SUMS = ("Add", "AddV2", "AddN", "BiasAdd", "Sub")
-_SCALES = ("Div", "DivNoNan", "Mul", "MulNoNan", "RealDiv")
-_SAME_VALUES = (
-  "BatchToSpaceND",
-  "Cast",
-  "CheckNumerics",
-  "EnsureShape",
-  "ExpandDims",
-  "Identity",
-  "PreventGradient",
-  "Reshape",
-  "Squeeze",
-  "StopGradient",
-  "Transpose",
-)
-# Operations that may stand between a kernel and its bias or activation.
-_BETWEEN = (*_NORMS, *_SUMS, *_SAME_VALUES, "Mul", "RealDiv")
-_PICKS = (
-  "Gather",
-  "GatherNd",
-  "GatherV2",
-  "ResourceGather",
-  "ResourceGatherNd",
-  "Slice",
-  "StridedSlice",
-  "TensorListGetItem",
-)
-# They copy values, and compute nothing with them.
-_COPIES = (
-  *_PICKS,
-  "Concat",
-  "ConcatV2",
-  "DynamicStitch",
-  "Fill",
-  "MirrorPad",
-  "Pack",
-  "PadV2",
-  "ParallelDynamicStitch",
-  "Select",
-  "SelectV2",
-  "TensorListPushBack",
-  "TensorListSetItem",
-  "TensorScatterUpdate",
-)
-# Their results depend on the shapes of their inputs only.
-_SHAPES = (
-  "OnesLike",
-  "Rank",
-  "Shape",
-  "ShapeN",
-  "Size",
-  "VariableShape",
-  "ZerosLike",
-)
-_REDUCTIONS = ("EuclideanNorm", "L2Loss", "Max", "Mean", "Min", "Prod", "Sum")
-_WRITES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
-# TensorFlow reads variables even if nothing needs their values.
-_READS = ("Identity", "ReadVariableOp")
-_PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 
 
 class Uses:
@@ -96,7 +33,7 @@ class Uses:
   def add(self, operation: tf.Operation) -> None:
     """Notes what an operation does, after all those that it depends on."""
     inputs = [self._labels[tensor.name] for tensor in operation.inputs]
-    if operation.type not in (*_SHAPES, *_WRITES, *_READS):
+    if operation.type not in (*kinds.SHAPES, *kinds.WRITES, *kinds.READS):
       for label in inputs:
         for weights in label.sources:
           self._read.setdefault(weights, operation)
@@ -104,7 +41,7 @@ class Uses:
       outputs = inputs
     elif operation.type == "Switch":
       outputs = [inputs[0]] * 2  # A condition of TensorFlow 1.
-    elif operation.type in _SHAPES:
+    elif operation.type in kinds.SHAPES:
       outputs = [Label()] * len(operation.outputs)
     elif any(label.varies for label in inputs) or self._is_applied(
       operation, inputs
@@ -116,7 +53,7 @@ class Uses:
       self._labels[tensor.name] = label
 
   def add_stored(self) -> None:
-    """Notes variables of which only a norm or the like was used."""
+    """Notes variables that are read, but of which no use was found."""
     used = {use.weights for use in self.found} | self._biases
     for weights, operation in self._read.items():
       if weights not in used and self._variables[weights].must_count:
@@ -145,7 +82,7 @@ class Uses:
   ) -> Label:
     """The label of what is computed from variables and constants alone."""
     label = merged(inputs)
-    if operation.type in _REDUCTIONS and _extent(operation.outputs[0]) < 2:
+    if operation.type in kinds.REDUCTIONS and _extent(operation.outputs[0]) < 2:
       # The norm or the largest weight of a kernel is no kernel.
       kept = (s for s in label.sources if self._variables[s].rank < 2)
       return Label(False, tuple(kept))
@@ -157,20 +94,22 @@ class Uses:
     product = products.product_of(operation)
     if product is not None:
       return self._product(operation, inputs, product)
-    if kind in _PYTHON and any(t.dtype.is_floating for t in operation.outputs):
+    if kind in kinds.PYTHON and any(
+      t.dtype.is_floating for t in operation.outputs
+    ):
       self._problem(operation, -1, "runs Python code, which cannot be seen")
     owners = [n.owner for n in inputs if n.owner is not None]
     owner = max(owners, key=lambda use: use.order) if owners else None
     changing = [label for label in inputs if label.varies]
-    if kind in _SUMS and owner and len(changing) == 1:
+    if kind in kinds.SUMS and owner and len(changing) == 1:
       self._bias(operation, inputs, owner)
-    elif kind in _SUMS:
+    elif kind in kinds.SUMS:
       self._elementwise(operation, inputs, "addition")
-    elif kind in _SCALES:
+    elif kind in kinds.SCALES:
       self._elementwise(operation, inputs, "multiplication")
-    elif kind in _COPIES:
+    elif kind in kinds.COPIES:
       self._copy(operation, inputs)
-    elif kind not in _WRITES:
+    elif kind not in kinds.WRITES:
       self._refuse(operation, inputs)
     picked = self._picked(operation, inputs)
     return self._output(operation, inputs, owner, picked)
@@ -187,19 +126,19 @@ class Uses:
     sigmoid_of = ""
     if kind == "Sigmoid":
       sigmoid_of = _unscaled(operation.inputs[0], self._labels).name
-    elif kind in _SAME_VALUES:
+    elif kind in kinds.SAME_VALUES:
       sigmoid_of = inputs[0].sigmoid_of
     if owner is None:
       return Label(True, picked, None, sigmoid_of)
-    if kind in _ACTIVATIONS:
-      owner.activation = owner.activation or _ACTIVATIONS[kind]
+    if kind in kinds.ACTIVATIONS:
+      owner.activation = owner.activation or kinds.ACTIVATIONS[kind]
       owner = None
     elif kind == "Mul" and self._is_swish(operation, inputs):
       owner.activation = "swish"
       owner = None
-    elif kind not in _BETWEEN:
+    elif kind not in kinds.BETWEEN:
       owner = None
-    elif kind in _NORMS:
+    elif kind in kinds.NORMS:
       owner.use_bias = True
     return Label(True, picked, owner, sigmoid_of)
 
@@ -214,8 +153,8 @@ class Uses:
     inputs: Sequence[Label],
     product: products.Product,
   ) -> Label:
-    """Notes a product; its factor that is no example is the kernel."""
-    # Also of kernels, of which the examples choose one.
+    """Notes a product; the factor that depends on variables is the kernel."""
+    # The kernel may be one of several that the examples choose from.
     places = [i for i in product.factors if inputs[i].sources]
     places = [i for i in places if not inputs[i].varies] or places[:1]
     if not places:
@@ -323,7 +262,7 @@ class Uses:
 
   def _copy(self, operation: tf.Operation, inputs: Sequence[Label]) -> None:
     """Notes that weights are looked up or copied."""
-    is_pick = operation.type in _PICKS
+    is_pick = operation.type in kinds.PICKS
     for label in inputs:
       for weights in () if label.varies else label.sources:
         variable = self._variables[weights]
@@ -331,6 +270,7 @@ class Uses:
           self._note(Use(weights, "embedding", operation))
 
   def _refuse(self, operation: tf.Operation, inputs: Sequence[Label]) -> None:
+    """Notes variables in an operation whose cost is not known."""
     for label in inputs:
       for weights in self._must_count(label):
         self._problem(operation, weights, "is not understood")
@@ -349,11 +289,11 @@ class Uses:
   def _picked(
     self, operation: tf.Operation, inputs: Sequence[Label]
   ) -> tuple[int, ...]:
-    """Variables of kernels that the examples choose one of."""
+    """Variables of kernels of which the examples choose one."""
     if not operation.outputs:
       return ()
     kind, first, result = operation.type, inputs[0], operation.outputs[0]
-    if kind in _PICKS and not first.varies:
+    if kind in kinds.PICKS and not first.varies:
       rest = result.shape.rank or 0
       is_slice = kind.endswith("Slice")
       indices = 0 if is_slice else operation.inputs[1].shape.rank or 0
@@ -365,7 +305,7 @@ class Uses:
       )
     if kind in ("Select", "SelectV2") and not any(n.varies for n in inputs[1:]):
       return merged(inputs[1:]).sources
-    if kind in _SCALES:
+    if kind in kinds.SCALES:
       # A kernel whose rows or columns the examples scale.
       sizes = [products.elements(t) or 0 for t in operation.inputs]
       return tuple(
@@ -374,7 +314,7 @@ class Uses:
         for s in self._must_count(n)
         if size == max(sizes) > min(sizes)
       )
-    if kind in _SAME_VALUES:
+    if kind in kinds.SAME_VALUES:
       return first.sources if first.varies else ()
     return ()
 
@@ -390,7 +330,7 @@ def _unscaled(tensor: Tensor, labels: dict[str, Label]) -> Tensor:
   """The tensor before casts and products with constants."""
   while True:
     operation = tensor.op
-    if operation.type in _SAME_VALUES:
+    if operation.type in kinds.SAME_VALUES:
       tensor = operation.inputs[0]
     elif operation.type == "IdentityN":
       tensor = operation.inputs[tensor.value_index]
