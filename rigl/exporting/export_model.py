@@ -30,7 +30,7 @@ DTYPES = {
   "stablehlo": ("float32",),
   "onnx": ("float32",),
 }
-# What tells a directory of a format from others.
+# Files by which a directory of a format is recognised.
 _FILES_OF = {
   "savedmodel": (saved_model.GRAPH_FILE,),
   "stablehlo": stablehlo.FILES,
@@ -83,8 +83,8 @@ def export(
     sparse: whether `litert` stores sparse tensors where they are smaller.
     compress: whether dead inputs, channels and neurons are removed, as
       `rigl.compress` does it; not for `compact`, which holds no program.
-    compression: of `compact`: `zlib`, or `none` for a file whose values can be
-      memory-mapped.
+    compression: compression of `compact`: `zlib`, or `none` for a file whose
+      values can be memory-mapped.
     calibration_images: an `.npz` file with the key `images`, typical inputs by
       which `litert` quantises activations for `int8`. None: weights alone.
     overwrite: whether to replace an export that is there.
@@ -157,10 +157,13 @@ def _check(format: str, dtype: str, batch_size: int, compression: str) -> None:
 
 
 def _compressed(source: Source) -> tuple[Source, str]:
-  """The source without what is dead, and a note of what that did.
+  """Removes dead inputs, channels and neurons of a network.
+
+  Returns:
+    The smaller network, and a note on the numbers of parameters.
 
   Raises:
-    ValueError: if it cannot be compressed, or computes something else then.
+    ValueError: if it cannot be compressed, or its results change.
   """
   small = source.compress()
   examples = source.arrays.examples

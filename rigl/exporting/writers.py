@@ -63,6 +63,15 @@ class Options(NamedTuple):
 
 
 def _verified(difference: Difference, what: str) -> Difference:
+  """Returns the difference of an export.
+
+  Args:
+    difference: the difference.
+    what: the export, for the message.
+
+  Raises:
+    ValueError: if the difference is too large.
+  """
   if not difference.is_small:
     raise ValueError(
       f"The {what} was removed, because its results are not those of "
@@ -135,6 +144,7 @@ def _write_litert(
 
 
 def _litert_notes(content: bytes) -> tuple[str, ...]:
+  """Whether XNNPACK's sparse kernels compute a file, and if not, why."""
   from rigl.formats.litert import sparse_path
 
   if not sparse_path.has_convolutions(content):
@@ -149,6 +159,7 @@ def _litert_notes(content: bytes) -> tuple[str, ...]:
 
 
 def _joined(results: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """The results of several batches as those of one."""
   return {
     name: np.concatenate([np.atleast_1d(result[name]) for result in results])
     for name in results[0]
@@ -179,7 +190,7 @@ def _write_compact(
 def _compact_difference(
   source: Source, place: files.AnyPath, dtype: str
 ) -> Difference:
-  """Computes with the weights of a compact file, then with the old ones."""
+  """How far results with the weights of a compact file are from the others."""
   tensors = compact.CompactFile(place).tensors()
   signature = source.arrays
   expected = signature.compute(**signature.examples)

@@ -46,11 +46,11 @@ class CompactFile:
     place: the file.
 
   Attributes:
-    metadata: what its writer said about it.
+    metadata: what its writer stored about the network.
 
   Raises:
-    DamagedError: if it is damaged.
-    ValueError: if it is another kind of file, or of a later version.
+    DamagedError: if it is damaged, or written by a later version.
+    ValueError: if it is another kind of file.
     OSError: if it cannot be read.
   """
 
@@ -59,7 +59,7 @@ class CompactFile:
     content = _bytes_of(place)
     if content[: len(MAGIC)].tobytes() != MAGIC:
       kind = kind_of(content[:HEAD_BYTES].tobytes()) or "it is something else"
-      raise ValueError(f"`{place}` is no compact file of rigl: {kind}.")
+      raise ValueError(f"`{place}` is not a compact file of rigl: {kind}.")
     try:
       header, self._content = _split(content)
       entries = header["tensors"]
@@ -126,7 +126,7 @@ class CompactFile:
     return bits[: entry.size].view(bool).reshape(entry.shape)
 
   def tensor(self, name: str) -> np.ndarray:
-    """A whole tensor, zero where its mask is.
+    """A tensor in its full shape, zero off its mask.
 
     Args:
       name: one of `names`.
@@ -137,9 +137,9 @@ class CompactFile:
     return self._filled(name, self.mask(name))
 
   def tensors(self) -> dict[str, np.ndarray]:
-    """All tensors, and the masks that have a name as float32, by name.
+    """All tensors by name, and as float32 the masks that have a name.
 
-    These are the arrays of a checkpoint, without the state of an optimizer.
+    These are the arrays of a checkpoint without the state of the optimizer.
 
     Raises:
       DamagedError: if one is damaged.
@@ -211,6 +211,7 @@ def is_compact(place: files.Path) -> bool:
 
 
 def _bytes_of(place: files.Path) -> np.ndarray:
+  """The bytes of a file, uint8 [length]; memory-mapped if it is on a disk."""
   found = files.path(place)
   if not found.is_file():
     raise ValueError(f"There is no compact file `{place}`.")
@@ -220,7 +221,10 @@ def _bytes_of(place: files.Path) -> np.ndarray:
 
 
 def _split(content: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-  """The header and the sections.
+  """Splits the bytes of a file into its header and its sections.
+
+  Returns:
+    The header, decoded from JSON, and the bytes of all sections.
 
   Raises:
     SectionError: if it is damaged or of a later version.

@@ -20,8 +20,8 @@ from rigl.version import __version__
 DTYPES = ("float32", "float16")
 
 _MASK = "/mask"
-# Tensors of fewer dimensions (biases, statistics of norms) are few, and keep
-# their precision.
+# Tensors of fewer dimensions, such as biases, keep their precision: they are
+# small.
 _KERNEL_RANK = 2
 
 
@@ -37,8 +37,8 @@ def write(
   """Writes a compact file whole or not at all.
 
   A tensor without a mask is stored dense or sparse, whichever takes fewer
-  bytes. Negative zeros off a mask are read as zeros; all else is read as it
-  was, bit by bit.
+  bytes. Reading gives the same bits, except that negative zeros off a mask
+  become positive.
 
   Args:
     place: the file.
@@ -95,7 +95,12 @@ def _check(name: str, value: str, known: tuple[str, ...]) -> None:
 def _with_masks(
   tensors: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str | None]]:
-  """Name, array, mask and name of the mask of every tensor."""
+  """Pairs tensors with their masks.
+
+  Yields:
+    Name, array, mask and name of the mask of every tensor that is no mask.
+    The last two may be None.
+  """
   unknown = sorted(set(masks) - set(tensors))
   if unknown:
     raise ValueError(
@@ -122,11 +127,12 @@ def _with_masks(
           f"{mask.shape}."
         )
       if np.any(array[~mask] != 0):
-        raise ValueError(f"{name!r} must be zero where its mask is.")
+        raise ValueError(f"{name!r} must be zero off its mask.")
     yield name, array, mask, mask_name
 
 
 def _storable(name: str, value: Any) -> np.ndarray:
+  """An array in a type that files hold, little-endian."""
   array = np.asarray(value)
   if str(array.dtype) == "bfloat16":  # float32 holds all its values.
     array = array.astype(np.float32)
@@ -155,7 +161,7 @@ def _encoded(
   is_full = mask is not None and bool(mask.all())
   section = None
   if array.ndim < _KERNEL_RANK:
-    compression = "zlib"  # Nobody maps so few values.
+    compression = "zlib"  # Memory-mapping so few values gains nothing.
   if mask is not None and not is_full:
     section = _append(np.packbits(mask), compression, stored)
     values = values[mask]
@@ -171,6 +177,7 @@ def _encoded(
 
 
 def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+  """A kernel in the type of the file, without values that become infinite."""
   with np.errstate(over="ignore"):
     converted = array.astype(dtype)
   if np.any(np.isinf(converted) & np.isfinite(array)):

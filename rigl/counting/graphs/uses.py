@@ -80,7 +80,7 @@ class Uses:
   def _constant(
     self, operation: tf.Operation, inputs: Sequence[Label]
   ) -> Label:
-    """The label of what is computed from variables and constants alone."""
+    """The label of a result that depends on no example."""
     label = merged(inputs)
     if operation.type in kinds.REDUCTIONS and _extent(operation.outputs[0]) < 2:
       # The norm or the largest weight of a kernel is no kernel.

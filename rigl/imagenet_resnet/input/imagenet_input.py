@@ -28,7 +28,7 @@ def training_dataset(
   Args:
     shards: the files.
     settings: settings of the input.
-    start: where to begin. None: at the beginning.
+    start: the cursor to begin at. None: the beginning.
 
   Returns:
     Dataset of {`images`: [batch, size, size, 3], values in [0, 255]; `labels`:
@@ -136,10 +136,10 @@ def _decoded(
 
 
 def _with_classes(batch: Batch) -> Batch:
-  """Fails at labels without a class; the host checks them, batch by batch.
+  """Checks on the host that every label of a batch is a class.
 
-  On a device, such a label would change no weight or stop the program without
-  a name.
+  On a device, a wrong label would change no weight, or stop the program without
+  a message that names it.
   """
   check = tf.debugging.Assert(
     tf.reduce_all(batch["labels"] >= 0), ["a label has no class"]
@@ -149,7 +149,7 @@ def _with_classes(batch: Batch) -> Batch:
 
 
 def _filled(batch: Mapping[str, Tensor], size: int) -> Batch:
-  """Fills a batch with zeros."""
+  """A batch of a fixed size, filled up with zeros."""
 
   def fill(values: Tensor) -> Tensor:
     missing = size - tf.shape(values)[0]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Order of the records: which records a host reads, one after the other.
+"""Order of the records that a host reads.
 
-The order of an epoch is a function of the seed and of the epoch.
+It is a function of the seed and of the epoch.
 """
 
 from __future__ import annotations
