@@ -23,8 +23,6 @@ _EXTRAS = {
   "keras": "cpu",
   "libtpu": "tpu-check",
   "matplotlib": "",
-  "nbclient": "notebooks",
-  "nbformat": "notebooks",
   "numba": "sparse",
   "numpy": "",
   "onnx": "onnx",

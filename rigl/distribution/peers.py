@@ -17,12 +17,15 @@ from collections.abc import Iterator, Sequence
 
 from rigl.distribution.cluster import TF_CONFIG
 
-# TensorFlow waits as long.
+# Schedulers may start the workers one after the other.
 _LIMIT_SECONDS = 3600.0
 _POLL_SECONDS = 0.1
 _CONNECT_SECONDS = 2.0
 # The user is told of a wait that takes longer.
 _SILENT_SECONDS = 10.0
+
+# Own addresses whose wait is over: TensorFlow keeps their ports.
+_done: set[str] = set()
 
 
 def wait_for_peers(
@@ -31,7 +34,8 @@ def wait_for_peers(
   """Waits until every other worker accepts connections at its address.
 
   This worker listens meanwhile, so that the others find it. All of them leave
-  within moments after the last one has started.
+  within moments after the last one has started. Further calls in this process
+  return at once.
 
   Args:
     workers: `HOST:PORT` of all workers.
@@ -43,7 +47,7 @@ def wait_for_peers(
       the port of this one.
   """
   missing = [address for address in workers if address != own]
-  if not missing:
+  if not missing or own in _done:
     return
   start, is_told = time.monotonic(), False
   with _listening(own, len(workers)):
@@ -58,6 +62,7 @@ def wait_for_peers(
         is_told = True
         logging.warning("Waiting for the workers %s.", ", ".join(missing))
       time.sleep(_POLL_SECONDS)
+  _done.add(own)
 
 
 @contextlib.contextmanager

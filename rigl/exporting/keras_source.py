@@ -54,10 +54,11 @@ def load_model(place: str) -> keras.Model:
   except Exception as error:  # Whatever layers raise for their settings.
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     text = text.replace(opened, place)  # It may be a copy.
+    advice = keras_archives.advice(place, keras.__version__)
     raise ValueError(
       f"`checkpoint` must be a file that Keras can load, got {place!r}: "
-      f"{text[:300]} A model with layers of your own: call `rigl.export(model, "
-      "...)` in the program that defines them."
+      f"{text[:300]}{advice} A model with layers of your own: call "
+      "`rigl.export(model, ...)` in the program that defines them."
     ) from error
 
 

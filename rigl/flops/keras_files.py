@@ -98,11 +98,18 @@ def load_model(path: pathlib.Path) -> Any:
       f"`model` must be a Keras file, got {str(path)!r}: {_first_line(error)}"
     ) from error
   except Exception as error:  # Whatever layers raise for their settings.
-    raise ValueError(_explanation(path, error)) from error
+    advice = keras_archives.advice(path, keras.__version__)
+    raise ValueError(_explanation(path, error, advice)) from error
 
 
-def _explanation(path: pathlib.Path, error: Exception) -> str:
-  """What a user can do about a file that Keras does not read."""
+def _explanation(path: pathlib.Path, error: Exception, advice: str) -> str:
+  """What a user can do about a file that Keras does not read.
+
+  Args:
+    path: the file.
+    error: what Keras raised.
+    advice: words about versions of Keras, or nothing.
+  """
   text = str(error)
   in_python = "count it from Python, with `rigl.get_stats`"
   if "ambda" in text and ("unsafe" in text or "safe_mode" in text):
@@ -115,7 +122,8 @@ def _explanation(path: pathlib.Path, error: Exception) -> str:
     return f"`model` must hold a model, got only weights in {str(path)!r}."
   return (
     f"`model` must be a file that Keras can load, got {str(path)!r}: "
-    f"{_first_line(error)} A model with classes of its own: {in_python}."
+    f"{_first_line(error)}{advice} A model with classes of its own: "
+    f"{in_python}."
   )
 
 

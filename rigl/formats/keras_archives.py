@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import tempfile
 import zipfile
@@ -24,6 +25,18 @@ _ZIP_ERRORS = (
 # How much larger variables may be than the numbers of their file, which may
 # have fewer bits, and what variables take that no file holds.
 _LARGER, _SPARE = 4, 64 * 1024 * 1024
+
+
+def advice(place: str | os.PathLike, version: str) -> str:
+  """What helps if Keras cannot load a file: words in parentheses, or nothing.
+
+  Args:
+    place: the file.
+    version: the version of the installed Keras.
+  """
+  if version.startswith("2.") and os.fspath(place).endswith(".keras"):
+    return f" (a file of Keras 3 needs Keras 3; installed: {version})."
+  return ""
 
 
 @contextlib.contextmanager

@@ -75,6 +75,15 @@ def test_a_port_that_another_process_uses_is_an_error():
     peers.wait_for_peers([own, other], own)
 
 
+def test_a_second_wait_of_a_process_is_none():
+  """TensorFlow keeps the port until the process ends."""
+  own, other = free_addresses(2)
+  with socket.create_server(("", port_of(other))):
+    peers.wait_for_peers([own, other], own, 30)
+  with socket.create_server(("", port_of(own))):
+    peers.wait_for_peers([own, other], own, 0)
+
+
 def test_an_address_of_ipv6_is_split():
   assert peers._host_and_port("[::1]:80") == ("::1", 80)
   assert peers._host_and_port("host:8470") == ("host", 8470)

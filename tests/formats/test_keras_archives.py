@@ -283,3 +283,21 @@ def test_layers_that_claim_more_than_the_file_holds_are_refused(
   ):
     keras.models.load_model(file, compile=False)
   assert damage.peak_memory() - before < LIMIT
+
+
+@pytest.mark.parametrize(
+  "name, version, sentence",
+  [
+    (
+      "a.keras",
+      "2.15.0",
+      " (a file of Keras 3 needs Keras 3; installed: 2.15.0).",
+    ),
+    ("a.h5", "2.15.0", ""),
+    ("a.keras", "3.15.0", ""),
+  ],
+)
+def test_a_file_that_an_old_keras_may_not_load_gets_advice(
+  name, version, sentence
+):
+  assert keras_archives.advice(name, version) == sentence
