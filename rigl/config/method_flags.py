@@ -15,6 +15,7 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.sparse_optimizers import registry
 from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
+from rigl.sparse_utils.backward_sets import value_of_flag
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
 # Flags that change how many connections are active, for methods that take them.
@@ -212,8 +213,7 @@ class MethodFlags(Settings):
       for name in arguments_of(field, self.training_method)
     }
     values["mask_init_method"] = self.distribution
-    if self.backward_sparsity < 0:
-      values["backward_sparsity"] = None
+    values["backward_sparsity"] = value_of_flag(self.backward_sparsity)
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rigl.counting import soft_memory, training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, IsoFlops, render
 from rigl.schedules import PruningSchedule, UpdateSchedule
-from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
+from rigl.sparse_utils import backward_sets
 
 FLAGS = flags.FLAGS
 
@@ -193,13 +193,12 @@ def _backward_flops(
   if forward == options.FILE:
     zeros = sum(asked[layer.name] * layer.size for layer in layers)
     forward = zeros / sum(layer.size for layer in layers)
-  given = values.backward_sparsity
-  backward = chosen_backward_sparsity(None if given < 0 else given, forward)
-  share = backward / forward if forward else 0.0
+  given = backward_sets.value_of_flag(values.backward_sparsity)
+  overall, ratio = backward_sets.chosen_backward_sparsity(given, forward)
   if values.sparsity == options.FILE or values.method == "str":
-    sparsities = {name: each * share for name, each in asked.items()}
+    sparsities = {name: each * ratio for name, each in asked.items()}
   else:
-    sparsities = _distributed(values, layers, backward, share)
+    sparsities = _distributed(values, layers, overall, ratio)
   return _flops(values, layers, sparsities)
 
 

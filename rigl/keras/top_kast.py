@@ -157,7 +157,7 @@ class TopKAST(
     )
     self._track(track_exploration)
     self._schedule = schedule
-    self._given_backward, self._backward_sparsity = backward_sparsity, chosen
+    self._given_backward, self._chosen_backward = backward_sparsity, chosen
     self._penalty = float(exploration_penalty)
     self._backward_targets: dict[str, float] = {}
     self._backward: dict[str, keras.Variable] = {}
@@ -190,14 +190,15 @@ class TopKAST(
     compact: dict[str, Any],
   ) -> dict[str, float]:
     targets = super()._distribute(shapes, compact)
-    settings, backward = self._settings, self._backward_sparsity
-    if isinstance(settings.distribution, str):
+    distribution, backward = self._settings.distribution, self._chosen_backward
+    if isinstance(distribution, str):
       self._backward_targets = distribute(
-        settings.distribution, backward, shapes
+        distribution, backward.overall, shapes
       )
     else:
-      share = backward / (settings.sparsity or 1.0)
-      self._backward_targets = {p: s * share for p, s in targets.items()}
+      self._backward_targets = {
+        path: target * backward.ratio for path, target in targets.items()
+      }
     return targets
 
   def _create_state(self) -> None:

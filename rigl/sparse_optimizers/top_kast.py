@@ -184,7 +184,7 @@ class SparseTopKASTOptimizer(
     self._schedule: UpdateWindow = UpdateWindow(begin_step, end_step, frequency)
     self._backward_sparsity = chosen_backward_sparsity(
       backward_sparsity, default_sparsity
-    )
+    ).overall
     if exploration_penalty is not None:
       check_number("exploration_penalty", exploration_penalty, 0)
     self._penalty = exploration_penalty
