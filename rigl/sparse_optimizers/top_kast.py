@@ -88,13 +88,10 @@ class SparseTopKASTOptimizer(
   with the largest initial weights.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
     begin_step: first value of `global_step` at which the sets are chosen again,
       at least 0.
     end_step: last such value; negative for no end.
     frequency: least number of steps between two updates, at least 1.
-    default_sparsity: share of zeros over all layers, in [0, 1).
     backward_sparsity: share of the weights outside of B over all layers, in
       [0, `default_sparsity`]; 0 trains all weights. None: that of twice as many
       weights as in A, max(2 * `default_sparsity` - 1, 0).
@@ -108,19 +105,9 @@ class SparseTopKASTOptimizer(
     exploration_penalty: factor c of the penalty
       c / 2 * (sum of w^2 in A + sum of w^2 in B without A / D), at least 0.
       None: `weight_decay`, for the kernels that have it.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
-    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
-      least 0; 0 gives all layers the same density.
     weight_decay: at least 0; the gradient of another weight w becomes
       g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
     seed: unused: nothing is random here.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. B then has the same number in every
