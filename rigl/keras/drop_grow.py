@@ -17,28 +17,23 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.keras import replicas
-from rigl.keras.block_layers import move_blocks
+from rigl.keras.drop_grow_stored import StoredDropGrow
 from rigl.keras.exploration import ExploringOptimizer
 from rigl.keras.kernels import Filters
-from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
 from rigl.keras.update_schedules import update_schedule
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers.compact import moved_connections
-from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_options import (
   LAYER_FLOOR,
   DropGrowOptions,
 )
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
-from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
-class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
+class DropGrowOptimizer(StoredDropGrow, ExploringOptimizer):
   """Drops and grows connections by a schedule.
 
   An update is, in every sparse variable of n active connections,
@@ -95,9 +90,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
-  takes_block_layers = True
   takes_options = False
-  _schedule: UpdateSchedule
 
   def __init__(
     self,
@@ -179,28 +172,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       **options,
     }
 
-  def _distribute(
-    self,
-    shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
-  ) -> dict[str, float]:
-    for layer in compact.values():
-      is_block = isinstance(layer, BlockLayer)
-      self._options.check_stored("blocks" if is_block else "connections")
-    if compact and self._grow_init.method == "initial_dist":
-      raise ValueError(
-        "`grow_init` must not be 'initial_dist' with layers that store only "
-        f"their active connections, such as {next(iter(compact))!r}: they have "
-        "no other initial weights."
-      )
-    has_blocks = any(isinstance(la, BlockLayer) for la in compact.values())
-    if has_blocks and self._grow_init.method != "zeros":
-      raise ValueError(
-        "`grow_init` must be 'zeros' with layers that store only their active "
-        f"blocks, got {self._grow_init_name!r}."
-      )
-    return super()._distribute(shapes, compact)
-
   def _create_state(self) -> None:
     super()._create_state()
     if self._options.changes_counts:
@@ -241,21 +212,12 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       kernels, signals, tf.unstack(keys), strict=True
     ):
       if kernel.blocks is not None:
-        move_blocks(
-          self,
-          kernel,
-          kernel.blocks,
-          key,
-          fraction,
-          self._schedule.drop_fraction,
-          self._signal_of_blocks(kernel.blocks),
-        )
-        continue
-      if kernel.compact is not None:
+        self._move_blocks(kernel, kernel.blocks, key, fraction)
+      elif kernel.compact is not None:
         self._move(kernel, kernel.compact, signal, key, fraction)
-        continue
-      masked.append(kernel)
-      inputs.append(self._inputs(kernel, signal, key))
+      else:
+        masked.append(kernel)
+        inputs.append(self._inputs(kernel, signal, key))
     self._thin_out(masked, inputs, step)
     results = self._update_all(inputs, fraction, step)
     for kernel, result in zip(masked, results, strict=True):
@@ -320,57 +282,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       strict=True,
     ):
       replicas.assign(variable, tf.reshape(value, variable.shape))
-
-  def _move(
-    self,
-    kernel: SparseKernel,
-    compact: CompactLayer,
-    signal: Tensor | None,
-    key: Tensor,
-    fraction: Tensor,
-  ) -> None:
-    """Drop and grow of a layer that stores only its active connections."""
-    slots = kernel.slots.all()
-    positions, values, moved = moved_connections(
-      self,
-      kernel.shape,
-      tf.convert_to_tensor(compact.positions),
-      tf.convert_to_tensor(kernel.variable),
-      [tf.convert_to_tensor(slot.variable) for slot in slots],
-      [slot.start for slot in slots],
-      key,
-      fraction,
-      signal,
-      functools.partial(self._signal_of_rows, kernel, compact),
-    )
-    compact.set_connections(positions, values)
-    for slot, value in zip(slots, moved, strict=True):
-      replicas.assign(slot.variable, value)
-
-  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
-    """Hook: the signal of all blocks, [input blocks, output blocks]."""
-    del layer
-    return None
-
-  def _signal_of_rows(
-    self,
-    kernel: SparseKernel,
-    compact: CompactLayer,
-    positions: np.ndarray,
-    sampled: np.ndarray,
-  ) -> RowSignal:
-    """Hook: the signal of a layer that stores only its active connections.
-
-    It is called on the host.
-
-    Args:
-      kernel: the layer, as the optimizer sees it.
-      compact: the layer itself.
-      positions: int32 [n], its active connections.
-      sampled: [n], what `_signals` gave for them; zeros if that was None.
-    """
-    del kernel, compact, positions, sampled
-    return no_signal
 
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]

@@ -6,41 +6,32 @@ All four drop by magnitude; the file of each defines its growth scores.
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.checks import check_flag, check_integer, check_number
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import blocks, sparse_layer
-from rigl.sparse_optimizers.compact import moved_connections
-from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
+from rigl.sparse_optimizers import sparse_layer
 from rigl.sparse_optimizers.drop_grow_options import (
   LAYER_FLOOR,
   DropGrowOptions,
 )
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
-from rigl.sparse_optimizers.exploration import Exploration
+from rigl.sparse_optimizers.drop_grow_stored import StoredDropGrow
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
-from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import (
-  BlockLayer,
-  CompactLayer,
-  SparseLayer,
-)
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.target_counts import TargetCounts
 from rigl.types import Tensor, Variable
 
 
-class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
+class DropGrowOptimizer(StoredDropGrow):
   """Drops and grows connections by a schedule; the base of four methods.
 
   An update is, in every layer of n active connections,
@@ -105,7 +96,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
-  takes_block_layers = True
 
   def __init__(
     self,
@@ -153,8 +143,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._seed_offset = int(stateless_seed_offset)
     self._noise_std = float(noise_std)
     self._initial_weights: dict[str, Variable] = {}
-    check_flag("track_exploration", track_exploration)
-    self._exploration = Exploration() if track_exploration else None
+    self._track(track_exploration)
     self._options = DropGrowOptions(
       self._schedule,
       soft_memory,
@@ -214,20 +203,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     operations = self.mark_updated(step)
     masked, inputs = [], []
     for layer, key, signal in zip(layers, keys, signals, strict=True):
+      update = (signal, key, fraction)
       if layer.compact is not None:
-        operations += self._update_compact(
-          layer, layer.compact, signal, key, fraction
-        )
+        operations += self._update_compact(layer, layer.compact, *update)
       elif layer.blocks is not None:
-        operations += blocks.update_layer(
-          self,
-          layer.blocks,
-          self._slots_of(layer.kernel),
-          key,
-          fraction,
-          self._schedule.drop_fraction,
-          signal,
-        )
+        operations += self._update_blocks(layer, layer.blocks, *update)
       else:
         masked.append(layer)
         inputs.append(self._inputs(layer, signal, key))
@@ -250,58 +230,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       inputs: their `_inputs`, of which `mask` may be replaced.
       step: int64 scalar, the step of the update.
     """
-
-  def _update_compact(
-    self,
-    layer: SparseLayer,
-    compact: CompactLayer,
-    signal: Tensor | None,
-    key: Tensor,
-    fraction: Tensor,
-  ) -> list[tf.Operation]:
-    """Drop and grow of a layer that stores only its active connections."""
-    slots = self._slots_of(layer.kernel)
-    positions, values, moved = moved_connections(
-      self,
-      layer.shape,
-      compact.positions.read_value(),
-      layer.kernel.read_value(),
-      [slot.read_value() for slot, _ in slots],
-      [start for _, start in slots],
-      key,
-      fraction,
-      signal,
-      functools.partial(self._signal_of_rows, layer, compact),
-    )
-    return [
-      *compact.set_connections(positions, values),
-      *(slot.assign(new) for (slot, _), new in zip(slots, moved, strict=True)),
-    ]
-
-  def _signal_of_rows(
-    self,
-    layer: SparseLayer,
-    compact: CompactLayer,
-    positions: np.ndarray,
-    sampled: np.ndarray,
-  ) -> RowSignal:
-    """Hook: `_signal` of a layer that stores only its active connections.
-
-    It is called on the host.
-
-    Args:
-      layer: the layer, as the optimizer sees it.
-      compact: the layer itself.
-      positions: int32 [n], its active connections.
-      sampled: [n], what `_signal` gave for them; zeros if that was None.
-    """
-    del layer, compact, positions, sampled
-    return no_signal
-
-  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
-    """Hook: `_signal` of all blocks, [input blocks, output blocks]."""
-    del layer
-    return None
 
   def _updatable(
     self, gradients: list[tuple[Tensor, Variable]] | None
@@ -363,36 +291,15 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       )
     ]
 
-  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
-    super()._check_compact(masks, in_graph)
-    self._options.check_stored("connections")
-    if self._grow_init.method == "initial_dist":
-      raise ValueError(
-        "`grow_init` must not be 'initial_dist' with layers that store only "
-        "their active connections: they have no other initial weights."
-      )
-
-  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
-    super()._check_blocks(masks, in_graph)
-    self._options.check_stored("blocks")
-    if self._grow_init.method != "zeros":
-      raise ValueError(
-        "`grow_init` must be 'zeros' with layers that store only their active "
-        f"blocks, got {self._grow_init.method!r}."
-      )
-
   def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
     super()._adopt(layer, of_kernel, of_mask)
     if self._target_counts is not None and of_mask:
       self._target_counts.adopt(layer)
-    if self._exploration is not None:
-      self._exploration.adopt(layer)
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._target_counts is not None:
       self._target_counts.add(layer, self._new_state)
-    if self._exploration is not None:
-      self._exploration.add(layer, self._new_state)
+    super()._prepare_layer(layer)
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
         initial_value(layer.kernel), f"{layer.kernel_name}/initial"
