@@ -35,6 +35,7 @@ _CLASSES = 10
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)

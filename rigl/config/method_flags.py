@@ -18,8 +18,8 @@ from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
 from rigl.sparse_utils.backward_sets import value_of_flag
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
-# Flags that change how many connections are active, for methods that take them.
-_CHANGE_COUNTS = ("soft_memory", "across_layers")
+# Flags of which every value but the default is for some methods alone.
+_OF_SOME_METHODS = ("soft_memory", "across_layers", "drop_gradient_weight")
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 
@@ -173,6 +173,15 @@ class MethodFlags(Settings):
     ignored=lambda settings: not settings.across_layers,
     argument="layer_floor",
   )
+  drop_gradient_weight: float = setting(
+    0.0,
+    "set, rigl: connections drop by |weight| + this times |gradient|. Above 0, "
+    "an update of set takes the place of a gradient step, as one of rigl does.",
+    group="method",
+    minimum=0.0,
+    records_default=False,
+    argument="drop_gradient_weight",
+  )
   seed: int = setting(
     0,
     "Seed of everything random.",
@@ -183,17 +192,23 @@ class MethodFlags(Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    for field in dataclasses.fields(self):
+      if field.name in _OF_SOME_METHODS:
+        self._check_taken(field)
+
+  def _check_taken(self, field: dataclasses.Field) -> None:
+    """Raises ValueError if the method does not take the value of a flag."""
     taking = [
       method
       for method, optimizer in registry.METHODS.items()
-      if set(_CHANGE_COUNTS) <= registry.argument_names(optimizer)
+      if field.name in registry.argument_names(optimizer)
     ]
-    for name in _CHANGE_COUNTS:
-      if getattr(self, name) and self.training_method not in taking:
-        raise ValueError(
-          f"`{name}` must be False for method {self.training_method!r}; "
-          f"{taking} take it."
-        )
+    is_default = getattr(self, field.name) == field.default
+    if not is_default and self.training_method not in taking:
+      raise ValueError(
+        f"`{field.name}` must be {field.default} for method "
+        f"{self.training_method!r}; {taking} take it."
+      )
 
   def method_arguments(self, layers: Sequence[str] = ()) -> dict[str, Any]:
     """The arguments that the flags decide for the optimizer of the method.

@@ -35,6 +35,7 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)

@@ -96,6 +96,7 @@ OURS = {
   "soft_memory",
   "across_layers",
   "layer_floor",
+  "drop_gradient_weight",
   "on_nonfinite",
   "jit_compile",
   "compilation_cache",

@@ -66,8 +66,11 @@ def run_cost(
     [int(row["step"]) for row in rows],
     [counting.total_count(count).flops for count in counts],
   )
+  method = settings["training_method"]
+  if settings.get("drop_gradient_weight"):
+    method = "rigl"  # Whose updates SET's are like then.
   step = training_flops.step_flops(
-    settings["training_method"],
+    method,
     dense_count(layers).flops,
     mean,
     settings["maskupdate_frequency"],
