@@ -184,15 +184,6 @@ class CifarSettings(LengthFlags, DeviceFlags):
     True, "Make the last layer sparse.", group="model"
   )
   # What the published script does not have.
-  initial_sparsity: float = setting(
-    0.0,
-    "granet: share of zeros at the start, at most --end_sparsity.",
-    group="method",
-    minimum=0.0,
-    less_than=1.0,
-    records_default=False,
-    argument="initial_sparsity",
-  )
   dataset: str = setting(
     "cifar10",
     "The data set. Runs on different ones differ in their data and classes.",

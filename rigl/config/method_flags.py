@@ -127,6 +127,15 @@ class MethodFlags(Settings):
     records_default=False,
     argument="grow_batches",
   )
+  initial_sparsity: float = setting(
+    0.0,
+    "granet: share of zeros at the start, at most --end_sparsity.",
+    group="method",
+    minimum=0.0,
+    less_than=1.0,
+    records_default=False,
+    argument="initial_sparsity",
+  )
   backward_sparsity: float = setting(
     -1.0,
     "top_kast: share of the weights that are not trained, at most "

@@ -183,15 +183,6 @@ class MnistSettings(MethodFlags, DeviceFlags):
     minimum=1,
     defines_run=False,
   )
-  initial_sparsity: float = setting(
-    0.0,
-    "granet: share of zeros at the start, at most --end_sparsity.",
-    group="method",
-    minimum=0.0,
-    less_than=1.0,
-    records_default=False,
-    argument="initial_sparsity",
-  )
   sparse_compute: str = setting(
     NONE,
     "What the sparse layers store and compute. none: dense kernels and masks; "
