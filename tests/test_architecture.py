@@ -56,6 +56,7 @@ MAY_IMPORT = {
   # Of files, what the compact ones are made of.
   "formats": frozenset({"file_kinds", "files", "url_path", "version"}),
   "configurable": NOTHING,
+  "docstrings": NOTHING,
   "structures": NOTHING,
   "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
@@ -65,11 +66,12 @@ MAY_IMPORT = {
   "compression": NOTHING,
   "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
-  "sparse_optimizers": NUMBERS | {"configurable"},
+  "sparse_optimizers": NUMBERS | {"configurable", "docstrings"},
   # Its Keras layers, and no other module, need `keras`.
   "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
-  "keras": NUMBERS | {"files", "formats", "sparse_optimizers", "training"},
+  "keras": NUMBERS
+  | {"docstrings", "files", "formats", "sparse_optimizers", "training"},
   "config": CORE | FILES,
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -96,6 +98,7 @@ WITHOUT_TENSORFLOW |= {
   "cli",
   "flops",
   "configurable",
+  "docstrings",
   "needs_tensorflow",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.

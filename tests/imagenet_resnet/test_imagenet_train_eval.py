@@ -259,6 +259,8 @@ def test_a_damaged_image_is_named_or_left_out(
       ["--use_synthetic_data", "--training_method=snip", "--load_mask_dir=x"],
       "x",
     ),
+    (["--training_method=granet", "--initial_sparsity=0.95"], "0, 0.9]"),
+    (["--training_method=granet", "--maskupdate_end_step=-1"], "`end_step`"),
   ],
 )
 def test_a_wrong_command_line_gets_one_line(

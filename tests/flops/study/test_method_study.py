@@ -97,6 +97,7 @@ def test_methods_have_their_formulas(tmp_path):
     "rigl_10": (3 * sparse * 10 + 2 * sparse + 1) / 11 / 3,
     "rigl_10_4": (3 * sparse * 7 + (2 * sparse + 1) * 4) / 11 / 3,
     "momentum": (2 * sparse + 1) / 3,
+    "set_10": (3 * sparse * 10 + 2 * sparse + 1) / 11 / 3,
   }
   places = {
     "rigl_10": make_run(tmp_path, "a", maskupdate_frequency=10),
@@ -104,6 +105,13 @@ def test_methods_have_their_formulas(tmp_path):
       tmp_path, "b", maskupdate_frequency=10, grow_batches=4
     ),
     "momentum": make_run(tmp_path, "c", training_method="momentum"),
+    "set_10": make_run(
+      tmp_path,
+      "d",
+      training_method="set",
+      maskupdate_frequency=10,
+      drop_gradient_weight=0.01,
+    ),
   }
   for name, expected in found.items():
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
