@@ -25,6 +25,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from rigl.imagenet_resnet.published import archives, downloads
@@ -201,6 +202,13 @@ def fail(message: str) -> NoReturn:
   sys.exit(EXIT_CODE)
 
 
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+  """Ends the process; an exception lets a download remove what it wrote."""
+  del frame
+  print(f"Stopped by {signal.Signals(number).name}.", file=sys.stderr)
+  sys.exit(128 + number)
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
   """Finds the checkpoint, prints the command that evaluates it and runs it."""
   if arguments[:1] == ["--list"]:
@@ -209,15 +217,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
   if arguments[:1] in (["--help"], ["-h"]):
     print((__doc__ or "").strip())
     sys.exit()
-  # So that an interrupted download leaves nothing.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, stop)
   try:
     request = parse(arguments)
     command = command_of(request, find_checkpoint(request))
   except (OSError, ValueError) as error:
     fail(str(error))
-  except KeyboardInterrupt:
-    sys.exit(128 + signal.SIGINT)
   print(shlex.join(command), flush=True)
   os.execv(sys.executable, command)
 

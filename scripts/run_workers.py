@@ -6,7 +6,8 @@
 
 Every worker gets a TF_CONFIG of its own. If one ends with an error, the others
 are stopped and all start again: training resumes from the last checkpoint. It
-shows how a cluster behaves; it makes nothing faster on one machine.
+shows how a cluster behaves; it makes nothing faster on one machine. SIGINT and
+SIGTERM go to all workers; a second signal kills them.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the workers; returns the exit code of the last attempt."""
   options = _parse(arguments)
   for left in range(options.restarts, -1, -1):
-    code = _run_once(options.command, options.workers)
-    is_stopped = code in [128 + number for number in _STOP_SIGNALS]
+    code, is_stopped = _run_once(options.command, options.workers)
+    is_stopped |= code in [128 + number for number in _STOP_SIGNALS]
     if code == 0 or is_stopped or not left:
       return code
     print(
@@ -58,17 +59,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
   return options
 
 
-def _run_once(command: list[str], count: int) -> int:
-  """Starts all workers; returns the first error, or 0 when all are done."""
+def _run_once(command: list[str], count: int) -> tuple[int, bool]:
+  """Starts all workers and waits for them.
+
+  Returns:
+    The first error, or 0 when all are done, and whether a signal stopped them.
+  """
   workers = _start(command, count)
   stopping = False
 
   def stop(number: int, frame: object) -> None:
     nonlocal stopping
     del frame
-    stopping = True
+    sent, stopping = signal.SIGKILL if stopping else number, True
     for worker in workers:
-      worker.send_signal(number)
+      worker.send_signal(sent)
 
   before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
   try:
@@ -76,9 +81,9 @@ def _run_once(command: list[str], count: int) -> int:
       codes = [worker.poll() for worker in workers]
       failed = [code for code in codes if code]
       if failed and not stopping:
-        return _exit_code(failed[0])
+        return _exit_code(failed[0]), False
       if None not in codes:
-        return _exit_code(failed[0]) if failed else 0
+        return _exit_code(failed[0]) if failed else 0, stopping
       time.sleep(_POLL_SECONDS)
   finally:
     for number, handler in before.items():

@@ -14,7 +14,13 @@ import tensorflow as tf
 
 from rigl.config import stop_signals
 from rigl.config.settings import Settings, setting
-from rigl.distribution import cluster, jax_replicas, replicas, strategies
+from rigl.distribution import (
+  cluster,
+  jax_replicas,
+  peers,
+  replicas,
+  strategies,
+)
 from rigl.distribution.cluster import Role
 
 LOOP, JAX, TPU_ESTIMATOR = "loop", "jax", "tpu_estimator"
@@ -177,10 +183,14 @@ class DeviceFlags(Settings):
     if self.uses_jax:
       yield self._jax_replicas("tpu" if tpu else strategy, batch_sizes)
       return
-    several = strategies.resolve(strategy, tpu) == "multi_worker"
-    # Workers wait for each other in C++, where no thread of Python runs.
-    waiting = stop_signals.undelayed() if several else contextlib.nullcontext()
-    with waiting:
+    starting: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if strategies.resolve(strategy, tpu) == "multi_worker":
+      found = cluster.read()
+      if found.workers:
+        peers.wait_for_peers(found.workers, found.own_address)
+      # The workers connect in C++, where no thread of Python runs.
+      starting = stop_signals.undelayed()
+    with starting:
       made = strategies.create_strategy(strategy, tpu, self.virtual_devices)
     stop_signals.take_back()
     with made.scope():

@@ -58,6 +58,11 @@ class Cluster:
     return [a for kind in (CHIEF, WORKER) for a in self.addresses.get(kind, [])]
 
   @property
+  def own_address(self) -> str:
+    """The address of this process; only of one that trains with others."""
+    return self.addresses[self.task_type][self.index]
+
+  @property
   def role(self) -> Role:
     """What this process has to do."""
     if self.task_type == _EVALUATOR:

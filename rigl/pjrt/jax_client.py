@@ -244,6 +244,8 @@ def initialize_hosts(
   _quieten()
   if jax.distributed.is_initialized():
     return
+  # It catches SIGTERM, also while this process waits for the others.
+  jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(address, num_hosts, host)
   except (RuntimeError, ValueError) as error:

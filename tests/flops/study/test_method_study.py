@@ -216,7 +216,7 @@ def test_table_has_a_row_for_each_method(study):
   # 294,912 bytes less for the zeros, 18,432 more for the mask.
   assert int(dense[4]) - int(itop[4]) == pytest.approx(276, abs=1)
   assert itop[5] == "3"
-  (longer,) = cells(text, "RigL, 2x")
+  (longer,) = cells(text, "RigL, 2x the steps")
   assert longer[:2] == ["1", "93.50"]
   assert longer[5] == ""
   assert not cells(text, "static")
