@@ -23,7 +23,6 @@ from rigl.flops import flops_models
 from rigl.mnist import mnist_data
 from rigl.training import checkpoints
 
-
 READERS = [
   pytest.param(name, marks=NEEDS_DATA_FILTER if ".tar" in name else ())
   for name in reader_cases.READERS
