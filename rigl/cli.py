@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console scripts: each one loads its module when it is called.
 
-A module is loaded by name, so that a command without TensorFlow ends in one
-line instead of a traceback, and `rigl-flops` does without TensorFlow.
+A module is loaded by name: a command without a package that it needs ends in
+one line, and `rigl-flops` does without TensorFlow.
 """
 
 from __future__ import annotations
 
 import importlib
 
+from rigl import missing_package
 from rigl.config import app, stop_signals
 
 
@@ -45,9 +46,13 @@ def flops() -> None:
 def _run(module: str, needs_tensorflow: bool = True) -> None:
   """Calls the function `run` of a module."""
   stop_signals.install()
-  if needs_tensorflow:
-    try:
-      importlib.import_module("rigl.needs_tensorflow")
-    except ImportError as error:
-      app.fail(str(error))
-  importlib.import_module(module).run()
+  try:
+    if needs_tensorflow:  # Before anything else imports TensorFlow.
+      importlib.import_module("rigl.config.tensorflow_environment")
+    loaded = importlib.import_module(module)
+  except ImportError as error:
+    line = missing_package.describe(error)
+    if line is None:
+      raise
+    app.fail(line)
+  loaded.run()

@@ -46,6 +46,8 @@ MAY_IMPORT = {
     }
   ),
   "cli": frozenset({"config"}),
+  "missing_package": frozenset({"running_script"}),
+  "running_script": NOTHING,
   "needs_tensorflow": NOTHING,
   "checks": NOTHING,
   "types": NOTHING,
@@ -72,7 +74,7 @@ MAY_IMPORT = {
   # Of training, the files of checkpoints.
   "keras": NUMBERS
   | {"docstrings", "files", "formats", "sparse_optimizers", "training"},
-  "config": CORE | FILES,
+  "config": CORE | FILES | {"running_script"},
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
   "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
@@ -87,7 +89,7 @@ MAY_IMPORT = {
   # Keras for the networks that it compresses, and loaded only then.
   "exporting": LIBRARY | {"imagenet_resnet", "keras", "mnist", "predict"},
 }
-EVERYWHERE = {"checks", "needs_tensorflow", "types"}
+EVERYWHERE = {"checks", "missing_package", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
@@ -99,7 +101,9 @@ WITHOUT_TENSORFLOW |= {
   "flops",
   "configurable",
   "docstrings",
+  "missing_package",
   "needs_tensorflow",
+  "running_script",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {

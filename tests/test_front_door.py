@@ -114,7 +114,7 @@ def test_what_needs_tensorflow_says_what_to_install(line):
   result = run_without_tensorflow(line)
   last = result.stderr.strip().splitlines()[-1]
   assert result.returncode == 1
-  assert last.startswith("ImportError: ")
+  assert last.startswith("rigl.missing_package.MissingPackageError: ")
   assert_is_our_sentence(last)
   # Not the second of two errors.
   assert result.stderr.count("Traceback") == 1

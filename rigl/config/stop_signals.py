@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+from rigl import running_script
 
 
 def _existing(*names: str) -> tuple[int, ...]:
@@ -220,16 +220,6 @@ def _is_main_thread() -> bool:
   return threading.current_thread() is threading.main_thread()
 
 
-def _is_script() -> bool:
-  """Whether this process runs a file of this package or of `scripts/`."""
-  file = getattr(sys.modules.get("__main__"), "__file__", None)
-  if file is None:
-    return False
-  package = pathlib.Path(__file__).resolve().parents[1]
-  places = (package, package.parent / "scripts")
-  return any(place in pathlib.Path(file).resolve().parents for place in places)
-
-
 # The import of TensorFlow, which takes seconds, ends in one line as well.
-if _is_script():
+if running_script.is_of_rigl():
   install()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that files and devices cause: full disks, missing folders, rights.
+"""Errors of the system: full disks, missing folders, rights, packages.
 
 Python raises them as `OSError`. TensorFlow, which reads and writes data and
 checkpoints by itself, raises them as `tf.errors.OpError` with the text of the
@@ -12,6 +12,8 @@ import errno
 import os
 import re
 import sys
+
+from rigl import missing_package
 
 _NUMBERS = (
   errno.EACCES,
@@ -46,7 +48,9 @@ _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def describe(error: BaseException) -> str | None:
-  """One line about an error of files or devices; None for any other error."""
+  """One line about an error of files, devices or packages; None for others."""
+  if isinstance(error, ImportError):
+    return missing_package.describe(error)
   if isinstance(error, OSError):
     return " ".join(str(error).split()) or type(error).__name__
   # An error of a compilation names JAX's as its cause.

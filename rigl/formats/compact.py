@@ -1,33 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compact files: sparse tensors as bit masks and values.
 
-A file is, in this order:
-
-  8 bytes   magic number
-  4 bytes   version of the format, 1
-  4 bytes   CRC-32 of the header
-  8 bytes   length of the header
-  8 bytes   length of the file
-            header: JSON in UTF-8, compressed by zlib, then zeros up to a
-            multiple of 64 bytes
-            sections, each of them padded with zeros to a multiple of 64 bytes
-
-All numbers are little-endian. The header has the metadata and one entry per
-tensor: name, type, shape, and the sections of its mask (one bit per entry, the
-first one the highest of its byte) and of its values. A dense tensor has no
-mask, and values for all its entries. Reading a file executes nothing in it.
+`compact_layout` describes the bytes of a file. Reading a file executes nothing
+in it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import pathlib
-import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,25 +20,20 @@ import numpy as np
 from rigl import files
 from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.formats import sections
-from rigl.formats.sections import (
-  ALIGNMENT,
-  Section,
-  SectionError,
-  padded_length,
-)
-from rigl.version import __version__
+from rigl.formats.compact_layout import FIXED, MAGIC, STORED, VERSION
+from rigl.formats.compact_writer import DTYPES, write
+from rigl.formats.sections import Section, SectionError
+
+__all__ = [
+  "DTYPES",
+  "MAGIC",
+  "SUFFIX",
+  "CompactFile",
+  "is_compact",
+  "write",
+]
 
 SUFFIX = ".rigl"
-MAGIC = b"\x93RIGL\r\n\x1a"
-VERSION = 1
-DTYPES = ("float32", "float16")
-
-_FIXED = struct.Struct("<8sIIQQ")
-_STORED = ("float64", "float32", "float16", "int64", "int32", "uint8", "bool")
-_MASK = "/mask"
-# Tensors of fewer dimensions (biases, statistics of norms) are few, and keep
-# their precision.
-_KERNEL_RANK = 2
 
 
 class CompactFile:
@@ -199,7 +179,7 @@ class _Entry:
     types = [entry["dtype"], entry["stored_dtype"]]
     if (
       any(type(size) is not int or size < 0 for size in self.shape)
-      or any(name not in _STORED for name in types)
+      or any(name not in STORED for name in types)
       or type(entry["name"]) is not str
     ):
       raise SectionError("the entry of a tensor holds wrong values")
@@ -230,188 +210,6 @@ def is_compact(place: files.Path) -> bool:
     return False
 
 
-def write(
-  place: files.Path,
-  tensors: Mapping[str, np.ndarray],
-  masks: Mapping[str, np.ndarray] | None = None,
-  metadata: Mapping[str, Any] | None = None,
-  dtype: str = "float32",
-  compression: str = "zlib",
-  overwrite: bool = False,
-) -> None:
-  """Writes a compact file whole or not at all.
-
-  A tensor without a mask is stored dense or sparse, whichever takes fewer
-  bytes. Negative zeros off a mask are read as zeros; all else is read as it
-  was, bit by bit.
-
-  Args:
-    place: the file.
-    tensors: arrays by name. One that is called `LAYER/mask` is the mask of
-      `LAYER/weights`, as in checkpoints, if there is one.
-    masks: masks of other tensors by the names of these.
-    metadata: what JSON can hold, for readers.
-    dtype: type of kernels in the file, `float32` or `float16`. Tensors with
-      fewer than two dimensions, and of other types, are stored as they are.
-    compression: `zlib`, or `none` for kernels whose values are views of the
-      file.
-    overwrite: whether to replace a file that exists.
-
-  Raises:
-    ValueError: if an argument is not as described, a weight off its mask is
-      not zero, a value is too large for `float16`, or the file exists.
-    OSError: if it cannot be written.
-  """
-  _check("dtype", dtype, DTYPES)
-  _check("compression", compression, sections.COMPRESSIONS)
-  target = files.path(place)
-  if target.exists() and (not overwrite or target.is_dir()):
-    raise ValueError(
-      f"`{place}` exists; choose another name, or set `overwrite`."
-    )
-  entries: list[dict[str, Any]] = []
-  stored: list[bytes] = []
-  for name, array, mask, mask_name in _with_masks(tensors, masks or {}):
-    entries.append(
-      _encoded(name, array, mask, mask_name, dtype, compression, stored)
-    )
-  content = json.dumps(
-    {
-      "writer": f"rigl {__version__}",
-      "metadata": dict(metadata or {}),
-      "tensors": entries,
-    },
-    separators=(",", ":"),
-  )
-  text = zlib.compress(content.encode(), 9)
-  end = padded_length(_FIXED.size + len(text))
-  header = text.ljust(end - _FIXED.size, b"\0")
-  length = _FIXED.size + len(header) + sum(map(len, stored))
-  fixed = _FIXED.pack(MAGIC, VERSION, zlib.crc32(header), len(header), length)
-  with files.replacing(target) as temporary:
-    temporary.write_bytes(b"".join([fixed, header, *stored]))
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-  if value not in known:
-    raise ValueError(f"`{name}` must be one of {[*known]}, got {value!r}.")
-
-
-def _with_masks(
-  tensors: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str | None]]:
-  """Name, array, mask and name of the mask of every tensor."""
-  unknown = sorted(set(masks) - set(tensors))
-  if unknown:
-    raise ValueError(
-      f"`masks` must be of `tensors`, got one of {unknown[0]!r}."
-    )
-  named = {
-    f"{name.removesuffix(_MASK)}/weights": name
-    for name in tensors
-    if name.endswith(_MASK)
-  }
-  for name, value in tensors.items():
-    if (
-      name.endswith(_MASK) and f"{name.removesuffix(_MASK)}/weights" in tensors
-    ):
-      continue
-    array = _storable(name, value)
-    mask_name = named.get(name)
-    mask = masks.get(name) if mask_name is None else tensors[mask_name]
-    if mask is not None:
-      mask = np.asarray(mask) != 0
-      if mask.shape != array.shape:
-        raise ValueError(
-          f"The mask of {name!r} must have the shape {array.shape}, got "
-          f"{mask.shape}."
-        )
-      if np.any(array[~mask] != 0):
-        raise ValueError(f"{name!r} must be zero where its mask is.")
-    yield name, array, mask, mask_name
-
-
-def _storable(name: str, value: Any) -> np.ndarray:
-  array = np.asarray(value)
-  if str(array.dtype) == "bfloat16":  # float32 holds all its values.
-    array = array.astype(np.float32)
-  if str(array.dtype) not in _STORED:
-    raise ValueError(
-      f"{name!r} must have one of the types {[*_STORED]}, got {array.dtype}."
-    )
-  return array.astype(array.dtype.newbyteorder("<"))
-
-
-def _encoded(
-  name: str,
-  array: np.ndarray,
-  mask: np.ndarray | None,
-  mask_name: str | None,
-  dtype: str,
-  compression: str,
-  stored: list[bytes],
-) -> dict[str, Any]:
-  """The entry of a tensor; its sections are appended to `stored`."""
-  values = array
-  if array.dtype == np.float32 and array.ndim >= _KERNEL_RANK:
-    values = _converted(name, array, dtype)
-  if mask is None:
-    mask = _useful_mask(values)
-  is_full = mask is not None and bool(mask.all())
-  section = None
-  if array.ndim < _KERNEL_RANK:
-    compression = "zlib"  # Nobody maps so few values.
-  if mask is not None and not is_full:
-    section = _append(np.packbits(mask), compression, stored)
-    values = values[mask]
-  return {
-    "name": name,
-    "dtype": str(array.dtype),
-    "stored_dtype": str(values.dtype),
-    "shape": list(array.shape),
-    "mask_name": mask_name,
-    "mask": "full" if is_full else section,
-    "values": _append(values.reshape(-1), compression, stored),
-  }
-
-
-def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-  with np.errstate(over="ignore"):
-    converted = array.astype(dtype)
-  if np.any(np.isinf(converted) & np.isfinite(array)):
-    raise ValueError(
-      f"`dtype` must be float32 for {name!r}, whose largest value is "
-      f"{np.max(np.abs(array)):g}."
-    )
-  return converted
-
-
-def _useful_mask(values: np.ndarray) -> np.ndarray | None:
-  """Where an array is not zero, if that saves bytes."""
-  if values.dtype.kind != "f" or values.ndim < _KERNEL_RANK:
-    return None
-  mask = values != 0
-  saved = (mask.size - np.count_nonzero(mask)) * values.itemsize
-  return mask if saved > mask.size // 8 + ALIGNMENT else None
-
-
-def _append(
-  values: np.ndarray, compression: str, stored: list[bytes]
-) -> dict[str, Any]:
-  """Appends a section; returns its entry."""
-  codec, content = sections.encode(values, compression)
-  padded = content.ljust(padded_length(len(content)), b"\0")
-  section = Section(
-    offset=sum(map(len, stored)),
-    stored=len(content),
-    length=values.nbytes,
-    codec=codec,
-    crc32=zlib.crc32(padded),
-  )
-  stored.append(padded)
-  return dataclasses.asdict(section)
-
-
 def _bytes_of(place: files.Path) -> np.ndarray:
   found = files.path(place)
   if not found.is_file():
@@ -427,10 +225,10 @@ def _split(content: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
   Raises:
     SectionError: if it is damaged or of a later version.
   """
-  if len(content) < _FIXED.size:
+  if len(content) < FIXED.size:
     raise SectionError("it ends within its first bytes")
-  _, version, checksum, header_length, length = _FIXED.unpack(
-    content[: _FIXED.size].tobytes()
+  _, version, checksum, header_length, length = FIXED.unpack(
+    content[: FIXED.size].tobytes()
   )
   if version != VERSION:
     raise SectionError(
@@ -438,8 +236,8 @@ def _split(content: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
     )
   if length != len(content):
     raise SectionError(f"it has {len(content)} bytes instead of {length}")
-  end = _FIXED.size + header_length
-  header = content[_FIXED.size : min(end, len(content))].tobytes()
+  end = FIXED.size + header_length
+  header = content[FIXED.size : min(end, len(content))].tobytes()
   if len(header) != header_length or zlib.crc32(header) != checksum:
     raise SectionError("the checksum of its header is wrong")
   try:

@@ -11,6 +11,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from rigl import missing_package  # noqa: F401
+
+# isort: split
 import numpy as np
 from absl import flags
 from matplotlib.animation import PillowWriter

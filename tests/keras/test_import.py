@@ -36,5 +36,5 @@ def test_other_versions_and_backends_are_refused(version, backend, message):
   )
   assert done.returncode == 1
   last = done.stderr.strip().splitlines()[-1]
-  assert last.startswith(f"ImportError: {message}")
+  assert last.startswith(f"rigl.missing_package.MissingPackageError: {message}")
   assert done.stderr.count("Traceback") == 1
