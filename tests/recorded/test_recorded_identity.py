@@ -26,7 +26,12 @@ FAST = (
   "imagenet/mobilenet_v1_rigl_uniform_0.9_10x.gin",
 )
 # Of these, files of other sparsities are written in the same way.
-SAME_KIND = ("_0.95.gin", "_0.98.gin", "sparse_ift_rigl_0.75.gin")
+SAME_KIND = (
+  "_0.76x.gin",
+  "_0.95.gin",
+  "_0.98.gin",
+  "sparse_ift_rigl_0.75.gin",
+)
 
 
 def marks(line):
