@@ -5,6 +5,7 @@
   python benchmarks/jax_step.py "--only=script;program"
   python benchmarks/jax_step.py --model=resnet50
   python benchmarks/jax_step.py --model=resnet50 --devices=2
+  python benchmarks/jax_step.py --model=resnet50_jpegs
 
 With several devices, contestants run on one and on all of them, each of which
 has the batch of one. Afterwards the variables of all devices are compared bit
@@ -33,15 +34,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
+import jax_trainers
 import numpy as np
 import quiet
 import rounds
 
-from rigl.cifar_resnet import augment, cifar_trainer
-from rigl.cifar_resnet.cifar_settings import CifarSettings
+from rigl.cifar_resnet import augment
 from rigl.distribution import xla_replicas
-from rigl.imagenet_resnet import imagenet_trainer
-from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.pjrt import jax_client
 from rigl.runners.jax.executor import JaxExecutor
 from rigl.tpu_check.collectives import find_collectives
@@ -60,6 +59,7 @@ class Contestant(NamedTuple):
     patches: what is replaced while the program is traced.
     metrics: the metrics that are added up. None: all.
     devices: how many make its steps.
+    input_only: whether batches are copied to the devices, and no steps made.
   """
 
   flags: dict[str, Any] = {}
@@ -67,6 +67,7 @@ class Contestant(NamedTuple):
   patches: tuple[Any, ...] = ()
   metrics: tuple[str, ...] | None = None
   devices: int = 1
+  input_only: bool = False
 
 
 _NO_CROP = mock.patch.object(
@@ -101,6 +102,7 @@ _STREAMED = {
   name: CONTESTANTS[name]._replace(call=min(CONTESTANTS[name].call, 1))
   for name in _MAIN
 }
+_DECODED = {"input": Contestant(_DENSE, input_only=True), **_STREAMED}
 
 
 def on_devices(
@@ -112,7 +114,7 @@ def on_devices(
     known: contestants on one device.
     count: number of devices.
   """
-  found = {name: known[name] for name in _MAIN}
+  found = {n: c for n, c in known.items() if n in _MAIN or c.input_only}
   single = known["program"]._replace(patches=(_SINGLE_SUMS,))
   several = {**found, "program, single sums": single}
   for name, contestant in several.items():
@@ -148,6 +150,7 @@ class Worker:
     executor = trainer.executor
     assert isinstance(executor, JaxExecutor)
     self._executor, self._call, self._steps = executor, contestant.call, steps
+    self._input_only = contestant.input_only
     self._iteration = 0
     self._batch: Any = None  # Of a stream whose program is timed alone.
     if contestant.metrics is not None:
@@ -162,7 +165,10 @@ class Worker:
   def run(self) -> float:
     """Makes the steps; returns the seconds of one."""
     start = time.perf_counter()
-    count = self._by_calls() if self._call else self._by_executor()
+    if self._input_only:
+      count = self._by_input()
+    else:
+      count = self._by_calls() if self._call else self._by_executor()
     return (time.perf_counter() - start) / count
 
   def compare_devices(self) -> str:
@@ -184,6 +190,15 @@ class Worker:
       f"{len(state.all_variables)} variables in all); exchanges in a step: "
       f"{exchanged.number}, {exchanged.num_bytes:,} bytes"
     )
+
+  def _by_input(self) -> int:
+    """Copies batches to the devices, and waits for each."""
+    feed = self._executor._feed
+    assert feed is not None
+    for _ in range(self._steps):
+      for array in feed.take().values():
+        array.block_until_ready()
+    return self._steps
 
   def _by_executor(self) -> int:
     count = 0
@@ -219,75 +234,6 @@ class Worker:
     return executor._train(sums, self._batch, np.int64(self._iteration))
 
 
-def cifar(
-  folder: pathlib.Path, batch: int, quick: bool
-) -> Callable[..., Trainer]:
-  """Builds WRN-22-2 on as many random images as CIFAR-10 has.
-
-  Args:
-    folder: where data and runs are written.
-    batch: images per step of a device.
-    quick: whether the network is a small one.
-
-  Returns:
-    A function of the number of devices and of settings that differ.
-  """
-  rng = np.random.default_rng(0)
-  size = 1 + 32 * 32 * 3
-  for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
-    rows = rng.integers(0, 256, [10_000, size], np.uint8)
-    rows[:, 0] %= 10
-    (folder / f"{name}.bin").write_bytes(rows.tobytes())
-  sizes = {"resnet_depth": 22, "resnet_width": 2}
-  if quick:
-    sizes = {"resnet_depth": 10, "resnet_width": 1}
-
-  def build(devices: int = 1, **flags: Any) -> Trainer:
-    place = tempfile.mkdtemp(dir=folder)
-    values = dict(
-      runner="jax",
-      training_method="rigl",
-      mask_init_method="erdos_renyi_kernel",
-      maskupdate_frequency=_CALL,
-      data_directory=str(folder),
-      train_dir=place,
-      batch_size=devices * batch,
-      **sizes,
-    )
-    return cifar_trainer.build_trainer(CifarSettings(**{**values, **flags}))
-
-  return build
-
-
-def resnet50(
-  folder: pathlib.Path, batch: int, quick: bool
-) -> Callable[..., Trainer]:
-  """Builds ResNet-50 in bfloat16 on images that are not decoded, as `cifar`."""
-  sizes: dict[str, Any] = {}
-  if quick:
-    sizes = {"width": 0.1, "image_size": 32}
-
-  def build(devices: int = 1, **flags: Any) -> Trainer:
-    values = dict(
-      runner="jax",
-      training_method="rigl",
-      mask_init_method="erdos_renyi_kernel",
-      end_sparsity=0.9,
-      maskupdate_frequency=_CALL,
-      precision="bfloat16",
-      use_synthetic_data=True,
-      use_folder_stub=False,
-      mode="train",
-      output_dir=tempfile.mkdtemp(dir=folder),
-      train_batch_size=devices * batch,
-      **sizes,
-    )
-    settings = ImagenetSettings(**{**values, **flags})
-    return imagenet_trainer.build_trainer(settings)
-
-  return build
-
-
 class Model(NamedTuple):
   """A network to train.
 
@@ -307,8 +253,9 @@ class Model(NamedTuple):
 
 
 MODELS = {
-  "wrn_22_2": Model(cifar, CONTESTANTS, 300, 128, 4),
-  "resnet50": Model(resnet50, _STREAMED, 100, 256, 2),
+  "wrn_22_2": Model(jax_trainers.cifar, CONTESTANTS, 300, 128, 4),
+  "resnet50_jpegs": Model(jax_trainers.resnet50_jpegs, _DECODED, 100, 256, 2),
+  "resnet50": Model(jax_trainers.resnet50, _STREAMED, 100, 256, 2),
 }
 
 
@@ -346,7 +293,7 @@ def _arguments() -> argparse.Namespace:
   parser.add_argument("--only", help="names of contestants, by semicolons")
   parser.add_argument("--rounds", type=int, default=10)
   parser.add_argument(
-    "--steps", type=int, help="of a round; default: 300, or 100 of resnet50"
+    "--steps", type=int, help="of a round; default: 300, or 100 of ResNet-50"
   )
   parser.add_argument("--quick", action="store_true", help="small, 2 rounds")
   args = parser.parse_args()

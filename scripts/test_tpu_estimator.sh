@@ -34,7 +34,7 @@ imagenet() {
     --train_steps=6 "$@"
 }
 
-bash run.sh python -m pytest -q -n 3 --dist loadfile \
+bash run.sh python -m pytest -q -n 2 --dist loadfile \
   ${TESTS:-tests/*/test_*estimator*.py}
 imagenet --runner=tpu_estimator --mode=train_and_eval --steps_per_eval=6 |
   tee "$scratch/trained"

@@ -58,6 +58,7 @@ MAY_IMPORT = {
   # Of files, what the compact ones are made of.
   "formats": frozenset({"file_kinds", "files", "url_path", "version"}),
   "configurable": NOTHING,
+  "docstrings": NOTHING,
   "structures": NOTHING,
   "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
@@ -67,11 +68,12 @@ MAY_IMPORT = {
   "compression": NOTHING,
   "distribution": frozenset({"pjrt"}),
   "layers": NOTHING,
-  "sparse_optimizers": NUMBERS | {"configurable"},
+  "sparse_optimizers": NUMBERS | {"configurable", "docstrings"},
   # Its Keras layers, and no other module, need `keras`.
   "sparse": NUMBERS | {"keras", "sparse_optimizers"},
   # Of training, the files of checkpoints.
-  "keras": NUMBERS | {"files", "formats", "sparse_optimizers", "training"},
+  "keras": NUMBERS
+  | {"docstrings", "files", "formats", "sparse_optimizers", "training"},
   "config": CORE | FILES | {"running_script"},
   "data": frozenset({"distribution"}),
   "training": CORE | FILES | {"config", "data", "layers"},
@@ -98,6 +100,7 @@ WITHOUT_TENSORFLOW |= {
   "cli",
   "flops",
   "configurable",
+  "docstrings",
   "missing_package",
   "needs_tensorflow",
   "running_script",

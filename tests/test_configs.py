@@ -19,6 +19,18 @@ from rigl.sparse_optimizers.registry import METHODS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MNIST = ROOT / "configs" / "mnist"
+_ITOP = {"drop_fraction": 0.5, "track_exploration": True}
+_SURPLUS = {"drop_fraction": 1.0, "soft_memory": True}
+# Files of later methods: the method that they change, and how.
+VARIANTS = {
+  "rigl_itop": ("rigl", {"maskupdate_frequency": 4000, **_ITOP}),
+  "set_itop": ("set", {"maskupdate_frequency": 1500, **_ITOP}),
+  "mest": ("set", {"maskupdate_frequency": 2000, **_SURPLUS}),
+  "rigl_global": (
+    "rigl",
+    {"maskupdate_frequency": 1000, "across_layers": True, **_SURPLUS},
+  ),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +65,16 @@ def make_optimizer(*arguments):
 
 def test_every_method_has_a_file():
   names = {path.stem for path in MNIST.glob("*.gin")} - {"base"}
-  assert names == set(METHODS)
+  assert names == {*METHODS, *VARIANTS}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_differs_in_what_its_paper_changes(name):
+  method, changed = VARIANTS[name]
+  plain, variant = (
+    dataclasses.asdict(read(config(file))) for file in (method, name)
+  )
+  assert variant == {**plain, **changed}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -71,16 +92,17 @@ def test_file_gives_the_run_the_name_of_the_command_line(method):
   assert by_file == by_flags
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_file_opens_with_what_it_reproduces_and_how(method):
-  text = (MNIST / f"{method}.gin").read_text()
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
+def test_file_opens_with_what_it_reproduces_and_how(name):
+  text = (MNIST / f"{name}.gin").read_text()
   opening = text[: text.index("\n\n")].splitlines()
   assert all(line.startswith("#") for line in opening)
   command = (
     "python rigl/mnist/mnist_train_eval.py "
-    f"--gin_config=configs/mnist/{method}.gin"
+    f"--gin_config=configs/mnist/{name}.gin"
   )
-  assert f"# {command}" in opening
+  words = " ".join(opening).replace("#", " ").replace("\\", " ").split()
+  assert command in " ".join(words)
   for label in ("Hardware:", "Duration:", "Expected:"):
     assert any(line.startswith(f"# {label}") for line in opening)
 

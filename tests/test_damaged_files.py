@@ -16,14 +16,20 @@ import numpy as np
 import pytest
 import reader_cases
 import run_files
+from tar_support import NEEDS_DATA_FILTER
 
 from rigl import files
 from rigl.flops import flops_models
 from rigl.mnist import mnist_data
 from rigl.training import checkpoints
 
+READERS = [
+  pytest.param(name, marks=NEEDS_DATA_FILTER if ".tar" in name else ())
+  for name in reader_cases.READERS
+]
 
-@pytest.mark.parametrize("name", reader_cases.READERS)
+
+@pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_read_or_refused_in_one_error(name, tmp_path):
   samples = reader_cases.READERS[name].samples
   numbers = range(damage.rounds(samples))

@@ -35,6 +35,7 @@ _CLASSES = 10
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)
@@ -183,15 +184,6 @@ class CifarSettings(LengthFlags, DeviceFlags):
     True, "Make the last layer sparse.", group="model"
   )
   # What the published script does not have.
-  initial_sparsity: float = setting(
-    0.0,
-    "granet: share of zeros at the start, at most --end_sparsity.",
-    group="method",
-    minimum=0.0,
-    less_than=1.0,
-    records_default=False,
-    argument="initial_sparsity",
-  )
   dataset: str = setting(
     "cifar10",
     "The data set. Runs on different ones differ in their data and classes.",

@@ -15,10 +15,11 @@ from rigl import sparse_utils
 from rigl.config.settings import STEP_LIMIT, Settings, setting
 from rigl.sparse_optimizers import registry
 from rigl.sparse_optimizers.drop_grow_options import LAYER_FLOOR
+from rigl.sparse_utils.backward_sets import value_of_flag
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
-# Flags that change how many connections are active, for methods that take them.
-_CHANGE_COUNTS = ("soft_memory", "across_layers")
+# Flags of which every value but the default is for some methods alone.
+_OF_SOME_METHODS = ("soft_memory", "across_layers", "drop_gradient_weight")
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 
@@ -126,6 +127,15 @@ class MethodFlags(Settings):
     records_default=False,
     argument="grow_batches",
   )
+  initial_sparsity: float = setting(
+    0.0,
+    "granet: share of zeros at the start, at most --end_sparsity.",
+    group="method",
+    minimum=0.0,
+    less_than=1.0,
+    records_default=False,
+    argument="initial_sparsity",
+  )
   backward_sparsity: float = setting(
     -1.0,
     "top_kast: share of the weights that are not trained, at most "
@@ -172,6 +182,15 @@ class MethodFlags(Settings):
     ignored=lambda settings: not settings.across_layers,
     argument="layer_floor",
   )
+  drop_gradient_weight: float = setting(
+    0.0,
+    "set, rigl: connections drop by |weight| + this times |gradient|. Above 0, "
+    "an update of set takes the place of a gradient step, as one of rigl does.",
+    group="method",
+    minimum=0.0,
+    records_default=False,
+    argument="drop_gradient_weight",
+  )
   seed: int = setting(
     0,
     "Seed of everything random.",
@@ -182,17 +201,23 @@ class MethodFlags(Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
+    for field in dataclasses.fields(self):
+      if field.name in _OF_SOME_METHODS:
+        self._check_taken(field)
+
+  def _check_taken(self, field: dataclasses.Field) -> None:
+    """Raises ValueError if the method does not take the value of a flag."""
     taking = [
       method
       for method, optimizer in registry.METHODS.items()
-      if set(_CHANGE_COUNTS) <= registry.argument_names(optimizer)
+      if field.name in registry.argument_names(optimizer)
     ]
-    for name in _CHANGE_COUNTS:
-      if getattr(self, name) and self.training_method not in taking:
-        raise ValueError(
-          f"`{name}` must be False for method {self.training_method!r}; "
-          f"{taking} take it."
-        )
+    is_default = getattr(self, field.name) == field.default
+    if not is_default and self.training_method not in taking:
+      raise ValueError(
+        f"`{field.name}` must be {field.default} for method "
+        f"{self.training_method!r}; {taking} take it."
+      )
 
   def method_arguments(self, layers: Sequence[str] = ()) -> dict[str, Any]:
     """The arguments that the flags decide for the optimizer of the method.
@@ -212,8 +237,7 @@ class MethodFlags(Settings):
       for name in arguments_of(field, self.training_method)
     }
     values["mask_init_method"] = self.distribution
-    if self.backward_sparsity < 0:
-      values["backward_sparsity"] = None
+    values["backward_sparsity"] = value_of_flag(self.backward_sparsity)
     return {**_WITHOUT_FLAG, **values, **self.computed_arguments(layers)}
 
   def computed_arguments(self, layers: Sequence[str]) -> dict[str, Any]:

@@ -8,20 +8,19 @@ prints a table. `--format` selects CSV or JSON, `--plot` draws a bar per layer.
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from rigl import counting, files, sparse_utils
+from rigl import counting, files
 from rigl.config import app
-from rigl.counting import soft_memory, training_flops
+from rigl.counting import training_flops
 from rigl.flops import flops_models, options, plots
 from rigl.flops.flops_report import FlopsReport, IsoFlops, render
-from rigl.schedules import PruningSchedule, UpdateSchedule
-from rigl.sparse_utils.backward_sets import chosen_backward_sparsity
+from rigl.flops.sparsities import layer_sparsities
+from rigl.flops.training import forward_flops, training_cost
 
 FLAGS = flags.FLAGS
 
@@ -70,7 +69,7 @@ def make_report(values: Any) -> FlopsReport:
   width = _iso_width(values) if values.iso_flops else values.width
   network = flops_models.load(values.model, width, values.image_size)
   layers = network.layers
-  asked = _sparsities(values, network)
+  asked = layer_sparsities(values, network)
   rules = values.published_rules
 
   def count(share: float, published: bool) -> list[counting.LayerCount]:
@@ -88,14 +87,13 @@ def make_report(values: Any) -> FlopsReport:
     count(0.0, rules),
     count(1.0, True),
     count(0.0, True),
-    _training(
+    training_cost(
       values,
-      lambda share: counting.total_count(count(share, rules)).flops,
+      layers,
+      asked,
       counting.real_sparsity(counted)
       if values.sparsity == options.FILE
       else values.sparsity,
-      _backward_flops(values, layers, asked),
-      _surplus_mean(values, layers, asked),
     ),
     {**settings, "width": width},
     _note(values, network),
@@ -109,11 +107,11 @@ def _iso_width(values: Any) -> float:
 
   def flops(width: float) -> float:
     layers = layers_at(width)
-    sparsities = _sparsities(values, flops_models.Network(layers))
-    return _flops(values, layers, sparsities)
+    sparsities = layer_sparsities(values, flops_models.Network(layers))
+    return forward_flops(values, layers, sparsities)
 
   narrow = layers_at(1.0)
-  dense = _flops(values, narrow, {layer.name: 0.0 for layer in narrow})
+  dense = forward_flops(values, narrow, {layer.name: 0.0 for layer in narrow})
   try:
     return counting.iso_flops_width(flops, dense, _WIDEST)
   except counting.UnreachableError as error:
@@ -122,17 +120,6 @@ def _iso_width(values: Any) -> float:
       f"the dense network of width 1, got {values.model!r} with a sparsity of "
       f"{values.sparsity:g}."
     ) from error
-
-
-def _flops(
-  values: Any,
-  layers: Sequence[counting.LayerSpec],
-  sparsities: Mapping[str, float],
-) -> float:
-  counted = counting.count_layers(
-    layers, sparsities, values.param_size, values.published_rules
-  )
-  return counting.total_count(counted).flops
 
 
 def _iso_flops(values: Any, width: float) -> IsoFlops:
@@ -149,68 +136,6 @@ def _iso_flops(values: Any, width: float) -> IsoFlops:
   return IsoFlops(width, dense, cost.total_flops)
 
 
-def _sparsities(values: Any, network: flops_models.Network) -> dict[str, float]:
-  """The sparsity of each layer: of the flags or of the file."""
-  layers, zeros = network.layers, network.zeros
-  if values.sparsity == options.FILE:
-    if zeros is None:
-      raise ValueError(
-        f"`sparsity` must be a number for a model without weights, got "
-        f"{options.FILE!r} for {values.model!r}."
-      )
-    return {n.name: _share(zeros[n.name], n.size) for n in layers}
-  return _distributed(values, layers, values.sparsity)
-
-
-def _distributed(
-  values: Any,
-  layers: Sequence[counting.LayerSpec],
-  sparsity: float,
-  share: float = 1.0,
-) -> dict[str, float]:
-  """A sparsity over all layers, with a share of the flags' of single layers."""
-  custom = _custom_sparsities(values, layers)
-  counted = sparse_utils.get_layer_counts(
-    layers,
-    sparsity,
-    values.method,
-    {name: each * share for name, each in custom.items()},
-    param_size=values.param_size,
-    erk_power_scale=values.erk_power_scale,
-  )
-  return {n.spec.name: n.sparsity for n in counted}
-
-
-def _backward_flops(
-  values: Any,
-  layers: Sequence[counting.LayerSpec],
-  asked: Mapping[str, float],
-) -> float | None:
-  """FLOPs with the weights that Top-KAST trains; None for other methods."""
-  if values.training_method != "top_kast":
-    return None
-  forward = values.sparsity
-  if forward == options.FILE:
-    zeros = sum(asked[layer.name] * layer.size for layer in layers)
-    forward = zeros / sum(layer.size for layer in layers)
-  given = values.backward_sparsity
-  backward = chosen_backward_sparsity(None if given < 0 else given, forward)
-  share = backward / forward if forward else 0.0
-  if values.sparsity == options.FILE or values.method == "str":
-    sparsities = {name: each * share for name, each in asked.items()}
-  else:
-    sparsities = _distributed(values, layers, backward, share)
-  return _flops(values, layers, sparsities)
-
-
-def _share(zeros: int, size: int) -> float:
-  """The share of zeros, of which `floor(share * size)` are as many."""
-  share = zeros / size
-  if math.floor(share * size) < zeros:
-    share = math.nextafter(share, 1.0)
-  return share
-
-
 def _note(values: Any, network: flops_models.Network) -> str:
   """What a user should know of a file's zeros that are not counted."""
   zeros = sum((network.zeros or {}).values())
@@ -222,105 +147,6 @@ def _note(values: Any, network: flops_models.Network) -> str:
     f"--sparsity={values.sparsity:g} takes their place, and --sparsity="
     f"{options.FILE} counts them."
   )
-
-
-def _surplus_mean(
-  values: Any,
-  layers: Sequence[counting.LayerSpec],
-  asked: Mapping[str, float],
-) -> float | None:
-  """Mean of FLOPs over training with soft memory; None without."""
-  if not values.soft_memory:
-    return None
-  schedule = UpdateSchedule(
-    values.maskupdate_begin_step,
-    values.maskupdate_end_step,
-    values.maskupdate_frequency,
-    values.drop_fraction,
-    values.drop_fraction_anneal,
-  )
-
-  def flops(surplus: float) -> float:
-    return _flops(values, layers, soft_memory.with_surplus(asked, surplus))
-
-  return soft_memory.mean_over_surplus(flops, schedule, values.train_steps)
-
-
-def _training(
-  values: Any,
-  flops: Callable[[float], float],
-  sparsity: float,
-  backward: float | None,
-  surplus_mean: float | None,
-) -> training_flops.TrainingCost:
-  """Cost of training, given FLOPs by share of the final sparsities.
-
-  Args:
-    values: object with the flags as attributes.
-    flops: FLOPs of the forward pass with a share of the sparsities.
-    sparsity: share of zeros of the trained network.
-    backward: FLOPs of the forward pass with all weights that are trained.
-    surplus_mean: mean FLOPs of the forward pass with soft memory, or None.
-  """
-  method, mean = values.training_method, None
-  if method in ("prune", "granet"):
-    # GraNet prunes in every mask update.
-    by_mask_updates = method == "granet"
-    schedule = PruningSchedule(
-      values.sparsity_begin_step,
-      values.sparsity_end_step,
-      values.maskupdate_frequency
-      if by_mask_updates
-      else values.pruning_frequency,
-      sparsity,
-      values.initial_sparsity if by_mask_updates else 0.0,
-    )
-    mean = training_flops.mean_over_pruning(
-      lambda part: flops(part / (sparsity or 1.0)),
-      schedule,
-      values.train_steps,
-      schedule.initial_sparsity,
-    )
-  return training_flops.training_cost(
-    method,
-    flops(0.0),
-    flops(1.0),
-    values.train_steps,
-    values.train_batch_size,
-    values.training_steps_multiplier,
-    values.maskupdate_frequency,
-    mean,
-    values.grow_batches,
-    backward=backward,
-    surplus_mean=surplus_mean,
-  )
-
-
-def _custom_sparsities(
-  values: Any, layers: Sequence[counting.LayerSpec]
-) -> dict[str, float]:
-  custom = {}
-  for entry in values.custom_sparsities:
-    name, _, sparsity = entry.rpartition("=")
-    try:
-      custom[name] = float(sparsity)
-    except ValueError:
-      name = ""
-    if not name:
-      raise ValueError(
-        f"`custom_sparsities` must be NAME=SPARSITY, got {entry!r}."
-      )
-  ends = (
-    ("first_layer_sparsity", layers[0]),
-    ("last_layer_sparsity", layers[-1]),
-  )
-  for flag, layer in ends:
-    sparsity = getattr(values, flag)
-    if sparsity != -1:
-      if not 0 <= sparsity < 1:
-        raise ValueError(f"`{flag}` must be -1 or in [0, 1), got {sparsity}.")
-      custom[layer.name] = sparsity
-  return custom
 
 
 def main(arguments: Sequence[str]) -> None:

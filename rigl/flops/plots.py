@@ -90,10 +90,14 @@ def plot_accuracy(
   figure = _figure(8.0 if is_full else 6.0, 4.2)
   axes = figure.subplots()
   for number, (name, points) in enumerate(series.items()):
-    style = f"{_MARKERS[number % len(_MARKERS)]}-"
-    colour = f"C{number % 10}"
+    turn, place = divmod(number, len(_MARKERS))
+    colour = f"C{place}"
     axes.plot(
-      *zip(*sorted(points), strict=True), style, color=colour, label=name
+      *zip(*sorted(points), strict=True),
+      f"{_MARKERS[place]}{_LINES[turn % len(_LINES)]}",
+      color=colour,
+      fillstyle="none" if turn else "full",
+      label=name,
     )
     for (x, _), ends in zip(
       points, (spreads or {}).get(name, []), strict=False

@@ -29,12 +29,14 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
   unrecorded=[
     "compilation_cache",
     "on_nonfinite",
+    "initial_sparsity",
     "grow_batches",
     "backward_sparsity",
     "track_exploration",
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +120,8 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     MethodFlags,
     "mask_init_method",
     "",
-    help="Distribution of the sparsity over layers. Empty: random for snip and "
-    "dnw; other sparse methods then need --load_mask_dir.",
+    help="Distribution of the sparsity over layers. Empty: random for snip, "
+    "dnw, granet and top_kast; other sparse methods then need --load_mask_dir.",
   )
   label_smoothing: float = setting(
     0.1,

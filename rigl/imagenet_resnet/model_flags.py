@@ -16,7 +16,7 @@ from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.models import factory, model_settings
 from rigl.imagenet_resnet.models.image_model import ImageModel
 
-# The training methods of the published script.
+# The training methods of the published script, and two that came later.
 IMAGENET_METHODS = (
   "scratch",
   "baseline",
@@ -26,6 +26,7 @@ IMAGENET_METHODS = (
   "momentum",
   "rigl",
   "static",
+  "granet",
   "top_kast",
 )
 # Flags of `create_model`'s arguments that have other names.

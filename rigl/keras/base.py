@@ -29,27 +29,6 @@ class SparseOptimizer(MaskOwner):
 
   This class never changes the masks. A method overrides `_train`.
 
-  Args:
-    optimizer: the Keras optimizer that makes the gradient steps, its name or
-      its configuration.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
-      0.9, or what `structure` fixes.
-    distribution: how it is distributed over the variables: `erk`,
-      `erdos_renyi`, `uniform`, or {path or regex: sparsity}; see
-      `sparsities.distribute`. None: `erk`, or `uniform` if `structure` fixes
-      the sparsity.
-    filters: which variables are sparse: None for all kernels, a regex, a list
-      of regexes, or a function of a path; see `kernels.choose_kernels`.
-    seed: seed of all random numbers, at least 0.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
-      `auto` by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active; `fan_in` keeps the same number of connections per
-      output. None: only that per variable is fixed.
-    name: name of this optimizer. None: one that Keras makes.
-    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
-
   Raises:
     ValueError: if an argument is not as described.
   """

@@ -33,25 +33,24 @@ class DenseWeightsOptimizer(TargetSparsityOptimizer):
   """
 
   takes_compact_layers = False
+  _dense: dict[str, keras.Variable]
 
-  def __init__(
-    self, optimizer: Any, sparsity: float | None = None, **kwargs: Any
-  ) -> None:
-    super().__init__(optimizer, sparsity, **kwargs)
-    if any(part.use_ema for part in parts_of(self.inner_optimizer)):
+  @classmethod
+  def _check_inner(cls, inner: keras.optimizers.Optimizer) -> None:
+    if any(part.use_ema for part in parts_of(inner)):
       raise ValueError(
-        f"`optimizer` of {type(self).__name__} must not average weights, got "
+        f"`optimizer` of {cls.__name__} must not average weights, got "
         "use_ema=True: the averages would bring back inactive weights."
       )
-    self._dense: dict[str, keras.Variable] = {}
 
   @property
   def dense_weights(self) -> dict[str, keras.Variable]:
     """{path: the weights with those of inactive connections}."""
-    return dict(self._dense)
+    return {kernel.path: self._dense[kernel.path] for kernel in self._kernels}
 
   def _create_state(self) -> None:
     super()._create_state()
+    self._dense = {}
     for kernel in self._kernels:
       self._dense[kernel.path] = self._new_copy(kernel, "dense")
 

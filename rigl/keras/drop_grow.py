@@ -17,28 +17,23 @@ import tensorflow as tf
 
 from rigl import mask_ops
 from rigl.keras import replicas
-from rigl.keras.block_layers import move_blocks
+from rigl.keras.drop_grow_stored import StoredDropGrow
 from rigl.keras.exploration import ExploringOptimizer
 from rigl.keras.kernels import Filters
-from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.keras.sparsities import Distribution
 from rigl.keras.update_schedules import update_schedule
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers.compact import moved_connections
-from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
 from rigl.sparse_optimizers.drop_grow_options import (
   LAYER_FLOOR,
   DropGrowOptions,
 )
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
-from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor
 
 
-class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
+class DropGrowOptimizer(StoredDropGrow, ExploringOptimizer):
   """Drops and grows connections by a schedule.
 
   An update is, in every sparse variable of n active connections,
@@ -55,55 +50,47 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
     takes_options: whether it has the arguments of `DropGrowOptions`.
 
   Args:
-    optimizer: the Keras optimizer that makes the gradient steps, its name or
-      its configuration.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
-      0.9, or what `structure` fixes.
-    distribution: how it is distributed over the variables: `erk`,
-      `erdos_renyi`, `uniform`, or {path or regex: sparsity}. None: `erk`, or
-      `uniform` if `structure` fixes the sparsity.
     begin_step: first value of `iterations` that may update, at least 0.
-    end_step: last value of `iterations` that may update. None: no end.
+    end_step: last value of `iterations` that may update; the paper uses 3/4 of
+      all steps. None: no end, and then f stays constant.
     frequency: least number of steps between two updates, at least 1.
     drop_fraction: share f of the active connections to drop in the first
       update, in [0, 1].
-    anneal: how f falls from `begin_step` to `end_step`: `cosine`, `constant` or
-      `exponential[_K]`; see `schedules.UpdateSchedule`. Without an end f is
-      constant.
-    grow_init: initial weights of grown connections: `zeros`, `initial_dist`,
-      `random_normal` or `random_uniform`; all but `zeros` may be followed by
-      `_K` to divide by K > 0.
-    filters: which variables are sparse: None for all kernels, a regex, a list
-      of regexes, or a function of a path.
-    seed: seed of all random numbers, at least 0.
+    anneal: how f falls from `begin_step` to `end_step`, with p in [0, 1] the
+      share of that window that has passed: `cosine`, f * (1 + cos(pi * p)) / 2;
+      `constant`; or `exponential[_K]`, f * (1 - p) ** K with K > 0.
+    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
+      drawn from the initial weights of the variable; `random_normal`, with the
+      standard deviation of the active weights; or `random_uniform`, in plus or
+      minus their mean magnitude. All but `zeros` may be followed by `_K` to
+      divide by K > 0, such as `random_normal_10`.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
-      `auto` by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active; `fan_in` keeps the same number of connections per
-      output. None: only that per variable is fixed.
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
-    soft_memory: whether an update drops all but the n connections that a
-      variable was given and grows int(n * f), which the next update drops.
-    across_layers: whether all variables together keep their number.
-    layer_floor: least share of its n connections that a variable keeps then.
-    drop_gradient_weight: at least 0; this times |gradient| is added to |weight|
-      when dropping. For methods whose signal is the gradient.
-    name: name of this optimizer. None: one that Keras makes.
-    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
+    soft_memory: for RigL and SET, as the next three: whether there is a surplus
+      of connections between updates (Yuan et al., 2021,
+      https://arxiv.org/abs/2110.14032). An update then keeps the n connections
+      of largest |weight + noise|, n being what the variable had at the start,
+      and grows int(n * f), at most the whole variable; the last update that
+      fits before `end_step` only drops. `sparsity` is that of n. It needs an
+      end.
+    across_layers: whether connections are compared over all variables (Yin et
+      al., 2023, https://arxiv.org/abs/2305.19454): all together keep their
+      number, and each may win or lose some; those that were given all of their
+      connections stay dense. Only for layers of ordinary storage.
+    layer_floor: least share of its n connections that a variable keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
 
   Raises:
     ValueError: if an argument is not as described.
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
-  takes_block_layers = True
   takes_options = False
-  _schedule: UpdateSchedule
 
   def __init__(
     self,
@@ -185,28 +172,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       **options,
     }
 
-  def _distribute(
-    self,
-    shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
-  ) -> dict[str, float]:
-    for layer in compact.values():
-      is_block = isinstance(layer, BlockLayer)
-      self._options.check_stored("blocks" if is_block else "connections")
-    if compact and self._grow_init.method == "initial_dist":
-      raise ValueError(
-        "`grow_init` must not be 'initial_dist' with layers that store only "
-        f"their active connections, such as {next(iter(compact))!r}: they have "
-        "no other initial weights."
-      )
-    has_blocks = any(isinstance(la, BlockLayer) for la in compact.values())
-    if has_blocks and self._grow_init.method != "zeros":
-      raise ValueError(
-        "`grow_init` must be 'zeros' with layers that store only their active "
-        f"blocks, got {self._grow_init_name!r}."
-      )
-    return super()._distribute(shapes, compact)
-
   def _create_state(self) -> None:
     super()._create_state()
     if self._options.changes_counts:
@@ -247,21 +212,12 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       kernels, signals, tf.unstack(keys), strict=True
     ):
       if kernel.blocks is not None:
-        move_blocks(
-          self,
-          kernel,
-          kernel.blocks,
-          key,
-          fraction,
-          self._schedule.drop_fraction,
-          self._signal_of_blocks(kernel.blocks),
-        )
-        continue
-      if kernel.compact is not None:
+        self._move_blocks(kernel, kernel.blocks, key, fraction)
+      elif kernel.compact is not None:
         self._move(kernel, kernel.compact, signal, key, fraction)
-        continue
-      masked.append(kernel)
-      inputs.append(self._inputs(kernel, signal, key))
+      else:
+        masked.append(kernel)
+        inputs.append(self._inputs(kernel, signal, key))
     self._thin_out(masked, inputs, step)
     results = self._update_all(inputs, fraction, step)
     for kernel, result in zip(masked, results, strict=True):
@@ -326,57 +282,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer, ExploringOptimizer):
       strict=True,
     ):
       replicas.assign(variable, tf.reshape(value, variable.shape))
-
-  def _move(
-    self,
-    kernel: SparseKernel,
-    compact: CompactLayer,
-    signal: Tensor | None,
-    key: Tensor,
-    fraction: Tensor,
-  ) -> None:
-    """Drop and grow of a layer that stores only its active connections."""
-    slots = kernel.slots.all()
-    positions, values, moved = moved_connections(
-      self,
-      kernel.shape,
-      tf.convert_to_tensor(compact.positions),
-      tf.convert_to_tensor(kernel.variable),
-      [tf.convert_to_tensor(slot.variable) for slot in slots],
-      [slot.start for slot in slots],
-      key,
-      fraction,
-      signal,
-      functools.partial(self._signal_of_rows, kernel, compact),
-    )
-    compact.set_connections(positions, values)
-    for slot, value in zip(slots, moved, strict=True):
-      replicas.assign(slot.variable, value)
-
-  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
-    """Hook: the signal of all blocks, [input blocks, output blocks]."""
-    del layer
-    return None
-
-  def _signal_of_rows(
-    self,
-    kernel: SparseKernel,
-    compact: CompactLayer,
-    positions: np.ndarray,
-    sampled: np.ndarray,
-  ) -> RowSignal:
-    """Hook: the signal of a layer that stores only its active connections.
-
-    It is called on the host.
-
-    Args:
-      kernel: the layer, as the optimizer sees it.
-      compact: the layer itself.
-      positions: int32 [n], its active connections.
-      sampled: [n], what `_signals` gave for them; zeros if that was None.
-    """
-    del kernel, compact, positions, sampled
-    return no_signal
 
   def _signals(
     self, kernels: Sequence[SparseKernel], present: Mapping[str, Any]

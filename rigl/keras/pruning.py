@@ -40,26 +40,10 @@ class GradualPruning(ScheduledOptimizer, TargetSparsityOptimizer):
   Nothing grows. Zhu & Gupta, 2017, https://arxiv.org/abs/1710.01878, section 3.
 
   Args:
-    optimizer: the Keras optimizer that makes the gradient steps, its name or
-      its configuration.
     sparsity: final share of zeros in the sparse variables, in [0, 1).
-    distribution: how it is distributed over the variables: `erk`,
-      `erdos_renyi`, `uniform`, or {path or regex: sparsity}. None: `erk`, or
-      `uniform` if `structure` fixes the sparsity.
     begin_step: first step that may prune, at least 0.
     end_step: the step at which the target is reached, above `begin_step`.
     frequency: least number of steps between two updates, at least 1.
-    filters: which variables are sparse: None for all kernels, a regex, a list
-      of regexes, or a function of a path.
-    seed: seed of all random numbers, at least 0.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
-      `auto` by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active; `fan_in` keeps the same number of connections per
-      output. None: only that per variable is fixed.
-    name: name of this optimizer. None: one that Keras makes.
-    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
   Raises:
     ValueError: if an argument is not as described.

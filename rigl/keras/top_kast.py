@@ -70,10 +70,6 @@ class TopKAST(
   weights. A weight decay of the inner optimizer comes on top of the penalty.
 
   Args:
-    optimizer: the Keras optimizer that makes the gradient steps, its name or
-      its configuration; it must be new.
-    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
-      0.9, or what `structure` fixes.
     backward_sparsity: share of the weights outside of B over all sparse
       variables, in [0, `sparsity`]; 0 trains all weights. None: that of twice
       as many weights as in A, max(2 * `sparsity` - 1, 0).
@@ -88,16 +84,7 @@ class TopKAST(
       at least 0.
     end_step: last such value. None: no end.
     frequency: least number of steps between two updates, at least 1.
-    filters: which variables are sparse. None: all kernels, which are weights
-      of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
-      `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
-      list of regexes: the kernels in whose path one is found; a full path also
-      chooses a variable that is no kernel. A function: the kernels for whose
-      path it returns true.
     seed: unused: nothing is random here.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
-      `auto` by the devices that TensorFlow has.
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active; `fan_in` keeps the same number of connections per
       output. B then has the same number in every group as well. None: only
@@ -105,8 +92,6 @@ class TopKAST(
     track_exploration: whether to note which connections were ever active, for
       `explored_shares`. It costs one byte per connection, in checkpoints as
       well, and no time outside of mask updates.
-    name: name of this optimizer. None: one that Keras makes.
-    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
   Raises:
     ValueError: if an argument is not as described, or `optimizer` averages
@@ -157,7 +142,7 @@ class TopKAST(
     )
     self._track(track_exploration)
     self._schedule = schedule
-    self._given_backward, self._backward_sparsity = backward_sparsity, chosen
+    self._given_backward, self._chosen_backward = backward_sparsity, chosen
     self._penalty = float(exploration_penalty)
     self._backward_targets: dict[str, float] = {}
     self._backward: dict[str, keras.Variable] = {}
@@ -190,14 +175,15 @@ class TopKAST(
     compact: dict[str, Any],
   ) -> dict[str, float]:
     targets = super()._distribute(shapes, compact)
-    settings, backward = self._settings, self._backward_sparsity
-    if isinstance(settings.distribution, str):
+    distribution, backward = self._settings.distribution, self._chosen_backward
+    if isinstance(distribution, str):
       self._backward_targets = distribute(
-        settings.distribution, backward, shapes
+        distribution, backward.overall, shapes
       )
     else:
-      share = backward / (settings.sparsity or 1.0)
-      self._backward_targets = {p: s * share for p, s in targets.items()}
+      self._backward_targets = {
+        path: target * backward.ratio for path, target in targets.items()
+      }
     return targets
 
   def _create_state(self) -> None:

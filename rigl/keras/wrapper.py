@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from rigl.docstrings import describe_inherited_arguments
 from rigl.types import Variable
 
 # Arguments of every Keras optimizer that a wrapper leaves to the inner one.
@@ -49,10 +50,10 @@ class WrappingOptimizer(keras.optimizers.Optimizer):
   """Wraps a Keras optimizer and answers for it.
 
   Args:
-    optimizer: a Keras optimizer, or its name or configuration, as
-      `keras.optimizers.get` takes them. It must not be built yet.
-    name: name of the wrapper. None: one that Keras makes.
-    **kwargs: none; arguments of Keras optimizers are refused.
+    optimizer: the Keras optimizer that makes the gradient steps, its name or
+      its configuration; it must be new.
+    name: name of this optimizer. None: one that Keras makes.
+    **kwargs: none; arguments of Keras optimizers belong to `optimizer`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -61,12 +62,22 @@ class WrappingOptimizer(keras.optimizers.Optimizer):
   built: bool
   inner_optimizer: keras.optimizers.Optimizer
 
+  def __init_subclass__(cls, **options: Any) -> None:
+    super().__init_subclass__(**options)
+    describe_inherited_arguments(cls)
+
   def __init__(self, optimizer: Any, name: str | None, **kwargs: Any) -> None:
     _check_arguments(kwargs)
     inner = _checked(optimizer)
+    self._check_inner(inner)
     # A function, so that no variable is made for it.
     super().__init__(learning_rate=lambda: inner.learning_rate, name=name)
     self.inner_optimizer = inner
+
+  @classmethod
+  def _check_inner(cls, inner: keras.optimizers.Optimizer) -> None:
+    """Hook: raises ValueError if the method cannot wrap an optimizer."""
+    del inner
 
   weight_decay = _forwarded("weight_decay")
   clipnorm = _forwarded("clipnorm")

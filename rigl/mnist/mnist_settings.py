@@ -34,6 +34,7 @@ NONE, CSR, BLOCK, AUTO = "none", "csr", "block", "auto"
     "soft_memory",
     "across_layers",
     "layer_floor",
+    "drop_gradient_weight",
   ]
 )
 @dataclasses.dataclass(frozen=True)
@@ -181,15 +182,6 @@ class MnistSettings(MethodFlags, DeviceFlags):
     group="output",
     minimum=1,
     defines_run=False,
-  )
-  initial_sparsity: float = setting(
-    0.0,
-    "granet: share of zeros at the start, at most --end_sparsity.",
-    group="method",
-    minimum=0.0,
-    less_than=1.0,
-    records_default=False,
-    argument="initial_sparsity",
   )
   sparse_compute: str = setting(
     NONE,

@@ -45,26 +45,6 @@ class SparseOptimizer(GradientSteps):
     starts_dense: whether `create_masks(kernels)` makes the masks that training
       starts with. If not, `sparsify` does.
 
-  Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
-    weight_decay: at least 0; the gradient of a weight w becomes
-      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-      It is added here rather than to the loss, so that connections grow by the
-      gradient of the loss alone.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
-    seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
-      number of connections per output. None: only that per layer is fixed.
-
   Raises:
     ValueError: if an argument is not as described.
   """

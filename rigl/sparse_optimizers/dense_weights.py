@@ -29,8 +29,6 @@ class DenseWeightsOptimizer(TargetSparsityOptimizer):
   the wrapped optimizer with the dense weights. A method says in `_after_step`
   which of them it keeps. Active weights that were assigned to the kernel by
   other means become dense weights in the next step.
-
-  The arguments are those of `TargetSparsityOptimizer`.
   """
 
   takes_compact_layers = False

@@ -6,41 +6,32 @@ All four drop by magnitude; the file of each defines its growth scores.
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rigl.checks import check_flag, check_integer, check_number
+from rigl.checks import check_integer, check_number
 from rigl.mask_ops import EngineName
 from rigl.schedules import UpdateSchedule
-from rigl.sparse_optimizers import blocks, sparse_layer
-from rigl.sparse_optimizers.compact import moved_connections
-from rigl.sparse_optimizers.dense_rows import RowSignal, no_signal
+from rigl.sparse_optimizers import sparse_layer
 from rigl.sparse_optimizers.drop_grow_options import (
   LAYER_FLOOR,
   DropGrowOptions,
 )
-from rigl.sparse_optimizers.drop_grow_rule import DropGrowRule
-from rigl.sparse_optimizers.exploration import Exploration
+from rigl.sparse_optimizers.drop_grow_stored import StoredDropGrow
 from rigl.sparse_optimizers.grow_init import WEIGHT_METHODS, parse_grow_init
 from rigl.sparse_optimizers.kernels import initial_value
 from rigl.sparse_optimizers.published_arguments import warn_ignored
-from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
-from rigl.sparse_optimizers.sparse_layer import (
-  BlockLayer,
-  CompactLayer,
-  SparseLayer,
-)
+from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.target_counts import TargetCounts
 from rigl.types import Tensor, Variable
 
 
-class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
+class DropGrowOptimizer(StoredDropGrow):
   """Drops and grows connections by a schedule; the base of four methods.
 
   An update is, in every layer of n active connections,
@@ -62,8 +53,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     grow_inits: the values of `grow_init` that the method knows.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
     begin_step: first value of `global_step` that may update, at least 0.
     end_step: last value of `global_step` that may update; negative for no end.
     frequency: least number of steps between two updates, at least 1.
@@ -74,47 +63,39 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
       f * (1 - p) ** K with K > 0, or 1 if it is left out. Without an end f is
       constant.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
     grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
       drawn from the initial weights of the layer; `random_normal`, with the
       standard deviation of the active weights; or `random_uniform`, in plus or
       minus their mean magnitude. All but `zeros` may be followed by `_K` to
       divide by K > 0, such as `random_normal_10`.
-    name: name of this optimizer. None: the name of the class.
     use_stateless: ignored with a warning: random numbers are always stateless.
     stateless_seed_offset: added to `seed` in mask updates, so that they differ
       where the initial masks are the same.
     noise_std: standard deviation of the noise on |weight| when dropping, at
       least 0. It breaks ties by chance; 0 breaks them by index.
-    weight_decay: at least 0; the gradient of a weight w becomes
-      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-      Masks are never derived from this part.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
-    seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
-      number of connections per output. None: only that per layer is fixed.
     track_exploration: whether to note which connections were ever active, for
-      `explored_shares`; see `exploration`. It costs one byte per connection, in
-      checkpoints as well, and no time outside of mask updates.
-    soft_memory: whether an update drops all but the n connections that a layer
-      was given and grows int(n * f), which the next update drops.
-    across_layers: whether all layers together keep their number.
-    layer_floor: least share of its n connections that a layer keeps then.
-    drop_gradient_weight: at least 0; this times |gradient| is added to |weight|
-      when dropping. For methods whose signal is the gradient.
+      `explored_shares`. It costs one byte per connection, in checkpoints as
+      well, and no time outside of mask updates.
+    soft_memory: whether there is a surplus of connections between updates
+      (Yuan et al., 2021, https://arxiv.org/abs/2110.14032). An update then
+      keeps the n connections of largest |weight + noise|, n being what the
+      layer had at the start, and grows int(n * f), at most the whole layer;
+      the last update that fits before `end_step` only drops. The sparsity asked
+      for is that of n. It needs an end.
+    across_layers: whether connections are compared over all layers (Yin et al.,
+      2023, https://arxiv.org/abs/2305.19454): all together keep their number,
+      and each may win or lose some; those that were given all of their
+      connections stay dense. Only for layers of ordinary storage.
+    layer_floor: least share of its n connections that a layer keeps with
+      `across_layers`, in [0, 1]; at least one.
+    drop_gradient_weight: at least 0; this times |gradient| is added to
+      |weight + noise| when dropping (Yuan et al., 2021).
 
   Raises:
     ValueError: if an argument is not as described.
   """
 
   grow_inits: tuple[str, ...] = WEIGHT_METHODS
-  takes_block_layers = True
 
   def __init__(
     self,
@@ -162,8 +143,7 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     self._seed_offset = int(stateless_seed_offset)
     self._noise_std = float(noise_std)
     self._initial_weights: dict[str, Variable] = {}
-    check_flag("track_exploration", track_exploration)
-    self._exploration = Exploration() if track_exploration else None
+    self._track(track_exploration)
     self._options = DropGrowOptions(
       self._schedule,
       soft_memory,
@@ -223,20 +203,11 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
     operations = self.mark_updated(step)
     masked, inputs = [], []
     for layer, key, signal in zip(layers, keys, signals, strict=True):
+      update = (signal, key, fraction)
       if layer.compact is not None:
-        operations += self._update_compact(
-          layer, layer.compact, signal, key, fraction
-        )
+        operations += self._update_compact(layer, layer.compact, *update)
       elif layer.blocks is not None:
-        operations += blocks.update_layer(
-          self,
-          layer.blocks,
-          self._slots_of(layer.kernel),
-          key,
-          fraction,
-          self._schedule.drop_fraction,
-          signal,
-        )
+        operations += self._update_blocks(layer, layer.blocks, *update)
       else:
         masked.append(layer)
         inputs.append(self._inputs(layer, signal, key))
@@ -259,58 +230,6 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       inputs: their `_inputs`, of which `mask` may be replaced.
       step: int64 scalar, the step of the update.
     """
-
-  def _update_compact(
-    self,
-    layer: SparseLayer,
-    compact: CompactLayer,
-    signal: Tensor | None,
-    key: Tensor,
-    fraction: Tensor,
-  ) -> list[tf.Operation]:
-    """Drop and grow of a layer that stores only its active connections."""
-    slots = self._slots_of(layer.kernel)
-    positions, values, moved = moved_connections(
-      self,
-      layer.shape,
-      compact.positions.read_value(),
-      layer.kernel.read_value(),
-      [slot.read_value() for slot, _ in slots],
-      [start for _, start in slots],
-      key,
-      fraction,
-      signal,
-      functools.partial(self._signal_of_rows, layer, compact),
-    )
-    return [
-      *compact.set_connections(positions, values),
-      *(slot.assign(new) for (slot, _), new in zip(slots, moved, strict=True)),
-    ]
-
-  def _signal_of_rows(
-    self,
-    layer: SparseLayer,
-    compact: CompactLayer,
-    positions: np.ndarray,
-    sampled: np.ndarray,
-  ) -> RowSignal:
-    """Hook: `_signal` of a layer that stores only its active connections.
-
-    It is called on the host.
-
-    Args:
-      layer: the layer, as the optimizer sees it.
-      compact: the layer itself.
-      positions: int32 [n], its active connections.
-      sampled: [n], what `_signal` gave for them; zeros if that was None.
-    """
-    del layer, compact, positions, sampled
-    return no_signal
-
-  def _signal_of_blocks(self, layer: BlockLayer) -> Tensor | None:
-    """Hook: `_signal` of all blocks, [input blocks, output blocks]."""
-    del layer
-    return None
 
   def _updatable(
     self, gradients: list[tuple[Tensor, Variable]] | None
@@ -372,36 +291,15 @@ class DropGrowOptimizer(DropGrowRule, ScheduledOptimizer):
       )
     ]
 
-  def _check_compact(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
-    super()._check_compact(masks, in_graph)
-    self._options.check_stored("connections")
-    if self._grow_init.method == "initial_dist":
-      raise ValueError(
-        "`grow_init` must not be 'initial_dist' with layers that store only "
-        "their active connections: they have no other initial weights."
-      )
-
-  def _check_blocks(self, masks: Mapping[str, Tensor], in_graph: bool) -> None:
-    super()._check_blocks(masks, in_graph)
-    self._options.check_stored("blocks")
-    if self._grow_init.method != "zeros":
-      raise ValueError(
-        "`grow_init` must be 'zeros' with layers that store only their active "
-        f"blocks, got {self._grow_init.method!r}."
-      )
-
   def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
     super()._adopt(layer, of_kernel, of_mask)
     if self._target_counts is not None and of_mask:
       self._target_counts.adopt(layer)
-    if self._exploration is not None:
-      self._exploration.adopt(layer)
 
   def _prepare_layer(self, layer: SparseLayer) -> None:
     if self._target_counts is not None:
       self._target_counts.add(layer, self._new_state)
-    if self._exploration is not None:
-      self._exploration.add(layer, self._new_state)
+    super()._prepare_layer(layer)
     if self._grow_init.method == "initial_dist":
       self._initial_weights[layer.name] = self._new_state(
         initial_value(layer.kernel), f"{layer.kernel_name}/initial"

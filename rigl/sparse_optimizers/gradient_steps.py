@@ -24,7 +24,13 @@ from rigl.types import GradsAndVars, Tensor, Variable
 class GradientSteps(MaskOwner):
   """An owner of masks whose gradient steps leave pruned weights at zero.
 
-  The arguments are those of `base.SparseOptimizer`.
+  Args:
+    weight_decay: at least 0; the gradient of a weight w becomes
+      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
+      It is added here rather than to the loss, so that masks are never derived
+      from this part.
+    weight_decay_filter: function of a variable that returns whether it has
+      weight decay. None: all variables of rank 2 and more have it.
   """
 
   def __init__(

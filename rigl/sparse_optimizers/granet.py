@@ -80,12 +80,8 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
   Create the masks with `create_masks(kernels)`.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
-    begin_step: first value of `global_step` that may update, at least 0.
     end_step: last value of `global_step` that may update, at least
       `begin_step` + `frequency`.
-    frequency: least number of steps between two updates, at least 1.
     target_sparsity: final share of zeros over all layers, in [0, 1).
     initial_sparsity: first share of zeros, in [0, target_sparsity].
     mask_init_method: how both are distributed over layers: `random` (the same
@@ -94,52 +90,17 @@ class SparseGraNetOptimizer(SparseRigLOptimizer):
     custom_sparsity_map: {layer name: final sparsity in [0, 1)} of layers with a
       target of their own; they start at `initial_sparsity / target_sparsity`
       of it. None: there are none.
-    drop_fraction: share f of the active connections to drop in the first
-      update, in [0, 1].
     drop_fraction_anneal: how f falls from `begin_step` to `end_step`, with
       p in [0, 1] the share of that window that has passed: `constant`;
       `cosine`, f * (1 + cos(pi * p)) / 2; or `exponential[_K]`,
       f * (1 - p) ** K with K > 0, or 1 if it is left out.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    grow_init: initial weights of grown connections: `zeros`; `initial_dist`,
-      drawn from the initial weights of the layer; `random_normal`, with the
-      standard deviation of the active weights; `random_uniform`, in plus or
-      minus their mean magnitude; `grad_scale`, the gradient; or `grad_sign`,
-      its sign. All but `zeros` may be followed by `_K` to divide by K > 0, such
-      as `grad_scale_10`.
-    initial_acc_scale: the slots of grown connections start at this times their
-      gradient. It applies to every slot, as in the published code: leave it at
-      0 where a slot must not be negative, as with Adam.
-    name: name of this optimizer. None: the name of the class.
     erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
       least 0; 0 gives all layers the same density.
-    stateless_seed_offset: added to `seed` in mask updates, so that they differ
-      where the initial masks are the same.
-    noise_std: standard deviation of the noise on |weight| when dropping, at
-      least 0. It breaks ties by chance; 0 breaks them by index.
-    weight_decay: at least 0; the gradient of a weight w becomes
-      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-      Masks are never derived from this part.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
-    seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. None: only that per layer is fixed.
       With one, a layer is pruned within its groups, by its own target, and
       `initial_sparsity` must be 0.
-    grow_batches: number n of batches whose dense gradients are averaged for
-      the growth scores: those of the last n - 1 gradient steps before an
-      update and that of the update, from 1 to `frequency`. Above 1 it keeps one
-      dense gradient per layer, in checkpoints as well; steps outside of the
-      last n - 1 cost nothing.
-    track_exploration: whether to note which connections were ever active, for
-      `explored_shares`. It costs one byte per connection, in checkpoints as
-      well, and no time outside of mask updates.
     pruning_end_step: last value of `global_step` that may prune, from
       `begin_step` + `frequency` to `end_step`; the last update that it leaves
       room for reaches the target, and later ones regenerate only. None:

@@ -25,16 +25,14 @@ class MaskState(WrappingOptimizer):
   """A wrapping optimizer with sparse layers, as they are seen from outside.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
     seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed alone:
-      `xla` layer by layer, `batched` all layers at once, `numpy` on the host,
-      `auto` by the devices that TensorFlow has.
-    structure: `N:M` or `fan_in`, how many connections of every output are
-      active; None: only the number per layer is fixed.
+    mask_engine: how connections are chosen, which changes the speed and not
+      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
+      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
+      by the devices that TensorFlow has.
+    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
+      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
+      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described.

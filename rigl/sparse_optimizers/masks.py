@@ -44,8 +44,6 @@ class MaskOwner(MaskState):
   restored kernel that is sparse already keeps its weights, and the mask moves
   to them. Weights that are lost are reported by a warning.
 
-  The arguments are those of `MaskState`.
-
   Attributes:
     takes_compact_layers: whether the method trains layers that store only
       their active connections (`rigl.sparse`).

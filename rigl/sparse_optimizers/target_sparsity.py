@@ -34,31 +34,14 @@ class TargetSparsityOptimizer(SparseOptimizer):
   Create the masks with `create_masks(kernels)`: all connections are active.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
     default_sparsity: share of zeros over all layers, in [0, 1).
     mask_init_method: how it is distributed over layers: `random` (the same in
       all), `erdos_renyi`, `erdos_renyi_kernel` or `str`; the formulas are those
       of `sparse_utils.get_sparsities`.
     custom_sparsity_map: {layer name: sparsity in [0, 1)} of layers with a
       sparsity of their own. None: there are none.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
     erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
       least 0; 0 gives all layers the same density.
-    weight_decay: at least 0; the gradient of a weight w becomes
-      g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-      Masks are never derived from this part.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
-    seed: seed of all random numbers, together with layer names and steps.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
-      number of connections per output. None: only that per layer is fixed.
 
   Raises:
     ValueError: if an argument is not as described; `create_masks` raises it

@@ -4,36 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import tensorflow as tf
 
-from rigl.checks import check_flag, check_number
+from rigl.checks import check_number
 from rigl.configurable import configurable
 from rigl.mask_ops import EngineName
 from rigl.schedules.update_window import UpdateWindow
-from rigl.sparse_optimizers import graph_control, restored
-from rigl.sparse_optimizers.dense_weights import DenseWeightsOptimizer
-from rigl.sparse_optimizers.exploration import Exploration
-from rigl.sparse_optimizers.kernels import (
-  as_variable,
-  initial_value,
-  layer_shapes,
-  scope_of,
-)
-from rigl.sparse_optimizers.scheduled import ScheduledOptimizer
+from rigl.sparse_optimizers import graph_control
+from rigl.sparse_optimizers.kernels import as_variable
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
-from rigl.sparse_optimizers.structured import groups_of_targets
-from rigl.sparse_optimizers.top_kast_rule import (
-  TopKASTRule,
-  penalty_factors,
-  reset_outside,
-  set_inputs,
-)
-from rigl.sparse_utils.backward_sets import (
-  backward_sparsities,
-  chosen_backward_sparsity,
-)
+from rigl.sparse_optimizers.top_kast_rule import penalty_factors
+from rigl.sparse_optimizers.two_sets import TwoSetsOptimizer
 from rigl.types import GradsAndVars, Tensor, Variable
 
 
@@ -53,9 +35,7 @@ from rigl.types import GradsAndVars, Tensor, Variable
     "track_exploration",
   ]
 )
-class SparseTopKASTOptimizer(
-  TopKASTRule, ScheduledOptimizer, DenseWeightsOptimizer
-):
+class SparseTopKASTOptimizer(TwoSetsOptimizer):
   """Top-KAST: computes with the largest weights, trains some more of them.
 
   All weights of a layer are kept in a variable beside the kernel. Two sets of
@@ -88,13 +68,10 @@ class SparseTopKASTOptimizer(
   with the largest initial weights.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
-      steps, such as `MomentumOptimizer`.
     begin_step: first value of `global_step` at which the sets are chosen again,
       at least 0.
     end_step: last such value; negative for no end.
     frequency: least number of steps between two updates, at least 1.
-    default_sparsity: share of zeros over all layers, in [0, 1).
     backward_sparsity: share of the weights outside of B over all layers, in
       [0, `default_sparsity`]; 0 trains all weights. None: that of twice as many
       weights as in A, max(2 * `default_sparsity` - 1, 0).
@@ -108,19 +85,9 @@ class SparseTopKASTOptimizer(
     exploration_penalty: factor c of the penalty
       c / 2 * (sum of w^2 in A + sum of w^2 in B without A / D), at least 0.
       None: `weight_decay`, for the kernels that have it.
-    use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of this optimizer. None: the name of the class.
-    erk_power_scale: exponent of the densities of `erdos_renyi_kernel`, at
-      least 0; 0 gives all layers the same density.
     weight_decay: at least 0; the gradient of another weight w becomes
       g + weight_decay * w, the gradient of loss + weight_decay * sum(w^2) / 2.
-    weight_decay_filter: function of a variable that returns whether it has
-      weight decay. None: all variables of rank 2 and more have it.
     seed: unused: nothing is random here.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla` layer by layer, for CPUs; `batched` all layers at once,
-      for GPUs and TPUs; `numpy` on the host, with nothing to compile; `auto`
-      by the devices that TensorFlow has.
     structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
       an output active, for a sparsity of 1 - N / M; `fan_in` keeps the same
       number of connections per output. B then has the same number in every
@@ -166,14 +133,15 @@ class SparseTopKASTOptimizer(
     structure: str | None = None,
     track_exploration: bool = False,
   ) -> None:
-    DenseWeightsOptimizer.__init__(
-      self,
+    super().__init__(
       optimizer,
       default_sparsity,
       mask_init_method,
       custom_sparsity_map,
       use_locking,
       name,
+      backward_sparsity=backward_sparsity,
+      schedule=UpdateWindow(begin_step, end_step, frequency),
       erk_power_scale=erk_power_scale,
       weight_decay=weight_decay,
       weight_decay_filter=weight_decay_filter,
@@ -181,133 +149,10 @@ class SparseTopKASTOptimizer(
       mask_engine=mask_engine,
       structure=structure,
     )
-    self._schedule: UpdateWindow = UpdateWindow(begin_step, end_step, frequency)
-    self._backward_sparsity = chosen_backward_sparsity(
-      backward_sparsity, default_sparsity
-    )
     if exploration_penalty is not None:
       check_number("exploration_penalty", exploration_penalty, 0)
     self._penalty = exploration_penalty
-    check_flag("track_exploration", track_exploration)
-    self._exploration = Exploration() if track_exploration else None
-    self._backward_targets: dict[str, float] = {}
-    self._backward: dict[str, Variable] = {}
-    self._backward_marks: dict[str, int] = {}
-
-  @property
-  def schedule(self) -> UpdateWindow:
-    """When the sets are chosen again."""
-    return self._schedule
-
-  @property
-  def backward_sparsities(self) -> dict[str, float]:
-    """{layer name: share of its weights that are not trained}."""
-    return dict(self._backward_targets)
-
-  def backward_mask(self, layer: SparseLayer) -> Variable:
-    """The set B of a layer, a bool variable of the shape of its kernel.
-
-    Args:
-      layer: one of `layers`.
-    """
-    return self._backward[layer.name]
-
-  def create_masks(
-    self,
-    kernels: Mapping[str, Variable] | Sequence[Variable],
-    masks: Mapping[str, Tensor] | None = None,
-  ) -> None:
-    """Creates the masks of these kernels: their largest weights.
-
-    Call it once, inside the scope of the `tf.distribute` strategy if there is
-    one, and before the first step.
-
-    Args:
-      kernels: the sparse kernels, by layer name or as a sequence, whose layer
-        names are then the variables' names without the last component.
-      masks: {layer name: array or tensor of the kernel's shape}, nonzero for
-        active, until the first update. None: the largest weights.
-
-    Raises:
-      ValueError: if a mask is missing, unknown or of another shape, or if a
-        sparsity cannot be distributed over the layers.
-      RuntimeError: if there are masks already.
-    """
-    targets = backward_sparsities(
-      layer_shapes(kernels), *self._distribution, self._backward_sparsity
-    )
-    if not self.layers:
-      self._backward_targets = targets
-    super().create_masks(kernels, masks)
-
-  def sparsify(self, *args: Any, **options: Any) -> dict[str, float]:
-    """Refuses, because the method was given its sparsity.
-
-    Raises:
-      RuntimeError: always.
-    """
-    raise RuntimeError(
-      f"{type(self).__name__} was given its sparsity, and starts with the "
-      "largest weights: call create_masks(kernels) in place of sparsify."
-    )
-
-  def _first_masks(
-    self, kernels: Mapping[str, Variable]
-  ) -> Mapping[str, Tensor]:
-    groups = groups_of_targets(kernels, self._targets, self._structure)
-    with scope_of(kernels.values()):
-      inputs = [
-        set_inputs(
-          initial_value(kernel),
-          groups.get(name),
-          self._ones_of(
-            kernel.shape.num_elements(),
-            groups.get(name),
-            self._targets[name],
-          ),
-          self._backward_targets[name],
-        )
-        for name, kernel in kernels.items()
-      ]
-      masks = self._engine.map(self._largest, inputs)
-    return {
-      name: tf.reshape(mask, kernel.shape)
-      for (name, kernel), mask in zip(kernels.items(), masks, strict=True)
-    }
-
-  def _prepare_layer(self, layer: SparseLayer) -> None:
-    super()._prepare_layer(layer)
-    if self._exploration is not None:
-      self._exploration.add(layer, self._new_state)
-    mask = initial_value(layer.mask)
-    dense = initial_value(self._dense[layer.name])
-    self._backward[layer.name] = self._new_state(
-      self._around(layer, mask, dense), f"{layer.kernel_name}/backward_mask"
-    )
-    self._backward_marks[layer.name] = -1
-
-  def _around(self, layer: SparseLayer, mask: Tensor, dense: Tensor) -> Tensor:
-    """The set B of a layer whose set A is a given mask."""
-    inputs = self._inputs(layer, dense) | dict(mask=tf.reshape(mask, [-1]))
-    (chosen,) = self._engine.map(self._largest_around, [inputs])
-    return tf.reshape(chosen, mask.shape)
-
-  def _adopt_sets(
-    self, layer: SparseLayer, of_kernel: bool, of_mask: bool
-  ) -> None:
-    backward = self._backward[layer.name]
-    mark = restored.restore_mark(backward)
-    if of_kernel and not of_mask:
-      graph_control.group(self._choose([layer]))
-    elif mark == self._backward_marks[layer.name]:
-      dense = self._dense[layer.name].read_value()
-      backward.assign(self._around(layer, layer.mask.read_value(), dense))
-    self._backward_marks[layer.name] = mark
-
-  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
-    super()._adopt(layer, of_kernel, of_mask)
-    if self._exploration is not None:
-      self._exploration.adopt(layer)
+    self._track(track_exploration)
 
   def step_gradients(
     self, grads_and_vars: GradsAndVars
@@ -367,47 +212,6 @@ class SparseTopKASTOptimizer(
       with graph_control.after(kept):
         operations += self._cleared(layer, layer.mask.read_value())
     return operations
-
-  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
-    """Sets the kernel by its dense weights, and slots outside of B anew."""
-    operations = super()._cleared(layer, mask)
-    backward = self._backward[layer.name].read_value()
-    for slot, start in self._slots_of(layer.kernel):
-      dense = self._dense[layer.name].read_value()
-      value = reset_outside(backward, slot.read_value(), start, dense)
-      operations.append(slot.assign(value))
-    return operations
-
-  def _update(
-    self, gradients: list[tuple[Tensor, Variable]] | None, step: Variable
-  ) -> list[tf.Operation]:
-    step = tf.cast(tf.convert_to_tensor(step), tf.int64)
-    return self.mark_updated(step) + self._choose(self._layers)
-
-  def _choose(self, layers: Sequence[SparseLayer]) -> list[tf.Operation]:
-    """Chooses the sets of layers by their dense weights."""
-    inputs = [
-      self._inputs(layer, self._dense[layer.name].read_value())
-      for layer in layers
-    ]
-    operations: list[tf.Operation] = []
-    for layer, (forward, backward) in zip(
-      layers, self._engine.map(self._both_sets, inputs), strict=True
-    ):
-      mask = tf.reshape(forward, layer.mask.shape)
-      chosen = [
-        layer.mask.assign(mask),
-        self._backward[layer.name].assign(tf.reshape(backward, mask.shape)),
-      ]
-      with graph_control.after(*chosen):
-        operations += [*chosen, *self._cleared(layer, mask)]
-    return operations
-
-  def _inputs(self, layer: SparseLayer, dense: Tensor) -> dict[str, Any]:
-    size = layer.kernel.shape.num_elements()
-    ones = self._ones_of(size, layer.groups, self._targets[layer.name])
-    backward = self._backward_targets[layer.name]
-    return set_inputs(dense, layer.groups, ones, backward)
 
   def _settings(self) -> dict[str, object]:
     schedule = self._schedule

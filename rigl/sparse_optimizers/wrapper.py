@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rigl.docstrings import describe_inherited_arguments
 from rigl.sparse_optimizers.inner import InnerOptimizer, Slot
 from rigl.sparse_optimizers.kernels import as_variable, unwrapped
 from rigl.sparse_optimizers.sparse_layer import bare_name, slot_names
@@ -21,14 +22,19 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
   """Wraps an optimizer and names the variables of both for checkpoints.
 
   Args:
-    optimizer: the `tf.compat.v1.train` optimizer that makes the steps. In a
-      TPU computation of several shards, a `CrossShardOptimizer` around it.
+    optimizer: the `tf.compat.v1.train` optimizer that makes the gradient
+      steps, such as `MomentumOptimizer`. In a TPU computation of several
+      shards, a `CrossShardOptimizer` around it.
     use_locking: unused; part of the interface of `tf.compat.v1.train`.
-    name: name of the optimizer. None: that of the class.
+    name: name of this optimizer. None: the name of the class.
 
   Raises:
     ValueError: if `optimizer` is not such an optimizer.
   """
+
+  def __init_subclass__(cls, **options: Any) -> None:
+    super().__init_subclass__(**options)
+    describe_inherited_arguments(cls)
 
   def __init__(
     self,

@@ -43,11 +43,35 @@ def find_collectives(text: str) -> Collectives:
     text: HLO of the compiled program.
   """
   found = list(_OPERATION.finditer(text))
-  return Collectives(len(found), sum(map(_num_bytes, found)))
+  sizes = (_num_bytes(o, _num_operands(text, o.end())) for o in found)
+  return Collectives(len(found), sum(sizes))
 
 
-def _num_bytes(operation: re.Match) -> int:
-  shape, kind, starts = operation.groups()
+def _num_operands(text: str, start: int) -> int:
+  """Counts the operands of an operation.
+
+  Args:
+    text: HLO.
+    start: where they begin, behind the parenthesis.
+  """
+  depth, commas = 1, 0
+  for place in range(start, len(text)):
+    sign = text[place]
+    depth += (sign in "([{") - (sign in ")]}")
+    if not depth:
+      break
+    commas += sign == "," and depth == 1
+  return commas + 1
+
+
+def _num_bytes(operation: re.Match, num_operands: int) -> int:
+  """Bytes of the results.
+
+  Args:
+    operation: a match of `_OPERATION`.
+    num_operands: how many arrays the operation takes.
+  """
+  shape, _, starts = operation.groups()
   sizes = [
     math.ceil(
       int(bits or _BITS_OF_BYTE)
@@ -56,7 +80,8 @@ def _num_bytes(operation: re.Match) -> int:
     )
     for _, bits, dimensions in _ARRAY.findall(shape)
   ]
-  # One that starts an exchange may return its arguments as well.
-  if starts and kind != "all-reduce" and len(sizes) > 1:
-    return sizes[1]
+  # One that starts an exchange may return its operands as well, before the
+  # results, and numbers after them.
+  if starts and len(sizes) >= 2 * num_operands:
+    return sum(sizes[num_operands : 2 * num_operands])
   return sum(sizes)

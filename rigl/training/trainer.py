@@ -9,49 +9,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
-import tensorflow as tf
 
-from rigl.config import app, system_errors, unread_bindings
-from rigl.data.stream_source import DataError
+from rigl.config import app, unread_bindings
 from rigl.distribution.replicas import Replicas
-from rigl.training import preemption, unreported
+from rigl.training import unreported
 from rigl.training.executor import Executor, StoppedError
-from rigl.training.loop import (
-  Event,
-  Intervals,
-  Loop,
-  Report,
-  TrainingDivergedError,
-)
+from rigl.training.loop import Event, Intervals, Loop, Report
 from rigl.training.preemption import Notice, PreemptedError
+from rigl.training.process_end import one_line_ends
 from rigl.training.reporting import ProgressBar, Reporter
 from rigl.training.run_directory import DamagedResultError, RunDirectory
+from rigl.training.saving import Companion, Saver
 from rigl.training.train_state import TrainState
 from rigl.types import Metrics
-
-# The errors that a worker sees when another one is lost.
-_LOST = (
-  tf.errors.AbortedError,
-  tf.errors.CancelledError,
-  tf.errors.DeadlineExceededError,
-  tf.errors.InternalError,
-  tf.errors.UnavailableError,
-)
-
-
-class Companion(Protocol):
-  """Something that is saved with every checkpoint, in a file of its own."""
-
-  def restore(self, iteration: int) -> None:
-    """Restores the content that it had at an iteration."""
-
-  def save(self) -> None:
-    """Writes the file."""
 
 
 class Trainer:
@@ -96,13 +70,19 @@ class Trainer:
     self.state, self.executor = state, executor
     self.directory, self.replicas = directory, replicas
     self.intervals, self.reporter = intervals, reporter
-    self.events, self._companions = tuple(events), companions
-    self._keep, self._writes_checkpoints = keep, writes_checkpoints
+    self.events = tuple(events)
+    self._saver = Saver(
+      state,
+      directory.path,
+      replicas,
+      companions,
+      keep,
+      writes_checkpoints,
+    )
     if result_metrics is None:
       result_metrics = state.task.headline_metrics
     self._result_metrics = tuple(result_metrics)
     self.notice = Notice()
-    self._kept_at: int | None = None
     executor.is_stopped = self._is_stopped
     self.loop = Loop(
       executor,
@@ -128,7 +108,7 @@ class Trainer:
     with app.one_line_errors():
       result = self._start()
     if result is None:
-      with self._one_line_ends():
+      with one_line_ends(self.notice, self.replicas, self._is_saved):
         self.loop.run(self.intervals.total, self._open_bar().advance)
         result = self.finish()
     name = self.state.task.headline_metrics[0]
@@ -206,7 +186,7 @@ class Trainer:
     left = unreported.load(path, state.iteration)
     self.loop.resume(left)
     has_report_left = left.next_event is not None and not left.is_reported
-    self._kept_at = state.iteration
+    self._saver.note_restored()
     earlier = self.directory.result()
     if earlier is not None:  # The run goes on after its end.
       self.directory.set_result_aside(earlier[self.intervals.unit])
@@ -217,8 +197,7 @@ class Trainer:
       if is_resumed:
         where = f"{self.intervals.unit} {self.loop.position}"
         print(f"Resumed at {where}.", flush=True)
-    for companion in self._companions:
-      companion.restore(state.iteration)
+    self._saver.restore_companions()
 
   def run(self, total: int | None = None, loop: Loop | None = None) -> None:
     """Trains up to a position; `prepare` it first, and `finish` it at the end.
@@ -259,9 +238,9 @@ class Trainer:
       self._stop()
     self.reporter.close()
     left = loop.unreported
-    if self.replicas.is_chief and self._writes_checkpoints and left.steps:
+    if left.steps:
       # A longer run reports these steps together with those that follow.
-      unreported.save(self.directory.path, self.state.iteration, left)
+      self._saver.save_unreported(left)
     self.directory.finish(result)
     return result
 
@@ -271,15 +250,12 @@ class Trainer:
     Raises:
       PreemptedError: always.
     """
-    state, path, loop = self.state, self.directory.path, self.loop
-    if state.iteration != self._kept_at:
+    loop = self.loop
+    if not self._saver.has_state:
       loop.check_state()
-      left = loop.unreported
-      if self.replicas.is_chief and self._writes_checkpoints:
-        unreported.save(path, state.iteration, left)
+      self._saver.save_unreported(loop.unreported)
       self.executor.synchronize()
-      self._save_companions()
-      self._write_checkpoint()
+      self._saver.save(self.loop.position, is_reported=False)
     self.reporter.close()
     self.directory.close()
     raise PreemptedError(
@@ -328,21 +304,7 @@ class Trainer:
     """
     self.loop.check_state()
     self.executor.synchronize()
-    self._save_companions()
-    if self.replicas.is_chief:
-      unreported.remove(self.directory.path)
-    self._write_checkpoint()
-
-  def _save_companions(self) -> None:
-    for companion in self._companions if self.replicas.is_chief else ():
-      companion.save()
-
-  def _write_checkpoint(self) -> None:
-    if self._writes_checkpoints:
-      position = self.loop.position
-      writes = self.replicas.is_chief
-      self.state.save(self.directory.path, position, self._keep, writes)
-    self._kept_at = self.state.iteration
+    self._saver.save(self.loop.position)
 
   def _prepared(self, event: Event) -> Event:
     """Lets an event see the present state, and a signal break it off.
@@ -367,32 +329,4 @@ class Trainer:
 
   def _is_saved(self) -> bool:
     """Whether a checkpoint holds all that was trained."""
-    is_kept = self.state.iteration == self._kept_at
-    return is_kept and not self.executor.is_ahead
-
-  @contextlib.contextmanager
-  def _one_line_ends(self) -> Iterator[None]:
-    """Ends the process with one line if training ends early."""
-    try:
-      with preemption.watching(
-        self.notice, self.replicas.is_tpu, self._is_saved
-      ):
-        yield
-    except PreemptedError as stop:
-      print(f"{stop} The same command resumes it.", flush=True)
-      sys.exit(self.notice.exit_code)
-    except Exception as error:
-      self.replicas.leave()
-      if isinstance(error, TrainingDivergedError | DataError):
-        app.fail(str(error))
-      is_of_jax = system_errors.is_of_jax(error)
-      if self.replicas.num_hosts == 1 or not (
-        is_of_jax or isinstance(error, _LOST)
-      ):
-        raise
-      known = system_errors.describe(error) if is_of_jax else None
-      app.fail(
-        known
-        or "another worker was lost; start all of them again, which resumes "
-        f"from the last checkpoint ({str(error).splitlines()[0]})"
-      )
+    return self._saver.has_state and not self.executor.is_ahead

@@ -21,7 +21,9 @@ FILES = sorted(
 ISO_FLOPS = [name for name in FILES if "sparse_ift" in name]
 # Its name in the paper: that in the flags.
 METHODS = {"static": "scratch", "mest": "set"}
-NAME = re.compile(r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(_2x)?$")
+NAME = re.compile(
+  r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(?:_(.+)x)?$"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +50,15 @@ def test_the_published_rows_have_files():
   "name", [n for n in FILES if n not in ["baseline", *ISO_FLOPS]]
 )
 def test_file_trains_what_its_name_says(name):
-  settings, (method, sparsity, twice) = read(name), NAME.match(name).groups()
+  settings, (method, sparsity, times) = read(name), NAME.match(name).groups()
   assert settings.training_method == METHODS.get(method, method)
   assert settings.end_sparsity == float(sparsity)
   assert settings.mask_init_method == "erdos_renyi_kernel"
   assert (settings.resnet_depth, settings.resnet_width) == (22, 2)
-  assert settings.total_steps == (195312 if twice else 97656)
+  assert settings.total_steps == int(97656 * float(times or 1))
   arguments = settings.method_arguments()
   if settings.training_method in DROP_GROW:
-    assert arguments["end_step"] == (150000 if twice else 75000)
+    assert arguments["end_step"] == int(75000 * float(times or 1))
   assert arguments["weight_decay"] == 5e-4
 
 

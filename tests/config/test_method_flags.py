@@ -75,6 +75,36 @@ def test_window_of_drop_and_grow_is_multiplied():
   assert schedule.frequency == 9
 
 
+@pytest.mark.parametrize("method", ["set", "rigl"])
+@pytest.mark.parametrize("weight", [0.0, 0.25, 2])
+def test_a_gradient_weight_needs_the_gradient_of_the_update(method, weight):
+  optimizer = make(
+    ToyFlags(training_method=method, drop_gradient_weight=weight)
+  )
+  assert optimizer._options.drop_gradient_weight == weight
+  assert optimizer.update_is_iteration == (method == "rigl" or weight > 0)
+
+
+@pytest.mark.parametrize(
+  "method", sorted({*registry.METHODS} - {"set", "rigl"})
+)
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("soft_memory", True),
+    ("across_layers", True),
+    ("drop_gradient_weight", 0.5),
+  ],
+)
+def test_options_of_set_and_rigl_are_refused_by_other_methods(
+  method, name, value
+):
+  default = type(value)()
+  ToyFlags(training_method=method, **{name: default})
+  with pytest.raises(ValueError, match=f"`{name}` must be {default} .*'set'"):
+    ToyFlags(training_method=method, **{name: value})
+
+
 @pytest.mark.parametrize("multiplier", [2.0, 3, 0.5])
 def test_window_of_pruning_is_multiplied(multiplier):
   flags = ToyFlags(

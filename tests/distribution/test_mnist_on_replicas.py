@@ -52,8 +52,9 @@ NEEDS_JAX = pytest.mark.skipif(
 SEVERAL = [
   pytest.param(
     case,
-    # Two devices are to four as four are to one.
-    marks=[pytest.mark.long] * (REPLICAS[case] == 2 and "workers" not in case)
+    # Two devices are to four as four are to one. One device of JAX is compared
+    # with the loop in tests/runners/jax.
+    marks=[pytest.mark.long] * (case in ("two", "jax-1", "jax-2"))
     + [NEEDS_JAX] * ("jax" in case),
   )
   for case in CASES

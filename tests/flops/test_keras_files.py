@@ -13,7 +13,7 @@ from flops_settings import make
 from golden_files import GOLDEN
 
 from rigl import counting
-from rigl.flops import command, flops_models, keras_files
+from rigl.flops import flops_models, keras_files, sparsities
 from rigl.formats import hdf5_copy
 
 IS_KERAS_3 = keras.__version__.startswith("3")
@@ -66,7 +66,8 @@ def test_every_number_of_zeros_is_kept(size):
   for zeros in range(0, size + 1, max(size // 100, 1)):
     assert (
       counting.count_layer(
-        counting.LayerSpec("a", "dense", (size, 1)), command._share(zeros, size)
+        counting.LayerSpec("a", "dense", (size, 1)),
+        sparsities._share(zeros, size),
       ).n_zeros
       == zeros
     )

@@ -35,6 +35,10 @@ def marks_of(network, method):
   return [pytest.mark.slow, pytest.mark.long]
 
 
+# An update before each of the two steps, of which the last prunes all.
+GRANET = {"maskupdate_frequency": 1, "maskupdate_end_step": 1}
+
+
 def flags_of(network, method, path, **changes):
   return ImagenetSettings(
     **{
@@ -49,6 +53,7 @@ def flags_of(network, method, path, **changes):
       "use_synthetic_data": True,
       "export_model_freq": 0,
       "output_dir": str(path),
+      **(GRANET if method == "granet" else {}),
       **changes,
     }
   )

@@ -96,10 +96,12 @@ OURS = {
   "soft_memory",
   "across_layers",
   "layer_floor",
+  "drop_gradient_weight",
   "on_nonfinite",
   "jit_compile",
   "compilation_cache",
   "backward_sparsity",
+  "initial_sparsity",
 }
 
 
@@ -135,10 +137,10 @@ def test_published_defaults_have_the_published_types():
     assert type(defaults()[name]) is type(value), name
 
 
-def test_methods_are_the_published_ones_and_top_kast():
+def test_methods_are_the_published_ones_and_two_newer_ones():
   published = {"scratch", "baseline", "snip", "dnw", "set"}
   published |= {"momentum", "rigl", "static"}
-  assert {*IMAGENET_METHODS} == published | {"top_kast"}
+  assert {*IMAGENET_METHODS} == published | {"granet", "top_kast"}
 
 
 COMMANDS = {
@@ -186,7 +188,9 @@ def test_the_multiplier_leaves_an_endless_window():
   assert found.total_steps == 50
 
 
-@pytest.mark.parametrize("method", ["snip", "dnw", "baseline"])
+@pytest.mark.parametrize(
+  "method", ["snip", "dnw", "granet", "top_kast", "baseline"]
+)
 def test_methods_that_start_dense_need_no_masks(method):
   found = read(f"--training_method={method}")
   assert found.method_arguments()["mask_init_method"] == "random"

@@ -249,12 +249,18 @@ def test_a_damaged_image_is_named_or_left_out(
       ["--mode=eval", "--data_directory=nowhere"],
       "has no ImageNet validation files",
     ),
-    (["--use_tpu"], "`tpu` must name a TPU that answers"),
+    # Without a name, TensorFlow asks the network for minutes.
+    (
+      ["--use_tpu", "--tpu=grpc://localhost:1"],
+      "`tpu` must name a TPU that answers",
+    ),
     (["--training_method=rigl", "--mask_init_method="], "mask_init_method"),
     (
       ["--use_synthetic_data", "--training_method=snip", "--load_mask_dir=x"],
       "x",
     ),
+    (["--training_method=granet", "--initial_sparsity=0.95"], "0, 0.9]"),
+    (["--training_method=granet", "--maskupdate_end_step=-1"], "`end_step`"),
   ],
 )
 def test_a_wrong_command_line_gets_one_line(

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments of sparse Keras optimizers: what is refused, and how."""
 
+import inspect
+import re
+
 import keras
 import keras_models as suite
 import numpy as np
@@ -165,3 +168,14 @@ def test_calls_that_do_not_fit_are_refused():
   optimizer.apply(suite.gradients(1))
   with pytest.raises(ValueError, match="Unknown variable"):
     optimizer.apply(suite.gradients(0), suite.two_kernels())
+
+
+@pytest.mark.parametrize(
+  "method",
+  [*sparse_keras.METHODS.values(), sparse_keras.SparseOptimizer],
+)
+def test_every_argument_is_described(method):
+  arguments = inspect.getdoc(method).partition("\nArgs:\n")[2]
+  section = arguments.partition("\n\n")[0]
+  found = re.findall(r"^  \*{0,2}(\w+): .", section, re.MULTILINE)
+  assert found == list(inspect.signature(method).parameters)

@@ -46,11 +46,17 @@ def assert_like_one(found, one):
     np.testing.assert_allclose(weights, expected, atol=1e-4)
 
 
-def test_mirrored_replicas_train_as_one():
-  found = {}
+@pytest.fixture(scope="module")
+def alone():
+  """What one replica, or none, ends with."""
+  methods = ("rigl", "snfs", "top_kast", "chase", "set")
+  return result(start([*(f"{name}:0" for name in methods), "rigl:1"]))
+
+
+def test_mirrored_replicas_train_as_one(alone):
+  found = dict(alone)
   # TensorFlow allows one number of replicas per process.
   for names in (
-    ["rigl:0", "snfs:0", "top_kast:0", "chase:0", "rigl:1"],
     ["rigl:2", "snfs:2", "top_kast:2", "chase:2"],
     ["rigl:4"],
   ):
@@ -71,7 +77,7 @@ def free_ports(count):
   return ports
 
 
-def test_two_workers_train_as_one():
+def test_two_workers_train_as_one(alone):
   workers = [f"localhost:{port}" for port in free_ports(2)]
   processes = [
     start(
@@ -88,7 +94,6 @@ def test_two_workers_train_as_one():
   finally:
     for process in processes:
       process.kill()
-  alone = result(start(["rigl:0", "set:0"]))
   for method in ("rigl", "set"):
     for worker in found:
       assert worker[method]["replicas"] == 2

@@ -84,6 +84,8 @@ def test_end_of_pruning_before_its_begin_is_refused(refused):
     ("granet --initial_sparsity=0.99", "`initial_sparsity`"),
     ("set --soft_memory --maskupdate_end_step=-1", "`end_step`"),
     ("rigl --grow_batches=101", "`grow_batches`"),
+    ("set --drop_gradient_weight=-1", "`drop_gradient_weight`"),
+    ("rigl --drop_gradient_weight=inf", "`drop_gradient_weight`"),
     (f"rigl {BINDING}SparseRigLOptimizer.noise_std=-1.0", "`noise_std`"),
   ],
 )

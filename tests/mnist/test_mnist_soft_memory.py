@@ -25,6 +25,11 @@ def test_flags_of_drop_and_grow_change_training(shell, tmp_path):
       "--layer_floor=0.99",
     ],
     "mest": ["--training_method=set", "--soft_memory"],
+    "gradient": [
+      "--training_method=set",
+      "--soft_memory",
+      "--drop_gradient_weight=1.0",
+    ],
   }
   ones, weights = {}, []
   for name, flags in cases.items():
@@ -34,7 +39,12 @@ def test_flags_of_drop_and_grow_change_training(shell, tmp_path):
     ones[name] = [int(mask.sum()) for mask in masks]
     weights.append(tensors["layer1/weights"].tobytes())
   assert len(set(weights)) == len(cases)
-  for name in ("rigl", "soft", "mest"):  # The last update drops the surplus.
+  for name in (
+    "rigl",
+    "soft",
+    "mest",
+    "gradient",
+  ):  # The last update drops the surplus.
     assert ones[name] == GIVEN
   for name in ("across", "floor"):
     assert sum(ones[name]) == sum(GIVEN) and ones[name] != GIVEN
@@ -58,14 +68,22 @@ def test_a_run_that_ends_with_a_surplus_says_so_and_goes_on(
   assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("flag", ["--soft_memory", "--across_layers"])
+@pytest.mark.parametrize(
+  ("flag", "default"),
+  [
+    ("--soft_memory", False),
+    ("--across_layers", False),
+    ("--drop_gradient_weight=0.1", 0.0),
+  ],
+)
 @pytest.mark.parametrize("method", ["momentum", "granet", "baseline"])
 def test_flags_that_a_method_does_not_take_are_refused(
-  shell, tmp_path, method, flag
+  shell, tmp_path, method, flag, default
 ):
   outcome = shell(
     f"--training_method={method}", flag, f"--save_path={tmp_path / 'run'}"
   )
   assert outcome.code
-  assert f"`{flag[2:]}` must be False for method '{method}'" in outcome.err
+  name = flag[2:].partition("=")[0]
+  assert f"`{name}` must be {default} for method '{method}'" in outcome.err
   assert not (tmp_path / "run").exists()

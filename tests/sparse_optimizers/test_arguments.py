@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What constructors refuse: each message names the argument."""
 
+import inspect
+import re
 import warnings
 
 import pytest
 import sparse_methods
 import tensorflow as tf
 from sparse_methods import DROP_GROW, METHODS, SCHEDULED
+
+from rigl import sparse_optimizers
+from rigl.sparse_optimizers import registry
 
 TARGETS = ["snip", "dnw", "prune"]
 BAD = [
@@ -269,3 +274,14 @@ def test_gin_may_set_the_published_arguments():
       sparse_methods.make("rigl")
   finally:
     gin.clear_config()
+
+
+@pytest.mark.parametrize(
+  "method",
+  [*registry.METHODS.values(), sparse_optimizers.SparseOptimizer],
+)
+def test_every_argument_is_described(method):
+  arguments = inspect.getdoc(method).partition("\nArgs:\n")[2]
+  section = arguments.partition("\n\n")[0]
+  found = re.findall(r"^  \*{0,2}(\w+): .", section, re.MULTILINE)
+  assert found == list(inspect.signature(method).parameters)

@@ -15,6 +15,13 @@ from rigl.tpu_check.collectives import Collectives, find_collectives
       (1, 48),
     ),
     ("  a = f32[]{:T(128)} all-reduce-start(x), to_apply=%sum", (1, 4)),
+    ("  %a = (f32[4], f32[4]) all-reduce-start(f32[4]{0:T(8,2)} %x)", (1, 16)),
+    ("  %a = (f32[4], f32[6]) all-reduce-start(%x, f32[6]{0} %y)", (1, 40)),
+    (
+      "  %a = ((f32[4], f32[6]), (f32[4], f32[6]), u32[]) "
+      "all-reduce-start(%x, %y), to_apply=%sum",
+      (1, 40),
+    ),
     ("  %d = f32[] all-reduce-done(%a)", (0, 0)),
     ("  %g = (f32[2], f32[8]) all-gather-start(%x)", (1, 32)),
     ("  %p = pred[16]{0} collective-permute(%x)", (1, 16)),

@@ -17,10 +17,7 @@ from typing import Any, NamedTuple
 from rigl import counting
 from rigl.counting import architectures, training_flops
 from rigl.flops.real_counts import count_with_sparsities, dense_count
-from rigl.sparse_utils.backward_sets import (
-  backward_sparsities,
-  chosen_backward_sparsity,
-)
+from rigl.sparse_utils import backward_sets
 
 # What all costs are relative to: dense training as published.
 REFERENCE = "wrn_22_2"
@@ -69,8 +66,11 @@ def run_cost(
     [int(row["step"]) for row in rows],
     [counting.total_count(count).flops for count in counts],
   )
+  method = settings["training_method"]
+  if settings.get("drop_gradient_weight"):
+    method = "rigl"  # Whose updates SET's are like then.
   step = training_flops.step_flops(
-    settings["training_method"],
+    method,
     dense_count(layers).flops,
     mean,
     settings["maskupdate_frequency"],
@@ -92,16 +92,14 @@ def _backward_flops(
   """FLOPs with the weights that Top-KAST trains; None for other methods."""
   if settings["training_method"] != "top_kast":
     return None
-  forward = settings["end_sparsity"]
-  given = settings.get("backward_sparsity", -1.0)
   shapes = {n.name: n.kernel_shape for n in layers if n.name in sparse}
-  sparsities = backward_sparsities(
+  sparsities = backward_sets.backward_sparsities(
     shapes,
     settings["mask_init_method"],
-    forward,
+    settings["end_sparsity"],
     None,
     1.0,
-    chosen_backward_sparsity(None if given < 0 else given, forward),
+    backward_sets.value_of_flag(settings.get("backward_sparsity", -1.0)),
   )
   everywhere = {layer.name: sparsities.get(layer.name, 0.0) for layer in layers}
   return counting.total_count(counting.count_layers(layers, everywhere)).flops

@@ -193,7 +193,7 @@ def _methods(runs: Sequence[StudyRun]) -> list[str]:
 def _label(method: str) -> str:
   name, _, length = method.rpartition("_")
   if length.endswith("x"):
-    return f"{_label(name)}, {length}"
+    return f"{_label(name)}, {length} the steps"
   return {**METHODS, **_OTHERS}.get(method, method)
 
 

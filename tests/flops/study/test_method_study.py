@@ -97,6 +97,7 @@ def test_methods_have_their_formulas(tmp_path):
     "rigl_10": (3 * sparse * 10 + 2 * sparse + 1) / 11 / 3,
     "rigl_10_4": (3 * sparse * 7 + (2 * sparse + 1) * 4) / 11 / 3,
     "momentum": (2 * sparse + 1) / 3,
+    "set_10": (3 * sparse * 10 + 2 * sparse + 1) / 11 / 3,
   }
   places = {
     "rigl_10": make_run(tmp_path, "a", maskupdate_frequency=10),
@@ -104,6 +105,13 @@ def test_methods_have_their_formulas(tmp_path):
       tmp_path, "b", maskupdate_frequency=10, grow_batches=4
     ),
     "momentum": make_run(tmp_path, "c", training_method="momentum"),
+    "set_10": make_run(
+      tmp_path,
+      "d",
+      training_method="set",
+      maskupdate_frequency=10,
+      drop_gradient_weight=0.01,
+    ),
   }
   for name, expected in found.items():
     assert cost(places[name]).training == pytest.approx(expected, rel=1e-9)
@@ -208,7 +216,7 @@ def test_table_has_a_row_for_each_method(study):
   # 294,912 bytes less for the zeros, 18,432 more for the mask.
   assert int(dense[4]) - int(itop[4]) == pytest.approx(276, abs=1)
   assert itop[5] == "3"
-  (longer,) = cells(text, "RigL, 2x")
+  (longer,) = cells(text, "RigL, 2x the steps")
   assert longer[:2] == ["1", "93.50"]
   assert longer[5] == ""
   assert not cells(text, "static")

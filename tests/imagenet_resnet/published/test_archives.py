@@ -9,14 +9,11 @@ import tarfile
 import zipfile
 
 import pytest
+from tar_support import NEEDS_DATA_FILTER
 
 from rigl.imagenet_resnet.published import archives
 
-# Older patch releases of Python unpack no archive safely, and are refused.
-pytestmark = pytest.mark.skipif(
-  not hasattr(tarfile, "data_filter"),
-  reason="needs tarfile's data filter: Python 3.10.12, 3.11.4 or newer",
-)
+pytestmark = NEEDS_DATA_FILTER
 FILES = {
   "run/model.ckpt-9.index": b"nine",
   "run/model.ckpt-9.data-00000-of-00001": b"9" * 3000,
