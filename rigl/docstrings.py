@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 _ARGUMENTS = "Args:"
 _LATER = ("Raises:", "Example:")  # Sections below that of the arguments.
-_ENTRY = re.compile(r"  (\*{0,2}\w+):")
+# The type in parentheses is of other packages' style.
+_ENTRY = re.compile(r"(\*{0,2}\w+)(?: ?\(.*\))?:")
 _STARS: dict[Any, str] = {
   inspect.Parameter.VAR_POSITIONAL: "*",
   inspect.Parameter.VAR_KEYWORD: "**",
@@ -26,14 +28,19 @@ def describe_inherited_arguments(cls: type) -> None:
   """Adds the descriptions of inherited arguments to the docstring of a class.
 
   Args:
-    cls: the class; without a docstring of its own it stays as it is.
+    cls: the class. Without a docstring of its own, or with arguments that
+      Python cannot tell, it stays as it is.
   """
   text = vars(cls).get("__doc__")
-  if not text:
+  if not text or not isinstance(text, str):
     return
-  parameters = inspect.signature(cls).parameters.values()
+  try:
+    parameters = inspect.signature(cls).parameters.values()
+  except (TypeError, ValueError):
+    return
   names = [_STARS.get(each.kind, "") + each.name for each in parameters]
-  bases = [base.__doc__ for base in cls.__mro__[1:] if base.__doc__]
+  texts = [base.__doc__ for base in cls.__mro__[1:]]
+  bases = [base for base in texts if isinstance(base, str)]
   cls.__doc__ = with_inherited_arguments(text, names, bases)
 
 
@@ -70,12 +77,14 @@ def _split(text: str) -> tuple[list[str], dict[str, list[str]], list[str]]:
   start = starts[0] if starts else len(lines)
   if _ARGUMENTS not in lines:
     return lines[:start], {}, lines[start:]
-  entries: dict[str, list[str]] = {}
-  name, end = "", start + 1
+  end = start + 1
   while end < len(lines) and (not lines[end] or lines[end].startswith(" ")):
-    entry = _ENTRY.match(lines[end])
-    name = entry[1] if entry else name
-    if lines[end]:
-      entries.setdefault(name, []).append(lines[end])
     end += 1
+  entries: dict[str, list[str]] = {}
+  name = ""
+  for line in textwrap.dedent("\n".join(lines[start + 1 : end])).splitlines():
+    entry = _ENTRY.match(line)
+    name = entry[1] if entry else name
+    if line:
+      entries.setdefault(name, []).append(f"  {line}")
   return lines[:start], entries, lines[end:]

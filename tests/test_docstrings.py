@@ -96,6 +96,13 @@ def test_a_class_without_a_docstring_stays_without_one():
       "A class.\n\nArgs:\n  **options: more.\n"
       "  other: an argument of another name.",
     ),
+    # The style of other packages: four spaces, and types.
+    (
+      "A class.\n\nArgs:\n    **options (dict, optional): mine,\n"
+      "        and more.\n    depth (int): its depth.\n\nReturns:\n    It.",
+      "A class.\n\nArgs:\n  **options (dict, optional): mine,\n"
+      "      and more.\n  depth (int): its depth.\n\nReturns:\n    It.",
+    ),
   ],
 )
 def test_docstrings_of_other_forms_keep_their_text(text, expected):
@@ -127,6 +134,23 @@ def inherited(name, classes):
     _, own = classes.get(base, ([], {}))
     arguments |= inherited(base, classes) | own
   return arguments
+
+
+class Unreadable:
+  """Python cannot tell the arguments of its classes."""
+
+  __signature__ = "none"
+
+
+class Computed:
+  __doc__ = property(lambda self: "text")
+
+
+@pytest.mark.parametrize("mixin", [Unreadable, Computed])
+def test_a_class_that_cannot_be_read_stays_as_it_is(mixin):
+  made = type("Made", (mixin, Base), dict(vars(mixin)))
+  assert vars(made)["__doc__"] is vars(mixin)["__doc__"]
+  assert type("Derived", (made,), {"__doc__": "A class."}).__doc__
 
 
 @pytest.mark.parametrize("package", ["sparse_optimizers", "keras"])

@@ -191,7 +191,7 @@ def test_the_multiplier_leaves_an_endless_window():
 @pytest.mark.parametrize(
   "method", ["snip", "dnw", "granet", "top_kast", "baseline"]
 )
-def test_methods_that_start_dense_need_no_masks(method):
+def test_methods_that_make_their_first_masks_need_none(method):
   found = read(f"--training_method={method}")
   assert found.method_arguments()["mask_init_method"] == "random"
 
