@@ -76,16 +76,6 @@ def command(folder, *arguments):
   return [sys.executable, script, folder, "--platform=cpu", *arguments]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs(tmp_path_factory):
-  """Processes of JAX load what an earlier one compiled."""
-  with pytest.MonkeyPatch.context() as patch:
-    place = tmp_path_factory.mktemp("compiled")
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(place))
-    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    yield
-
-
 def train(folder, *arguments):
   """Runs an exported folder; returns what it printed."""
   found = subprocess.run(
