@@ -27,7 +27,7 @@ INSTALL = "from rigl.config import stop_signals\nstop_signals.install()\n"
 
 @contextlib.contextmanager
 def started(*command, **variables):
-  """Starts Python with arguments; ends it after the block."""
+  """Starts Python with arguments; ends it and its children after the block."""
   process = subprocess.Popen(
     [sys.executable, *command],
     stdout=subprocess.PIPE,
@@ -35,11 +35,13 @@ def started(*command, **variables):
     text=True,
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+    start_new_session=True,
   )
   try:
     yield process
   finally:
-    process.kill()
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
