@@ -64,6 +64,12 @@ NAMES = [
 OPTION = "--sha256"
 SYNTHETIC = "synthetic"
 EXIT_CODE = 2
+# Windows has no SIGHUP.
+STOP_SIGNALS = [
+  getattr(signal, name)
+  for name in ("SIGINT", "SIGTERM", "SIGHUP")
+  if hasattr(signal, name)
+]
 
 
 class Request(NamedTuple):
@@ -217,8 +223,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
   if arguments[:1] in (["--help"], ["-h"]):
     print((__doc__ or "").strip())
     sys.exit()
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, stop)
+  for number in STOP_SIGNALS:
+    if signal.getsignal(number) is not signal.SIG_IGN:  # As `nohup` leaves it.
+      signal.signal(number, stop)
   try:
     request = parse(arguments)
     command = command_of(request, find_checkpoint(request))

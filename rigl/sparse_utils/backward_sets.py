@@ -39,7 +39,9 @@ def value_of_flag(flag: float) -> float | None:
 def chosen_backward_sparsity(
   backward: float | None, forward: float
 ) -> BackwardSparsity:
-  """How many weights are not trained; by default twice as many as compute are.
+  """How many weights are not trained.
+
+  By default, twice as many are trained as compute.
 
   Args:
     backward: share of the weights that are not trained, in [0, `forward`].

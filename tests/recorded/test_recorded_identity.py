@@ -56,7 +56,7 @@ def test_every_recorded_file_is_in_the_repository():
   assert recorded and recorded <= found
 
 
-# Which masks there are first is not in the files, so that XLA chooses none.
+# No file holds the first masks, so that XLA need not choose them.
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("line", CASES)
 def test_run_writes_the_files_of_the_recording(line):

@@ -20,9 +20,8 @@ MNIST = (
   "--virtual_devices=1",
 )
 SECONDS = 120
-BOTH = pytest.mark.parametrize(
-  "number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"]
-)
+STOPS = (signal.SIGINT, signal.SIGTERM)
+BOTH = pytest.mark.parametrize("number", STOPS, ids=["SIGINT", "SIGTERM"])
 INSTALL = "from rigl.config import stop_signals\nstop_signals.install()\n"
 
 
@@ -132,7 +131,7 @@ def test_an_evaluator_that_waits_for_a_checkpoint_ends(tmp_path):
     assert_ends(process, signal.SIGTERM)
 
 
-@BOTH
+@pytest.mark.parametrize("number", [*STOPS, signal.SIGHUP])
 def test_a_download_that_gets_no_answer_ends_and_leaves_nothing(
   tmp_path, number
 ):
