@@ -3,7 +3,9 @@
 
   python scripts/results_table.py rigl_runs/mnist_all
 
-One row per method and sparsity, over all seeds. Nothing is trained here.
+One row per configuration and sparsity, over all seeds. The directories of
+`train_all.py`, CONFIG_seedNUMBER, name the configuration; other runs go by
+their training method. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import csv
 import json
 import math
 import pathlib
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -30,13 +33,14 @@ _HEADER = (
   "min..max (%)",
   "Steps/s, median",
 )
+_CONFIG = re.compile(r"(.+)_seed\d+")
 
 
 class Run(NamedTuple):
   """A run in its directory.
 
   Attributes:
-    method: its training method.
+    method: its configuration or its training method.
     length: length of the whole run, in epochs or steps.
     sparsity: share of zeros of all masks at the end, in [0, 1].
     accuracy: test accuracy at the end, in [0, 1]; None before the end.
@@ -50,8 +54,13 @@ class Run(NamedTuple):
   steps_per_second: list[float]
 
 
-def read_run(directory: pathlib.Path) -> Run:
-  """Reads a run, finished or not."""
+def read_run(directory: pathlib.Path, name: str) -> Run:
+  """Reads a run, finished or not.
+
+  Args:
+    directory: its directory.
+    name: path of that below the directory of all runs.
+  """
   settings = json.loads((directory / "run.json").read_text())["settings"]
   result_file = directory / "result.json"
   result = json.loads(result_file.read_text()) if result_file.exists() else {}
@@ -59,8 +68,9 @@ def read_run(directory: pathlib.Path) -> Run:
   if metrics_file.exists():
     with metrics_file.open(newline="", encoding="utf-8") as file:
       rows = list(csv.DictReader(file))
+  config = _CONFIG.fullmatch(next(iter(pathlib.PurePath(name).parts), ""))
   return Run(
-    settings["training_method"],
+    config[1] if config else settings["training_method"],
     _length(settings),
     result.get("sparsity", 0.0),
     result.get("test_accuracy"),
@@ -132,7 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if not places:
     print(f"error: no runs in {str(directory)!r}.", file=sys.stderr)
     return 1
-  runs = {str(p.relative_to(directory)): read_run(p) for p in places}
+  names = {str(place.relative_to(directory)): place for place in places}
+  runs = {name: read_run(place, name) for name, place in names.items()}
   print(table(runs.values()))
   unfinished = [name for name, run in runs.items() if run.accuracy is None]
   if unfinished:

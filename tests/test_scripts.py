@@ -68,6 +68,19 @@ def test_runs_of_other_length_or_sparsity_have_their_own_rows(tmp_path):
   assert [row[3] for row in rows] == ["1", "1", "1"]
 
 
+def test_configurations_of_one_method_have_their_own_rows(tmp_path):
+  make_run(tmp_path, "set", 0, 0.90)
+  make_run(tmp_path, "set", 1, 0.92)
+  (tmp_path / "set_seed1").rename(tmp_path / "set_itop_seed0")
+  rows = table_rows(run_table(tmp_path).stdout)[2:]
+  assert [(row[0], row[4]) for row in rows] == [
+    ("set_itop", "92.00"),
+    ("set", "90.00"),
+  ]
+  (row,) = table_rows(run_table(tmp_path / "set_itop_seed0").stdout)[2:]
+  assert row[0] == "set"
+
+
 def test_table_without_runs_is_an_error_in_one_line(tmp_path):
   result = run_table(tmp_path)
   assert result.returncode == 1
@@ -155,7 +168,7 @@ def test_cifar10_trains_and_prints_a_table(tmp_path):
   result = run_all(tmp_path, *flags, *short)
   assert result.returncode == 0, result.stdout + result.stderr
   ((method, sparsity, length, seeds, *_),) = table_rows(result.stdout)[2:]
-  assert (method, length, seeds) == ("rigl", "2 steps", "1")
+  assert (method, length, seeds) == ("rigl_erk_0.9", "2 steps", "1")
   assert float(sparsity) == pytest.approx(0.9, abs=1e-3)
   (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
   assert json.loads(line)["run"] == "rigl_erk_0.9_seed3"
