@@ -41,7 +41,7 @@ import rounds
 
 from rigl.cifar_resnet import augment
 from rigl.distribution import xla_replicas
-from rigl.pjrt import jax_client
+from rigl.pjrt import initialization
 from rigl.runners.jax.executor import JaxExecutor
 from rigl.tpu_check.collectives import find_collectives
 from rigl.training.trainer import Trainer
@@ -319,7 +319,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
   """Times the contestants in rounds, in one process, in random order."""
   args = _arguments()
-  jax_client.split_cpu(args.devices)
+  initialization.split_cpu(args.devices)
   workers: dict[str, Worker] = {}
   results: dict[str, rounds.Result] = {}
   with tempfile.TemporaryDirectory() as folder:
