@@ -8,8 +8,13 @@ imported before.
 
 The process that is started relays: it hands its directory, environment and
 standard streams to the server, passes signals on, and ends as the program did.
-If it is killed, so is the program. Where the environment differs in what the
-imports read, it becomes an ordinary interpreter instead.
+If it is killed, so is the program, a moment later but before the server starts
+another. Where the environment differs in what the imports read, it becomes an
+ordinary interpreter instead.
+
+Not for a program whose parent, session or process group matters: those are the
+server's. All programs have the hash seed of the server, so that a test of what
+depends on it sets PYTHONHASHSEED.
 """
 
 from __future__ import annotations
@@ -24,13 +29,19 @@ import signal
 import socket
 import sys
 
-# Variables that TensorFlow, Keras, NumPy and the interpreter read at the start.
-_READ_EARLY = ("TF_", "KERAS_", "CUDA_", "OMP_", "OPENBLAS_", "LD_", "PYTHON")
+# Starts of variables that the interpreter reads at its start, or TensorFlow,
+# Keras, NumPy, and what they import if it is there (JAX, Matplotlib).
+_READ_EARLY = (
+  *("PYTHON", "LD_", "LANG", "LC_", "HOME", "XDG_", "TMP", "TEMP"),
+  *("TF_", "KERAS_", "JAX_", "XLA_", "CUDA_", "ABSL_", "MPL"),
+  *("OMP_", "OPENBLAS_", "NPY_"),
+)
 _NOT_READ_EARLY = ("PYTHONPATH", "TF_CONFIG")
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _BYTES = 1 << 20
 _ANSWER = 8  # Bytes of an answer: the process, its status, or `_DIFFERS`.
 _DIFFERS = "differs"
+_PATIENCE_SECONDS = 30.0  # At the end, until the server is killed.
 
 _server: tuple[str, int] | None = None
 
@@ -56,12 +67,12 @@ def _address() -> str:
     import subprocess
     import tempfile
 
-    place = tempfile.TemporaryDirectory(prefix="warm_python")
-    address = os.path.join(place.name, "socket")
+    address = os.path.join(tempfile.mkdtemp(prefix="warm_python"), "socket")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(16)
-    # It ends when its standard input does, with this process.
+    # It ends when its standard input does, with this process. Then it kills
+    # its programs and removes the socket.
     process = subprocess.Popen(
       [sys.executable, __file__, str(listener.fileno())],
       stdin=subprocess.PIPE,
@@ -69,9 +80,19 @@ def _address() -> str:
       pass_fds=[listener.fileno()],
     )
     listener.close()
-    atexit.register(place.cleanup)
-    atexit.register(process.kill)
-    _server = (address, os.getpid())
+    owner = os.getpid()
+    _server = (address, owner)
+
+    @atexit.register
+    def end() -> None:
+      if os.getpid() != owner:
+        return
+      process.stdin.close()
+      try:
+        process.wait(_PATIENCE_SECONDS)
+      except subprocess.TimeoutExpired:
+        process.kill()
+
   return _server[0]
 
 
@@ -89,6 +110,8 @@ def _relay(address: str, words: list[str]) -> None:
   if not words or (words[0].startswith("-") and words[0] not in ("-m", "-c")):
     os.execv(sys.executable, [sys.executable, *words])
   environment = dict(os.environ)
+  # They wait until there is a program that they can go to.
+  signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
   connection = socket.socket(socket.AF_UNIX)
   connection.connect(address)
   request = {"words": words, "directory": os.getcwd(), "env": environment}
@@ -97,18 +120,34 @@ def _relay(address: str, words: list[str]) -> None:
   content = json.dumps(request).encode()
   connection.sendmsg([len(content).to_bytes(8, "big")], rights)
   connection.sendall(content)
-  answer = connection.recv(_ANSWER, socket.MSG_WAITALL).decode().strip()
+  answer = _heard(connection)
   if answer == _DIFFERS:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     os.execv(sys.executable, [sys.executable, *words])
   child = int(answer)
+
+  def pass_on(number: int, frame: object) -> None:
+    with contextlib.suppress(ProcessLookupError):  # It has just ended.
+      os.kill(child, number)
+
   for number in _PASSED_ON:
-    signal.signal(number, lambda number, _: os.kill(child, number))
-  status = int(connection.recv(_ANSWER, socket.MSG_WAITALL))
+    signal.signal(number, pass_on)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+  status = int(_heard(connection))
   if os.WIFSIGNALED(status):
     number = os.WTERMSIG(status)
-    signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+    if number != signal.SIGKILL:
+      signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
   os._exit(os.WEXITSTATUS(status))
+
+
+def _heard(connection: socket.socket) -> str:
+  """An answer of the server."""
+  answer = connection.recv(_ANSWER, socket.MSG_WAITALL).decode().strip()
+  if not answer:
+    sys.exit("warm_python: the server has ended")
+  return answer
 
 
 def _serve(listener: socket.socket) -> list[str]:
@@ -132,21 +171,34 @@ def _serve(listener: socket.socket) -> list[str]:
   # The connection and the process of each program, by both files.
   running: dict[int, tuple[socket.socket, int, int]] = {}
   while True:
-    for key, _ in selector.select():
+    # New ones last: a program whose relay was killed has ended before the next
+    # one starts, and no file has the number of one that an event is about.
+    for key, _ in sorted(selector.select(), key=lambda e: e[0].data == "new"):
       if key.data == "end":
         for _, child, _ in running.values():
           os.kill(child, signal.SIGKILL)
+        address = listener.getsockname()
+        with contextlib.suppress(OSError):
+          os.unlink(address)
+          os.rmdir(os.path.dirname(address))
         os._exit(0)
       if key.data == "new":
         connection, _ = listener.accept()
         request, streams = _receive(connection)
-        if _early(request["env"]) != own:
+        if request is None:
+          connection.close()
+        elif _early(request["env"]) != own:
           _answer(connection, _DIFFERS)
+          connection.close()
         else:
           child = os.fork()
           if not child:
-            selector.close()
-            listener.close()
+            for other in (selector, listener, connection):
+              other.close()
+            for file, (other, _, handle) in running.items():
+              other.close()
+              if file == handle:
+                os.close(handle)
             _become(request, streams)
             return request["words"]
           _answer(connection, child)
@@ -180,15 +232,24 @@ def _answer(connection: socket.socket, answer: object) -> None:
     connection.sendall(str(answer).ljust(_ANSWER).encode())
 
 
-def _receive(connection: socket.socket) -> tuple[dict, array.array]:
-  """A request and the standard streams of who makes it."""
+def _receive(connection: socket.socket) -> tuple[dict | None, array.array]:
+  """A request and the standard streams of who makes it.
+
+  Returns:
+    None for a request that was not sent to its end, because the relay was
+    killed; and the streams that came.
+  """
   streams = array.array("i")
   head, rights, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(3 * 4))
-  streams.frombytes(rights[0][2])
+  for _, _, numbers in rights:
+    streams.frombytes(numbers)
   left, content = int.from_bytes(head, "big"), b""
   while len(content) < left:
-    content += connection.recv(min(_BYTES, left - len(content)))
-  return json.loads(content), streams
+    part = connection.recv(min(_BYTES, left - len(content)))
+    if not part:
+      return None, streams
+    content += part
+  return json.loads(content) if content else None, streams
 
 
 def _become(request: dict, streams: array.array) -> None:
@@ -197,6 +258,7 @@ def _become(request: dict, streams: array.array) -> None:
   for number, stream in enumerate(streams):
     os.dup2(stream, number)
     os.close(stream)
+  sys.modules["numpy"].random.seed()  # Not the numbers of all others.
   os.chdir(request["directory"])
   os.environ.clear()
   os.environ.update(request["env"])
@@ -217,7 +279,8 @@ def _run(words: list[str]) -> None:
     sys.path[0], sys.argv = "", ["-c", *rest[1:]]
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
-    exec(compile(rest[0], "<string>", "exec"), main.__dict__)
+    code = compile(rest[0], "<string>", "exec", dont_inherit=True)
+    exec(code, main.__dict__)
   else:
     sys.path[0], sys.argv = os.path.dirname(os.path.abspath(kind)), words
     runpy.run_path(kind, run_name="__main__")
