@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def command(script: str, output: pathlib.Path, flags: Sequence[str]) -> list:
 def workers_command(count: int, restarts: int, single: list) -> list:
   """The command that runs another as several workers."""
   options = [f"--workers={count}", f"--restarts={restarts}"]
-  return warm_python.command(_WORKERS, *options, "--", *single)
+  return [sys.executable, str(_WORKERS), *options, "--", *single]
 
 
 def run(whole: list, end: str = "", code: int = 0) -> str:

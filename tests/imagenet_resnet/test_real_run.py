@@ -74,10 +74,14 @@ def data(tmp_path_factory):
   return path
 
 
+def flags_of(data, run, *flags):
+  places = (f"--data_directory={data}", f"--output_dir={run}")
+  return (*NETWORK, *places, *flags)
+
+
 def command(data, run, *flags):
   script = imagenet_train_eval.__file__
-  places = (f"--data_directory={data}", f"--output_dir={run}")
-  return warm_python.command(script, *NETWORK, *places, *flags)
+  return warm_python.command(script, *flags_of(data, run, *flags))
 
 
 @pytest.mark.slow
@@ -105,5 +109,5 @@ def test_a_killed_run_learns_and_its_checkpoint_is_as_good(
   assert found["step"] == 240
   assert found["sparsity"] == pytest.approx(0.8, abs=1e-3)
   assert found["test_accuracy"] > 0.4
-  once = shell.done(*command(data, run, "--mode=eval_once")[2:])
+  once = shell.done(*flags_of(data, run, "--mode=eval_once"))
   assert f"Accuracy: {found['test_accuracy']:.4f}," in once
