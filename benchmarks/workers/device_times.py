@@ -108,7 +108,9 @@ def main() -> None:
   import jax
 
   client = Client(args.platform, 1)
-  print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
+  device = jax.devices(client.platform)[0]
+  jax.config.update("jax_default_device", device)
+  print(f"jax {jax.__version__}, {device.device_kind}")
   tables = np.load(_FOLDER / "tables.npz")
   with gzip.open(_FOLDER / "programs.json.gz", "rt") as file:
     programs = json.load(file)
