@@ -5,7 +5,7 @@
     --data_directory=path/to/imagenet --training_method=rigl \
     --mask_init_method=erdos_renyi_kernel --train_steps=32000
 
-`imagenet_settings.py` declares the flags, `imagenet_trainer.py` builds the run.
+`imagenet_settings.py` joins the flags, `imagenet_trainer.py` builds the run.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks and weights that a checkpoint restored: how they come to agree.
+"""Keeps weights and masks in agreement, also after a checkpoint restored them.
 
 `masks.MaskOwner` creates the masks.
 """
@@ -18,7 +18,7 @@ from rigl.types import Tensor
 
 
 class RestoredMasks(MaskState):
-  """A wrapping optimizer whose masks fit weights that were restored.
+  """A wrapping optimizer whose weights are zero off the masks.
 
   What a checkpoint restores wins, whether it is read before the masks are
   created or after: a restored mask is kept, and weights off it become zero; a

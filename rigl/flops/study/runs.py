@@ -16,8 +16,8 @@ from rigl.formats import compact
 # `[NETWORK_]METHOD[_erk][_SPARSITY][_LENGTHx]_seedNUMBER`, as the files in
 # configs/.
 _NAME = re.compile(
-  r"((?P<network>wrn_\d+_\d+)_)?(?P<method>.+?)(_erk)?(_(?P<sparsity>0\.\d+))?(?P<length>_[\d.]+x)?"
-  r"_seed(?P<seed>\d+)"
+  r"((?P<network>wrn_\d+_\d+)_)?(?P<method>.+?)(_erk)?"
+  r"(_(?P<sparsity>0\.\d+))?(?P<length>_[\d.]+x)?_seed(?P<seed>\d+)"
 )
 DENSE = "baseline"
 # Settings in which the runs of one row may differ.
