@@ -170,3 +170,39 @@ def test_real_runs_cost_what_their_schedule_says(name, method):
   found = cost(ROOT / "results" / "cifar10" / name)
   assert found.training == pytest.approx(answer.fraction, rel=2e-3)
   assert found.inference == pytest.approx(answer.inference_fraction, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  "reference, names",
+  [
+    (
+      "rigl_erk_0.9",
+      (
+        "top_kast_small_backward_erk_0.9_0.86x",
+        "top_kast_half_exploration_erk_0.9_0.86x",
+        "wrn_22_3_top_kast_erk_0.966",
+        "wrn_22_4_top_kast_erk_0.978",
+        "wrn_22_3_rigl_erk_0.957",
+      ),
+    ),
+    (
+      "rigl_erk_0.95",
+      (
+        "top_kast_erk_0.95_0.76x",
+        "top_kast_small_backward_erk_0.95_0.89x",
+        "top_kast_half_exploration_erk_0.95_0.89x",
+        "wrn_22_3_top_kast_erk_0.983",
+        "wrn_22_4_top_kast_erk_0.989",
+        "wrn_22_3_rigl_erk_0.979",
+      ),
+    ),
+    ("rigl_erk_0.98", ("top_kast_erk_0.98_0.83x",)),
+  ],
+)
+def test_configurations_cost_at_most_what_they_say(reference, names):
+  place = ROOT / "results" / "cifar10_methods"
+  most = cost(place / f"{reference}_seed0").training
+  for name in names:
+    text = (ROOT / "configs" / "cifar10" / f"{name}.gin").read_text()
+    assert "at most as many training FLOPs as" in text.replace("At", "at")
+    assert 0.95 * most < cost(place / f"{name}_seed0").training <= most, name
