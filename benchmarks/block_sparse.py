@@ -55,7 +55,7 @@ def export(folder: pathlib.Path, quick: bool) -> None:
   with gzip.open(folder / "programs.json.gz", "wt") as file:
     json.dump(programs, file)
   np.savez(folder / "tables.npz", **tables)
-  from rigl.runners.stablehlo import jax_client
+  from rigl.pjrt import jax_client
 
   shutil.copy(str(jax_client.__file__), folder)
   shutil.copy(_WORKER, folder)

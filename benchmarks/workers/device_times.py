@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 import numpy as np
-from jax_client import Device
+from jax_client import Client
 
 _FOLDER = pathlib.Path(__file__).parent
 _SECONDS_PER_TURN = 0.2
@@ -27,29 +27,26 @@ class Timed:
   """A program, its inputs on the device, and its times.
 
   Args:
-    device: runs it.
+    client: runs it.
     described: as `block_sparse.py` wrote it.
     tables: arrays of small inputs.
   """
 
   def __init__(
-    self, device: Device, described: dict[str, Any], tables: Any
+    self, client: Client, described: dict[str, Any], tables: Any
   ) -> None:
     self.name = described["name"]
     self.seconds: list[float] = []
     self.calls = 1
     self._described, self._tables = described, tables
-    self._device = device
-    self._program = device.compile(
-      described["text"],
-      [each["name"] for each in described["inputs"]],
-      described["outputs"],
-    )
+    self._client = client
+    self._program = client.compile(described["text"])
+    self._inputs = [each["name"] for each in described["inputs"]]
 
   def load(self) -> None:
     """Draws the inputs, and finds out how many calls make a turn."""
     self._values = {
-      each["name"]: _input(self._device, each, self._tables, number)
+      each["name"]: _input(self._client, each, self._tables, number)
       for number, each in enumerate(self._described["inputs"])
     }
     self._turn()
@@ -68,18 +65,28 @@ class Timed:
   def _turn(self) -> float:
     start = time.perf_counter()
     for _ in range(self.calls):
-      results = self._program(self._values)
-    held = [*results.values(), *self._values.values()]
-    for each in held:
+      results = self._call()
+    for each in (*results, *self._values.values()):
       each.block_until_ready()
     return (time.perf_counter() - start) / self.calls
 
+  def _call(self) -> list[Any]:
+    """Runs it once; results of the name of an input replace it."""
+    found = self._program([self._values[name] for name in self._inputs])
+    results = []
+    for name, array in zip(self._described["outputs"], found, strict=True):
+      if name in self._values:
+        self._values[name] = array
+      else:
+        results.append(array)
+    return results
+
 
 def _input(
-  device: Device, described: dict[str, Any], tables: Any, number: int
+  client: Client, described: dict[str, Any], tables: Any, number: int
 ) -> Any:
   if "table" in described:
-    return device.put(tables[described["table"]])
+    return client.put(tables[described["table"]])
   import jax
 
   dtype = jax.numpy.dtype(described["dtype"])
@@ -101,9 +108,16 @@ def main() -> None:
   parser.add_argument("--only", default="", help="groups that hold this text")
   parser.add_argument("--quick", action="store_true", help="2 rounds")
   args = parser.parse_args()
+  if args.rounds < 1:
+    parser.error(f"--rounds must be at least 1, got {args.rounds}.")
+  if args.json and not pathlib.Path(args.json).absolute().parent.is_dir():
+    parser.error(f"--json: there is no directory for {args.json!r}.")
   import jax
 
-  device = Device(args.platform)
+  try:
+    client = Client(args.platform, count=1)
+  except ValueError as error:
+    parser.error(f"--platform: {error}")
   print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
   tables = np.load(_FOLDER / "tables.npz")
   with gzip.open(_FOLDER / "programs.json.gz", "rt") as file:
@@ -114,7 +128,7 @@ def main() -> None:
     if args.only not in group:
       continue
     timed = [
-      Timed(device, program, tables)
+      Timed(client, program, tables)
       for program in programs
       if program["group"] == group
     ]
