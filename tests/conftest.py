@@ -6,10 +6,11 @@ TensorFlow is set up as in the scripts, on any processor.
 
 import os
 import pathlib
-import sys
+import shlex
 from typing import Any
 
 import pytest
+import warm_python
 
 from rigl.config import tensorflow_environment  # noqa: F401 - Comes first.
 
@@ -79,7 +80,8 @@ def environment(tmp_path):
   place = tmp_path / "environment"
   (place / "bin").mkdir(parents=True)
   python = place / "bin" / "python"
-  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+  words = shlex.join(warm_python.command())
+  python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
   python.chmod(0o755)
   (place / ".installed").write_text(
     (ROOT / requirements).read_text() + (ROOT / "pyproject.toml").read_text()

@@ -112,6 +112,7 @@ USING_TENSORFLOW = {
   "rigl.compression.keras_model",
   "rigl.counting.graph_layers",
   "rigl.counting.graphs.constants",
+  "rigl.counting.graphs.kernels",
   "rigl.counting.graphs.labels",
   "rigl.counting.graphs.loops",
   "rigl.counting.graphs.products",

@@ -4,12 +4,12 @@
 import hashlib
 import pathlib
 import subprocess
-import sys
 import tarfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm_python
 
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.training import checkpoints
@@ -216,16 +216,15 @@ def test_cifar10_becomes_tfrecords(tmp_path):
   for name in names:
     (tmp_path / name).write_bytes(records.tobytes())
   out = tmp_path / "out"
-  command = [
-    sys.executable,
-    str(ROOT / "scripts" / "cifar10_to_tfrecords.py"),
+  command = warm_python.command(
+    ROOT / "scripts" / "cifar10_to_tfrecords.py",
     f"--data_directory={tmp_path}",
     f"--output_dir={out}",
     "--num_train_images=7",
     "--num_eval_images=3",
     "--num_files=2",
     "--size=40",
-  ]
+  )
 
   subprocess.run(command, check=True)
   found = {}

@@ -5,12 +5,12 @@ import re
 import runpy
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pages
 import pytest
 import tensorflow as tf
+import warm_python
 from pages import PAGES, ROOT
 
 from rigl.imagenet_resnet.models.factory import create_model
@@ -88,9 +88,9 @@ def _shortened(command):
   """The arguments of `bash run.sh python ...`, for this interpreter."""
   words = shlex.split(command)
   if words[0] == "python":
-    return [sys.executable, *words[1:], "--platform=cpu"]
+    return warm_python.command(*words[1:], "--platform=cpu")
   if words[2] in _COMMANDS:
-    return [sys.executable, "-m", _COMMANDS[words[2]], *words[3:]]
+    return warm_python.command("-m", _COMMANDS[words[2]], *words[3:])
   assert words[:3] == ["bash", "run.sh", "python"], command
   script, *flags = words[3:]
   short = next((s for part, s in _SHORT.items() if part in command), [])
@@ -104,15 +104,16 @@ def _shortened(command):
     flags[flags.index("--mask_record_frequency=100")] = (
       "--mask_record_frequency=5"
     )
-  return [sys.executable, *map(_here, (script, *flags)), *short]
+  here = [word for part in (script, *flags) for word in _here(part)]
+  return warm_python.command(*here, *short)
 
 
 def _here(word):
   """The interpreter and scripts of a command, where the tests run."""
   if word == "python":
-    return sys.executable
+    return warm_python.command()
   is_script = word.endswith(".py") and not word.startswith("-")
-  return str(ROOT / word) if is_script else word
+  return [str(ROOT / word) if is_script else word]
 
 
 def _save_network(prefix, model, variables):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from rigl.distribution import cluster
 from rigl.distribution.cluster import CHIEF
 from rigl.distribution.replicas import Replicas
-from rigl.pjrt import jax_client
+from rigl.pjrt import initialization
 from rigl.pjrt.jax_client import Client
 
 
@@ -111,7 +111,7 @@ def create_jax_replicas(
   _hide_gpus()
   _check_installed()
   if virtual_devices:
-    jax_client.split_cpu(virtual_devices)
+    initialization.split_cpu(virtual_devices)
   found = cluster.read()
   several = len(found.workers) > 1
   if strategy == "multi_worker" or (several and strategy in ("auto", "tpu")):
@@ -135,11 +135,11 @@ def _connect(found: cluster.Cluster, several: bool) -> None:
   """Connects the workers of TF_CONFIG, or the hosts that JAX finds."""
   if not several:
     if found.role is cluster.Role.TRAINS and not found.workers:
-      jax_client.initialize_hosts()
+      initialization.initialize_hosts()
     return
   chiefs = len(found.addresses.get(CHIEF, []))
   host = found.index if found.task_type == CHIEF else chiefs + found.index
-  jax_client.initialize_hosts(found.workers[0], len(found.workers), host)
+  initialization.initialize_hosts(found.workers[0], len(found.workers), host)
 
 
 def _check_installed() -> None:

@@ -17,7 +17,8 @@ _DPI = 100
 _INCHES_PER_BAR = 0.17
 _NAME_SIZE = 8  # Points.
 _INCHES_PER_LETTER = 0.06
-_ENTRIES_INSIDE = 6  # Of a legend; with more it is beside the axes.
+_ENTRIES_INSIDE = 6  # Of a legend; with more it is below the axes,
+_COLUMNS = 3  # in so many columns.
 _MARKERS = "osD^vP<>X*"
 _LINES = ("-", "--", ":")
 
@@ -87,7 +88,8 @@ def plot_accuracy(
       are drawn as bars; None for none.
   """
   is_full = len(series) > _ENTRIES_INSIDE
-  figure = _figure(8.0 if is_full else 6.0, 4.2)
+  legend_rows = -(-(len(series) + 1) // _COLUMNS) if is_full else 0
+  figure = _figure(8.0 if is_full else 6.0, 4.2 + 0.3 * legend_rows)
   axes = figure.subplots()
   for number, (name, points) in enumerate(series.items()):
     turn, place = divmod(number, len(_MARKERS))
@@ -114,7 +116,7 @@ def plot_accuracy(
   axes.set_title(title)
   axes.grid(alpha=0.3)
   if is_full:
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside lower left", ncols=_COLUMNS, fontsize="small")
   else:
     axes.legend()
   return figure

@@ -14,15 +14,12 @@ from typing import Any
 
 from rigl.config.device_flags import DeviceFlags
 from rigl.config.method_flags import MethodFlags
-from rigl.config.settings import (
-  STEP_LIMIT,
-  ignored_setting,
-  override,
-  setting,
-)
+from rigl.config.settings import ignored_setting, override, setting
 from rigl.config.training_length import LengthFlags
 from rigl.configurable import configurable
+from rigl.imagenet_resnet.data_flags import DataFlags
 from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.imagenet_resnet.schedule_flags import ScheduleFlags
 
 
 @configurable(
@@ -40,35 +37,15 @@ from rigl.imagenet_resnet.model_flags import ModelFlags
   ]
 )
 @dataclasses.dataclass(frozen=True)
-class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
+class ImagenetSettings(
+  ModelFlags, ScheduleFlags, DataFlags, LengthFlags, DeviceFlags
+):
   """All settings of a run on ImageNet; the help texts explain them."""
 
   steps_flag = "train_steps"
 
   num_workers: int = ignored_setting(1)
-  base_learning_rate: float = setting(
-    0.1,
-    "Learning rate for a batch of 256 images; it is scaled with the batch "
-    "size.",
-    group="schedule",
-    minimum=0.0,
-  )
-  momentum: float = setting(
-    0.9,
-    "Nesterov momentum of the optimizer, in [0, 1).",
-    group="schedule",
-    minimum=0.0,
-    less_than=1.0,
-  )
   ps_task: int = ignored_setting(0)
-  weight_decay: float = setting(
-    1e-4,
-    "Weight decay: adds this factor times each kernel, except depthwise "
-    "ones, to its gradient.",
-    group="schedule",
-    minimum=0.0,
-    argument="weight_decay",
-  )
   master: str = setting(
     "",
     "Address of a Cloud TPU, such as grpc://HOST:8470; same as --tpu.",
@@ -96,13 +73,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     minimum=0,
     defines_run=False,
   )
-  data_directory: str = setting(
-    "",
-    "Directory of ImageNet, local or gs://: TFRecords train-*-of-* and "
-    "validation-*-of-*, or a TFDS directory.",
-    group="data",
-    defines_run=False,
-  )
   eval_once_ckpt_prefix: str = setting(
     "",
     "eval_once: prefix of the checkpoint in the run's directory. Empty: the "
@@ -123,49 +93,12 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     help="Distribution of the sparsity over layers. Empty: random for snip, "
     "dnw, granet and top_kast; other sparse methods then need --load_mask_dir.",
   )
-  label_smoothing: float = setting(
-    0.1,
-    "Share of each label that is spread over all classes, in [0, 1).",
-    group="schedule",
-    minimum=0.0,
-    less_than=1.0,
-  )
   erk_power_scale: float = setting(
     1.0,
     "Exponent scale of erdos_renyi_kernel.",
     group="method",
     minimum=0.0,
     argument="erk_power_scale",
-  )
-  train_steps: int = setting(
-    2,
-    "Gradient steps to train.",
-    group="schedule",
-    minimum=1,
-    less_than=STEP_LIMIT,
-  )
-  train_batch_size: int = setting(
-    1024, "Training images per step.", group="data", minimum=1
-  )
-  eval_batch_size: int = setting(
-    1000,
-    "Images per batch of the evaluation.",
-    group="data",
-    minimum=1,
-    defines_run=False,
-  )
-  num_train_images: int = setting(
-    1281167,
-    "Training images per epoch, by which the learning rate counts epochs.",
-    group="schedule",
-    minimum=1,
-  )
-  num_eval_images: int = setting(
-    50000,
-    "Largest number of images to evaluate on.",
-    group="data",
-    minimum=1,
-    defines_run=False,
   )
   steps_per_eval: int = setting(
     1251,
@@ -186,13 +119,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     "Largest number of steps per call of the compiled program, and steps "
     "between summaries of the training.",
     group="devices",
-    minimum=1,
-    defines_run=False,
-  )
-  num_parallel_calls: int = setting(
-    64,
-    "Number of images to decode in parallel.",
-    group="data",
     minimum=1,
     defines_run=False,
   )
@@ -224,12 +150,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     group="model",
     defines_run=False,
   )
-  eval_on_train: bool = setting(
-    False,
-    "Evaluate on training images, the first --num_eval_images.",
-    group="data",
-    defines_run=False,
-  )
   mode: str = setting(
     "train",
     "train; train_and_eval: with evaluations; eval: evaluates the checkpoints "
@@ -253,34 +173,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
     choices=("baseline", "sparse"),
   )
   is_warm_up: bool = ignored_setting(True)
-  use_adam: bool = setting(
-    False,
-    "Use Adam with a constant learning rate.",
-    group="schedule",
-  )
-  use_sgdr: bool = setting(
-    False,
-    "Use a cosine learning rate with restarts (SGDR).",
-    group="schedule",
-  )
-  sgdr_decay_step: float = setting(
-    5.0,
-    "SGDR: length of the first period in epochs.",
-    group="schedule",
-    minimum=1e-6,
-  )
-  sgdr_t_mul: float = setting(
-    1.5,
-    "SGDR: factor of the length from period to period, at least 1.",
-    group="schedule",
-    minimum=1.0,
-  )
-  sgdr_m_mul: float = setting(
-    0.5,
-    "SGDR: factor of the rate from period to period.",
-    group="schedule",
-    minimum=0.0,
-  )
   maskupdate_end_step: int = override(MethodFlags, "maskupdate_end_step", 25000)
   load_mask_dir: str = setting(
     "",
@@ -296,19 +188,6 @@ class ImagenetSettings(ModelFlags, LengthFlags, DeviceFlags):
   block_width: int = ignored_setting(1)
   block_height: int = ignored_setting(1)
   # What the published script does not have.
-  image_size: int = setting(
-    224, "Height and width of the images in pixels.", group="data", minimum=32
-  )
-  use_synthetic_data: bool = setting(
-    False,
-    "Train on random images instead of ImageNet.",
-    group="data",
-  )
-  skip_corrupt_records: bool = setting(
-    False,
-    "Leave out damaged images instead of ending the run.",
-    group="data",
-  )
   jit_compile: str = setting(
     "auto",
     "Whether XLA compiles the steps: auto (where it is faster, not on a CPU, "

@@ -13,11 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from rigl.keras import replicas
-from rigl.keras.masks import MaskOwner
+from rigl.keras.saved_masks import SavedMasks
 from rigl.types import Tensor, Variable
 
 
-class SparseOptimizer(MaskOwner):
+class SparseOptimizer(SavedMasks):
   """Wraps a Keras optimizer and keeps the kernels of a model sparse.
 
   After every call of `apply`, and after `fit`,

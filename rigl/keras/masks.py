@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner of the masks of Keras variables: makes, shows and clears them.
+"""The owner of the masks of Keras variables: creates and clears them.
 
-`base.SparseOptimizer` adds training steps.
+`saved_masks.SavedMasks` writes them to files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,41 +22,20 @@ from rigl.keras.compact_layers import (
   keep_batches_for,
   own_sparsities,
 )
-from rigl.keras.kernels import (
-  Filters,
-  check_filters,
-  choose_kernels,
-  path_of,
-)
-from rigl.keras.live import model_of
-from rigl.keras.mask_settings import MaskSettings
-from rigl.keras.saving import NUM_COMPACT, MaskBits, load_state, save_state
+from rigl.keras.kernels import choose_kernels, path_of
+from rigl.keras.mask_state import MaskState
+from rigl.keras.saving import MaskBits
 from rigl.keras.slots import find_slots
 from rigl.keras.sparse_kernel import SparseKernel, make_mask, stored_masks
-from rigl.keras.sparsities import (
-  Distribution,
-  check_distribution,
-  defaults,
-  distribute,
-)
+from rigl.keras.sparsities import distribute
 from rigl.keras.structured import kernel_groups, structured_mask
-from rigl.keras.wrapper import (
-  WrappingOptimizer,
-  check_parts,
-  check_unbuilt,
-)
-from rigl.mask_ops import EngineName, MaskEngine
-from rigl.sparse_optimizers.sparse_layer import (
-  BlockLayer,
-  CompactLayer,
-  SparseLayer,
-)
-from rigl.sparse_optimizers.summary import summary
-from rigl.structures import Groups, parse_structure
+from rigl.keras.wrapper import check_parts, check_unbuilt
+from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
+from rigl.structures import Groups
 from rigl.types import Variable
 
 
-class MaskOwner(WrappingOptimizer):
+class MaskOwner(MaskState):
   """A wrapping optimizer with one mask per sparse variable.
 
   Attributes:
@@ -68,27 +46,6 @@ class MaskOwner(WrappingOptimizer):
     why_no_compact_layers: the reason, where it does not.
     takes_block_layers: whether it trains those that store their active blocks.
 
-  Args:
-    sparsity: overall share of zeros in the sparse variables, in [0, 1). None:
-      0.9, or what `structure` fixes.
-    distribution: how it is distributed over the variables: `erk`
-      (Erdos-Renyi-kernel), `erdos_renyi`, `uniform`, or {path or regex:
-      sparsity}, where variables that no key names get `sparsity`. None: `erk`,
-      or `uniform` if `structure` fixes the sparsity.
-    filters: which variables are sparse. None: all kernels, which are weights
-      of rank 2 and more that a layer calls `kernel`, `recurrent_kernel` or
-      `pointwise_kernel`, but not those of depthwise convolutions. A regex or a
-      list of regexes: the kernels in whose path one is found; a full path also
-      chooses a variable that is no kernel. A function: the kernels for whose
-      path it returns true.
-    seed: seed of all random numbers, at least 0.
-    mask_engine: how connections are chosen, which changes the speed and not
-      the choice: `xla`, `batched`, `numpy` (not inside `jit_compile=True`), or
-      `auto` by the devices that TensorFlow has.
-    structure: `N:M`, such as `2:4`, keeps N of every M neighbouring inputs of
-      an output active; `fan_in` keeps the same number of connections per
-      output. None: only that per variable is fixed.
-
   Raises:
     ValueError: if an argument is not as described.
   """
@@ -98,37 +55,6 @@ class MaskOwner(WrappingOptimizer):
   takes_compact_layers = True
   takes_block_layers = False
   why_no_compact_layers = "it keeps a weight of every connection"
-
-  def __init__(
-    self,
-    optimizer: Any,
-    sparsity: float | None = None,
-    *,
-    distribution: Distribution | None = None,
-    filters: Filters = None,
-    seed: int = 0,
-    mask_engine: EngineName = "auto",
-    structure: str | None = None,
-    name: str | None = None,
-    **kwargs: Any,
-  ) -> None:
-    parsed = parse_structure(structure)
-    sparsity, distribution = defaults(sparsity, distribution, parsed)
-    check_distribution(distribution, sparsity)
-    check_filters(filters)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-      raise ValueError(
-        f"`seed` must be an integer of at least 0, got {seed!r}."
-      )
-    engine = MaskEngine(mask_engine)
-    super().__init__(optimizer, name, **kwargs)
-    self._settings = MaskSettings(
-      sparsity, distribution, filters, seed, mask_engine, parsed
-    )
-    self._engine = engine
-    self._kernels: tuple[SparseKernel, ...] = ()
-    self._kernel_at: dict[int, SparseKernel] = {}
-    self._loads = False
 
   @tf.autograph.experimental.do_not_convert
   def build(self, variables: Sequence[Variable]) -> None:
@@ -286,149 +212,6 @@ class MaskOwner(WrappingOptimizer):
       aggregation="only_first_replica",
       name=name,
     )
-
-  @property
-  def masks(self) -> dict[str, keras.Variable]:
-    """{path: bool variable of the shape}; empty before the optimizer is built.
-
-    True means an active connection. Do not assign them. For a layer that stores
-    only its active connections it is a tensor, made for this call.
-    """
-    return {kernel.path: kernel.whole_mask for kernel in self._kernels}
-
-  @property
-  def sparse_kernels(self) -> tuple[SparseKernel, ...]:
-    """The sparse variables; none before the optimizer is built."""
-    return self._kernels
-
-  @property
-  def sparsities(self) -> dict[str, float]:
-    """{path: share of zeros in the mask now}."""
-    return {
-      kernel.path: 1 - kernel.count_active() / kernel.size
-      for kernel in self._kernels
-    }
-
-  def summary(self) -> str:
-    """A table of the sparse variables, as text.
-
-    It shows each variable's shape, active connections, sparsity and the share
-    of its connections that the last mask update turned on or off.
-
-    Raises:
-      RuntimeError: if the optimizer is not built yet.
-    """
-    if not self.built:
-      raise RuntimeError(
-        "The optimizer is not built yet, so there is no summary."
-      )
-    layers = [
-      SparseLayer(
-        k.path, k.variable, k.mask, compact=k.compact, blocks=k.blocks
-      )
-      for k in self._kernels
-    ]
-    return summary(
-      layers, self.changed_in_last_update(), self._explored_counts()
-    )
-
-  def _explored_counts(self) -> dict[str, int] | None:
-    """Hook: {path: connections that were ever active}; None if untracked."""
-    return None
-
-  def changed_in_last_update(self) -> dict[str, int] | None:
-    """The connections that the last mask update turned on or off.
-
-    Returns:
-      {path: count}; None before any update.
-    """
-    return None
-
-  def get_config(self) -> dict[str, Any]:
-    """The configuration, from which `from_config` makes an equal optimizer."""
-    settings = self._settings
-    filters, distribution = settings.filters, settings.distribution
-    if self._kernels:  # Paths stay true where Keras loads other scopes.
-      if filters is not None:
-        filters = [kernel.path for kernel in self._kernels]
-      if not isinstance(distribution, str):
-        distribution = {
-          k.path: k.sparsity
-          for k in self._kernels
-          if k.stored_mask is not None or self.starts_dense
-        }
-    elif callable(filters):
-      filters = keras.saving.serialize_keras_object(filters)
-    return super().get_config() | {
-      "sparsity": settings.sparsity,
-      "distribution": distribution
-      if isinstance(distribution, str)
-      else dict(distribution),
-      "filters": filters,
-      "seed": settings.seed,
-      "mask_engine": settings.mask_engine,
-      "structure": settings.structure and str(settings.structure),
-    }
-
-  def _own_state(self) -> list[Variable]:
-    return [*self._variables, *stored_masks(self._kernels)]
-
-  def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-    """Writes masks and counters; Keras saves the inner optimizer by itself.
-
-    Args:
-      store: the place in the file.
-    """
-    masks = stored_masks(self._kernels)
-    save_state(store, self._variables, masks, self._count_compact())
-
-  def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
-    """Reads masks and counters; Keras loads the inner optimizer by itself.
-
-    An optimizer that is not built yet is built for its model first.
-
-    Args:
-      store: the place in the file; empty if the file has no optimizer, which
-        changes nothing.
-
-    Raises:
-      ValueError: if state would be lost, because the file holds other state or
-        the optimizer cannot be built.
-    """
-    if not store.keys():
-      if self.built:
-        warnings.warn(
-          f"The file holds no state of {self.name!r}, which keeps its masks: "
-          "the next step sets weights that they leave out to zero.",
-          stacklevel=2,
-        )
-      return
-    if not self.built:
-      if not set(store.keys()) & {"mask_0", NUM_COMPACT}:
-        return  # Written before this optimizer was built, too.
-      self._build_to_load()
-    masks = stored_masks(self._kernels)
-    load_state(store, self._variables, masks, self._count_compact())
-    # Keras loads the layers of a model before its optimizer.
-    if any([kernel.warn_of_lost_weights() for kernel in self._kernels]):
-      self._clear()
-
-  def _count_compact(self) -> int:
-    return sum(kernel.stored_mask is None for kernel in self._kernels)
-
-  def _build_to_load(self) -> None:
-    model = model_of(self)
-    if model is None:
-      raise ValueError(
-        "The file holds the state of an optimizer, but this one is not built: "
-        "call model.optimizer.build(model.trainable_variables) before loading."
-      )
-    # The weights may be those of the file already.
-    self._loads = True
-    try:
-      self.build(model.trainable_variables)
-    finally:
-      self._loads = False
 
   def _clear(self, all_slots: bool = False) -> None:
     """Sets weights and slots of inactive connections to their start.

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """JAX client: compiles StableHLO and runs it on one or several devices.
 
-All private names of JAX that this package uses are here. JAX has no public
-function that compiles a StableHLO text for replicas. The file is copied into
-exported folders, and needs NumPy and JAX alone.
+It uses private names of JAX, which has no public function that compiles a
+StableHLO text for replicas. The file is copied into exported folders, and needs
+NumPy and JAX alone.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Client:
     import jax
     from jax.extend import backend
 
-    _quieten()
+    quieten()
     jax.config.update("jax_enable_x64", True)
     if cache is not None:
       jax.config.update("jax_compilation_cache_dir", cache)
@@ -164,7 +164,7 @@ class Client:
     )
     return compiler.compile_or_get_cached(
       self._backend,
-      _parsed(text),
+      parse_program(text),
       devices,
       options,
       [],
@@ -223,121 +223,8 @@ class Executable:
     return "\n".join(m.to_string() for m in self._loaded.hlo_modules())
 
 
-def initialize_hosts(
-  address: str | None = None,
-  num_hosts: int | None = None,
-  host: int | None = None,
-) -> None:
-  """Connects this process with those that train with it; before any `Client`.
-
-  Args:
-    address: `HOST:PORT` of the first process. None: JAX finds the processes,
-      as on a slice of TPUs.
-    num_hosts: how many there are.
-    host: number of this one, from 0.
-
-  Raises:
-    ValueError: if they do not find each other.
-  """
-  import jax
-
-  _quieten()
-  if jax.distributed.is_initialized():
-    return
-  # It catches SIGTERM, also while this process waits for the others.
-  jax.config.update("jax_enable_preemption_service", False)
-  try:
-    jax.distributed.initialize(address, num_hosts, host)
-  except (RuntimeError, ValueError) as error:
-    where = f"at {address}" if address else "without TF_CONFIG"
-    raise ValueError(
-      f"The workers do not find each other {where}: {first_line(error)}"
-    ) from error
-
-
-def split_cpu(count: int) -> None:
-  """Makes devices of this machine's CPU; call it before any `Client`.
-
-  Args:
-    count: how many.
-
-  Raises:
-    ValueError: if JAX has started with another number.
-  """
-  import jax
-
-  try:
-    jax.config.update("jax_num_cpu_devices", count)
-  except RuntimeError as error:
-    if len(jax.local_devices(backend="cpu")) != count:
-      raise ValueError(
-        f"`virtual_devices` must be set before JAX starts, got {count}."
-      ) from error
-
-
-class CompileError(Exception):
-  """A program does not compile or does not fit into memory."""
-
-
-class TopologyCompiler:
-  """The compiler for devices that this machine does not have.
-
-  Attributes:
-    num_devices: how many devices the topology has.
-
-  Args:
-    topology: its name, such as `v5e:2x2`.
-    platform: such as `tpu`.
-    options: of the topology.
-
-  Raises:
-    ValueError: if there is no such topology.
-  """
-
-  def __init__(
-    self, topology: str, platform: str, options: Mapping[str, str]
-  ) -> None:
-    from jax.errors import JaxRuntimeError
-    from jax.experimental import topologies
-
-    try:
-      found = topologies.get_topology_desc(topology, platform, **options)
-    except JaxRuntimeError as error:
-      raise ValueError(first_line(error)) from error
-    self._devices: list[Any] = list(found.devices)
-    self.num_devices = len(self._devices)
-
-  def compile(self, text: str, num_replicas: int = 1) -> Any:
-    """Compiles a program.
-
-    Args:
-      text: StableHLO.
-      num_replicas: devices that run it together.
-
-    Returns:
-      JAX's executable, with `cost_analysis`, `get_compiled_memory_stats` and
-      `hlo_modules`.
-
-    Raises:
-      CompileError: if the devices cannot run it.
-    """
-    from jax._src import compiler
-    from jax.errors import JaxRuntimeError
-    from jaxlib import _jax
-
-    devices = self._devices[:num_replicas]
-    assignment = np.array(devices, object)[:, None]
-    options = compiler.get_compile_options(num_replicas, 1, assignment)
-    try:
-      return devices[0].client.compile(
-        _parsed(text), _jax.DeviceList(tuple(devices)), options
-      )
-    except (JaxRuntimeError, ValueError) as error:
-      raise CompileError(first_line(error)) from error
-
-
-def _parsed(text: str) -> Any:
-  """A StableHLO text as a module of MLIR.
+def parse_program(text: str) -> Any:
+  """Parses a StableHLO text to a module of MLIR.
 
   Raises:
     ValueError: if it is none.
@@ -351,7 +238,7 @@ def _parsed(text: str) -> Any:
     raise ValueError(" ".join(str(error).split())) from error
 
 
-def _quieten() -> None:
+def quieten() -> None:
   """Keeps JAX from saying what it looks for, finds or connects to."""
   logging.getLogger("jax").setLevel(logging.WARNING)
 

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner of the masks: creates them, and keeps what was restored.
+"""The owner of the masks: chooses and creates them.
 
-`base.SparseOptimizer` adds training steps and mask updates.
+`gradient_steps.GradientSteps` adds the steps under them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
@@ -22,7 +21,7 @@ from rigl.sparse_optimizers.kernels import (
   name_layers,
   scope_of,
 )
-from rigl.sparse_optimizers.mask_state import MaskState
+from rigl.sparse_optimizers.restored_masks import RestoredMasks, marks_of
 from rigl.sparse_optimizers.sparse_layer import (
   BlockLayer,
   CompactLayer,
@@ -36,13 +35,8 @@ from rigl.structures import Groups
 from rigl.types import Tensor, Variable
 
 
-class MaskOwner(MaskState):
+class MaskOwner(RestoredMasks):
   """A wrapping optimizer with one mask per sparse kernel.
-
-  What a checkpoint restores wins, whether it is read before the masks are
-  created or after: a restored mask is kept, and weights off it become zero; a
-  restored kernel that is sparse already keeps its weights, and the mask moves
-  to them. Weights that are lost are reported by a warning.
 
   Attributes:
     takes_compact_layers: whether the method trains layers that store only
@@ -191,7 +185,7 @@ class MaskOwner(MaskState):
         self._layer_of.clear()
         del self._own_variables[num_own:]
         raise
-      self._marks = {layer.name: _marks(layer) for layer in self._layers}
+      self._marks = {layer.name: marks_of(layer) for layer in self._layers}
       if in_graph:
         for layer in self._layers:
           mask = tf.cast(masks[layer.name], tf.bool)
@@ -262,92 +256,8 @@ class MaskOwner(MaskState):
     self._layer_of[id(kernel)] = layer
     self._prepare_layer(layer)
 
-  def _restored_sparsities(self) -> dict[str, float]:
-    """The sparsities of the masks that a checkpoint restored."""
-    found: dict[str, float] = {}
-    for layer in self._layers:
-      if self._marks[layer.name][1] >= 0:
-        mask = graph_control.read_on_host(layer.mask)
-        found[layer.name] = float(1 - np.count_nonzero(mask) / mask.size)
-    return found
-
-  def apply_masks(self) -> tf.Operation | None:
-    """Sets the weights off the masks to zero, and resets their slots.
-
-    Every step and update leaves kernels masked. Call this after assigning
-    kernels or masks by other means, such as a checkpoint that is read by name.
-
-    Returns:
-      In a graph, the operation that does it.
-    """
-    operations: list[tf.Operation] = []
-    for layer in self._layers:
-      operations += self._cleared(layer, layer.mask.read_value())
-    return graph_control.group(operations)
-
-  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
-    """Clears weights and slots of the connections that a mask turns off.
-
-    Args:
-      layer: the layer.
-      mask: bool, of the kernel's shape.
-    """
-    kernel = layer.kernel.read_value()
-    kernel = tf.where(mask, kernel, tf.zeros_like(kernel))
-    operations = [layer.kernel.assign(kernel)]
-    for slot, start in self._slots_of(layer.kernel):
-      value = slot.read_value()
-      # A cast of a Python number would round it to float32.
-      rest = (
-        tf.cast(kernel, value.dtype)
-        if start is None
-        else tf.constant(start, value.dtype)
-      )
-      operations.append(slot.assign(tf.where(mask, value, rest)))
-    return operations
-
-  def _notice_restored(self) -> None:
-    """Looks for values that a checkpoint restored since the last call.
-
-    It is done when Python calls a method, so not inside of functions that are
-    compiled already.
-    """
-    changed = [la for la in self._layers if self._marks[la.name] != _marks(la)]
-    if changed:
-      graph_control.outside_replicas(lambda: self._adopt_all(changed))
-
-  def _adopt_all(self, changed: Sequence[SparseLayer]) -> None:
-    with tf.init_scope():
-      if tf.executing_eagerly():
-        for layer in changed:
-          before, now = self._marks[layer.name], _marks(layer)
-          self._adopt(layer, before[0] != now[0], before[1] != now[1])
-    self._marks |= {layer.name: _marks(layer) for layer in changed}
-
-  def _adopt(self, layer: SparseLayer, of_kernel: bool, of_mask: bool) -> None:
-    """Makes kernel and mask agree after one of them was restored.
-
-    Args:
-      layer: the layer.
-      of_kernel: whether the kernel was restored.
-      of_mask: whether the mask was restored.
-    """
-    weights = graph_control.read_on_host(layer.kernel)
-    mask = graph_control.read_on_host(layer.mask)
-    movable = layer.groups is None and layer.compact is layer.blocks is None
-    if of_kernel and not of_mask and movable:
-      mask = restored.mask_with_weights(weights, mask)
-      layer.mask.assign(mask)
-    lost = restored.warn_of_lost_weights(layer.name, weights, mask)
-    if lost or not (of_kernel and of_mask):
-      self._cleared(layer, layer.mask.read_value())
-
   def _prepare_layer(self, layer: SparseLayer) -> None:
     """Hook: sees a layer before its pruned weights become zero."""
 
   def _create_state(self) -> None:
     """Hook: creates the variables that do not belong to one layer."""
-
-
-def _marks(layer: SparseLayer) -> tuple[int, int]:
-  return restored.restore_mark(layer.kernel), restored.restore_mark(layer.mask)

@@ -3,12 +3,12 @@
 
 import csv
 import importlib.util
-import sys
 
 import imagenet_files
 import numpy as np
 import pytest
 import runs_of_replicas
+import warm_python
 from runs_of_replicas import ROOT
 
 from rigl.training import checkpoints
@@ -134,14 +134,13 @@ def test_every_image_is_evaluated_once(results, data, case):
   found = results(case)
   loss, accuracy = evaluations_of(found)[-1]
   out = runs_of_replicas.run(
-    [
-      sys.executable,
-      str(ROOT / "rigl" / "imagenet_resnet" / "imagenet_train_eval.py"),
+    warm_python.command(
+      ROOT / "rigl" / "imagenet_resnet" / "imagenet_train_eval.py",
       *FLAGS,
       "--mode=eval_once",  # By one device; it wins over that of before.
       f"--output_dir={found.directory}",
       f"--data_directory={data}",
-    ]
+    )
   )
   assert f"Accuracy: {accuracy:.4f}" in out
   assert f"loss {loss:.4f}" in out

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm_python
 
 from rigl.cifar_resnet import augment
 from rigl.distribution import replicas
@@ -97,7 +98,7 @@ def _main(path):
 def found(tmp_path_factory):
   path = tmp_path_factory.mktemp("replicas") / "found.npz"
   process = subprocess.run(
-    [sys.executable, __file__, str(path)], capture_output=True, text=True
+    warm_python.command(__file__, str(path)), capture_output=True, text=True
   )
   assert process.returncode == 0, process.stderr[-2000:]
   with np.load(path) as file:

@@ -29,7 +29,7 @@ output_index = array<i64: 1>}], mhlo.is_dynamic = false} {
   }
 }"""
 
-jax_client.split_cpu(4)
+jax.config.update("jax_num_cpu_devices", 4)
 for count in (1, 4):
   client = jax_client.Client("cpu", count, cache=sys.argv[1])
   assert client.num_replicas == client.num_local == count

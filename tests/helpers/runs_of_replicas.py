@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import warm_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _STATES = pathlib.Path(__file__).with_name("replica_states.py")
@@ -33,13 +33,13 @@ class States(NamedTuple):
 
 def command(script: str, output: pathlib.Path, flags: Sequence[str]) -> list:
   """The command of one process, which writes its states to `output`."""
-  return [sys.executable, str(_STATES), script, str(output), *flags]
+  return warm_python.command(_STATES, script, output, *flags)
 
 
 def workers_command(count: int, restarts: int, single: list) -> list:
   """The command that runs another as several workers."""
   options = [f"--workers={count}", f"--restarts={restarts}"]
-  return [sys.executable, str(_WORKERS), *options, "--", *single]
+  return warm_python.command(_WORKERS, *options, "--", *single)
 
 
 def run(whole: list, end: str = "", code: int = 0) -> str:

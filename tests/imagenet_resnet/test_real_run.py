@@ -9,11 +9,11 @@ import json
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+import warm_python
 
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.mnist.mnist_data import load_mnist
@@ -77,7 +77,7 @@ def data(tmp_path_factory):
 def command(data, run, *flags):
   script = imagenet_train_eval.__file__
   places = (f"--data_directory={data}", f"--output_dir={run}")
-  return [sys.executable, script, *NETWORK, *places, *flags]
+  return warm_python.command(script, *NETWORK, *places, *flags)
 
 
 @pytest.mark.slow

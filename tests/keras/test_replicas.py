@@ -6,10 +6,10 @@ import os
 import pathlib
 import socket
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm_python
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def start(names, cluster=None):
   if cluster:
     environment["TF_CONFIG"] = json.dumps(cluster)
   return subprocess.Popen(
-    [sys.executable, str(SCRIPT), *names],
+    warm_python.command(str(SCRIPT), *names),
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sparse_methods
 import tensorflow as tf
+import warm_python
 
 from rigl import sparse_optimizers
 from rigl.sparse import BlockSparseDense
@@ -116,7 +117,7 @@ def main(path):
 def found(tmp_path_factory):
   path = tmp_path_factory.mktemp("replicas") / "found.npz"
   done = subprocess.run(
-    [sys.executable, __file__, str(path)],
+    warm_python.command(__file__, str(path)),
     env=sparse_methods.child_environment(),
     capture_output=True,
     text=True,

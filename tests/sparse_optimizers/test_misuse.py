@@ -2,10 +2,10 @@
 """Wrong order and wrong kinds are refused with words that help."""
 
 import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
+import warm_python
 
 from rigl import sparse_optimizers
 
@@ -70,7 +70,7 @@ optimizer.sparsify(kernels, "random", 0.5)
 optimizer.apply_gradients([(tf.ones(k.shape), k) for k in kernels])
 """
   done = subprocess.run(
-    [sys.executable, "-c", program], capture_output=True, text=True
+    warm_python.command("-c", program), capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
   assert "retracing" not in done.stderr

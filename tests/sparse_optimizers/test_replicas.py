@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sparse_methods
 import tensorflow as tf
+import warm_python
 from sparse_methods import FREQUENCY
 
 # Half a minute: the devices need a process of their own.
@@ -155,7 +156,7 @@ def _main(path):
 def results(tmp_path_factory):
   path = tmp_path_factory.mktemp("replicas") / "results.npz"
   process = subprocess.run(
-    [sys.executable, __file__, str(path)],
+    warm_python.command(__file__, str(path)),
     env=sparse_methods.child_environment(),
     capture_output=True,
     text=True,

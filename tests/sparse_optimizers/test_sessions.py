@@ -2,12 +2,12 @@
 """Graphs and sessions, as in scripts of TensorFlow 1."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import sparse_methods
 import tensorflow as tf
+import warm_python
 from sparse_methods import METHODS
 
 tf1 = tf.compat.v1
@@ -227,7 +227,7 @@ print((weights[~mask] != 0).sum(), mask.sum())
 )
 def test_a_script_without_v2_behaviour_runs_or_is_told_what_to_call(mode, said):
   done = subprocess.run(
-    [sys.executable, "-c", _TF1_SCRIPT, mode], capture_output=True, text=True
+    warm_python.command("-c", _TF1_SCRIPT, mode), capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr[-2000:]
   assert said in done.stdout

@@ -6,11 +6,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
+import warm_python
 
 from rigl.training import preemption
 from rigl.training.preemption import Notice, watching
@@ -136,7 +136,7 @@ def test_a_long_call_is_broken_off_where_nothing_is_lost(
   state, seconds, patience, code
 ):
   process = subprocess.Popen(
-    [sys.executable, "-c", WAITING, state, str(seconds), str(patience)],
+    warm_python.command("-c", WAITING, state, str(seconds), str(patience)),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

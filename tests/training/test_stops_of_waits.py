@@ -105,9 +105,9 @@ def test_a_training_that_waits_for_another_worker_ends(tmp_path, runner):
 
 
 CONNECTING = """
-from rigl.pjrt import jax_client
-jax_client.split_cpu(1)
-jax_client.initialize_hosts("localhost:{port}", 2, {host})
+from rigl.pjrt import initialization, jax_client
+initialization.split_cpu(1)
+initialization.initialize_hosts("localhost:{port}", 2, {host})
 print("connected", flush=True)
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from rigl.counting.graphs import kinds, products
+from rigl.counting.graphs import kernels, kinds, products
 from rigl.counting.graphs.labels import Label, Use, Weights, merged
 from rigl.types import Tensor
 
@@ -163,68 +163,16 @@ class Uses:
         problem = "has a kernel that is computed from the examples"
         self._problem(operation, -1, problem)
       return Label(True)
-    factor = operation.inputs[places[0]]
-    kernels, folded = self._kernels(factor, inputs[places[0]])
-    uses = [self._use(operation, factor, w, product) for w in kernels]
-    if len(kernels) > 1:
-      sizes = [self._variables[w].size for w in kernels]
-      for use, size in zip(uses, sizes, strict=True):
-        use.times(size / sum(sizes))
-        if products.elements(factor) != sum(sizes):
-          use.problem = "multiplies by a kernel made of several variables"
-    for weights in folded:
-      # They are stored, and their product or sum is computed only once.
-      uses.append(self._use(operation, factor, weights, product))
-      uses[-1].times(0)
+    uses = kernels.uses_of_factor(
+      operation,
+      operation.inputs[places[0]],
+      inputs[places[0]].sources,
+      product,
+      self._variables,
+    )
     for use in uses:
       self._note(use)
     return Label(True, (), uses[0]) if uses else Label(True)
-
-  def _use(
-    self,
-    operation: tf.Operation,
-    factor: Tensor,
-    weights: int,
-    product: products.Product,
-  ) -> Use:
-    """The use of a variable, as if it were all of a factor."""
-    variable = self._variables[weights]
-    use = Use(
-      weights,
-      products.kind_of(operation, variable.rank),
-      operation,
-      product.multiplications,
-      product.results,
-    )
-    size = products.elements(factor)
-    is_list = variable.rank < 2 and size == variable.size
-    if is_list or (size != variable.size and variable.is_stored_as(size)):
-      use.shape = tuple(factor.shape.as_list())
-      use.kind = products.kind_of(operation, len(use.shape))
-    if use.multiplications is None or use.results is None:
-      use.problem = "has an unknown size"
-    return use
-
-  def _kernels(
-    self, factor: Tensor, label: Label
-  ) -> tuple[list[int], list[int]]:
-    """Variables that a factor consists of, and others that it depends on."""
-    for is_kernel in (
-      lambda w: w.must_count,
-      lambda w: w.rank >= 2,
-      lambda w: w.size > 1,
-    ):
-      kernels = [s for s in label.sources if is_kernel(self._variables[s])]
-      if kernels:
-        break
-    # `kernel * learned_mask`, `kernel + low_rank_update`: one kernel.
-    size = products.elements(factor)
-    alike = [s for s in kernels if self._variables[s].is_stored_as(size)][:1]
-    if not alike:
-      return kernels, []
-    return alike, [
-      s for s in kernels if s not in alike and self._variables[s].is_trainable
-    ]
 
   def _bias(
     self, operation: tf.Operation, inputs: Sequence[Label], owner: Use

@@ -6,7 +6,9 @@ of the layers, which a run writes into `metrics.csv` together with the step. A
 mask update at a step is reported with the next row, so that a row says what
 held since the row before it. With the mean of f_S over the steps,
 `rigl.counting.training_flops` gives the cost of training; all of its formulas
-are linear in f_S. The weights that Top-KAST trains follow from its settings.
+are linear in f_S. The weights that Top-KAST trains follow from its settings;
+after the last choice of its sets, only those of the network count, because the
+others change it no more.
 """
 
 from __future__ import annotations
@@ -62,10 +64,8 @@ def run_cost(
   )
   reference = dense_count(architectures.network(REFERENCE)).flops
   counts = [count_with_sparsities(layers, _shares(row)) for row in rows]
-  mean = _mean(
-    [int(row["step"]) for row in rows],
-    [counting.total_count(count).flops for count in counts],
-  )
+  steps = [int(row["step"]) for row in rows]
+  mean = _mean(steps, [counting.total_count(count).flops for count in counts])
   step = training_flops.step_flops(
     settings["training_method"],
     dense_count(layers).flops,
@@ -73,10 +73,10 @@ def run_cost(
     settings["maskupdate_frequency"],
     mean,
     settings.get("grow_batches", 1),
-    _backward_flops(settings, layers, list(_shares(rows[-1]))),
+    _backward_flops(settings, layers, list(_shares(rows[-1])), mean, steps[-1]),
     drop_gradient_weight=settings.get("drop_gradient_weight", 0.0),
   )
-  examples = int(rows[-1]["step"]) * settings["batch_size"]
+  examples = steps[-1] * settings["batch_size"]
   whole = _BACKWARD * reference * REFERENCE_STEPS * REFERENCE_BATCH
   end = counting.total_count(counts[-1])
   return RunCost(step * examples / whole, end.flops / reference, end.bytes)
@@ -86,8 +86,18 @@ def _backward_flops(
   settings: Mapping[str, Any],
   layers: Sequence[counting.LayerSpec],
   sparse: Sequence[str],
+  forward: float,
+  steps: int,
 ) -> float | None:
-  """FLOPs with the weights that Top-KAST trains; None for other methods."""
+  """Mean FLOPs with the weights that Top-KAST trains; None for other methods.
+
+  Args:
+    settings: those of the run.
+    layers: the layers of its network.
+    sparse: names of the sparse ones.
+    forward: FLOPs with the weights that compute.
+    steps: gradient steps of the run.
+  """
   if settings["training_method"] != "top_kast":
     return None
   shapes = {n.name: n.kernel_shape for n in layers if n.name in sparse}
@@ -100,7 +110,24 @@ def _backward_flops(
     backward_sets.value_of_flag(settings.get("backward_sparsity", -1.0)),
   )
   everywhere = {layer.name: sparsities.get(layer.name, 0.0) for layer in layers}
-  return counting.total_count(counting.count_layers(layers, everywhere)).flops
+  counted = counting.count_layers(layers, everywhere)
+  explored = _last_choice(settings, steps) / steps
+  trained = counting.total_count(counted).flops
+  return explored * trained + (1 - explored) * forward
+
+
+def _last_choice(settings: Mapping[str, Any], steps: int) -> int:
+  """The step at which Top-KAST chooses its sets for the last time.
+
+  The end of training, where no step is named as the last one.
+  """
+  multiplier = settings.get("training_steps_multiplier", 1.0)
+  end = settings.get("maskupdate_end_step", -1)
+  if end < 0:
+    return steps
+  begin = int(settings.get("maskupdate_begin_step", 0) * multiplier)
+  length = max(int(end * multiplier) - begin, 0)
+  return min(begin + length - length % settings["maskupdate_frequency"], steps)
 
 
 def _shares(row: Mapping[str, str]) -> dict[str, float]:

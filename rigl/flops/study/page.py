@@ -4,31 +4,15 @@
 from __future__ import annotations
 
 import pathlib
-import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
 from rigl.flops import plots
-from rigl.flops.study.runs import DENSE, Study, StudyRun
+from rigl.flops.study import rows as study_rows
+from rigl.flops.study.rows import Row, rows_at
+from rigl.flops.study.runs import Study
 
-# Methods of the study by the name of their files in configs/cifar10/.
-METHODS = {
-  DENSE: "dense",
-  "static": "static",
-  "rigl": "RigL",
-  "rigl_itop": "RigL-ITOP",
-  "set_itop": "SET-ITOP",
-  "granet": "GraNet",
-  "mest": "MEST EM&S",
-  "rigl_global": "RigL across layers",
-  "top_kast": "Top-KAST",
-  "momentum": "SNFS",
-  "prune": "pruning",
-}
-_OTHERS = {"set": "SET", "snip": "SNIP", "sparse_ift_rigl": "Sparse-IFT, RigL"}
-SPARSITIES = (0.9, 0.95, 0.98)
 _HEADER = (
   "Method",
   "Seeds",
@@ -45,62 +29,30 @@ _PLOTS = {
 _EXPLORED = "explored"
 
 
-class Row(NamedTuple):
-  """The runs of a method at one sparsity.
-
-  Attributes:
-    label: name of the method.
-    runs: its runs, one per seed.
-  """
-
-  label: str
-  runs: list[StudyRun]
-
-  @property
-  def accuracies(self) -> list[float]:
-    """Test accuracies of the seeds, in percent."""
-    return [run.accuracy for run in self.runs]
-
-  @property
-  def accuracy(self) -> float:
-    """Mean test accuracy, in percent."""
-    return statistics.fmean(self.accuracies)
-
-  @property
-  def spread(self) -> tuple[float, float]:
-    """The lowest and the highest test accuracy, in percent."""
-    return min(self.accuracies), max(self.accuracies)
-
-  def cost(self, name: str) -> float:
-    """Mean of an attribute of the costs."""
-    return statistics.fmean(getattr(run.cost, name) for run in self.runs)
-
-
-def rows_at(study: Study, sparsity: float) -> list[Row]:
-  """The rows of a sparsity, in the order of `METHODS`; others follow."""
-  runs = [run for run in study.runs if run.sparsity == sparsity]
-  return [
-    Row(_label(method), [run for run in runs if run.method == method])
-    for method in _methods(runs)
-  ]
-
-
-def missing_at(study: Study, sparsity: float) -> list[str]:
-  """The methods of the study that have no run at a sparsity."""
-  found = {run.method for run in study.runs if run.sparsity == sparsity}
-  return [
-    label
-    for method, label in METHODS.items()
-    if method not in found and (method == DENSE) == (sparsity == 0)
-  ]
-
-
 def table(study: Study, sparsity: float) -> str:
   """The table of a sparsity in Markdown, below dense training."""
-  rule = ("---", *("---:" for _ in _HEADER[1:]))
   rows = [*rows_at(study, 0.0), *rows_at(study, sparsity)]
+  return _markdown(_HEADER, map(_cells, rows))
+
+
+def table_of_other_networks(study: Study) -> str:
+  """The table of networks of other widths in Markdown."""
+  header = ("Network", "Sparsity", *_HEADER)
+  return _markdown(
+    header,
+    (
+      (row.network, f"{row.sparsity:g}", *_cells(row))
+      for row in study_rows.rows_of_other_networks(study)
+    ),
+  )
+
+
+def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+  """A table whose columns after that of methods are numbers."""
+  method = header.index("Method")
+  rule = ("---" if i <= method else "---:" for i in range(len(header)))
   return "\n".join(
-    f"| {' | '.join(cells)} |" for cells in (_HEADER, rule, *map(_cells, rows))
+    f"| {' | '.join(cells)} |" for cells in (header, tuple(rule), *lines)
   )
 
 
@@ -113,15 +65,21 @@ def page(study: Study, directory: str, stem: str) -> str:
     stem: start of the names of the plots, which are beside the page.
   """
   parts = [_introduction(study, directory, stem)]
-  for sparsity in _sparsities(study):
+  for sparsity in study_rows.sparsities(study):
     parts.append(f"## Sparsity {sparsity:g}")
-    if any(run.sparsity in (0.0, sparsity) for run in study.runs):
+    if rows_at(study, 0.0) or rows_at(study, sparsity):
       parts.append(table(study, sparsity))
-    if sparsity in SPARSITIES:
-      dense = missing_at(study, 0.0)
-      missing = [*dense, *missing_at(study, sparsity)]
+    if sparsity in study_rows.SPARSITIES:
+      dense = study_rows.missing_at(study, 0.0)
+      missing = [*dense, *study_rows.missing_at(study, sparsity)]
       if missing:
         parts.append(f"Not trained: {', '.join(missing)}.")
+  if study_rows.rows_of_other_networks(study):
+    parts += [
+      "## Networks of other widths",
+      "Costs are relative to the dense WRN-22-2 here too.",
+      table_of_other_networks(study),
+    ]
   if study.left_out:
     reasons = [f"`{n}` ({why})" for n, why in study.left_out.items()]
     parts.append(f"Left out: {', '.join(reasons)}.")
@@ -139,26 +97,18 @@ def figures(study: Study) -> dict[str, Figure]:
   explored share over the steps, if a run measured it.
   """
   found = {}
-  sparse = [run for run in study.runs if run.sparsity]
-  by_method: dict[str, list[Row]] = {
-    _label(method): [] for method in _methods(sparse)
-  }
-  for sparsity in _sparsities(study):
-    for row in rows_at(study, sparsity):
-      by_method[row.label].append(row)
+  lines = study_rows.series(study)
   dense = next(iter(rows_at(study, 0.0)), None)
   for name in _PLOTS:
     found[name] = plots.plot_accuracy(
       {
         label: [(row.cost(name), row.accuracy) for row in rows]
-        for label, rows in by_method.items()
+        for label, rows in lines.items()
       },
       None if dense is None else (dense.cost(name), dense.accuracy),
       f"{name} FLOPs as a fraction of dense",
       "WRN-22-2 on CIFAR-10",
-      {
-        label: [row.spread for row in rows] for label, rows in by_method.items()
-      },
+      {label: [row.spread for row in rows] for label, rows in lines.items()},
     )
   explored = _explored(study)
   if explored:
@@ -184,24 +134,6 @@ def write(study: Study, directory: str, output: pathlib.Path) -> None:
   output.write_text(page(study, directory, output.stem), encoding="utf-8")
 
 
-def _methods(runs: Sequence[StudyRun]) -> list[str]:
-  """The methods of runs, in the order of `METHODS`; others follow."""
-  found = {run.method for run in runs}
-  return [m for m in METHODS if m in found] + sorted(found.difference(METHODS))
-
-
-def _label(method: str) -> str:
-  name, _, length = method.rpartition("_")
-  if length.endswith("x"):
-    return f"{_label(name)}, {length} the steps"
-  return {**METHODS, **_OTHERS}.get(method, method)
-
-
-def _sparsities(study: Study) -> list[float]:
-  found = {run.sparsity for run in study.runs if run.sparsity}
-  return sorted(found.union(SPARSITIES))
-
-
 def _cells(row: Row) -> tuple[str, ...]:
   low, high = row.spread
   spread = f" ({low:.2f}..{high:.2f})" if len(row.runs) > 1 else ""
@@ -224,7 +156,7 @@ def _explored(
 ) -> dict[str, dict[str, Sequence[Sequence[tuple[int, float]]]]]:
   """The curves of each seed by sparsity and method."""
   found: dict[str, dict[str, Sequence[Sequence[tuple[int, float]]]]] = {}
-  for sparsity in _sparsities(study):
+  for sparsity in study_rows.sparsities(study):
     for row in rows_at(study, sparsity):
       curves = [run.explored for run in row.runs if run.explored]
       if curves:

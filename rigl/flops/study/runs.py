@@ -12,9 +12,10 @@ from rigl import files
 from rigl.flops.study.costs import RunCost, run_cost
 from rigl.formats import compact
 
-# `METHOD[_erk][_SPARSITY][_LENGTHx]_seedNUMBER`, as the files in configs/.
+# `[NETWORK_]METHOD[_erk][_SPARSITY][_LENGTHx]_seedNUMBER`, as the files in
+# configs/.
 _NAME = re.compile(
-  r"(?P<method>.+?)(_erk)?(_(?P<sparsity>0\.\d+))?(?P<length>_[\d.]+x)?"
+  r"((?P<network>wrn_\d+_\d+)_)?(?P<method>.+?)(_erk)?(_(?P<sparsity>0\.\d+))?(?P<length>_[\d.]+x)?"
   r"_seed(?P<seed>\d+)"
 )
 DENSE = "baseline"
@@ -27,7 +28,8 @@ class StudyRun(NamedTuple):
 
   Attributes:
     name: name of its directory.
-    method: the method in that name, such as `rigl_itop`.
+    network: name of the network, such as `WRN-22-2`.
+    method: the method in the name of the directory, such as `rigl_itop`.
     sparsity: the share of zeros it was asked for; 0 of a dense run.
     settings: all settings in its `run.json`.
     accuracy: test accuracy at the end, in percent.
@@ -38,6 +40,7 @@ class StudyRun(NamedTuple):
   """
 
   name: str
+  network: str
   method: str
   sparsity: float
   settings: Mapping[str, Any]
@@ -113,7 +116,10 @@ def read_run(place: pathlib.Path) -> StudyRun:
   result = files.read_json_object(result_file)
   is_dense = settings["training_method"] == DENSE
   sparsity = 0.0 if is_dense else settings["end_sparsity"]
+  network = f"WRN-{settings['resnet_depth']}-{settings['resnet_width']}"
+  said_network = (parts["network"] or "").upper().replace("_", "-")
   named = {
+    "network": (said_network or network, network),
     "seed": (int(parts["seed"]), settings["seed"]),
     "sparsity": (float(parts["sparsity"] or sparsity), sparsity),
   }
@@ -125,6 +131,7 @@ def read_run(place: pathlib.Path) -> StudyRun:
     raise ValueError("metrics.csv does not end where the run did")
   return StudyRun(
     place.name,
+    network,
     parts["method"] + (parts["length"] or ""),
     sparsity,
     settings,
@@ -152,7 +159,8 @@ def _check_alike(run: StudyRun, others: list[StudyRun]) -> None:
   row = [
     other
     for other in others
-    if (other.method, other.sparsity) == (run.method, run.sparsity)
+    if (other.network, other.method, other.sparsity)
+    == (run.network, run.method, run.sparsity)
   ]
   for other in row[:1]:
     names = set(run.settings) | set(other.settings)

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from rigl.formats.litert import flatbuffer
 from rigl.formats.litert.flatbuffer import Operation
+from rigl.formats.litert.graph import Graph
 
 # XNNPACK's own threshold: more than two thirds of zeros.
 MIN_SPARSITY = 2 / 3
@@ -44,7 +44,6 @@ _UNARY = {
   "TANH",
 }
 _BINARY = {"ADD", "MUL"}
-_MEMORY = {"DENSIFY", "DEQUANTIZE"}
 _INSTEAD = {
   "AVERAGE_POOL_2D": "use a depthwise convolution with stride 2",
   "CONCATENATION": "add the branches instead",
@@ -93,10 +92,9 @@ def find_problem(content: bytes) -> Problem | None:
 
 def has_convolutions(content: bytes) -> bool:
   """Whether a LiteRT file has a convolution, so that the path matters."""
-  model = flatbuffer.read(content)
   return any(
     operation.kind in ("CONV_2D", "DEPTHWISE_CONV_2D")
-    for operation in flatbuffer.operations(model, model.subgraphs[0])
+    for operation in Graph(content).operations
   )
 
 
@@ -104,23 +102,16 @@ class _Check:
   """The check of one graph."""
 
   def __init__(self, content: bytes) -> None:
-    self._model = flatbuffer.read(content)
-    self._graph = self._model.subgraphs[0]
-    self._nodes = [*flatbuffer.operations(self._model, self._graph)]
+    self._graph = Graph(content)
     self._padding: dict[int, Any] = {}
     self._zeros = self._weights = 0
-    self._made_dense = {
-      node.outputs[0]: node.inputs[0]
-      for node in self._nodes
-      if node.kind in _MEMORY
-    }
 
   def run(self) -> Problem | None:
     """Goes through the operations until the mean."""
     is_inside = False
     inside: set[int] = set()
-    for node in self._nodes:
-      if node.kind in _MEMORY and self._is_constant(node.inputs[0]):
+    for node in self._graph.operations:
+      if self._graph.only_decodes(node):
         continue
       if not is_inside:
         if node.kind == "PAD":
@@ -161,9 +152,9 @@ class _Check:
     if node.kind == "DEPTHWISE_CONV_2D":
       return self._depthwise(node)
     if node.kind in _BINARY:
-      others = [i for i in node.inputs if not self._is_constant(i)]
+      others = [i for i in node.inputs if not self._graph.is_constant(i)]
       if all(i in inside for i in others) and all(
-        len(self._shape(i)) == 4 for i in node.inputs
+        len(self._graph.shape(i)) == 4 for i in node.inputs
       ):
         return None
       return self._problem(
@@ -183,8 +174,8 @@ class _Check:
     )
 
   def _stem(self, node: Operation) -> Problem | None:
-    kernel, options = self._shape(node.inputs[1]), node.options
-    if self._type(node.inputs[1]) not in _FLOATS:
+    kernel, options = self._graph.shape(node.inputs[1]), node.options
+    if self._graph.stored_type(node.inputs[1]) not in _FLOATS:
       return self._problem(
         node, "its weights are int8", "store them as float32 or float16"
       )
@@ -205,7 +196,7 @@ class _Check:
     return self._problem(node, wrong[0], f"start with {_STEM}")
 
   def _pointwise(self, node: Operation) -> Problem | None:
-    kernel, options = self._shape(node.inputs[1]), node.options
+    kernel, options = self._graph.shape(node.inputs[1]), node.options
     if [*kernel[1:3]] != [1, 1]:
       return self._problem(
         node,
@@ -222,13 +213,15 @@ class _Check:
       return self._problem(
         node, "it is dilated or padded", "use a plain 1x1 convolution"
       )
-    if kernel[3] != self._shape(node.inputs[0])[-1]:
+    if kernel[3] != self._graph.shape(node.inputs[0])[-1]:
       return self._problem(node, "it has groups", "use one group")
-    self._count(node.inputs[1])
+    weights, zeros = self._graph.count_weights(node.inputs[1])
+    self._weights += weights
+    self._zeros += zeros
     return None
 
   def _depthwise(self, node: Operation) -> Problem | None:
-    kernel, options = self._shape(node.inputs[1]), node.options
+    kernel, options = self._graph.shape(node.inputs[1]), node.options
     size = kernel[1]
     if kernel[1] != kernel[2] or size not in (3, 5):
       return self._problem(
@@ -253,7 +246,7 @@ class _Check:
     return None
 
   def _mean(self, node: Operation) -> Problem | None:
-    axes = self._numbers(node.inputs[1])
+    axes = self._graph.integers(node.inputs[1])
     if sorted(axes) == [1, 2]:
       return None
     return self._problem(
@@ -270,30 +263,8 @@ class _Check:
       "more than 66.7 % have to be",
     )
 
-  def _count(self, number: int) -> None:
-    """Counts the weights of a 1x1 convolution."""
-    while number in self._made_dense:
-      number = self._made_dense[number]
-    tensor = self._graph.tensors[number]
-    size = int(np.prod(tensor.shape))
-    data = self._model.buffers[tensor.buffer].data
-    width = 2 if tensor.type == schema.TensorType.FLOAT16 else 4
-    if tensor.sparsity is not None:
-      active = len(data) // width
-    else:
-      values = np.asarray(data, np.uint8).view(f"f{width}")
-      active = int(np.count_nonzero(values))
-    self._weights += size
-    self._zeros += size - active
-
-  def _type(self, number: int) -> int:
-    """The type in which the file stores a tensor."""
-    while number in self._made_dense:
-      number = self._made_dense[number]
-    return int(self._graph.tensors[number].type)
-
   def _note_padding(self, node: Operation) -> None:
-    zeros = np.reshape(self._numbers(node.inputs[1]), (-1, 2)).tolist()
+    zeros = np.reshape(self._graph.integers(node.inputs[1]), (-1, 2)).tolist()
     self._padding[node.outputs[0]] = zeros
 
   def _symmetric(self, node: Operation, zeros: int) -> bool:
@@ -315,23 +286,6 @@ class _Check:
   def _is_plain(self, options: Any) -> bool:
     return options.dilationHFactor == 1 and options.dilationWFactor == 1
 
-  def _is_constant(self, number: int) -> bool:
-    while number in self._made_dense:
-      number = self._made_dense[number]
-    if number < 0:
-      return True
-    data = self._model.buffers[self._graph.tensors[number].buffer].data
-    return data is not None and len(data) > 0
-
-  def _shape(self, number: int) -> list[int]:
-    return [int(size) for size in self._graph.tensors[number].shape]
-
-  def _numbers(self, number: int) -> list[int]:
-    tensor = self._graph.tensors[number]
-    data = np.asarray(self._model.buffers[tensor.buffer].data, np.uint8)
-    wide = tensor.type == schema.TensorType.INT64
-    return [int(n) for n in data.view(np.int64 if wide else np.int32)]
-
   def _problem(self, node: Operation, reason: str, change: str) -> Problem:
-    result = flatbuffer.name_of(self._graph.tensors[node.outputs[0]])
-    return Problem(f"{node.kind} ({result.split(';')[0]})", reason, change)
+    result = self._graph.name(node.outputs[0])
+    return Problem(f"{node.kind} ({result})", reason, change)

@@ -13,7 +13,7 @@ from flops_settings import make
 
 from rigl import counting
 from rigl.counting import architectures
-from rigl.flops.study import page, runs
+from rigl.flops.study import page, rows, runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "scripts" / "method_study.py"
@@ -137,6 +137,32 @@ def test_top_kast_costs_what_it_trains(tmp_path):
     assert found.inference == pytest.approx(1 - saved, rel=1e-9)
 
 
+def test_top_kast_costs_less_after_its_last_choice_of_sets(tmp_path):
+  settings = {
+    "training_method": "top_kast",
+    "end_sparsity": 0.5,
+    "mask_init_method": "erdos_renyi_kernel",
+    "max_steps": 1000,
+    "shares": [(1000, 0.5, None)],
+  }
+  saved = SAVED / dense_flops()
+  for name, changes, explored in (
+    ("a", {"maskupdate_end_step": -1}, 1.0),
+    ("b", {"maskupdate_end_step": 500}, 0.5),
+    ("c", {"maskupdate_end_step": 599}, 0.5),
+    ("d", {"maskupdate_begin_step": 50, "maskupdate_end_step": 599}, 0.55),
+    ("e", {"maskupdate_end_step": 2000}, 1.0),
+    (
+      "f",
+      {"maskupdate_end_step": 250, "training_steps_multiplier": 2.0},
+      0.5,
+    ),
+  ):
+    found = cost(make_run(tmp_path, name, **settings, **changes))
+    whole = (2 * (1 - saved) + explored + (1 - explored) * (1 - saved)) / 3
+    assert found.training == pytest.approx(whole * 1000 / STEPS, rel=1e-9)
+
+
 def test_training_costs_are_means_over_the_steps(tmp_path):
   # Dense for a quarter of the steps, then half of a layer is zero.
   shares = [(STEPS // 4, 0, None), (STEPS, 0.5, None)]
@@ -223,6 +249,25 @@ def test_table_has_a_row_for_each_method(study):
   assert not cells(text, "static")
 
 
+def test_networks_of_other_widths_have_a_table_of_their_own(study):
+  wide = {"resnet_width": 4, "training_method": "set"}
+  make_run(study, "wrn_22_4_set_erk_0.9", 0, 0.95, **wide)
+  make_run(study, "wrn_22_4_set_erk_0.9", 1, 0.96, **wide)
+  found = runs.read_study(study)
+  assert not cells(page.table(found, 0.9), "SET")
+  others = page.table_of_other_networks(found).splitlines()
+  assert len(others) == 3
+  network, sparsity, label, seeds, accuracy, training, *_ = [
+    cell.strip() for cell in others[2].split("|")[1:-1]
+  ]
+  assert (network, sparsity, label, seeds) == ("WRN-22-4", "0.9", "SET", "2")
+  assert accuracy == "95.50 (95.00..96.00)"
+  assert float(training) > 3  # Of a network four times as large.
+  assert page.page(found, "runs", "study").count("WRN-22-4") == 1
+  (axes,) = page.figures(found)["training"].axes
+  assert "SET, WRN-22-4" in [line.get_label() for line in axes.lines]
+
+
 def test_rows_that_lack_are_named_and_not_made_up(study):
   text = page.page(runs.read_study(study), "runs", "study")
   parts = text.split("## ")
@@ -235,8 +280,8 @@ def test_rows_that_lack_are_named_and_not_made_up(study):
     part = at[f"Sparsity {sparsity}"]
     line = next(n for n in part.splitlines() if n.startswith("Not trained: "))
     named = line.removeprefix("Not trained: ").removesuffix(".").split(", ")
-    assert set(named) == set(page.METHODS.values()) - there
-    for label in page.METHODS.values():
+    assert set(named) == set(rows.METHODS.values()) - there
+    for label in rows.METHODS.values():
       assert len(cells(part, label)) == (label in there)
   assert "`set_erk_0.9_seed0` (not finished)" in text
 
@@ -273,10 +318,6 @@ def test_without_dense_runs_dense_is_named(tmp_path):
       "the network has no layer 'conv'",
     ),
     (
-      lambda place: (place / "metrics.csv").write_text("a\n" + "x" * 200_000),
-      "metrics.csv is damaged",
-    ),
-    (
       lambda place: (place / "metrics.csv").write_text(
         f"step\n2000\n2000\n{STEPS}\n"
       ),
@@ -304,6 +345,7 @@ def test_a_damaged_run_is_left_out_and_named(study, damage, reason):
     ("rigl_itop_erk_0.9_seed2", {"seed": 5}, "its seed is 5"),
     ("rigl_erk_0.95_seed2", {}, "its sparsity is 0.9"),
     ("rigl_erk_0.9_seed2", {"training_method": "magic"}, "`method`"),
+    ("wrn_22_4_rigl_erk_0.9_seed2", {}, "its network is WRN-22-2"),
     ("notes", {}, "its name does not end with _seed and a number"),
   ],
 )

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+import warm_python
 from script_runs import Shell, final_tensors, metrics
 
 from rigl.cifar_resnet import resnet_train_eval
@@ -131,8 +132,7 @@ def exported(tmp_path_factory):
   place = tmp_path_factory.mktemp("exported")
   folder, path = place / "folder", place / "run"
   subprocess.run(
-    [
-      sys.executable,
+    warm_python.command(
       SCRIPT,
       *MNIST,
       "--training_method=rigl",
@@ -140,7 +140,7 @@ def exported(tmp_path_factory):
       "--action=export",
       f"--folder={folder}",
       f"--save_path={path}",
-    ],
+    ),
     check=True,
     capture_output=True,
     env={**os.environ, "PYTHONPATH": str(ROOT)},

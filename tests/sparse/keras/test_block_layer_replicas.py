@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import sparse_methods
 import tensorflow as tf
+import warm_python
 
 import rigl.keras
 from rigl.sparse.keras import BlockSparseDense
@@ -64,7 +65,7 @@ def main(path):
 def test_two_replicas_train_as_one(tmp_path):
   path = tmp_path / "found.npz"
   done = subprocess.run(
-    [sys.executable, __file__, str(path)],
+    warm_python.command(__file__, str(path)),
     env=sparse_methods.child_environment(),
     capture_output=True,
     text=True,
