@@ -27,7 +27,7 @@ class Timed:
   """A program, its inputs on the device, and its times.
 
   Args:
-    client: runs it.
+    client: runs it on one device.
     described: as `block_sparse.py` wrote it.
     tables: arrays of small inputs.
   """
@@ -41,7 +41,6 @@ class Timed:
     self._described, self._tables = described, tables
     self._client = client
     self._program = client.compile(described["text"])
-    self._inputs = [each["name"] for each in described["inputs"]]
 
   def load(self) -> None:
     """Draws the inputs, and finds out how many calls make a turn."""
@@ -66,19 +65,17 @@ class Timed:
     start = time.perf_counter()
     for _ in range(self.calls):
       results = self._call()
-    for each in (*results, *self._values.values()):
+    for each in [*results, *self._values.values()]:
       each.block_until_ready()
     return (time.perf_counter() - start) / self.calls
 
   def _call(self) -> list[Any]:
-    """Runs it once; results of the name of an input replace it."""
-    found = self._program([self._values[name] for name in self._inputs])
-    results = []
-    for name, array in zip(self._described["outputs"], found, strict=True):
+    """Calls the program; what it returns of its inputs replaces them."""
+    names = [each["name"] for each in self._described["inputs"]]
+    results = self._program([self._values[name] for name in names])
+    for name, value in zip(self._described["outputs"], results, strict=True):
       if name in self._values:
-        self._values[name] = array
-      else:
-        results.append(array)
+        self._values[name] = value
     return results
 
 
@@ -115,7 +112,7 @@ def main() -> None:
   import jax
 
   try:
-    client = Client(args.platform, count=1)
+    client = Client(args.platform, 1)
   except ValueError as error:
     parser.error(f"--platform: {error}")
   print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}")
