@@ -16,6 +16,7 @@ import statistics
 import time
 from typing import Any
 
+import argument_types
 import numpy as np
 import tensorflow as tf
 
@@ -190,21 +191,32 @@ def main() -> None:
   """Trains every method with every seed and prints a table."""
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
-  parser.add_argument("--width", type=int, default=1024)
-  parser.add_argument("--block", type=int, default=16)
-  parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=5)
-  parser.add_argument("--seeds", type=int, default=3)
-  parser.add_argument("--methods", nargs="+", default=list(_METHODS))
-  parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
+  parser.add_argument("--width", type=argument_types.count, default=1024)
+  parser.add_argument("--block", type=argument_types.count, default=16)
+  parser.add_argument("--sparsity", type=argument_types.sparsity, default=0.9)
+  parser.add_argument("--epochs", type=argument_types.count, default=5)
+  parser.add_argument("--seeds", type=argument_types.count, default=3)
+  parser.add_argument(
+    "--methods", nargs="+", choices=_METHODS, default=list(_METHODS)
+  )
+  parser.add_argument(
+    "--json", type=argument_types.output, help="file of all figures"
+  )
   parser.add_argument("--quick", action="store_true")
   flags = parser.parse_args()
-  if unknown := set(flags.methods) - set(_METHODS):
-    parser.error(f"--methods must be of {list(_METHODS)}, got {unknown}.")
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
     flags.width, flags.sparsity = 64, 0.75
-  arrays = load(flags.cifar10, flags.quick)
+  try:
+    arrays = load(flags.cifar10, flags.quick)
+  except (ValueError, OSError) as error:
+    parser.error(str(error))
+  for name, size in (("width", flags.width), ("image", arrays[0].shape[1])):
+    if size % flags.block:
+      parser.error(
+        f"--block must divide the size of the {name}, {size}, got "
+        f"{flags.block}."
+      )
   found: dict[str, list[float]] = {name: [] for name in flags.methods}
   for seed in range(flags.seeds):
     for name, values in found.items():
@@ -215,12 +227,9 @@ def main() -> None:
     listed = ", ".join(f"{value:.2f}" for value in values)
     print(f"| {name} | {mean:.2f} | {listed} |")
   if flags.json:
-    settings = {
-      key: str(value) if key == "json" else value
-      for key, value in vars(flags).items()
-    }
-    content = {"settings": settings, "accuracy": found}
-    flags.json.write_text(json.dumps(content, indent=2) + "\n")
+    content = {"settings": vars(flags), "accuracy": found}
+    text = json.dumps(content, indent=2) + "\n"
+    pathlib.Path(flags.json).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

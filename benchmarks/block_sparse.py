@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import argument_types
 import numpy as np
 
 _WORKER = pathlib.Path(__file__).parent / "workers" / "device_times.py"
@@ -281,8 +282,12 @@ def main() -> None:
   parser.add_argument(
     "--jax_python", default=sys.executable, help="Python that has JAX"
   )
-  parser.add_argument("--rounds", type=int, default=10)
-  parser.add_argument("--json", help="file to write all measurements to")
+  parser.add_argument("--rounds", type=argument_types.count, default=10)
+  parser.add_argument(
+    "--json",
+    type=argument_types.output,
+    help="file to write all measurements to",
+  )
   parser.add_argument(
     "--quick", action="store_true", help="small sizes, to see that it works"
   )
@@ -294,7 +299,10 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(args.folder or temporary)
     if args.action != "run":
-      export(folder, args.quick)
+      try:
+        export(folder, args.quick)
+      except OSError as error:
+        parser.error(f"--folder: {error}")
     if args.action != "export":
       script = folder / _WORKER.name
       if not script.exists():
@@ -302,7 +310,10 @@ def main() -> None:
       command = [args.jax_python, str(script), f"--rounds={args.rounds}"]
       command += [f"--json={args.json}"] if args.json else []
       command += ["--quick"] if args.quick else []
-      sys.exit(subprocess.run(command).returncode)
+      try:
+        sys.exit(subprocess.run(command).returncode)
+      except OSError as error:
+        parser.error(f"--jax_python: {error}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
+import argument_types
 import numpy as np
 import quiet
 import rounds
@@ -181,17 +182,20 @@ def _arguments() -> argparse.Namespace:
   )
   parser.add_argument("--model", choices=sorted(MODELS), default="wrn_22_2")
   parser.add_argument(
-    "--devices", type=int, default=1, help="all GPUs, or parts of the CPU"
+    "--devices",
+    type=argument_types.count,
+    default=1,
+    help="all GPUs, or parts of the CPU",
   )
   parser.add_argument("--only", help="names of contestants, by semicolons")
-  parser.add_argument("--rounds", type=int, default=10)
+  parser.add_argument("--rounds", type=argument_types.count, default=10)
   parser.add_argument(
-    "--steps", type=int, help="of a round; default: 300, or 100 of ResNet-50"
+    "--steps",
+    type=argument_types.count,
+    help="of a round; default: 300, or 100 of ResNet-50",
   )
   parser.add_argument("--quick", action="store_true", help="small, 2 rounds")
   args = parser.parse_args()
-  if args.devices < 1:
-    parser.error(f"--devices must be at least 1, got {args.devices}.")
   model = MODELS[args.model]
   known = model.contestants
   if args.devices > 1:

@@ -15,6 +15,7 @@ import pathlib
 import statistics
 import time
 
+import argument_types
 import keras
 import numpy as np
 from keras import layers
@@ -127,23 +128,31 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
   parser.add_argument("--cifar10", default="", help="directory of its files")
   parser.add_argument("--model", choices=sorted(_MODELS), default="lenet")
-  parser.add_argument("--width", type=int, default=2)
-  parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=6)
-  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--width", type=argument_types.count, default=2)
+  parser.add_argument("--sparsity", type=argument_types.sparsity, default=0.9)
+  parser.add_argument("--epochs", type=argument_types.count, default=6)
+  parser.add_argument("--seeds", type=argument_types.count, default=3)
   parser.add_argument(
-    "--updates", type=int, default=45, help="RigL's mask updates"
+    "--updates",
+    type=argument_types.count,
+    default=45,
+    help="RigL's mask updates",
   )
-  parser.add_argument("--drop_fraction", type=float, default=0.1)
+  parser.add_argument("--drop_fraction", type=argument_types.share, default=0.1)
   parser.add_argument(
     "--methods", nargs="+", choices=_METHODS, default=list(_METHODS)
   )
-  parser.add_argument("--json", type=pathlib.Path, help="file of all figures")
+  parser.add_argument(
+    "--json", type=argument_types.output, help="file of all figures"
+  )
   parser.add_argument("--quick", action="store_true")
   flags = parser.parse_args()
   if flags.quick:
     flags.epochs, flags.seeds = 1, 1
-  arrays = load(flags.cifar10, flags.quick)
+  try:
+    arrays = load(flags.cifar10, flags.quick)
+  except (ValueError, OSError) as error:
+    parser.error(str(error))
   found: dict[str, list[float]] = {method: [] for method in flags.methods}
   for seed in range(flags.seeds):
     for method, values in found.items():
@@ -154,7 +163,8 @@ def main() -> None:
     print(f"| {method} | {mean:.2f} | {min(values):.2f} | {max(values):.2f} |")
   if flags.json:
     record = {**vars(flags), "json": None, "accuracy": found}
-    flags.json.write_text(json.dumps(record, indent=2) + "\n")
+    text = json.dumps(record, indent=2) + "\n"
+    pathlib.Path(flags.json).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import argument_types
 import quiet
 
 _WORKERS = pathlib.Path(__file__).parent / "workers"
@@ -142,7 +143,10 @@ def argument_parser(
   """
   parser = argparse.ArgumentParser(description=description)
   parser.add_argument(
-    "--rounds", type=int, default=rounds, help="measurements of each contestant"
+    "--rounds",
+    type=argument_types.count,
+    default=rounds,
+    help="measurements of each contestant",
   )
   parser.add_argument(
     "--peer_python",
@@ -150,8 +154,14 @@ def argument_parser(
     help="Python interpreter that has requirements-peers.txt installed; "
     "default: this one",
   )
-  parser.add_argument("--json", help="file to write all measurements to")
-  parser.add_argument("--seed", type=int, default=0, help="of data and order")
+  parser.add_argument(
+    "--json",
+    type=argument_types.output,
+    help="file to write all measurements to",
+  )
+  parser.add_argument(
+    "--seed", type=argument_types.seed, default=0, help="of data and order"
+  )
   parser.add_argument(
     "--quick", action="store_true", help="2 small rounds, to see that it works"
   )

@@ -33,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from rigl.config import tensorflow_environment  # noqa: F401
 
 # isort: split
+import argument_types
 import keras
 import numpy as np
 import tensorflow as tf
@@ -234,21 +235,26 @@ def main() -> None:
   """Prints one table per network and sparsity."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--quick", action="store_true")
-  parser.add_argument("--networks", nargs="*", default=[*NETWORKS])
   parser.add_argument(
-    "--sparsities", nargs="*", type=float, default=[0.75, 0.9, 0.95]
+    "--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS]
   )
-  parser.add_argument("--batch_sizes", nargs="*", type=int)
-  arguments = parser.parse_args()
+  parser.add_argument(
+    "--sparsities",
+    nargs="+",
+    type=argument_types.sparsity,
+    default=[0.75, 0.9, 0.95],
+  )
+  parser.add_argument("--batch_sizes", nargs="+", type=argument_types.count)
+  args = parser.parse_args()
   os.environ.setdefault("OMP_NUM_THREADS", "1")
   tf.config.threading.set_intra_op_parallelism_threads(1)
   missing = litert_node.missing()
   if missing:
     print(f"{WASM} left out: {missing}.")
-  for name in arguments.networks:
-    for batch_size in arguments.batch_sizes or NETWORKS[name].batch_sizes:
-      for sparsity in arguments.sparsities:
-        print_table(name, sparsity, batch_size, arguments.quick)
+  for name in args.networks:
+    for batch_size in args.batch_sizes or NETWORKS[name].batch_sizes:
+      for sparsity in args.sparsities:
+        print_table(name, sparsity, batch_size, args.quick)
 
 
 def print_table(

@@ -9,12 +9,14 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import argument_types
 import quiet
 import rounds
 
@@ -30,12 +32,18 @@ _FORMS = {
 def main() -> None:
   """Trains with every form and seed, and prints two tables."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--width", type=int, default=4000)
-  parser.add_argument("--sparsity", type=float, default=0.95)
-  parser.add_argument("--epochs", type=int, default=2)
-  parser.add_argument("--seeds", type=int, default=3, help="how many runs each")
+  parser.add_argument("--width", type=argument_types.count, default=4000)
+  parser.add_argument("--sparsity", type=argument_types.sparsity, default=0.95)
+  parser.add_argument("--epochs", type=argument_types.count, default=2)
+  parser.add_argument(
+    "--seeds", type=argument_types.count, default=3, help="how many runs each"
+  )
   parser.add_argument("--forms", nargs="+", choices=_FORMS, default=[*_FORMS])
-  parser.add_argument("--json", help="file to write all measurements to")
+  parser.add_argument(
+    "--json",
+    type=argument_types.output,
+    help="file to write all measurements to",
+  )
   parser.add_argument(
     "--quick", action="store_true", help="one small run, to see that it works"
   )
@@ -109,7 +117,7 @@ def run(flags: list[str]) -> tuple[float, float | None, float, float]:
     of the resident memory in MiB.
 
   Raises:
-    RuntimeError: if it fails.
+    SystemExit: if it fails.
   """
   with tempfile.TemporaryDirectory() as directory:
     command = [sys.executable, str(_SCRIPT), *flags, f"--save_path={directory}"]
@@ -127,7 +135,7 @@ def run(flags: list[str]) -> tuple[float, float | None, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     found = re.search(r"Test accuracy: ([\d.]+)", output)
     if process.returncode or not found:
-      raise RuntimeError(f"{' '.join(command)} failed.")
+      sys.exit(f"error: {shlex.join(command)} failed.")
   return seconds, others, float(found[1]), usage.ru_maxrss / 1024
 
 

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import argument_types
 import rounds
 
 # Beside ours, each with and without XLA: what a user would take instead.
@@ -28,16 +29,26 @@ Times = Mapping[str, float]
 def main() -> None:
   """Compares the forms of a network for each width and sparsity."""
   parser = rounds.argument_parser(__doc__, rounds=5)
-  parser.add_argument("--width", type=int, nargs="+", default=[1000, 4000])
   parser.add_argument(
-    "--sparsity", type=float, nargs="+", default=[0.8, 0.9, 0.95, 0.99]
-  )
-  parser.add_argument("--batch", type=int, default=128)
-  parser.add_argument(
-    "--threads", type=int, default=1, help="of every contestant"
+    "--width", type=argument_types.count, nargs="+", default=[1000, 4000]
   )
   parser.add_argument(
-    "--plot", type=pathlib.Path, help="image file: speed over the best dense"
+    "--sparsity",
+    type=argument_types.sparsity,
+    nargs="+",
+    default=[0.8, 0.9, 0.95, 0.99],
+  )
+  parser.add_argument("--batch", type=argument_types.count, default=128)
+  parser.add_argument(
+    "--threads",
+    type=argument_types.count,
+    default=1,
+    help="of every contestant",
+  )
+  parser.add_argument(
+    "--plot",
+    type=argument_types.figure,
+    help="image file: speed over the best dense",
   )
   args = parser.parse_args()
   if args.quick:
@@ -51,7 +62,7 @@ def main() -> None:
     text = "none of those measured" if math.isnan(found) else f"{found:.1%}"
     print(f"W={width}: as fast as the best dense step at a sparsity of {text}.")
   if args.plot:
-    _plot(curves, args.plot)
+    _plot(curves, pathlib.Path(args.plot))
 
 
 def _compare(width: int, sparsity: float, args: argparse.Namespace) -> Times:

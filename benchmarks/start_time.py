@@ -7,12 +7,14 @@
 import argparse
 import pathlib
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import argument_types
 import quiet
 
 _SCRIPT = pathlib.Path(__file__).parents[1] / (
@@ -45,7 +47,7 @@ def seconds_to_steps(flags: tuple[str, ...]) -> tuple[float, float, float]:
     the cores that others kept busy meanwhile (0 if unknown).
 
   Raises:
-    RuntimeError: if it fails.
+    SystemExit: if it fails.
   """
   with tempfile.TemporaryDirectory() as directory:
     command = [sys.executable, str(_SCRIPT), *flags]
@@ -63,14 +65,14 @@ def seconds_to_steps(flags: tuple[str, ...]) -> tuple[float, float, float]:
         if len(times) == 4:
           others = meter.cores() or 0.0
     if process.wait() or len(times) < 4:
-      raise RuntimeError(f"{' '.join(command)} failed.")
+      sys.exit(f"error: {shlex.join(command)} failed.")
   return times[1], times[4] - times[3], others
 
 
 def main() -> None:
   """Prints the seconds of every round and their median."""
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument("--rounds", type=argument_types.count, default=3)
   parser.add_argument(
     "--quick", action="store_true", help="one small round, to see that it works"
   )

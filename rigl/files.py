@@ -8,6 +8,7 @@ are read and written by TensorFlow, all others by Python.
 from __future__ import annotations
 
 import contextlib
+import csv
 import glob
 import io
 import json
@@ -184,6 +185,42 @@ def read_json(place: Path) -> Any:
     return json.loads(path(place).read_text(encoding="utf-8-sig"))
   except (ValueError, RecursionError) as error:
     raise DamagedError(str(error)) from error
+
+
+def read_json_object(place: Path) -> dict[str, Any]:
+  """Reads a JSON file that holds one object.
+
+  Args:
+    place: the file.
+
+  Raises:
+    DamagedError: if it holds something else; the text has the file's name.
+    OSError: if it cannot be read.
+  """
+  try:
+    found = read_json(place)
+  except DamagedError as error:
+    raise DamagedError(f"{path(place).name} is damaged") from error
+  if not isinstance(found, dict):
+    raise DamagedError(f"{path(place).name} is damaged")
+  return found
+
+
+def read_csv(place: Path) -> list[dict[str, str]]:
+  """Reads the rows of a CSV file whose first line names the columns.
+
+  Args:
+    place: the file.
+
+  Raises:
+    DamagedError: if it is no such file; the text has its name.
+    OSError: if it cannot be read.
+  """
+  try:
+    text = path(place).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+  except (UnicodeDecodeError, csv.Error) as error:
+    raise DamagedError(f"{path(place).name} is damaged") from error
 
 
 def write_arrays(

@@ -194,17 +194,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 1
+  output = options.output
+  if output and (output.is_dir() or not output.absolute().parent.is_dir()):
+    # Counting takes minutes.
+    print(
+      f"error: `output` must be a file in an existing directory, got "
+      f"{str(output)!r}.",
+      file=sys.stderr,
+    )
+    return 1
   import keras
 
   rows = []
   for name in options.networks or known:
     rows.append(count(name))
     keras.backend.clear_session()
-  if options.output is None:
+  if output is None:
     print(page(rows))
     return 0
   try:
-    options.output.write_text(page(rows), encoding="utf-8")
+    output.write_text(page(rows), encoding="utf-8")
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -5,15 +5,14 @@
 
 One row per configuration and sparsity, over all seeds. The directories of
 `train_all.py`, CONFIG_seedNUMBER, name the configuration; other runs go by
-their training method. Nothing is trained here.
+their training method. Runs that cannot be read are left out and named. Nothing
+is trained here.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import csv
-import json
 import math
 import pathlib
 import re
@@ -23,6 +22,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rigl.config import stop_signals  # noqa: F401
+
+# isort: split
+from rigl import files
 
 _HEADER = (
   "Method",
@@ -60,20 +62,26 @@ def read_run(directory: pathlib.Path, name: str) -> Run:
   Args:
     directory: its directory.
     name: path of that below the directory of all runs.
+
+  Raises:
+    ValueError, TypeError: if something in its files is not as it should be.
+    KeyError: if a setting or a result is missing.
+    OSError: if a file cannot be read.
   """
-  settings = json.loads((directory / "run.json").read_text())["settings"]
-  result_file = directory / "result.json"
-  result = json.loads(result_file.read_text()) if result_file.exists() else {}
-  metrics_file, rows = directory / "metrics.csv", []
-  if metrics_file.exists():
-    with metrics_file.open(newline="", encoding="utf-8") as file:
-      rows = list(csv.DictReader(file))
+  settings = files.read_json_object(directory / "run.json")["settings"]
+  result_file, accuracy, sparsity = directory / "result.json", None, 0.0
+  if result_file.exists():
+    result = files.read_json_object(result_file)
+    accuracy = float(result["test_accuracy"])
+    sparsity = float(result["sparsity"])
+  metrics_file = directory / "metrics.csv"
+  rows = files.read_csv(metrics_file) if metrics_file.exists() else []
   config = _CONFIG.fullmatch(next(iter(pathlib.PurePath(name).parts), ""))
   return Run(
-    config[1] if config else settings["training_method"],
+    config[1] if config else str(settings["training_method"]),
     _length(settings),
-    result.get("sparsity", 0.0),
-    result.get("test_accuracy"),
+    sparsity,
+    accuracy,
     [float(row.get("steps_per_second") or "nan") for row in rows],
   )
 
@@ -143,11 +151,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"error: no runs in {str(directory)!r}.", file=sys.stderr)
     return 1
   names = {str(place.relative_to(directory)): place for place in places}
-  runs = {name: read_run(place, name) for name, place in names.items()}
+  runs, left_out = {}, []
+  for name, place in names.items():
+    try:
+      runs[name] = read_run(place, name)
+    except KeyError as error:
+      left_out.append(f"{name} (lacks {error})")
+    except (ValueError, TypeError, OSError) as error:
+      left_out.append(f"{name} ({error})")
   print(table(runs.values()))
   unfinished = [name for name, run in runs.items() if run.accuracy is None]
   if unfinished:
     print(f"\nNot finished: {', '.join(unfinished)}.")
+  if left_out:
+    print(f"\nLeft out: {', '.join(left_out)}.")
   return 0
 
 

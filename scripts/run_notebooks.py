@@ -4,7 +4,8 @@
   python scripts/run_notebooks.py            checks that they run
   python scripts/run_notebooks.py --write    keeps their new outputs
 
-It needs the extra `notebooks`: pip install '.[notebooks]'.
+It needs the extra `notebooks`: pip install '.[notebooks]'. It does not need
+rigl, which the first cell of a notebook installs.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+try:
+  import ipykernel  # noqa: F401 - The kernel of the notebooks.
+  import nbformat
+  from nbclient import NotebookClient
+  from nbclient.exceptions import CellExecutionError, DeadKernelError
+except ModuleNotFoundError as error:
+  sys.exit(f"error: {error.name} is not installed: pip install '.[notebooks]'")
 
 COLABS = pathlib.Path(__file__).resolve().parent.parent / "colabs"
 _TIMEOUT_SECONDS = 300
+# What else can be wrong with a notebook, or with the machine.
+_FAILURES = (DeadKernelError, nbformat.ValidationError, OSError, ValueError)
 
 
 def run(path: pathlib.Path) -> nbformat.NotebookNode:
@@ -27,6 +34,9 @@ def run(path: pathlib.Path) -> nbformat.NotebookNode:
 
   Raises:
     CellExecutionError: if a cell fails.
+    DeadKernelError: if the process of the kernel ends.
+    ValueError, nbformat.ValidationError: if it is no notebook.
+    OSError: if it cannot be read, or a cell takes too long.
   """
   notebook = nbformat.read(path, as_version=4)
   NotebookClient(
@@ -59,11 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
   for path in paths:
     try:
       notebook = run(path)
-    except CellExecutionError as error:
+      if write:
+        nbformat.write(notebook, path)
+    except CellExecutionError as error:  # Its text shows the cell.
       print(f"error: {path.name}: {error}", file=sys.stderr)
       return 1
-    if write:
-      nbformat.write(notebook, path)
+    except _FAILURES as error:
+      text = str(error).strip() or type(error).__name__
+      print(f"error: {path.name}: {text.splitlines()[0]}", file=sys.stderr)
+      return 1
     print(f"{path.name}: {len(notebook.cells)} cells ran.")
   return 0
 

@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the workers; returns the exit code of the last attempt."""
   options = _parse(arguments)
   for left in range(options.restarts, -1, -1):
-    code, is_stopped = _run_once(options.command, options.workers)
+    try:
+      code, is_stopped = _run_once(options.command, options.workers)
+    except OSError as error:  # There is no such program, or no free port.
+      print(f"error: {error}", file=sys.stderr)
+      return 1
     is_stopped |= code in [128 + number for number in _STOP_SIGNALS]
     if code == 0 or is_stopped or not left:
       return code
@@ -100,7 +104,11 @@ def _start(command: list[str], count: int) -> list[subprocess.Popen]:
       "task": {"type": "worker", "index": index},
     }
     environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-    workers.append(subprocess.Popen(command, env=environment))
+    try:
+      workers.append(subprocess.Popen(command, env=environment))
+    except OSError:
+      _stop(workers)
+      raise
   return workers
 
 

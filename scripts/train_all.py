@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -108,6 +109,8 @@ class Runs:
     gpu = self._places.get()
     try:
       return self._train(config, seed, gpu)
+    except OSError as error:
+      return f"{config}_seed{seed}: {error}"
     finally:
       self._places.put(gpu)
 
@@ -157,16 +160,20 @@ class Runs:
         process.send_signal(number)
 
   def _write_results(self) -> None:
-    """Writes `results.jsonl` from the directories of all finished runs."""
+    """Writes `results.jsonl` from the directories of all finished runs.
+
+    Those with damaged files are left out; the table names them.
+    """
     lines = []
     for place in sorted(self._output.glob("*_seed*/**/result.json")):
-      settings = json.loads((place.parent / "run.json").read_text())["settings"]
-      line = {
-        "run": place.relative_to(self._output).parts[0],
-        "training_method": settings["training_method"],
-        "seed": settings["seed"],
-      }
-      lines.append(json.dumps({**line, **json.loads(place.read_text())}))
+      with contextlib.suppress(KeyError, TypeError, ValueError, OSError):
+        run = files.read_json_object(place.parent / "run.json")
+        line = {
+          "run": place.relative_to(self._output).parts[0],
+          "training_method": run["settings"]["training_method"],
+          "seed": run["settings"]["seed"],
+        }
+        lines.append(json.dumps(line | files.read_json_object(place)))
     files.write_text(
       self._output / "results.jsonl", "".join(f"{line}\n" for line in lines)
     )
@@ -269,8 +276,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
       stdout=subprocess.PIPE,
       text=True,
     ).stdout
-    files.write_text(given.output / "table.md", table)
     print(table, end="")
+    try:
+      files.write_text(given.output / "table.md", table)
+    except OSError as error:
+      print(f"error: {error}", file=sys.stderr)
+      return 1
   return 1 if failed else 0
 
 

@@ -103,22 +103,48 @@ def _export(folder: pathlib.Path) -> None:
 def _finish(folder: pathlib.Path) -> None:
   if not (folder / "state-end.npz").exists():
     raise ValueError(f"`--folder`: the run in `{folder}` is not finished.")
-  for line in json.loads((folder / _FLAGS_FILE).read_text()):
-    name, value = line
-    flags.FLAGS[name].parse(value)
-    flags.FLAGS[name].present += 1
+  _restore_flags(folder)
   trainer = _make_trainer()
   if (result := trainer.directory.result()) is not None:
     print(f"The run in {trainer.directory.path} is finished.")
     print(f"Test accuracy: {result['test_accuracy']:.4f}")
     return
-  with (folder / "results.jsonl").open() as file:
-    results = [json.loads(line) for line in file]
+  results, state = _read_results(folder)
   _, source, _ = in_memory_parts(trainer)
-  with np.load(folder / "state-end.npz") as state:
-    result = record_replay.finish(trainer, source, results, dict(state))
+  result = record_replay.finish(trainer, source, results, state)
   print(f"Run directory: {trainer.directory.path}")
   print(f"Test accuracy: {result['test_accuracy']:.4f}")
+
+
+def _read_results(
+  folder: pathlib.Path,
+) -> tuple[list[record_replay.Result], dict[str, np.ndarray]]:
+  """The results of all calls, and the state at the end."""
+  path = folder / "results.jsonl"
+  try:
+    results = [json.loads(line) for line in path.read_text().splitlines()]
+    path = folder / "state-end.npz"
+    return results, files.read_arrays(path)
+  except ValueError as error:
+    raise ValueError(f"`{path}` is damaged: {error}") from error
+
+
+def _restore_flags(folder: pathlib.Path) -> None:
+  """Gives the flags the values that a run was exported with."""
+  path = folder / _FLAGS_FILE
+  try:
+    typed = [(str(name), value) for name, value in files.read_json(path)]
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"`{path}` is damaged: {error}") from error
+  for name, value in typed:
+    try:
+      flags.FLAGS[name].parse(value)
+    except (KeyError, flags.Error) as error:
+      raise ValueError(
+        f"`--task` {flags.FLAGS.task} takes no --{name}={value}, with which "
+        f"the run in `{folder}` was exported; it may be of another task."
+      ) from error
+    flags.FLAGS[name].present += 1
 
 
 def _make_trainer() -> Trainer:

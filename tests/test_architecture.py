@@ -251,6 +251,52 @@ def test_other_python_files_are_short():
   assert long == []
 
 
+def bound_names(path):
+  """The names that a module has; None if it makes them when asked."""
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+      names.add(node.name)
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+      names |= {(n.asname or n.name).split(".")[0] for n in node.names}
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+      names.add(node.id)
+  return None if "__getattr__" in names else names
+
+
+def missing_imports(path):
+  """What a file imports from the package that is not there."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if not isinstance(node, ast.ImportFrom):
+      continue
+    parts = (node.module or "").split(".")
+    if node.level or parts[0] != "rigl":
+      continue
+    place = ROOT.joinpath(*parts)
+    source = place / "__init__.py" if place.is_dir() else f"{place}.py"
+    source = pathlib.Path(source)
+    names = bound_names(source) if source.exists() else set()
+    for each in node.names:
+      is_module = (place / f"{each.name}.py").exists() or (
+        place / each.name
+      ).is_dir()
+      if not is_module and names is not None and each.name not in names:
+        found.append(f"{path.name}: {node.module}.{each.name}")
+  return found
+
+
+def test_what_files_outside_of_the_package_import_is_there():
+  folders = ("benchmarks", "examples", "scripts", "tests")
+  missing = [
+    name
+    for folder in folders
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    for name in missing_imports(path)
+  ]
+  assert missing == []
+
+
 LICENSE = "# SPDX-License-Identifier: Apache-2.0"
 
 

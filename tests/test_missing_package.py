@@ -20,6 +20,12 @@ TENSORFLOW = "rigl needs TensorFlow, which is not installed: pip install"
 ZOO = "results/mnist/rigl_seed0/model.rigl"
 
 
+def extras():
+  """The packages of each extra."""
+  text = pathlib.Path(ROOT, "pyproject.toml").read_text()
+  return tomllib.loads(text)["project"]["optional-dependencies"]
+
+
 def assert_one_line(done, line):
   assert done.returncode == 1
   assert done.stdout == ""
@@ -48,6 +54,20 @@ def test_a_script_without_tensorflow_says_so(script):
 def test_a_script_without_matplotlib_says_so(script):
   done = run_without(("matplotlib",), RUN, str(ROOT / script))
   assert_one_line(done, "matplotlib is not installed: pip install rigl")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_notebooks_need_an_extra_and_not_rigl(number):
+  packages = ["ipykernel", "nbformat", "nbclient"]
+  present, missing = packages[:number], packages[number]
+  stand_in = "".join(
+    f"sys.modules[{name!r}] = type(sys)({name!r}); " for name in present
+  )
+  script = str(ROOT / "scripts" / "run_notebooks.py")
+  done = run_without((missing, "rigl"), f"{stand_in}{RUN}", script)
+  extra = "notebooks"
+  assert_one_line(done, f"{missing} is not installed: pip install '.[{extra}]'")
+  assert any(text.startswith(missing) for text in extras()[extra])
 
 
 KERAS_2 = "import keras; keras.__version__ = '2.15.0'; "
@@ -103,9 +123,7 @@ def test_the_line_of_an_error(error, line):
 
 
 def test_every_extra_that_is_named_exists():
-  text = pathlib.Path(ROOT, "pyproject.toml").read_text()
-  extras = tomllib.loads(text)["project"]["optional-dependencies"]
-  assert set(missing_package._EXTRAS.values()) - {""} <= set(extras)
+  assert set(missing_package._EXTRAS.values()) - {""} <= set(extras())
 
 
 def test_a_program_that_imports_rigl_keeps_its_tracebacks():

@@ -88,6 +88,51 @@ def test_table_without_runs_is_an_error_in_one_line(tmp_path):
   assert len(result.stderr.splitlines()) == 1
 
 
+def test_runs_that_cannot_be_read_are_left_out_of_the_table(tmp_path):
+  settings = {"training_method": "set"}
+  damage = {
+    "a": ("run.json", b"{", "run.json is damaged"),
+    "b": ("run.json", b"[1]", "run.json is damaged"),
+    "c": ("run.json", b"{}", "lacks 'settings'"),
+    "d": ("run.json", json.dumps({"settings": settings}), "lacks 'max_steps'"),
+    "e": ("result.json", b"\xff", "result.json is damaged"),
+    "f": ("result.json", b"{}", "lacks 'test_accuracy'"),
+    "g": (
+      "result.json",
+      b'{"test_accuracy": "x", "sparsity": 0}',
+      "could not convert string to float: 'x'",
+    ),
+    "h": ("metrics.csv", b"\xff", "metrics.csv is damaged"),
+    "i": ("metrics.csv", b"a\n" + b"x" * 200_000, "metrics.csv is damaged"),
+  }
+  reasons = []
+  for name, (file, content, reason) in damage.items():
+    make_run(tmp_path, name, 0, 0.90)
+    content = content.encode() if isinstance(content, str) else content
+    (tmp_path / f"{name}_seed0" / file).write_bytes(content)
+    reasons.append(f"{name}_seed0 ({reason})")
+  make_run(tmp_path, "set", 0, 0.92)
+  result = run_table(tmp_path)
+  assert result.returncode == 0 and result.stderr == ""
+  assert [row[0] for row in table_rows(result.stdout)[2:]] == ["set"]
+  assert result.stdout.endswith(f"\n\nLeft out: {', '.join(reasons)}.\n")
+
+
+def test_workers_of_no_program_are_an_error_in_one_line(tmp_path):
+  script = str(ROOT / "scripts" / "run_workers.py")
+  (tmp_path / "file").touch()
+  for name in ("no_such_program", "./file", "."):
+    done = subprocess.run(
+      [sys.executable, script, "--", name],
+      capture_output=True,
+      text=True,
+      cwd=tmp_path,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and name in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def run_all(directory, *arguments):
   return subprocess.run(
     [
@@ -196,6 +241,36 @@ def test_processes_take_gpus_in_turns(train_all, tmp_path, monkeypatch):
   assert [runs.train("rigl", seed) for seed in range(4)] == [None] * 4
   found = [(tmp_path / str(seed)).read_text() for seed in range(4)]
   assert found == ["4", "7", "4", "4"]
+
+
+def test_files_in_the_way_are_errors_in_one_line(
+  train_all, tmp_path, monkeypatch, capsys
+):
+  script = tmp_path / "script.py"
+  script.write_text(
+    "import pathlib, sys\n"
+    "place = pathlib.Path(sys.argv[3][7:])\n"
+    "place.mkdir()\n"
+    'settings = \'"training_method": "set", "seed": 1, "max_steps": 3\'\n'
+    "text = '{\"settings\": {' + settings + '}}'\n"
+    "(place / 'run.json').write_text(text)\n"
+    "(place / 'result.json').write_text('{\"test_accuracy\": 1')\n"
+  )
+  task = train_all.Task(str(script), "path")
+  monkeypatch.setitem(train_all.TASKS, "mnist", task)
+  for name in ("set_seed1.log", "table.md"):
+    (tmp_path / "runs" / name).mkdir(parents=True)
+  command = ["mnist", f"--output={tmp_path / 'runs'}", "--configs=set"]
+  assert train_all.main([*command, "--seeds=0,1"]) == 1
+  out, error = capsys.readouterr()
+  assert "Left out: set_seed0 (result.json is damaged)." in out
+  lines = error.splitlines()
+  assert len(lines) == 2
+  assert (
+    lines[0].startswith("set_seed1: [Errno") and "set_seed1.log" in lines[0]
+  )
+  assert lines[1].startswith("error: [Errno") and "table.md" in lines[1]
+  assert (tmp_path / "runs" / "results.jsonl").read_text() == ""
 
 
 @pytest.mark.parametrize(

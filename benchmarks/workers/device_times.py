@@ -105,9 +105,16 @@ def main() -> None:
   parser.add_argument("--only", default="", help="groups that hold this text")
   parser.add_argument("--quick", action="store_true", help="2 rounds")
   args = parser.parse_args()
+  if args.rounds < 1:
+    parser.error(f"--rounds must be at least 1, got {args.rounds}.")
+  if args.json and not pathlib.Path(args.json).absolute().parent.is_dir():
+    parser.error(f"--json: there is no directory for {args.json!r}.")
   import jax
 
-  client = Client(args.platform, 1)
+  try:
+    client = Client(args.platform, 1)
+  except ValueError as error:
+    parser.error(f"--platform: {error}")
   device = jax.devices(client.platform)[0]
   jax.config.update("jax_default_device", device)
   print(f"jax {jax.__version__}, {device.device_kind}")

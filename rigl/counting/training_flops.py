@@ -20,6 +20,9 @@ step costs
   https://arxiv.org/abs/2106.03517, section 2.2): both passes through the
   activations have the weights that compute alone.
 
+An update of `set` that drops by gradients as well (`drop_gradient_weight`)
+takes the place of a step and needs the gradient of all weights: as `rigl`.
+
 With soft memory, `set` and `rigl` have the mean of f_S over training in the
 place of f_S; `counting.soft_memory` computes it.
 
@@ -44,6 +47,7 @@ from rigl.schedules import PruningSchedule
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
 WITH_SURPLUS = ("set", "rigl")
+DROP_BY_GRADIENTS = ("set", "rigl")
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
@@ -87,6 +91,7 @@ def step_flops(
   grow_batches: int = 1,
   backward: float | None = None,
   surplus_mean: float | None = None,
+  drop_gradient_weight: float = 0.0,
 ) -> float:
   """FLOPs of an average training step for one example.
 
@@ -97,7 +102,8 @@ def step_flops(
     method: one of `TRAINING_METHODS`.
     dense: FLOPs of the dense forward pass of one example, more than 0.
     sparse: FLOPs of the trained network's forward pass, in [0, dense].
-    period: steps between two mask updates, for `rigl` and `granet`; at least 1.
+    period: steps between two mask updates, for `rigl`, `granet` and `set` with
+      `drop_gradient_weight`; at least 1.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training,
       as `mean_over_pruning` computes it.
     grow_batches: for `rigl` and `granet`, batches whose dense gradients choose
@@ -107,6 +113,8 @@ def step_flops(
     surplus_mean: for `set` and `rigl` with soft memory, the mean of `sparse`
       over training, as `soft_memory.mean_over_surplus` computes it. None:
       without.
+    drop_gradient_weight: for `set` and `rigl`, at least 0; above 0 updates of
+      `set` cost what those of `rigl` do.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -126,6 +134,16 @@ def step_flops(
       f"`grow_batches` must be in [1, `period`] = [1, {period}], got "
       f"{grow_batches}."
     )
+  if not 0 <= drop_gradient_weight < math.inf:
+    raise ValueError(
+      "`drop_gradient_weight` must be at least 0 and finite, got "
+      f"{drop_gradient_weight}."
+    )
+  if drop_gradient_weight and method not in DROP_BY_GRADIENTS:
+    raise ValueError(
+      f"`drop_gradient_weight` must be 0 for {method!r}, {DROP_BY_GRADIENTS} "
+      f"drop by gradients, got {drop_gradient_weight}."
+    )
   if surplus_mean is not None:
     if method not in WITH_SURPLUS:
       raise ValueError(
@@ -140,6 +158,8 @@ def step_flops(
     sparse = surplus_mean
   if method == "baseline":
     return 3 * dense
+  if method == "set" and drop_gradient_weight:
+    return _mean_step(dense, sparse, period, 1)
   if method in _SPARSE:
     return 3 * sparse
   if method in _DENSE_WEIGHT_GRADIENT:
@@ -180,6 +200,7 @@ def training_cost(
   grow_batches: int = 1,
   backward: float | None = None,
   surplus_mean: float | None = None,
+  drop_gradient_weight: float = 0.0,
 ) -> TrainingCost:
   """FLOPs of a training run, and its share of dense training.
 
@@ -194,11 +215,12 @@ def training_cost(
     steps: training steps of a run of length 1x, at least 1.
     batch_size: examples per step, at least 1.
     multiplier: how much longer the run is (5 for 5x); positive.
-    period: steps between two mask updates, for `rigl` and `granet`.
+    period: steps between two mask updates, as for `step_flops`.
     pruning_mean: for `prune` and `granet`, the mean of `sparse` over training.
     grow_batches: for `rigl` and `granet`, as for `step_flops`.
     backward: for `top_kast`, as for `step_flops`.
     surplus_mean: for `set` and `rigl` with soft memory, as for `step_flops`.
+    drop_gradient_weight: for `set` and `rigl`, as for `step_flops`.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -219,6 +241,7 @@ def training_cost(
     grow_batches,
     backward=backward,
     surplus_mean=surplus_mean,
+    drop_gradient_weight=drop_gradient_weight,
   )
   inference = 1.0 if method == "baseline" else sparse / dense
   return TrainingCost(

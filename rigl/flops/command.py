@@ -53,6 +53,7 @@ _SETTINGS = (
   "grow_batches",
   "backward_sparsity",
   "soft_memory",
+  "drop_gradient_weight",
 )
 
 

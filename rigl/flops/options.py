@@ -22,6 +22,11 @@ _COUNTS = (
   "maskupdate_frequency",
   "grow_batches",
 )
+# Flags of some training methods alone, and the methods.
+_OF_METHODS = {
+  "soft_memory": training_flops.WITH_SURPLUS,
+  "drop_gradient_weight": training_flops.DROP_BY_GRADIENTS,
+}
 
 
 def define_flags() -> None:
@@ -114,7 +119,8 @@ def _define_training_flags() -> None:
   flags.DEFINE_integer(
     "maskupdate_frequency",
     100,
-    "Steps between mask updates (rigl, granet), >= 1.",
+    "Steps between mask updates (rigl, granet, set with "
+    "--drop_gradient_weight), >= 1.",
   )
   flags.DEFINE_integer(
     "sparsity_begin_step",
@@ -141,6 +147,12 @@ def _define_training_flags() -> None:
     "maskupdate_begin_step", 0, "First step of a surplus, >= 0."
   )
   flags.DEFINE_integer("maskupdate_end_step", 25_000, "Last step of a surplus.")
+  flags.DEFINE_float(
+    "drop_gradient_weight",
+    0.0,
+    "Weight of the gradient in the score that drops (set, rigl), >= 0; above "
+    "0, set costs what rigl does.",
+  )
   flags.DEFINE_integer(
     "grow_batches", 1, "Batches per growth of connections (rigl, granet), >= 1."
   )
@@ -170,6 +182,12 @@ def check(values: Any) -> None:
     raise ValueError(
       f"`width` must not be given with `iso_flops`, got {values.width}."
     )
+  for name, methods in _OF_METHODS.items():
+    if getattr(values, name) and values.training_method not in methods:
+      raise ValueError(
+        f"`training_method` must be in {methods} with `{name}`, got "
+        f"{values.training_method!r}."
+      )
   if values.soft_memory:
     _check_soft_memory(values)
   if values.sparsity == FILE:
@@ -195,12 +213,7 @@ def check(values: Any) -> None:
 
 
 def _check_soft_memory(values: Any) -> None:
-  """Raises ValueError if the training can have no surplus."""
-  if values.training_method not in training_flops.WITH_SURPLUS:
-    raise ValueError(
-      f"`training_method` must be in {training_flops.WITH_SURPLUS} with "
-      f"`soft_memory`, got {values.training_method!r}."
-    )
+  """Raises ValueError if no update can drop the surplus."""
   least = values.maskupdate_begin_step + values.maskupdate_frequency
   if values.maskupdate_end_step < least:
     raise ValueError(

@@ -84,6 +84,7 @@ def training_cost(
     values.grow_batches,
     backward=_backward_flops(values, layers, asked),
     surplus_mean=_surplus_mean(values, layers, asked),
+    drop_gradient_weight=values.drop_gradient_weight,
   )
 
 

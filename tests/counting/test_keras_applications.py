@@ -69,3 +69,20 @@ def test_page_is_what_the_script_writes(name):
 def test_unknown_networks_are_refused(capsys):
   assert table().main(["Net"]) == 1
   assert capsys.readouterr().err.startswith("error: `networks` must be out of")
+
+
+def test_page_that_cannot_be_written_is_not_counted(
+  tmp_path, monkeypatch, capsys
+):
+  def count(name):
+    raise AssertionError(name)
+
+  monkeypatch.setattr(table(), "count", count)
+  (tmp_path / "file").touch()
+  for place in (tmp_path, tmp_path / "no" / "x.md", tmp_path / "file" / "x.md"):
+    assert table().main(["MobileNet", f"--output={place}"]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+      "error: `output` must be a file in an existing directory, got "
+      f"{str(place)!r}.\n"
+    )

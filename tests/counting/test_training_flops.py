@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training costs, against the formulas of the paper worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from rigl.counting.training_flops import (
   training_cost,
 )
 from rigl.schedules import PruningSchedule
-from rigl.sparse_optimizers.registry import METHODS
+from rigl.sparse_optimizers.registry import METHODS, argument_names
 
 
 def simulated_rigl(dense, sparse, period, steps=10_000):
@@ -155,6 +157,47 @@ def test_batches_that_choose_what_grows_cost_dense_weight_gradients(batches):
 def test_batches_that_do_not_fit_between_updates_are_refused(batches):
   with pytest.raises(ValueError, match="`grow_batches` must be in"):
     step_flops("rigl", 1000, 100, 10, grow_batches=batches)
+
+
+@pytest.mark.parametrize("mean", [None, 250])
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_updates_that_drop_by_gradients_cost_a_dense_gradient(method, mean):
+  # An update takes the place of a step, after 10 that are sparse.
+  sparse = mean or 100
+  parts = [3 * sparse] * 10 + [2 * sparse + 1000]
+  options = {"drop_gradient_weight": 0.01, "surplus_mean": mean}
+  found = step_flops(method, 1000, 100, 10, **options)
+  assert found == pytest.approx(np.mean(parts))
+  cost = training_cost(method, 1000, 100, period=10, **options)
+  assert cost.step_flops == found
+  assert cost.inference_fraction == pytest.approx(0.1)
+  # SET has no batches for growth, whatever is asked for.
+  more = step_flops(method, 1000, 100, 10, grow_batches=2, **options)
+  assert (more > found) == (method == "rigl")
+
+
+def test_methods_that_drop_by_gradients_are_those_of_the_optimizers():
+  taking = {
+    method
+    for method, optimizer in METHODS.items()
+    if "drop_gradient_weight" in argument_names(optimizer)
+  }
+  assert set(training_flops.DROP_BY_GRADIENTS) == taking
+
+
+@pytest.mark.parametrize(
+  ("method", "weight", "words"),
+  [
+    ("granet", 0.5, "must be 0 for 'granet'.*got 0.5"),
+    ("static", 0.5, "must be 0 for 'static'.*got 0.5"),
+    ("set", -0.5, "must be at least 0 and finite, got -0.5"),
+    ("rigl", math.inf, "must be at least 0 and finite, got inf"),
+    ("set", math.nan, "must be at least 0 and finite, got nan"),
+  ],
+)
+def test_wrong_weights_of_gradients_are_refused(method, weight, words):
+  with pytest.raises(ValueError, match=f"`drop_gradient_weight` {words}"):
+    step_flops(method, 1000, 100, pruning_mean=300, drop_gradient_weight=weight)
 
 
 @pytest.mark.parametrize("backward", [100, 250, 1000])

@@ -69,6 +69,10 @@ def test_command_writes_files(tmp_path):
     (["--model=resnet51"], "`model` must be one of"),
     (["--sparsity=1.5"], "`sparsity` must be in [0, 1), got 1.5"),
     (["--sparsity=high"], "--sparsity=high"),
+    (
+      ["--training_method=prune", "--drop_gradient_weight=0.1"],
+      "('set', 'rigl') with `drop_gradient_weight`, got 'prune'",
+    ),
     (["--plot=out.unknown"], "`plot` must be a file whose name ends with"),
     (["--output=no/such/folder"], "no/such/folder"),
   ],
@@ -126,6 +130,19 @@ def test_pruning_costs_the_mean_over_its_schedule():
   ]
   training = make(sparsity=0.8, training_method="prune").training
   assert training.step_flops == pytest.approx(3 * sum(flops) / 10)
+
+
+@pytest.mark.parametrize("soft_memory", [False, True])
+def test_set_that_drops_by_gradients_costs_what_rigl_does(soft_memory):
+  options = {"soft_memory": soft_memory, "maskupdate_frequency": 50}
+  plain = make(training_method="set", **options)
+  found = make(training_method="set", drop_gradient_weight=0.01, **options)
+  rigl = make(training_method="rigl", **options).training
+  assert found.training == rigl
+  assert found.training.step_flops > plain.training.step_flops
+  assert found.settings["drop_gradient_weight"] == 0.01
+  same = make(training_method="rigl", drop_gradient_weight=0.01, **options)
+  assert same.training == rigl
 
 
 @pytest.mark.parametrize(
@@ -199,6 +216,18 @@ def test_json_has_settings_and_totals():
     (
       {"training_method": "top_kast", "backward_sparsity": 0.95},
       "`backward_sparsity` must be at most .*0.9.* got 0.95",
+    ),
+    (
+      {"training_method": "granet", "drop_gradient_weight": 0.1},
+      "`training_method` must be in .* with `drop_gradient_weight`.*'granet'",
+    ),
+    (
+      {"training_method": "baseline", "drop_gradient_weight": 0.1},
+      "`training_method` must be in .* with `drop_gradient_weight`.*'baseline'",
+    ),
+    (
+      {"drop_gradient_weight": -1.0},
+      "`drop_gradient_weight` must be .* got -1",
     ),
     ({"train_steps": 0}, "`train_steps` must be at least 1, got 0"),
     ({"param_size": 0}, "`param_size` must be at least 1, got 0"),

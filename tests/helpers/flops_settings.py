@@ -28,6 +28,7 @@ DEFAULTS = {
   "grow_batches": 1,
   "backward_sparsity": -1.0,
   "soft_memory": False,
+  "drop_gradient_weight": 0.0,
   "drop_fraction": 0.3,
   "drop_fraction_anneal": "constant",
   "maskupdate_begin_step": 0,

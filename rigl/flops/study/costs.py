@@ -66,17 +66,15 @@ def run_cost(
   counts = [count_with_sparsities(layers, _shares(row)) for row in rows]
   steps = [int(row["step"]) for row in rows]
   mean = _mean(steps, [counting.total_count(count).flops for count in counts])
-  method = settings["training_method"]
-  if settings.get("drop_gradient_weight"):
-    method = "rigl"  # Whose updates SET's are like then.
   step = training_flops.step_flops(
-    method,
+    settings["training_method"],
     dense_count(layers).flops,
     mean,
     settings["maskupdate_frequency"],
     mean,
     settings.get("grow_batches", 1),
     _backward_flops(settings, layers, list(_shares(rows[-1])), mean, steps[-1]),
+    drop_gradient_weight=settings.get("drop_gradient_weight", 0.0),
   )
   examples = steps[-1] * settings["batch_size"]
   whole = _BACKWARD * reference * REFERENCE_STEPS * REFERENCE_BATCH

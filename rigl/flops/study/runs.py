@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rigl import files
 from rigl.flops.study.costs import RunCost, run_cost
 from rigl.formats import compact
 
@@ -110,11 +109,11 @@ def read_run(place: pathlib.Path) -> StudyRun:
   parts = _NAME.fullmatch(place.name)
   if parts is None:
     raise ValueError("its name does not end with _seed and a number")
-  settings = _json(place / "run.json")["settings"]
+  settings = files.read_json_object(place / "run.json")["settings"]
   result_file = place / "result.json"
   if not result_file.exists():
     raise ValueError("not finished")
-  result = _json(result_file)
+  result = files.read_json_object(result_file)
   is_dense = settings["training_method"] == DENSE
   sparsity = 0.0 if is_dense else settings["end_sparsity"]
   network = f"WRN-{settings['resnet_depth']}-{settings['resnet_width']}"
@@ -127,8 +126,7 @@ def read_run(place: pathlib.Path) -> StudyRun:
   for what, (said, is_so) in named.items():
     if said != is_so:
       raise ValueError(f"its {what} is {is_so}")
-  with (place / "metrics.csv").open(newline="", encoding="utf-8") as file:
-    rows = list(csv.DictReader(file))
+  rows = files.read_csv(place / "metrics.csv")
   if not rows or int(rows[-1]["step"]) != result["step"]:
     raise ValueError("metrics.csv does not end where the run did")
   return StudyRun(
@@ -148,22 +146,12 @@ def read_run(place: pathlib.Path) -> StudyRun:
   )
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    found = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise ValueError(f"{path.name} is damaged") from error
-  if not isinstance(found, dict):
-    raise ValueError(f"{path.name} is damaged")
-  return found
-
-
 def _file_bytes(place: pathlib.Path) -> int | None:
   """Size of the compact file in a run's directory."""
-  files = sorted(place.glob(f"*{compact.SUFFIX}"))
-  if len(files) > 1:
-    raise ValueError(f"it has {len(files)} compact files")
-  return files[0].stat().st_size if files else None
+  found = sorted(place.glob(f"*{compact.SUFFIX}"))
+  if len(found) > 1:
+    raise ValueError(f"it has {len(found)} compact files")
+  return found[0].stat().st_size if found else None
 
 
 def _check_alike(run: StudyRun, others: list[StudyRun]) -> None:

@@ -17,6 +17,8 @@ import os
 import pathlib
 import signal
 import time
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +39,15 @@ _DONE = "calls_done"
 # Number of calls whose results may stay on the device before they are read.
 _PENDING = 100
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What a folder that is no exported run, is damaged or is not whole leads to.
+_WRONG_FOLDER = (
+  OSError,
+  ValueError,
+  TypeError,
+  EOFError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 # Signals within this time of the first are the same request to stop.
 _SAME_SECONDS = 0.3
 
@@ -76,6 +87,11 @@ class ExportedRun:
     folder: the folder that `export` wrote.
     platform: `cpu` or `gpu`. None: JAX's choice.
     data: the folder of the data. None: `data` in the folder.
+
+  Raises:
+    ValueError: if a file is damaged, something is missing in it, or there is no
+      such device. A damaged file may also lead to another error of Python.
+    OSError: if a file is missing.
   """
 
   def __init__(
@@ -210,6 +226,12 @@ class ExportedRun:
     for path in self._data.glob("*.npy"):
       name = "data/" + path.stem.replace("_", "/", 1)
       self._values[name] = self._client.put(np.load(path))
+    needed = {n for program in programs.values() for n in program["inputs"]}
+    if missing := needed.difference(self._values, ARGUMENTS):
+      raise ValueError(
+        f"there is no {min(missing)!r}, which the programs need; the data was "
+        f"looked for in `{self._data}`."
+      )
     self._programs = {
       kind: NamedProgram(
         self._client.compile(program["text"]),
@@ -256,7 +278,15 @@ def main() -> None:
 
 def _run_folder(args: argparse.Namespace) -> None:
   started = time.monotonic()
-  run = ExportedRun(args.folder, args.platform, args.data)
+  try:
+    run = ExportedRun(args.folder, args.platform, args.data)
+  except KeyError as error:
+    raise SystemExit(f"error: `{args.folder}` lacks {error}.") from None
+  except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error.name} is not installed.") from None
+  except _WRONG_FOLDER as error:
+    text = " ".join(str(error).split())
+    raise SystemExit(f"error: `{args.folder}`: {text}") from None
   print(f"{args.folder}: ready after {time.monotonic() - started:.0f} s")
   run.run(args.seconds)
   print(

@@ -5,6 +5,9 @@ The order of the calls of a run depends on the schedules alone, not on weights
 or data, so the calls are known in advance. A machine that has only the compiled
 programs can make them. The loop then replays their results as if it had made
 the calls itself.
+
+A plan has the longest calls that the schedules allow. A loop that trains cuts
+those that take long, so that it can stop soon; see `rigl.runners.pace`.
 """
 
 from __future__ import annotations
@@ -58,7 +61,10 @@ class _Planner(StateInVariables):
     self.is_ahead = False  # Its steps take no time.
 
   def _plan(self, iteration: int, limit: int) -> tuple[Stretch, list[Call]]:
-    """Plans the next stretch and its calls, as the TensorFlow executor does."""
+    """Plans the next stretch and its calls, as the TensorFlow executor does.
+
+    That executor may cut a call into several; see `rigl.runners.pace`.
+    """
     state, calls = self.state, []
     limit = min(limit, self._source.steps_left(iteration) or limit)
     stretch = next_stretch(state.optimizer, state.step, limit)

@@ -52,6 +52,7 @@ def test_methods_have_their_formulas(tmp_path):
       training_method="set",
       maskupdate_frequency=10,
       drop_gradient_weight=0.01,
+      grow_batches=4,  # Which SET ignores.
     ),
   }
   for name, expected in found.items():

@@ -126,6 +126,10 @@ def test_without_dense_runs_dense_is_named(tmp_path):
       "the network has no layer 'conv'",
     ),
     (
+      lambda place: (place / "metrics.csv").write_text("a\n" + "x" * 200_000),
+      "metrics.csv is damaged",
+    ),
+    (
       lambda place: (place / "metrics.csv").write_text(
         f"step\n2000\n2000\n{STEPS}\n"
       ),

@@ -283,6 +283,34 @@ def test_finish_makes_the_files_of_the_run_once(gpu, exported, folder):
   assert after == before
 
 
+@pytest.mark.parametrize(
+  "name, content, words",
+  [
+    ("flags.json", "{", "is damaged: "),
+    ("flags.json", "[1]", "is damaged: "),
+    ("flags.json", "[[1, 2, 3]]", "is damaged: "),
+    ("flags.json", '[["no_flag", 1]]', "`--task` mnist takes no --no_flag=1"),
+    ("flags.json", '[["num_epochs", "x"]]', "takes no --num_epochs=x"),
+    ("results.jsonl", "x", "is damaged: "),
+    ("state-end.npz", "x", "is damaged: "),
+    ("state-end.npz", "PK", "is damaged: "),
+  ],
+)
+def test_finish_of_damaged_files_is_an_error_in_one_line(
+  gpu, tmp_path, name, content, words
+):
+  typed = [["use_synthetic_data", True], ["save_path", str(tmp_path / "run")]]
+  (tmp_path / "flags.json").write_text(json.dumps(typed))
+  (tmp_path / "results.jsonl").touch()
+  np.savez(tmp_path / "state-end.npz", a=np.zeros(2))
+  (tmp_path / name).write_text(content)
+  found = gpu("--task=mnist", "--action=finish", f"--folder={tmp_path}")
+  assert found.code == 1 and found.out == ""
+  assert found.err.startswith("error: ") and found.err.count("\n") == 1
+  assert words in found.err
+  assert str(tmp_path / name) in found.err or name == "flags.json"
+
+
 @pytest.mark.slow
 def test_folder_that_holds_an_export_is_left_alone(gpu, folder, tmp_path):
   before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

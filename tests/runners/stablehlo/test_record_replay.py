@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plans of runs against the calls that their loops really make."""
 
+import math
+
 import numpy as np
 import pytest
 from script_runs import Shell
@@ -9,6 +11,7 @@ from rigl.cifar_resnet import resnet_train_eval
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.mnist import mnist_train_eval
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.runners import pace
 from rigl.runners.stablehlo import export, record_replay
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -22,6 +25,22 @@ SCHEDULES = (
   "--maskupdate_end_step=17",
   "--pruning_frequency=3",
 )
+
+
+@pytest.fixture(autouse=True)
+def a_step_takes_a_minute(monkeypatch):
+  """Any machine is slow, and calls may take as long as they want.
+
+  A plan is that of a machine whose calls are never cut for their duration.
+  """
+  note = pace.Pace.note
+
+  def note_minutes(self, steps, seconds):
+    del seconds
+    note(self, steps, 60.0 * steps)
+
+  monkeypatch.setattr(pace.Pace, "note", note_minutes)
+  monkeypatch.setattr(pace, "_SECONDS", math.inf)
 
 
 @pytest.fixture
@@ -112,6 +131,38 @@ def test_plan_is_what_the_loop_calls(mnist, method, monkeypatch):
   kinds = {call[0] for call in calls}
   updates = {"update"} if method not in ("baseline", "dnw") else set()
   assert kinds == {"train", "evaluate", "inspect", "save"} | updates
+
+
+def joined(calls, planned):
+  """The calls of a loop, with those that make one planned call as one."""
+  rest, found = list(calls), []
+  for kind, *numbers in planned:
+    call = rest.pop(0)
+    while kind == call[0] == "train" and call[2] < numbers[1] and rest:
+      assert rest[0][:2] == ["train", call[1] + call[2]]
+      call = [*call[:2], call[2] + rest.pop(0)[2]]
+    found.append(call)
+  return found + rest
+
+
+def test_slow_machine_only_cuts_planned_calls(mnist, monkeypatch, tmp_path):
+  runs = []
+  for seconds in (math.inf, 120.0):  # The latter is the time of two steps.
+    monkeypatch.setattr(pace, "_SECONDS", seconds)
+    run = mnist(
+      "--training_method=rigl", f"--save_path={tmp_path / str(seconds)}"
+    )
+    planned, calls = plan_of(run), record(run, monkeypatch)
+    run.prepare()
+    run.run()
+    run.finish()
+    runs.append((planned, calls, bits(run)))
+  (planned, whole, expected), (same, cut, found) = runs
+  assert planned == whole == same
+  assert planned != cut and joined(cut, planned) == planned
+  counts = [call[2] for call in cut if call[0] == "train"]
+  assert max(counts[2:]) == 2  # The first call tells nothing of the speed.
+  assert found == expected
 
 
 @pytest.mark.slow
