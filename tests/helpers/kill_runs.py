@@ -18,6 +18,7 @@ import pathlib
 import random
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 
@@ -25,7 +26,6 @@ import cifar_runs
 import die_at
 import mnist_runs
 import script_runs
-import warm_python
 
 from rigl.mnist.mask_records import MaskRecords
 from rigl.training import checkpoints, metrics_table, run_directory, unreported
@@ -157,10 +157,10 @@ class Campaign:
   def _start(
     self, place: pathlib.Path, moment: str, nth: int, delay: float
   ) -> subprocess.CompletedProcess[str]:
-    command = warm_python.command(
-      *(die_at.__file__, moment, nth, delay),
-      *(self._notes, *self._script.command(place)),
-    )
+    command = [
+      *(sys.executable, die_at.__file__, moment, str(nth), str(delay)),
+      *(str(self._notes), *self._script.command(place)),
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
   def _compare(self, place: pathlib.Path) -> None:
