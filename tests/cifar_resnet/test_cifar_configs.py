@@ -22,7 +22,9 @@ ISO_FLOPS = [name for name in FILES if "sparse_ift" in name]
 # Its name in the paper: that in the flags.
 METHODS = {"static": "scratch", "mest": "set"}
 NAME = re.compile(
-  r"(top_kast|[a-z]+)(?:_itop|_global)?_erk_(0\.\d+)(?:_(.+)x)?$"
+  r"(?:wrn_22_(\d+)_)?(top_kast|[a-z]+)"
+  r"(?:_itop|_global|_small_backward|_half_exploration)?"
+  r"_erk_(0\.\d+)(?:_(.+)x)?$"
 )
 
 
@@ -50,11 +52,12 @@ def test_the_published_rows_have_files():
   "name", [n for n in FILES if n not in ["baseline", *ISO_FLOPS]]
 )
 def test_file_trains_what_its_name_says(name):
-  settings, (method, sparsity, times) = read(name), NAME.match(name).groups()
+  settings = read(name)
+  width, method, sparsity, times = NAME.match(name).groups()
   assert settings.training_method == METHODS.get(method, method)
   assert settings.end_sparsity == float(sparsity)
   assert settings.mask_init_method == "erdos_renyi_kernel"
-  assert (settings.resnet_depth, settings.resnet_width) == (22, 2)
+  assert (settings.resnet_depth, settings.resnet_width) == (22, int(width or 2))
   assert settings.total_steps == int(97656 * float(times or 1))
   arguments = settings.method_arguments()
   if settings.training_method in DROP_GROW:
@@ -82,6 +85,25 @@ def test_top_kast_trains_twice_as_many_weights_as_compute(sparsity):
   trained = 1 - arguments["backward_sparsity"]
   assert trained == pytest.approx(2 * (1 - float(sparsity)))
   assert (arguments["frequency"], arguments["end_step"]) == (100, -1)
+
+
+@pytest.mark.parametrize(("sparsity", "times"), [(0.9, 0.86), (0.95, 0.89)])
+def test_variants_of_top_kast_differ_in_what_they_are_named_after(
+  sparsity, times
+):
+  plain = read(f"top_kast_erk_{sparsity}").method_arguments()
+  changes = {
+    "small_backward": {
+      "backward_sparsity": pytest.approx(1 - 1.5 * (1 - sparsity))
+    },
+    "half_exploration": {"end_step": int(times * 97656 / 2)},
+  }
+  for variant, expected in changes.items():
+    gin.clear_config()
+    name = f"top_kast_{variant}_erk_{sparsity}_{times}x"
+    arguments = read(name).method_arguments()
+    changed = {n: v for n, v in arguments.items() if v != plain[n]}
+    assert changed == expected
 
 
 @pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98])
