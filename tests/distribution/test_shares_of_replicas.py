@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import sparse_methods
 import tensorflow as tf
 import warm_python
 
@@ -98,7 +99,10 @@ def _main(path):
 def found(tmp_path_factory):
   path = tmp_path_factory.mktemp("replicas") / "found.npz"
   process = subprocess.run(
-    warm_python.command(__file__, str(path)), capture_output=True, text=True
+    warm_python.command(__file__, str(path)),
+    env=sparse_methods.child_environment(),
+    capture_output=True,
+    text=True,
   )
   assert process.returncode == 0, process.stderr[-2000:]
   with np.load(path) as file:

@@ -38,17 +38,16 @@ def command(script: str, output: pathlib.Path, flags: Sequence[str]) -> list:
 
 
 def workers_command(count: int, restarts: int, single: list) -> list:
-  """The command that runs that of `command` as several workers.
+  """The command that runs another as several workers.
 
   Each is a usual interpreter, because warm ones have the same hashes of
   strings, on which the order of what workers do must not depend.
   """
   options = [f"--workers={count}", f"--restarts={restarts}"]
-  program = single[len(warm_python.command()) :]
-  return [
-    *(sys.executable, str(_WORKERS), *options),
-    *("--", sys.executable, *program),
-  ]
+  warm = warm_python.command()
+  if single[: len(warm)] == warm:
+    single = [sys.executable, *single[len(warm) :]]
+  return [sys.executable, str(_WORKERS), *options, "--", *single]
 
 
 def run(whole: list, end: str = "", code: int = 0) -> str:
