@@ -17,8 +17,8 @@ _DPI = 100
 _INCHES_PER_BAR = 0.17
 _NAME_SIZE = 8  # Points.
 _INCHES_PER_LETTER = 0.06
-_ENTRIES_INSIDE = 6  # Of a legend; with more it is below the axes,
-_COLUMNS = 3  # in so many columns.
+_ENTRIES_INSIDE = 6  # Of a legend; a longer one is below the axes.
+_COLUMNS = 3  # Of a legend below the axes.
 _MARKERS = "osD^vP<>X*"
 _LINES = ("-", "--", ":")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The masks of Keras variables as they are seen from outside; a summary.
+"""Arguments of all sparse Keras optimizers, and views of their masks.
 
 `masks.MaskOwner` creates the masks.
 """
@@ -23,7 +23,7 @@ from rigl.types import Variable
 
 
 class MaskState(WrappingOptimizer):
-  """A wrapping optimizer with sparse variables, and what is known of them.
+  """A wrapping optimizer that shows the masks of its sparse variables.
 
   Args:
     sparsity: overall share of zeros in the sparse variables, in [0, 1). None:

@@ -236,8 +236,8 @@ def _receive(connection: socket.socket) -> tuple[dict | None, array.array]:
   """A request and the standard streams of who makes it.
 
   Returns:
-    None for a request that was not sent to its end, because the relay was
-    killed; and the streams that came.
+    The request, or None if the relay was killed before it had sent all of it;
+    and the standard streams that it sent.
   """
   streams = array.array("i")
   head, rights, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(3 * 4))

@@ -126,10 +126,10 @@ def sparsities(study: Study) -> list[float]:
 
 
 def series(study: Study) -> dict[str, list[Row]]:
-  """The rows of sparse networks, by the line that they are in a plot.
+  """The lines of a plot: rows of sparse networks by the name of their line.
 
-  A line has the sparsities of a method, and those with fewer steps, whatever
-  their number, are another line. So are networks of other widths.
+  The sparsities of a method are points of one line. Its runs with fewer steps,
+  whatever their number, make another line, and so do those of each other width.
   """
   rows = [
     row for sparsity in sparsities(study) for row in rows_at(study, sparsity)
@@ -164,7 +164,7 @@ def _parts(method: str) -> tuple[str, float | None]:
 
 
 def _line(row: Row) -> str:
-  """The name of the line that has a row."""
+  """The name of the line of a plot on which a row is a point."""
   name, length = _parts(row.runs[0].method)
   if length is not None:
     name += ", fewer steps" if length < 1 else ", more steps"

@@ -16,8 +16,8 @@ _DECODING = {"DENSIFY", "DEQUANTIZE"}
 class Graph:
   """The first graph of a LiteRT file.
 
-  Tensors are given by their numbers. What a decoded constant is asked for, the
-  stored one answers.
+  Tensors are given by their numbers. For a constant that operations make dense
+  or float32 first, the answers are those of the tensor that the file stores.
 
   Attributes:
     operations: the operations, in the order of computation.
