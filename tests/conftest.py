@@ -23,6 +23,23 @@ from rigl.runners.program import Program
 from rigl.training import preemption
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ENVIRONMENT = dict(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def same_environment():
+  """No variable that a test or our code sets reaches later tests.
+
+  Programs of `warm_python` would start slowly, by an interpreter of their own.
+  """
+  yield
+  for name in {*os.environ, *_ENVIRONMENT}:
+    if name.startswith("PYTEST_"):  # Pytest's own.
+      continue
+    if name not in _ENVIRONMENT:
+      del os.environ[name]
+    elif os.environ.get(name) != _ENVIRONMENT[name]:
+      os.environ[name] = _ENVIRONMENT[name]
 
 
 @pytest.fixture(autouse=True)

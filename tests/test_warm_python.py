@@ -192,3 +192,9 @@ def test_a_signal_to_it_ends_the_program(number):
     process.send_signal(number)
     assert process.stdout.read() == ""  # Until all who could write have ended.
   assert process.returncode == -number
+
+
+@pytest.mark.parametrize("repetition", [1, 2])
+def test_a_variable_that_a_test_leaves_does_not_reach_the_next(repetition):
+  assert "XLA_LEFT_BY_A_TEST" not in os.environ
+  os.environ["XLA_LEFT_BY_A_TEST"] = str(repetition)
