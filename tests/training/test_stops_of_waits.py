@@ -25,6 +25,12 @@ BOTH = pytest.mark.parametrize("number", STOPS, ids=["SIGINT", "SIGTERM"])
 INSTALL = "from rigl.config import stop_signals\nstop_signals.install()\n"
 
 
+def heed_signals():
+  """What a process does first: `nohup` may have started these tests."""
+  for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(*command, **variables):
   """Starts Python with arguments; ends it and its children after the block."""
@@ -36,6 +42,7 @@ def started(*command, **variables):
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
     start_new_session=True,
+    preexec_fn=heed_signals,
   )
   try:
     yield process
