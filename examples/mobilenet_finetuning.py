@@ -53,10 +53,17 @@ def make_backbone(quick):
 
 def main():
   """Trains the new head, then everything, sparser and sparser."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.75)
-  parser.add_argument("--epochs", type=int, default=5)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.75, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=5, help="epochs to train")
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
   x, y, test_x, test_y = load(flags.quick)

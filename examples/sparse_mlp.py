@@ -21,12 +21,23 @@ from rigl.mnist.mnist_data import load_mnist
 
 def main():
   """Trains with RigL, and saves the network as an ordinary one."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--width", type=int, default=2000)
-  parser.add_argument("--sparsity", type=float, default=0.95)
-  parser.add_argument("--epochs", type=int, default=2)
-  parser.add_argument("--threads", type=int, default=1)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--width", type=int, default=2000, help="units per hidden layer"
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.95, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=2, help="epochs to train")
+  parser.add_argument(
+    "--threads", type=int, default=1, help="threads per product"
+  )
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 
