@@ -27,6 +27,8 @@ _PLOTS = {
   "inference": "Test accuracy against inference FLOPs",
 }
 _EXPLORED = "explored"
+# Methods that their variants are drawn beside.
+_BASES = ("RigL", "Top-KAST")
 
 
 def table(study: Study, sparsity: float) -> str:
@@ -96,24 +98,36 @@ def figures(study: Study) -> dict[str, Figure]:
   `training` and `inference` are the accuracy against FLOPs; `explored` is the
   explored share over the steps, if a run measured it.
   """
-  found = {}
   lines = study_rows.series(study)
+  methods = [name for name in lines if not study_rows.is_variant(name)]
+  variants = [name for name in lines if study_rows.is_variant(name)]
+  panels = {f"{study_rows.NETWORK} on CIFAR-10": methods}
+  if variants:
+    bases = [name for name in methods if name in _BASES]
+    panels["Other numbers of steps, other widths"] = [*bases, *variants]
+  names = [*methods, *variants]
   dense = next(iter(rows_at(study, 0.0)), None)
-  for name in _PLOTS:
-    found[name] = plots.plot_accuracy(
+  found = {}
+  for cost in _PLOTS:
+    points = {
+      name: [(row.cost(cost), row.accuracy) for row in rows]
+      for name, rows in lines.items()
+    }
+    found[cost] = plots.plot_accuracies(
       {
-        label: [(row.cost(name), row.accuracy) for row in rows]
-        for label, rows in lines.items()
+        title: {name: points[name] for name in panel}
+        for title, panel in panels.items()
       },
-      None if dense is None else (dense.cost(name), dense.accuracy),
-      f"{name} FLOPs as a fraction of dense",
-      "WRN-22-2 on CIFAR-10",
-      {label: [row.spread for row in rows] for label, rows in lines.items()},
+      {name: [row.spread for row in rows] for name, rows in lines.items()},
+      f"{cost} FLOPs as a fraction of dense",
+      "test accuracy (%)",
+      names,
+      None if dense is None else (dense.cost(cost), dense.accuracy),
     )
   explored = _explored(study)
   if explored:
     found[_EXPLORED] = plots.plot_curves(
-      explored, "step", "share of connections that were ever active"
+      explored, "step", "share of connections\nthat were ever active", names
     )
   return found
 
