@@ -4,9 +4,9 @@
   python examples/mobilenet_finetuning.py
   python examples/mobilenet_finetuning.py --quick    random weights, seconds
 
-A trained network knows which of its weights are small: gradual pruning takes
-those away bit by bit, while RigL would start from random connections. Without
-a network the weights are random and the images are those of MNIST.
+Gradual pruning removes the smallest weights of a trained network step by step.
+RigL would start from random connections and destroy it. Without internet access
+the weights are random and the images are those of MNIST.
 """
 
 import argparse

@@ -5,8 +5,9 @@
   python examples/sparse_mlp.py --width=32768 --sparsity=0.995
   python examples/sparse_mlp.py --quick    a few seconds, to see it run
 
-Masks simulate sparsity. These layers do not: time and memory of a step follow
-the number of connections. With pip install 'rigl[sparse]' Numba computes them.
+Masks simulate sparsity. These layers store only their connections: time and
+memory of a step are proportional to their number. The extra `sparse` installs
+Numba, which makes them fast.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Transformer on MNIST whose perceptrons store one in ten connections.
+"""A small Transformer on MNIST whose MLPs store one in ten connections.
 
   python examples/sparse_transformer.py
   python examples/sparse_transformer.py --compute=auto
   python examples/sparse_transformer.py --quick    a few seconds, to see it run
 
 An image is a sequence of its rows. `rigl.sparse.convert` replaces the dense
-layers of an ordinary model. With --compute=auto only those become sparse that
-are faster then, on this machine; the others stay dense and get masks.
+layers of an ordinary model. With --compute=auto a layer becomes sparse only if
+that is faster on this machine; the others stay dense and get masks.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main():
     "--compute",
     choices=["sparse", "auto"],
     default="sparse",
-    help="sparse: all perceptrons; auto: where it is faster",
+    help="sparse: all MLPs; auto: where it is faster",
   )
   parser.add_argument(
     "--quick", action="store_true", help="a short run, to see that it works"
