@@ -233,18 +233,32 @@ def dense_of(label: str) -> str:
 
 def main() -> None:
   """Prints one table per network and sparsity."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument(
-    "--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS]
+    "--quick", action="store_true", help="small networks, few calls"
+  )
+  parser.add_argument(
+    "--networks",
+    nargs="+",
+    choices=NETWORKS,
+    default=[*NETWORKS],
+    help="networks to time; default: all",
   )
   parser.add_argument(
     "--sparsities",
     nargs="+",
     type=argument_types.sparsity,
     default=[0.75, 0.9, 0.95],
+    help="shares of zeros; default: 0.75 0.9 0.95",
   )
-  parser.add_argument("--batch_sizes", nargs="+", type=argument_types.count)
+  parser.add_argument(
+    "--batch_sizes",
+    nargs="+",
+    type=argument_types.count,
+    help="examples per call; default: those of the network",
+  )
   args = parser.parse_args()
   os.environ.setdefault("OMP_NUM_THREADS", "1")
   tf.config.threading.set_intra_op_parallelism_threads(1)

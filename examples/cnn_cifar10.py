@@ -45,12 +45,23 @@ def make_model(image_shape):
 
 def main():
   """Trains, evaluates and saves."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--data", choices=["cifar10", "mnist"], default="cifar10")
-  parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=10)
-  parser.add_argument("--output", default="cnn.keras")
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--data", choices=["cifar10", "mnist"], default="cifar10", help="data set"
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.9, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=10, help="epochs to train")
+  parser.add_argument(
+    "--output", default="cnn.keras", help="file of the trained model"
+  )
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

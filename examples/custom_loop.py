@@ -19,10 +19,17 @@ from rigl.mnist.mnist_data import load_mnist
 
 def main():
   """Trains a perceptron on MNIST and prints what happens to its masks."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.95)
-  parser.add_argument("--steps", type=int, default=3000)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.95, help="share of zeros"
+  )
+  parser.add_argument("--steps", type=int, default=3000, help="gradient steps")
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   steps = 60 if flags.quick else flags.steps
   keras.utils.set_random_seed(0)

@@ -4,9 +4,9 @@
   python examples/mobilenet_finetuning.py
   python examples/mobilenet_finetuning.py --quick    random weights, seconds
 
-A trained network knows which of its weights are small: gradual pruning takes
-those away bit by bit, while RigL would start from random connections. Without
-a network the weights are random and the images are those of MNIST.
+Gradual pruning removes the smallest weights of a trained network step by step.
+RigL would start from random connections and destroy it. Without internet access
+the weights are random and the images are those of MNIST.
 """
 
 import argparse
@@ -53,10 +53,17 @@ def make_backbone(quick):
 
 def main():
   """Trains the new head, then everything, sparser and sparser."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.75)
-  parser.add_argument("--epochs", type=int, default=5)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.75, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=5, help="epochs to train")
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
   x, y, test_x, test_y = load(flags.quick)

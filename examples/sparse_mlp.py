@@ -5,8 +5,9 @@
   python examples/sparse_mlp.py --width=32768 --sparsity=0.995
   python examples/sparse_mlp.py --quick    a few seconds, to see it run
 
-Masks simulate sparsity. These layers do not: time and memory of a step follow
-the number of connections. With pip install 'rigl[sparse]' Numba computes them.
+Masks simulate sparsity. These layers store only their connections: time and
+memory of a step are proportional to their number. The extra `sparse` installs
+Numba, which makes them fast.
 """
 
 import argparse
@@ -21,12 +22,23 @@ from rigl.mnist.mnist_data import load_mnist
 
 def main():
   """Trains with RigL, and saves the network as an ordinary one."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--width", type=int, default=2000)
-  parser.add_argument("--sparsity", type=float, default=0.95)
-  parser.add_argument("--epochs", type=int, default=2)
-  parser.add_argument("--threads", type=int, default=1)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--width", type=int, default=2000, help="units per hidden layer"
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.95, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=2, help="epochs to train")
+  parser.add_argument(
+    "--threads", type=int, default=1, help="threads per product"
+  )
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

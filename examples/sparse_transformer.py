@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Transformer on MNIST whose perceptrons store one in ten connections.
+"""A small Transformer on MNIST whose MLPs store one in ten connections.
 
   python examples/sparse_transformer.py
   python examples/sparse_transformer.py --compute=auto
   python examples/sparse_transformer.py --quick    a few seconds, to see it run
 
 An image is a sequence of its rows. `rigl.sparse.convert` replaces the dense
-layers of an ordinary model. With --compute=auto only those become sparse that
-are faster then, on this machine; the others stay dense and get masks.
+layers of an ordinary model. With --compute=auto a layer becomes sparse only if
+that is faster on this machine; the others stay dense and get masks.
 """
 
 import argparse
@@ -41,12 +41,26 @@ def make_model(width, depth, heads=4):
 
 def main():
   """Converts, trains with RigL, and converts back."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--width", type=int, default=256)
-  parser.add_argument("--epochs", type=int, default=1)
-  parser.add_argument("--compute", choices=["sparse", "auto"], default="sparse")
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.9, help="share of zeros"
+  )
+  parser.add_argument(
+    "--width", type=int, default=256, help="width of the model"
+  )
+  parser.add_argument("--epochs", type=int, default=1, help="epochs to train")
+  parser.add_argument(
+    "--compute",
+    choices=["sparse", "auto"],
+    default="sparse",
+    help="sparse: all MLPs; auto: where it is faster",
+  )
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A perceptron for a table: RigL finds the columns that matter.
+"""A perceptron for tabular data: RigL finds the columns that matter.
 
   python examples/tabular_mlp.py
   python examples/tabular_mlp.py --quick    a few seconds, to see it run
 
 The table is Friedman's (1991): 5 of its 50 columns decide the result,
 y = 10 sin(pi a b) + 20 (c - 1/2)^2 + 10 d + 5 e + noise. More connections
-grow from those than from the others, above all from a, b and d.
+grow from these columns than from the others, above all from a, b and d.
 """
 
 import argparse
@@ -30,10 +30,17 @@ def make_table(rows, rng):
 
 def main():
   """Trains, and counts the connections of every column."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.9)
-  parser.add_argument("--epochs", type=int, default=30)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.9, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=30, help="epochs to train")
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

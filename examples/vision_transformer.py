@@ -49,10 +49,17 @@ def make_model(width=64, heads=4, depth=4, patch=4):
 
 def main():
   """Trains and shows the sparsity of every layer."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--sparsity", type=float, default=0.8)
-  parser.add_argument("--epochs", type=int, default=3)
-  parser.add_argument("--quick", action="store_true")
+  parser = argparse.ArgumentParser(
+    description=__doc__.split("\n")[0],
+    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+  )
+  parser.add_argument(
+    "--sparsity", type=float, default=0.8, help="share of zeros"
+  )
+  parser.add_argument("--epochs", type=int, default=3, help="epochs to train")
+  parser.add_argument(
+    "--quick", action="store_true", help="a short run, to see that it works"
+  )
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

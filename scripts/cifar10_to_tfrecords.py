@@ -86,13 +86,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     default="",
     help="the official binary files or a TFDS directory; default: TFDS's own",
   )
-  parser.add_argument("--output_dir", required=True)
-  parser.add_argument("--num_train_images", type=int, default=50000)
-  parser.add_argument("--num_eval_images", type=int, default=10000)
+  parser.add_argument("--output_dir", required=True, help="folder to write to")
   parser.add_argument(
-    "--size", type=int, default=72, help="height and width of the JPEGs"
+    "--num_train_images",
+    type=int,
+    default=50000,
+    help="training images to write, the first ones (default: 50000)",
   )
-  parser.add_argument("--num_files", type=int, default=8, help="of each split")
+  parser.add_argument(
+    "--num_eval_images",
+    type=int,
+    default=10000,
+    help="test images to write, the first ones (default: 10000)",
+  )
+  parser.add_argument(
+    "--size",
+    type=int,
+    default=72,
+    help="height and width of the JPEGs (default: 72)",
+  )
+  parser.add_argument(
+    "--num_files", type=int, default=8, help="files per split (default: 8)"
+  )
   args = parser.parse_args(arguments)
   for name in ("num_train_images", "num_eval_images", "size", "num_files"):
     if getattr(args, name) < 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a command as several workers on this machine, and again if one dies.
+r"""Runs a command as several workers on this machine, and again if one dies.
 
   python scripts/run_workers.py --workers=2 -- python \
     rigl/mnist/mnist_train_eval.py --strategy=multi_worker --save_path=RUN
@@ -51,11 +51,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--workers", type=int, default=2)
   parser.add_argument(
-    "--restarts", type=int, default=3, help="how often to start again"
+    "--workers", type=int, default=2, help="number of workers (default: 2)"
   )
-  parser.add_argument("command", nargs="+", help="after --")
+  parser.add_argument(
+    "--restarts",
+    type=int,
+    default=3,
+    help="how often to start all workers again (default: 3)",
+  )
+  parser.add_argument(
+    "command", nargs="+", help="command of each worker, after --"
+  )
   options = parser.parse_args(arguments)
   for name, low in (("workers", 1), ("restarts", 0)):
     if getattr(options, name) < low:

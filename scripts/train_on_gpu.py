@@ -2,8 +2,11 @@
 """Trains on an NVIDIA GPU where TensorFlow has none, through JAX.
 
   python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER \
-    --action=export --training_method=rigl ...      # here
-  python FOLDER/exported_run.py FOLDER              # where the GPU is
+    --action=export --training_method=rigl
+
+Then train on the machine with the GPU, and finish here:
+
+  python FOLDER/exported_run.py FOLDER
   python scripts/train_on_gpu.py --task=cifar10 --folder=FOLDER --action=finish
 
 All other flags are those of the script of the task. `finish` makes the same

@@ -194,6 +194,22 @@ def test_the_table_allows_no_cycle():
   graphlib.TopologicalSorter(MAY_IMPORT).prepare()
 
 
+def test_documentation_lists_modules_below_what_they_import():
+  page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+  part = page.partition("## Modules")[2].partition("## Glossary")[0]
+  rows = [
+    re.findall(r"`rigl\.(\w+)`", line.split("|")[1])
+    for line in part.splitlines()
+    if line.startswith("| `rigl.")
+  ]
+  place = {name: number for number, row in enumerate(rows) for name in row}
+  # The package itself has no row.
+  assert set(place) == set(MAY_IMPORT) - {""}
+  for module in place:
+    below = {n for n in MAY_IMPORT[module] if place[n] > place[module]}
+    assert (module, below) == (module, set())
+
+
 @pytest.mark.parametrize(
   "module, line",
   [

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import inspect
 import pkgutil
 import re
 import shlex
@@ -11,6 +12,7 @@ import pages
 import pytest
 from pages import PAGES, ROOT
 
+from rigl import keras as rigl_keras
 from rigl.cifar_resnet.cifar_settings import CifarSettings
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 from rigl.mnist.mnist_settings import MnistSettings
@@ -92,3 +94,24 @@ def test_names_of_modules_and_functions_exist(page):
   names = re.findall(r"`(rigl(?:\.\w+)+)", pages.text_of(page))
   for name in sorted(set(names)):
     assert pkgutil.resolve_name(name) is not None
+
+
+def test_the_page_of_keras_explains_every_argument_of_the_optimizers():
+  text = pages.text_of("docs/keras.md")
+  part = text.partition("## Arguments\n")[2].partition("\n## ")[0]
+  names = {
+    name
+    for line in part.splitlines()
+    if line.startswith("| `")
+    for name in re.findall(r"`(\w+)`", line.split("|")[1])
+  }
+  classes = [
+    found
+    for found in vars(rigl_keras).values()
+    if inspect.isclass(found) and issubclass(found, rigl_keras.SparseOptimizer)
+  ]
+  arguments = {
+    name for each in classes for name in inspect.signature(each).parameters
+  }
+  assert len(classes) > 10
+  assert names == arguments - {"name", "kwargs"}

@@ -112,7 +112,7 @@ def _entry(flag: Any) -> str:
 
 def _shown(flag: Any) -> str:
   """Name and default, `NAME=` without one."""
-  if flag.boolean:
+  if flag.boolean and flag.default is not None:
     return f"{flag.name}={str(bool(flag.default)).lower()}"
   if flag.default is None or flag.default == [] or flag.default == "":
     return f"{flag.name}="

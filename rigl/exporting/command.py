@@ -50,7 +50,9 @@ def define_flags() -> None:
     "litert.",
   )
   flags.DEFINE_string(
-    "task", None, f"One of {[*TASKS]}. May be left out for a run's directory."
+    "task",
+    None,
+    f"The task: {', '.join(TASKS)}. May be left out for a run's directory.",
   )
   flags.DEFINE_integer(
     "image_size",

@@ -50,7 +50,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "method",
     "erdos_renyi_kernel",
-    f"Its distribution over layers: one of {sparse_utils.DISTRIBUTIONS}.",
+    f"Its distribution over layers: {', '.join(sparse_utils.DISTRIBUTIONS)}.",
   )
   flags.DEFINE_list(
     "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
@@ -82,7 +82,9 @@ def define_flags() -> None:
     "published_rules", False, "Whether to count as the published code does."
   )
   _define_training_flags()
-  flags.DEFINE_string("format", "text", f"One of {KNOWN_FORMATS}.")
+  flags.DEFINE_string(
+    "format", "text", f"The form: {', '.join(KNOWN_FORMATS)}."
+  )
   flags.DEFINE_string("output", "", "File to write to; empty: the terminal.")
   flags.DEFINE_string("plot", "", "PNG, SVG or PDF file for a bar chart.")
 
@@ -105,7 +107,7 @@ def _define_training_flags() -> None:
   flags.DEFINE_string(
     "training_method",
     "rigl",
-    f"Training method to count: one of {training_flops.TRAINING_METHODS}.",
+    f"Training method to count: {', '.join(training_flops.TRAINING_METHODS)}.",
   )
   flags.DEFINE_integer(
     "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."

@@ -6,10 +6,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from rigl import counting
 
@@ -17,7 +19,6 @@ _DPI = 100
 _INCHES_PER_BAR = 0.17
 _NAME_SIZE = 8  # Points.
 _INCHES_PER_LETTER = 0.06
-_ENTRIES_INSIDE = 6  # Of a legend; a longer one is below the axes.
 _COLUMNS = 3  # Of a legend below the axes.
 _MARKERS = "osD^vP<>X*"
 _LINES = ("-", "--", ":")
@@ -75,7 +76,6 @@ def plot_accuracy(
   dense: tuple[float, float] | None = None,
   x_label: str = "inference FLOPs as a fraction of dense",
   title: str = "",
-  spreads: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Figure:
   """Chart of accuracy against FLOPs.
 
@@ -84,15 +84,74 @@ def plot_accuracy(
     dense: the point of the dense network, or None.
     x_label: label of the axis of FLOPs.
     title: title of the figure.
-    spreads: {name: [(lowest, highest accuracy), ...]} of the same points, which
-      are drawn as bars; None for none.
   """
-  is_full = len(series) > _ENTRIES_INSIDE
-  legend_rows = -(-(len(series) + 1) // _COLUMNS) if is_full else 0
-  figure = _figure(8.0 if is_full else 6.0, 4.2 + 0.3 * legend_rows)
+  figure = _figure(6.0, 4.2)
   axes = figure.subplots()
-  for number, (name, points) in enumerate(series.items()):
-    turn, place = divmod(number, len(_MARKERS))
+  _draw_accuracy(axes, series, {}, list(series))
+  if dense is not None:
+    axes.plot(*dense, "k*", markersize=12, label="dense")
+  axes.set_xlabel(x_label)
+  axes.set_ylabel("top-1 accuracy (%)")
+  axes.set_title(title)
+  axes.legend()
+  return figure
+
+
+def plot_accuracies(
+  panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+  spreads: Mapping[str, Sequence[tuple[float, float]]],
+  x_label: str,
+  y_label: str,
+  names: Sequence[str],
+  dense: tuple[float, float] | None = None,
+) -> Figure:
+  """Charts of accuracy against FLOPs beside each other, with one legend.
+
+  Args:
+    panels: {title: {name: [(FLOPs, accuracy in percent), ...]}}.
+    spreads: {name: [(lowest, highest accuracy), ...]} of the same points, which
+      are drawn as bars; names that are not there have none.
+    x_label: label of the axes of FLOPs.
+    y_label: label of the axis of accuracy on the left.
+    names: all names, whose order gives each its colour and marker.
+    dense: the point of the dense network, on the left. None: there is none.
+  """
+  shown = [n for n in names if any(n in panel for panel in panels.values())]
+  legend_rows = -(-len(shown) // _COLUMNS)
+  width = 9.6 if len(panels) > 1 else 8.0
+  figure = _figure(width, 4.2 + 0.24 * legend_rows)
+  row = figure.subplots(1, len(panels), squeeze=False)[0]
+  for axes, (title, panel) in zip(row, panels.items(), strict=True):
+    _draw_accuracy(axes, panel, spreads, names)
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+  row[0].set_ylabel(y_label)
+  if dense is not None:
+    row[0].plot(*dense, "k*", markersize=12, label="dense")
+    shown.append("dense")
+  drawn: dict[str, Artist] = {}
+  for axes in row:
+    handles, labels = axes.get_legend_handles_labels()
+    drawn.update(zip(labels, handles, strict=True))
+  figure.legend(
+    [drawn[name] for name in shown],
+    shown,
+    loc="outside lower left",
+    ncols=_COLUMNS,
+    fontsize="small",
+  )
+  return figure
+
+
+def _draw_accuracy(
+  axes: Axes,
+  series: Mapping[str, Sequence[tuple[float, float]]],
+  spreads: Mapping[str, Sequence[tuple[float, float]]],
+  names: Sequence[str],
+) -> None:
+  """Draws lines of accuracy against FLOPs, in the style of their names."""
+  for name, points in series.items():
+    turn, place = divmod(names.index(name), len(_MARKERS))
     colour = f"C{place}"
     axes.plot(
       *zip(*sorted(points), strict=True),
@@ -101,31 +160,20 @@ def plot_accuracy(
       fillstyle="none" if turn else "full",
       label=name,
     )
-    for (x, _), ends in zip(
-      points, (spreads or {}).get(name, []), strict=False
-    ):
+    for (x, _), ends in zip(points, spreads.get(name, []), strict=False):
       axes.plot((x, x), ends, "_-", color=colour)
-  if dense is not None:
-    axes.plot(*dense, "k*", markersize=12, label="dense")
   axes.set_xscale("log")
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter("{x:g}")
   axes.xaxis.set_minor_formatter(NullFormatter())
-  axes.set_xlabel(x_label)
-  axes.set_ylabel("top-1 accuracy (%)")
-  axes.set_title(title)
   axes.grid(alpha=0.3)
-  if is_full:
-    figure.legend(loc="outside lower left", ncols=_COLUMNS, fontsize="small")
-  else:
-    axes.legend()
-  return figure
 
 
 def plot_curves(
   panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[float, float]]]]],
   x_label: str,
   y_label: str,
+  names: Sequence[str],
 ) -> Figure:
   """Charts beside each other, with one line per curve.
 
@@ -134,33 +182,39 @@ def plot_curves(
       one colour, in all panels. y is at least 0.
     x_label: label of the x axes.
     y_label: label of the y axis on the left.
+    names: all names, whose order gives each its colour, as in
+      `plot_accuracies`.
   """
-  names = list(
-    dict.fromkeys(name for panel in panels.values() for name in panel)
-  )
-  figure = _figure(2.0 + 3.5 * len(panels), 4.0)
+  figure = _figure(1.5 + 2.7 * len(panels), 3.8)
   row = figure.subplots(1, len(panels), squeeze=False)[0]
   for axes, (title, panel) in zip(row, panels.items(), strict=True):
     for name, curves in panel.items():
-      number = names.index(name)
       for curve in curves:
         axes.plot(
-          *zip(*curve, strict=True),
-          color=f"C{number % 10}",
-          linestyle=_LINES[number // 10 % len(_LINES)],
-          linewidth=1.2,
+          *zip(*curve, strict=True), linewidth=1.2, **_line(name, names)
         )
     axes.set_title(title)
     axes.set_xlabel(x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
   row[0].set_ylabel(y_label)
-  handles = [
-    Line2D([], [], color=f"C{i % 10}", linestyle=_LINES[i // 10 % len(_LINES)])
-    for i in range(len(names))
-  ]
-  figure.legend(handles, names, loc="outside right upper")
+  shown = [n for n in names if any(n in panel for panel in panels.values())]
+  figure.legend(
+    [Line2D([], [], **_line(name, names)) for name in shown],
+    shown,
+    loc="outside lower center",
+    ncols=len(shown),
+    fontsize="small",
+  )
   return figure
+
+
+def _line(name: str, names: Sequence[str]) -> dict[str, str]:
+  """Colour and style of a line without markers."""
+  turn, place = divmod(names.index(name), len(_MARKERS))
+  return {"color": f"C{place}", "linestyle": _LINES[turn % len(_LINES)]}
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:

@@ -18,11 +18,12 @@ _HEADER = (
   "Sparsity",
   "Size (kB)",
   "of dense",
-  "FLOPs",
+  "FLOPs (millions)",
   "of dense",
   "Test accuracy (%)",
 )
 _KERNEL_RANK = 2
+_SPARSITY_DIGITS = 2  # By which rows are grouped.
 _MASK = "/mask"
 _TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "mnist": "MNIST"}
 
@@ -62,7 +63,7 @@ def read_zoo(
     directory: where they are.
 
   Returns:
-    The networks in the order of their tasks and files, and why other files
+    The networks by task, network, sparsity and accuracy, and why other files
     were left out, by their path below the directory.
 
   Raises:
@@ -79,9 +80,18 @@ def read_zoo(
       left_out[name] = str(error)
     except (KeyError, TypeError) as error:
       left_out[name] = f"its metadata is not that of `rigl-export`: {error}"
-  order = [*_TITLES]
-  entries.sort(key=lambda entry: (order.index(entry.task), entry.file))
-  return entries, left_out
+  return sorted(entries, key=_place), left_out
+
+
+def _place(entry: Entry) -> tuple[int, str, float, float, str]:
+  """Sorts by task, network and sparsity; the most accurate come first."""
+  return (
+    [*_TITLES].index(entry.task),
+    entry.network,
+    round(entry.sparsity, _SPARSITY_DIGITS),
+    -(entry.accuracy or 0.0),
+    entry.file,
+  )
 
 
 def read_entry(path: pathlib.Path) -> Entry:
@@ -145,7 +155,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     f"{entry.sparsity:.4f}",
     f"{entry.bytes / 1e3:.1f}",
     f"{entry.bytes / entry.dense_bytes:.3f}",
-    f"{entry.flops:.4g}",
+    f"{entry.flops / 1e6:.4g}",
     f"{entry.flops / entry.dense_flops:.3f}",
     accuracy,
   )
@@ -203,19 +213,20 @@ python scripts/model_zoo.py {directory} --output=docs/model_zoo.md
 
 `{directory}` holds trained networks as
 [compact files](export.md#compact-files): the masks in one bit per weight, the
-values of active connections, norms and biases. The file of a run is
-`model.rigl` in the directory of its metrics, which is named after its
-configuration and seed: `STUDY/CONFIG_seedNUMBER/model.rigl`.""",
+values of active connections, norms and biases. The path of a file names the
+study, the configuration and the seed: `STUDY/CONFIG_seedNUMBER/model.rigl`. The
+metrics of the run are in the same directory.""",
     table(entries) if entries else "There is no file yet.",
   ]
   if left_out:
     reasons = [f"`{name}` ({why})" for name, why in left_out.items()]
     parts.append(f"Left out: {', '.join(reasons)}.")
   parts.append(
-    f"""Sizes are those of the files, beside all weights and biases of the dense
-network in 32 bits. FLOPs are those of the forward pass of one example by
-[our rules](flops.md#rules), with the zeros that the file has. Accuracies are
-those of the last step of training, as the file says.
+    f"""The most accurate network of each sparsity comes first. Sizes are those
+of the files, and their share of all weights and biases of the dense network in
+32 bits. FLOPs are those of the forward pass of one example by [our
+rules](flops.md#rules), with the zeros in the file. Accuracies are those of the
+last step of training. [Methods](methods.md) explains the names in the paths.
 
 ## Use one
 
@@ -240,7 +251,7 @@ file of it, and `rigl.keras.load_compact` loads it into a Keras model.
 ## Add one
 
 Export a finished run, whose `result.json` has the accuracy, and make this page
-anew:
+again:
 
 ```sh
 rigl-export --checkpoint=RUN --format=compact \\

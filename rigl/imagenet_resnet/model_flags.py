@@ -53,7 +53,7 @@ class ModelFlags(Settings):
   )
   resnet_depth: int = setting(
     50,
-    f"Layers of a ResNet: one of {[*tables.RESNETS]}.",
+    f"Layers of a ResNet: {', '.join(map(str, tables.RESNETS))}.",
     group="model",
   )
   width: float = setting(

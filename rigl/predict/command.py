@@ -12,6 +12,7 @@ each are printed.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,9 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
   """Defines the flags; `run` calls it, because imports must not define any."""
   flags.DEFINE_string(
-    "task", None, f"One of {[*TASKS]}. May be left out for a run's directory."
+    "task",
+    None,
+    f"The task: {', '.join(TASKS)}. May be left out for a run's directory.",
   )
   flags.DEFINE_string(
     "checkpoint",
@@ -94,7 +97,7 @@ def _model_flags() -> dict[str, tuple[type, str]]:
         text = f"{task_name}: {field.metadata['help']}"
         if field.metadata["choices"]:
           text += f" One of {', '.join(field.metadata['choices'])}."
-        text = f"{before} {text} (default: {field.default!r})".strip()
+        text = f"{before} {text} (default: {json.dumps(field.default)})".strip()
         found[field.name] = (kind, text)
   return found
 

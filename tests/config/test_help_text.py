@@ -10,7 +10,7 @@ from absl import flags
 
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app, settings
-from rigl.config.help_text import GROUPS
+from rigl.config.help_text import GROUPS, help_text
 from rigl.imagenet_resnet import imagenet_train_eval
 from rigl.mnist import mnist_train_eval
 
@@ -70,6 +70,14 @@ def test_help_opens_with_an_example_and_fits_the_terminal(
   assert lines[0].endswith(".")
   assert lines[2].startswith("  python rigl/")
   assert max(map(len, lines)) <= 100
+
+
+def test_a_switch_without_a_default_shows_none():
+  flags.DEFINE_boolean("toy_unset", None, "A switch.")
+  flags.DEFINE_boolean("toy_off", False, "Another.")
+  text = help_text("Toys.", ["toy_unset", "toy_off"])
+  assert re.search(r"^  --toy_unset= +A switch\.$", text, re.MULTILINE)
+  assert re.search(r"^  --toy_off=false +Another\.$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -78,7 +78,7 @@ def test_counts_by_hand(tmp_path):
     "0.9790",
     f"{size / 1e3:.1f}",
     f"{size / 9580:.3f}",
-    "103",
+    "0.000103",
     "0.022",
     "91.25",
   ]
@@ -136,6 +136,13 @@ def test_other_files_are_left_out_and_named(tmp_path):
   assert "model_architecture" in left_out["flags.rigl"]
   text = zoo.page("results", entries, left_out)
   assert "Left out: `flags.rigl` (" in text
+
+
+def test_the_most_accurate_network_comes_first(tmp_path):
+  for name, accuracy in (("a", 0.5), ("b", 0.9), ("c", 0.7)):
+    write_mnist(tmp_path / f"{name}.rigl", accuracy=accuracy)
+  entries, _ = zoo.read_zoo(tmp_path)
+  assert [entry.file for entry in entries] == ["b.rigl", "c.rigl", "a.rigl"]
 
 
 def test_without_files_the_page_says_so(tmp_path):

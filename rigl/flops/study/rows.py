@@ -143,6 +143,11 @@ def series(study: Study) -> dict[str, list[Row]]:
   return found
 
 
+def is_variant(line: str) -> bool:
+  """Whether a line of `series` has other steps or another width."""
+  return ", " in line
+
+
 def _ordered(runs: Sequence[StudyRun]) -> list[str]:
   """The methods of runs, in the order of `METHODS`; others follow."""
   found = {run.method for run in runs}

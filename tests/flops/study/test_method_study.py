@@ -72,8 +72,9 @@ def test_networks_of_other_widths_have_a_table_of_their_own(study):
   assert accuracy == "95.50 (95.00..96.00)"
   assert float(training) > 3  # Of a network four times as large.
   assert page.page(found, "runs", "study").count("WRN-22-4") == 1
-  (axes,) = page.figures(found)["training"].axes
-  assert "SET, WRN-22-4" in [line.get_label() for line in axes.lines]
+  methods, variants = page.figures(found)["training"].axes
+  assert "SET, WRN-22-4" in [line.get_label() for line in variants.lines]
+  assert "SET, WRN-22-4" not in [line.get_label() for line in methods.lines]
 
 
 def test_rows_that_lack_are_named_and_not_made_up(study):
@@ -177,7 +178,7 @@ def test_runs_of_a_row_may_differ_in_what_they_measure(study):
 def test_plots_have_means_spreads_and_curves(study):
   figures = page.figures(runs.read_study(study))
   assert set(figures) == {"training", "inference", "explored"}
-  (axes,) = figures["inference"].axes
+  axes, _ = figures["inference"].axes
   lines = {line.get_label(): line for line in axes.lines}
   assert list(lines["RigL-ITOP"].get_ydata()) == [92.5]
   assert list(lines["dense"].get_ydata()) == [94.5]
@@ -189,6 +190,20 @@ def test_plots_have_means_spreads_and_curves(study):
   assert axes.get_title() == "sparsity 0.9"
   assert len(axes.lines) == 2
   assert list(axes.lines[0].get_ydata()) == [0.2, 0.6]
+
+
+def test_a_method_has_one_colour_in_all_plots():
+  study = runs.read_study(ROOT / "results" / "cifar10_methods")
+  colours = {
+    (text.get_text(), handle.get_color())
+    for figure in page.figures(study).values()
+    for legend in figure.legends
+    for text, handle in zip(
+      legend.get_texts(), legend.legend_handles, strict=True
+    )
+  }
+  names = [name for name, _ in colours]
+  assert len(names) == len(set(names)) > 10
 
 
 def test_without_a_measurement_there_is_no_plot_of_it(tmp_path):
