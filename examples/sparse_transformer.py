@@ -41,26 +41,18 @@ def make_model(width, depth, heads=4):
 
 def main():
   """Converts, trains with RigL, and converts back."""
-  parser = argparse.ArgumentParser(
-    description=__doc__.split("\n")[0],
-    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-  )
-  parser.add_argument(
-    "--sparsity", type=float, default=0.9, help="share of zeros"
-  )
-  parser.add_argument(
-    "--width", type=int, default=256, help="width of the model"
-  )
-  parser.add_argument("--epochs", type=int, default=1, help="epochs to train")
-  parser.add_argument(
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  add = parser.add_argument
+  add("--sparsity", type=float, default=0.9, help="share of zeros (0.9)")
+  add("--width", type=int, default=256, help="width of the model (256)")
+  add("--epochs", type=int, default=1, help="epochs to train (1)")
+  add(
     "--compute",
     choices=["sparse", "auto"],
     default="sparse",
-    help="sparse: all MLPs; auto: where it is faster",
+    help="sparse: all MLPs; auto: where it is faster (sparse)",
   )
-  parser.add_argument(
-    "--quick", action="store_true", help="a short run, to see that it works"
-  )
+  add("--quick", action="store_true", help="a short run, to see it work")
   flags = parser.parse_args()
   keras.utils.set_random_seed(0)
 

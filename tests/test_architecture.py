@@ -2,6 +2,7 @@
 """The rules of the source tree: who imports whom, sizes, docstrings, paths."""
 
 import ast
+import functools
 import graphlib
 import pathlib
 import re
@@ -267,6 +268,7 @@ def test_other_python_files_are_short():
   assert long == []
 
 
+@functools.cache
 def bound_names(path):
   """The names that a module has; None if it makes them when asked."""
   names = set()
