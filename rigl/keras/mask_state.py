@@ -95,6 +95,11 @@ class MaskState(WrappingOptimizer):
     return self._kernels
 
   @property
+  def trained_paths(self) -> set[str]:
+    """The paths of the variables that it was built with."""
+    return {path_of(variable) for variable in self._trainable_variables}
+
+  @property
   def sparsities(self) -> dict[str, float]:
     """{path: share of zeros in the mask now}."""
     return {

@@ -134,11 +134,11 @@ def _existing(
   """The connections that the model has."""
   optimizer = find_sparse_optimizer(model)
   kernels = optimizer.sparse_kernels if optimizer is not None else ()
-  masks = {id(kernel.variable): kernel.mask for kernel in kernels}
+  masks = {id(k.variable): k.mask_with_weights() for k in kernels}
   found = {}
   for layer in layers:
     mask = masks.get(id(layer.kernel))
-    active = (layer.kernel if mask is None else mask).numpy() != 0
+    active = layer.kernel.numpy() != 0 if mask is None else mask
     if not active.all():
       found[id(layer)] = active
   return found

@@ -229,6 +229,16 @@ def test_active_weights_that_are_zero_stay_connections():
     np.testing.assert_array_equal(layer.mask(), mask)
 
 
+def test_weights_off_the_masks_of_the_optimizer_stay():
+  model = made("sequential")
+  optimizer = rigl.keras.RigL("sgd", 0.5)
+  model.compile(optimizer)
+  optimizer.build(model.trainable_variables)
+  model.layers[0].kernel.assign(np.ones([8, 12]))
+  sparse = rigl.sparse.convert(model)
+  np.testing.assert_allclose(*outputs(sparse), *outputs(model), rtol=1e-5)
+
+
 def test_given_masks_and_filters():
   model = made("functional")
   mask = np.zeros([8, 8])
