@@ -35,10 +35,11 @@ def load_model(place: str) -> keras.Model:
     place: a `.keras` or `.h5` file.
 
   Raises:
-    ValueError: if Keras cannot read it.
+    ValueError: if Keras cannot read it, or has another backend.
   """
   import keras
 
+  _check_backend()
   path = files.on_disk(place, "checkpoint")
   if not path.is_file():
     raise ValueError(f"`checkpoint`: there is no file {place!r}.")
@@ -121,6 +122,16 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
   )
 
 
+def _check_backend() -> None:
+  import keras
+
+  if keras.config.backend() != "tensorflow":
+    raise ValueError(
+      "`checkpoint` must be a model of Keras on TensorFlow (KERAS_BACKEND="
+      f"tensorflow), got one on {keras.config.backend()}."
+    )
+
+
 def _inputs_of(model: keras.Model) -> list[Any]:
   """The inputs of a model, with names, shapes and dtypes."""
   import keras
@@ -130,6 +141,7 @@ def _inputs_of(model: keras.Model) -> list[Any]:
       "`checkpoint` must be a path or a Keras model, got "
       f"{type(model).__name__}."
     )
+  _check_backend()
   inputs = getattr(model, "inputs", None) if model.built else None
   if inputs:
     return list(inputs)

@@ -379,6 +379,16 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, model, arguments, named):
   assert [*tmp_path.iterdir()] == []
 
 
+def test_another_backend_of_keras_is_one_line(
+  keras_file, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+  for source in (keras_file[0], called()):
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow.*on jax"):
+      rigl.export(source, tmp_path / "out")
+  assert [*tmp_path.iterdir()] == []
+
+
 def test_a_damaged_keras_file_is_one_line(tmp_path):
   place = tmp_path / "damaged.keras"
   place.write_bytes(os.urandom(999))
