@@ -35,10 +35,11 @@ def load_model(place: str) -> keras.Model:
     place: a `.keras` or `.h5` file.
 
   Raises:
-    ValueError: if Keras cannot read it.
+    ValueError: if Keras cannot read it, or has another backend.
   """
   import keras
 
+  _check_backend()
   path = files.on_disk(place, "checkpoint")
   if not path.is_file():
     raise ValueError(f"`checkpoint`: there is no file {place!r}.")
@@ -67,19 +68,15 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
 
   Args:
     model: a built model, compiled or not; its optimizer makes no difference.
+      One that is neither Sequential nor functional has a single input.
     image_size: the size of all dimensions that the model leaves open, except
       the first.
 
   Raises:
     ValueError: if it is not built, or leaves sizes open.
   """
-  if not model.built or not getattr(model, "inputs", None):
-    raise ValueError(
-      "`checkpoint` must be a Keras model with known inputs: a Sequential or "
-      "functional one, or one that was called; build it first."
-    )
   inputs: dict[str, tf.TensorSpec] = {}
-  for number, tensor in enumerate(model.inputs):
+  for number, tensor in enumerate(_inputs_of(model)):
     name = str(tensor.name).replace("/", "_").replace(":", "_")
     shape = [None, *(size or image_size for size in tensor.shape[1:])]
     if None in shape[1:]:
@@ -122,6 +119,43 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
     tensors,
     metadata,
     lambda: open_model(compression.compress(model), image_size),
+  )
+
+
+def _check_backend() -> None:
+  import keras
+
+  if keras.config.backend() != "tensorflow":
+    raise ValueError(
+      "`checkpoint` must be a model of Keras on TensorFlow (KERAS_BACKEND="
+      f"tensorflow), got one on {keras.config.backend()}."
+    )
+
+
+def _inputs_of(model: keras.Model) -> list[Any]:
+  """The inputs of a model, with names, shapes and dtypes."""
+  import keras
+
+  if not isinstance(model, keras.Model):
+    raise ValueError(
+      "`checkpoint` must be a path or a Keras model, got "
+      f"{type(model).__name__}."
+    )
+  _check_backend()
+  inputs = getattr(model, "inputs", None) if model.built else None
+  if inputs:
+    return list(inputs)
+  # What a subclassed model was built by, in a call or from a file.
+  shape = (model.get_build_config() or {}).get("input_shape")
+  if model.built and shape and not isinstance(shape, dict):
+    sizes = list(shape)[1:]
+    if all(size is None or isinstance(size, int) for size in shape):
+      return [
+        keras.KerasTensor([None, *sizes], model.input_dtype, name="inputs")
+      ]
+  raise ValueError(
+    "`checkpoint` must be a Keras model with known inputs: a Sequential or "
+    "functional one, or one of a single input that was called; build it first."
   )
 
 

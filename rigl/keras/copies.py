@@ -11,8 +11,13 @@ import keras
 
 # What Keras adds to the configuration of every model.
 _KERAS_ARGUMENTS = ("name", "trainable", "dtype")
-# Attributes in which Keras itself keeps the layers of a layer.
-_OF_KERAS = ("_layers", "_tracker", "_metrics")
+# Attributes in which Keras and TensorFlow keep the layers of a layer.
+_OF_KERAS = (
+  "_layers",
+  "_tracker",
+  "_metrics",
+  "_self_unconditional_dependency_names",
+)
 
 # {id of a layer: the new layer that takes its place, not built yet}.
 Replacements = Mapping[int, keras.layers.Layer]

@@ -54,6 +54,11 @@ class DenseWeightsOptimizer(TargetSparsityOptimizer):
     for kernel in self._kernels:
       self._dense[kernel.path] = self._new_copy(kernel, "dense")
 
+  def _start_from_weights(self) -> None:
+    for kernel in self._kernels:
+      self._dense[kernel.path].assign(kernel.variable)
+    super()._start_from_weights()
+
   def _step(
     self,
     grads: Sequence[Any],

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from rigl import mask_ops
+from rigl.checks import check_number
 from rigl.keras import replicas
 from rigl.keras.drop_grow_stored import StoredDropGrow
 from rigl.keras.exploration import ExploringOptimizer
@@ -121,8 +121,7 @@ class DropGrowOptimizer(StoredDropGrow, ExploringOptimizer):
       begin_step, end_step, frequency, drop_fraction, anneal
     )
     parsed = parse_grow_init(grow_init, self.grow_inits)
-    if not 0 <= noise_std < np.inf:
-      raise ValueError(f"`noise_std` must be >= 0, got {noise_std}.")
+    check_number("noise_std", noise_std, 0)
     options = DropGrowOptions(
       schedule, soft_memory, across_layers, layer_floor, drop_gradient_weight
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from rigl.keras.kernels import Filters, check_filters
+from rigl.checks import check_integer
+from rigl.keras.kernels import Filters, check_filters, path_of
 from rigl.keras.mask_settings import MaskSettings
 from rigl.keras.sparse_kernel import SparseKernel, stored_masks
 from rigl.keras.sparsities import Distribution, check_distribution, defaults
@@ -67,10 +68,7 @@ class MaskState(WrappingOptimizer):
     sparsity, distribution = defaults(sparsity, distribution, parsed)
     check_distribution(distribution, sparsity)
     check_filters(filters)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-      raise ValueError(
-        f"`seed` must be an integer of at least 0, got {seed!r}."
-      )
+    check_integer("seed", seed, 0)
     engine = MaskEngine(mask_engine)
     super().__init__(optimizer, name, **kwargs)
     self._settings = MaskSettings(
@@ -95,6 +93,11 @@ class MaskState(WrappingOptimizer):
   def sparse_kernels(self) -> tuple[SparseKernel, ...]:
     """The sparse variables; none before the optimizer is built."""
     return self._kernels
+
+  @property
+  def trained_paths(self) -> set[str]:
+    """The paths of the variables that it was built with."""
+    return {path_of(variable) for variable in self._trainable_variables}
 
   @property
   def sparsities(self) -> dict[str, float]:

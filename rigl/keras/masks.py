@@ -65,6 +65,10 @@ class MaskOwner(MaskState):
     the first gradient is that of the dense weights, unless this is called
     before. Call it in the scope of the `tf.distribute` strategy, if any.
 
+    A variable that is as sparse already, such as one that another sparse
+    optimizer trained, keeps its weights: its mask covers them and is random
+    elsewhere (not with `structure`).
+
     Args:
       variables: the trainable variables of the model.
 
@@ -127,6 +131,8 @@ class MaskOwner(MaskState):
           zip(paths, names, shapes, chosen, strict=True)
         )
       ]
+      for kernel in kernels:
+        kernel.move_mask()
       self._kernels = tuple(kernels)
       self._kernel_at = dict(zip(chosen, kernels, strict=True))
       # Changed in place: Keras would take an assigned list of variables for
@@ -191,6 +197,15 @@ class MaskOwner(MaskState):
 
     Weights are not masked yet.
     """
+
+  def _move_masks(self) -> None:
+    """Hook: moves masks to weights that a file gave the variables."""
+    for kernel in self._kernels:
+      kernel.move_mask()
+
+  def _start_from_weights(self) -> None:
+    """Hook: starts from weights of a file that has no masks."""
+    self._move_masks()
 
   def _new_copy(self, kernel: SparseKernel, name: str) -> keras.Variable:
     """Creates a variable of the state that starts as a copy of the weights."""

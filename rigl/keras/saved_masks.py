@@ -17,11 +17,17 @@ from rigl.keras.masks import MaskOwner
 from rigl.keras.saving import NUM_COMPACT, load_state, save_state
 from rigl.keras.sparse_kernel import stored_masks
 
+# What an optimizer that is not built has in a file: one counter.
+_UNBUILT = {"0"}
+
 
 class SavedMasks(MaskOwner):
   """An owner of masks that Keras saves and loads.
 
-  Weights off the masks of a file become zero, with a warning.
+  Weights that were assigned before they were saved, as `EarlyStopping` does to
+  restore the best ones, may be off the masks of a file. The mask of a variable
+  then moves to them; if they are more than its connections, or the method fixes
+  them, those off the mask become zero, with a warning.
 
   Raises:
     ValueError: if an argument is not as described.
@@ -68,28 +74,30 @@ class SavedMasks(MaskOwner):
     An optimizer that is not built yet is built for its model first.
 
     Args:
-      store: the place in the file; empty if the file has no optimizer, which
-        changes nothing.
+      store: the place in the file; without masks if the file has no optimizer,
+        or one that was not built, which changes no counters.
 
     Raises:
       ValueError: if state would be lost, because the file holds other state or
         the optimizer cannot be built.
     """
-    if not store.keys():
-      if self.built:
-        warnings.warn(
-          f"The file holds no state of {self.name!r}, which keeps its masks: "
-          "the next step sets weights that they leave out to zero.",
-          stacklevel=2,
-        )
-      return
+    keys = set(store.keys())
     if not self.built:
-      if not set(store.keys()) & {"mask_0", NUM_COMPACT}:
+      if not keys & {"mask_0", NUM_COMPACT}:
         return  # Written before this optimizer was built, too.
       self._build_to_load()
+    elif keys <= _UNBUILT:
+      self._start_from_weights()
+      warnings.warn(
+        f"The file holds no state of {self.name!r}, which keeps its masks: "
+        "the next step sets weights that they leave out to zero.",
+        stacklevel=2,
+      )
+      return
     masks = stored_masks(self._kernels)
     load_state(store, self._variables, masks, self._count_compact())
     # Keras loads the layers of a model before its optimizer.
+    self._move_masks()
     if any([kernel.warn_of_lost_weights() for kernel in self._kernels]):
       self._clear()
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.keras import replicas
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.kernels import Filters
@@ -92,8 +93,7 @@ class SNFS(DropGrowOptimizer):
     name: str | None = None,
     **kwargs: Any,
   ) -> None:
-    if not 0 <= momentum <= 1:
-      raise ValueError(f"`momentum` must be in [0, 1], got {momentum}.")
+    check_number("momentum", momentum, 0, 1)
     super().__init__(
       optimizer,
       sparsity,

@@ -150,6 +150,31 @@ class SparseKernel:
     for slot, value in zip(slots, moved, strict=True):
       replicas.assign(slot.variable, value)
 
+  def mask_with_weights(self) -> np.ndarray:
+    """The mask as it would be with all weights, which may have been assigned.
+
+    Returns:
+      bool, of the shape of `mask`, which it is where it has all weights; moved
+      to them where they are not more; else `mask` and all weights.
+    """
+    mask = np.asarray(self.mask.numpy())
+    if self.stored_mask is None:
+      return mask
+    weights = np.asarray(self.variable.numpy())
+    return restored.mask_with_weights(weights, mask) | (weights != 0)
+
+  def move_mask(self) -> None:
+    """Moves the mask to weights that were assigned, if it can hold them all.
+
+    It keeps its number of connections. Slots stay as they are.
+    """
+    if self.stored_mask is None or self.groups is not None:
+      return
+    mask = self.stored_mask.numpy()
+    if not mask.all():
+      weights = np.asarray(self.variable.numpy())
+      self.stored_mask.assign(restored.mask_with_weights(weights, mask))
+
   def warn_of_lost_weights(self) -> bool:
     """Warns if weights are not zero off the mask; returns whether they are."""
     if self.stored_mask is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -59,7 +60,7 @@ def check_distribution(distribution: Distribution, sparsity: float) -> None:
           f"{pattern!r}: {error}."
         ) from None
       _check_sparsity(f"`distribution` of {pattern!r}", value)
-  elif distribution not in _METHODS:
+  elif not isinstance(distribution, str) or distribution not in _METHODS:
     raise ValueError(
       f"`distribution` must be one of {list(_METHODS)} or a dictionary of "
       f"paths or regexes and sparsities, got {distribution!r}."
@@ -117,7 +118,7 @@ def distribute(
 
 
 def _check_sparsity(what: str, value: float) -> None:
-  if isinstance(value, bool) or not isinstance(value, int | float):
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
     raise ValueError(f"{what} must be a number in [0, 1), got {value!r}.")
   if not 0 <= value < 1:
     raise ValueError(f"{what} must be in [0, 1), got {value}.")

@@ -140,8 +140,9 @@ def summarize_sparsity(model: keras.Model) -> SparsityTable:
 
   Args:
     model: a Keras model whose variables exist. If it was compiled with a sparse
-      optimizer, that one's masks say which connections are active; if not, as
-      after `strip`, those whose weight is not zero are.
+      optimizer, that one's masks say which connections are active; all are in
+      variables that it trains without a mask. In others, such as those of
+      frozen layers or after `strip`, those whose weight is not zero are.
 
   Returns:
     The table: print it, or read its fields.
@@ -149,6 +150,10 @@ def summarize_sparsity(model: keras.Model) -> SparsityTable:
   Raises:
     ValueError: if the model is not built or has no kernel.
   """
+  if not isinstance(model, keras.Model):
+    raise ValueError(
+      f"`model` must be a Keras model, got {type(model).__name__}."
+    )
   if not model.built:
     raise ValueError("`model` must be built: call it on data, or fit it.")
   inactive = _Inactive(model)
@@ -206,7 +211,8 @@ class _Inactive:
   def __init__(self, model: keras.Model) -> None:
     optimizer = find_sparse_optimizer(model)
     kernels = optimizer.sparse_kernels if optimizer is not None else ()
-    masks = {kernel.path: kernel.mask for kernel in kernels}
+    masks = {kernel.path: kernel.mask_with_weights() for kernel in kernels}
+    trained = optimizer.trained_paths if optimizer is not None else set()
     self.shapes: list[tuple[str, tuple[int, ...]]] = []
     self._kernels: list[tuple[str, int, int]] = []
     stored = {layer.values.path: layer for layer in stored_layers(model)}
@@ -220,9 +226,9 @@ class _Inactive:
       elif len(shape) < 2 and path not in masks:
         continue
       else:
-        values = masks.get(path, variable).numpy()
+        values = masks[path] if path in masks else variable.numpy()
         size, zeros = values.size, values.size - int(np.count_nonzero(values))
-        if masks and path not in masks:
+        if path in trained and path not in masks:
           zeros = 0
       self.shapes.append((path, shape))
       self._kernels.append((path, size, zeros))

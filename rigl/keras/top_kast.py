@@ -205,6 +205,13 @@ class TopKAST(
         name=f"backward_mask_{kernel.name}",
       )
 
+  def _move_masks(self) -> None:
+    """Leaves them as they are, because B holds them."""
+
+  def _start_from_weights(self) -> None:
+    super()._start_from_weights()
+    self._choose_sets()
+
   def _of_step(self, gradient: Any, variable: Variable) -> Tensor:
     kernel = self._sparse_kernel_of(variable)
     if kernel is None:
@@ -255,6 +262,16 @@ class TopKAST(
     self._mark_updated(step)
     self._note_explored()
     before = [kernel.snapshot() for kernel in self._kernels]
+    self._choose_sets()
+    for kernel in self._kernels:
+      dense = self._dense[kernel.path]
+      replicas.update(kernel.variable, lambda w, d: w.assign(d), dense)
+    self._clear()
+    self._note_explored()
+    self._note_changes(self._kernels, before)
+
+  def _choose_sets(self) -> None:
+    """Sets the masks of A and B by the dense weights."""
     inputs = [
       self._inputs(kernel, tf.convert_to_tensor(self._dense[kernel.path]))
       for kernel in self._kernels
@@ -264,11 +281,6 @@ class TopKAST(
       kernel.set_mask(forward)
       inside = self._backward[kernel.path]
       replicas.assign(inside, tf.reshape(backward, kernel.shape))
-      dense = self._dense[kernel.path]
-      replicas.update(kernel.variable, lambda w, d: w.assign(d), dense)
-    self._clear()
-    self._note_explored()
-    self._note_changes(self._kernels, before)
 
   def _inputs(self, kernel: SparseKernel, dense: Tensor) -> dict[str, Any]:
     backward = self._backward_targets[kernel.path]

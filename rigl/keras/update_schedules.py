@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from rigl.checks import check_integer
 from rigl.schedules import UpdateSchedule
 
 
@@ -26,10 +27,7 @@ def checked_end_step(end_step: int | None) -> int:
   """`end_step` as schedules have it: negative for none."""
   if end_step is None:
     return -1
-  if isinstance(end_step, bool) or not isinstance(end_step, int):
-    raise ValueError(
-      f"`end_step` must be an integer or None, got {end_step!r}."
-    )
+  check_integer("end_step", end_step)
   if end_step < 0:
     raise ValueError(f"`end_step` must be at least 0 or None, got {end_step}.")
   return end_step

@@ -192,7 +192,24 @@ def open_size():
   return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
 
 
-@pytest.mark.parametrize("make", [multiple, embedding, open_size])
+class Subclassed(keras.Model):
+  """Its input is known by its first call alone."""
+
+  def __init__(self):
+    super().__init__()
+    self.last = keras.layers.Dense(3)
+
+  def call(self, x):
+    return self.last(x)
+
+
+def called():
+  model = Subclassed()
+  model(np.ones([2, 5, 4], "float32"))
+  return model
+
+
+@pytest.mark.parametrize("make", [multiple, embedding, open_size, called])
 @pytest.mark.parametrize("format", ["savedmodel", "litert", "compact"])
 def test_other_keras_models_are_exported(tmp_path, make, format):
   size = 16 if make is open_size else None
@@ -351,12 +368,24 @@ def unknown_operation():
     (lambda: ROOT / "README.md", {"task": "mnist"}, "no readable checkpoint"),
     (lambda: "x", {"task": "other"}, "`task`"),
     (lambda: keras.Sequential([keras.layers.Dense(3)]), {}, "build it"),
+    (Subclassed, {}, "build it"),
+    (lambda: 3, {}, "must be a path or a Keras model, got int"),
   ],
 )
 def test_what_cannot_be_exported_is_one_line(tmp_path, model, arguments, named):
   with pytest.raises(ValueError, match=named) as caught:
     rigl.export(model(), tmp_path / "out", **arguments)
   assert "\n" not in str(caught.value)
+  assert [*tmp_path.iterdir()] == []
+
+
+def test_another_backend_of_keras_is_one_line(
+  keras_file, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+  for source in (keras_file[0], called()):
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow.*on jax"):
+      rigl.export(source, tmp_path / "out")
   assert [*tmp_path.iterdir()] == []
 
 

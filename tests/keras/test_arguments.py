@@ -51,6 +51,8 @@ def test_arguments_of_the_inner_optimizer_are_refused(method, name):
     ({"seed": -1}, "`seed` must be"),
     ({"seed": 1.5}, "`seed` must be"),
     ({"noise_std": -1.0}, "`noise_std` must be"),
+    ({"noise_std": "small"}, "`noise_std` must be a number"),
+    ({"distribution": [0.5]}, "`distribution` must be one of"),
     ({"mask_engine": "fast"}, "`mask_engine` must be"),
     ({"filters": 3}, "`filters` must be"),
     ({"drop": 3}, "There is no argument `drop`"),
@@ -63,6 +65,19 @@ def test_arguments_of_the_inner_optimizer_are_refused(method, name):
 def test_bad_arguments_are_refused_by_name(arguments, message):
   with pytest.raises(ValueError, match=message):
     sparse_keras.RigL(**({"optimizer": "sgd"} | arguments))
+
+
+def test_numbers_of_numpy_are_numbers():
+  optimizer = sparse_keras.RigL(
+    "sgd",
+    np.float32(0.5),
+    distribution={"layer0": np.float32(0.25)},
+    end_step=np.int64(90),
+    seed=np.int64(3),
+  )
+  optimizer.build(suite.two_kernels())
+  assert optimizer.sparsities == {"layer0/kernel": 0.25, "layer1/kernel": 0.5}
+  assert optimizer.schedule.end_step == 90
 
 
 @pytest.mark.parametrize(

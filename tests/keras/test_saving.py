@@ -166,6 +166,35 @@ def test_an_optimizer_without_a_model_says_what_to_do_before_loading():
     optimizer.load_own_variables(store)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_has_not_trained_is_saved_and_trains_later(
+  tmp_path, method
+):
+  network, path = model(method), tmp_path / "model.keras"
+  weights = network.get_weights()
+  network.save(path)
+  with pytest.warns(UserWarning, match="holds no state"):
+    again = keras.models.load_model(path)
+  suite.assert_same(weights, again.get_weights())
+  network.optimizer.build(network.trainable_variables)
+  if method in ("dnw", "top_kast"):  # They keep all weights of the file.
+    suite.assert_same(
+      [
+        *again.optimizer.masks.values(),
+        *again.optimizer.dense_weights.values(),
+      ],
+      [
+        *network.optimizer.masks.values(),
+        *network.optimizer.dense_weights.values(),
+      ],
+    )
+  again.run_eagerly = True
+  for each in (network, again):
+    train(each, 8)
+    suite.check_promises(each, slots=method not in suite.TRAIN_INACTIVE)
+  assert suite.counts(again) == suite.counts(network)
+
+
 def test_loading_weights_of_a_dense_model_warns_about_the_masks(tmp_path):
   keras.backend.clear_session()
   dense = suite.fresh(seed=7)
@@ -245,3 +274,38 @@ def test_weights_off_the_masks_of_a_file_are_reported_and_zero(
   layer = next(la for la in network.layers if hasattr(la, "kernel"))
   mask, *_ = network.optimizer.masks.values()
   assert not layer.kernel.numpy()[~mask.numpy()].any()
+
+
+def with_earlier_weights(method):
+  """A model with masks of its last step, and weights of its first."""
+  arguments = {"drop_fraction": 0.5} if method in ("rigl", "set") else {}
+  network = train(model(method, keras.optimizers.SGD(0.1), **arguments), 1)
+  weights = network.get_weights()
+  train(network, 6).set_weights(weights)  # As `EarlyStopping` does.
+  masks = suite.sparse_part(network.optimizer).masks
+  kernels = {v.path: v.numpy() for v in network.trainable_variables}
+  assert any(kernels[path][~mask.numpy()].any() for path, mask in masks.items())
+  return network, weights
+
+
+@pytest.mark.parametrize("method", ["rigl", "set", "dnw"])
+def test_weights_that_were_restored_keep_their_connections_in_a_file(
+  tmp_path, recwarn, method
+):
+  network, weights = with_earlier_weights(method)
+  network.save(tmp_path / "model.keras")
+  again = keras.models.load_model(tmp_path / "model.keras")
+  assert not [w for w in recwarn if "disagree" in str(w.message)]
+  suite.assert_same(weights, again.get_weights())
+  again.run_eagerly = True
+  for steps in (0, 1, 4):  # The second one is a mask update.
+    suite.check_promises(train(again, steps), slots=False)
+    assert suite.counts(again) == suite.counts(network)
+
+
+def test_a_method_that_fixes_its_sets_reports_restored_weights(tmp_path):
+  network, _ = with_earlier_weights("top_kast")
+  network.save(tmp_path / "model.keras")
+  with pytest.warns(UserWarning, match="disagree"):
+    again = keras.models.load_model(tmp_path / "model.keras")
+  suite.check_promises(again, slots=False)

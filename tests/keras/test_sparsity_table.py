@@ -89,6 +89,27 @@ def test_dense_layers_of_a_sparse_model_are_dense():
   assert last.sparsity == 0.75
 
 
+def test_zeros_of_a_frozen_layer_count_beside_a_sparse_one():
+  model = sparse(conv_and_dense(), filters="conv")
+  model.layers[1].trainable = False
+  model = sparse(model, filters="last")
+  assert [la.sparsity for la in rk.summarize_sparsity(model).layers] == [
+    0.75
+  ] * 2
+
+
+def test_weights_that_were_assigned_off_the_masks_count_as_active():
+  model = sparse(conv_and_dense())
+  conv, _ = rk.summarize_sparsity(model).layers
+  kernel = next(v for v in model.trainable_variables if "conv" in v.path)
+  moved = np.roll(kernel.numpy().reshape(-1), 1).reshape(kernel.shape)
+  kernel.assign(moved)
+  # As many as before, elsewhere.
+  assert rk.summarize_sparsity(model).layers[0].active == conv.active
+  kernel.assign(np.ones(kernel.shape))
+  assert rk.summarize_sparsity(model).layers[0].active == conv.size
+
+
 def test_within_a_loss_scale():
   model = conv_and_dense()
   optimizer = rk.FixedMask("sgd", 0.75, distribution="uniform")

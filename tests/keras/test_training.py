@@ -269,3 +269,34 @@ def test_layers_that_are_frozen_later_keep_their_masks():
   np.testing.assert_array_equal(optimizer.masks[frozen.kernel.path], mask)
   np.testing.assert_array_equal(frozen.kernel.numpy(), before)
   assert np.all(before[~mask] == 0)
+
+
+# --- Other optimizers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", ["rigl", "fixed_mask", "snfs"])
+def test_a_second_optimizer_keeps_the_weights_of_the_first(second):
+  network = suite.fresh("cnn")
+  first = suite.sparse_optimizer("rigl", keras.optimizers.SGD(0.1))
+  suite.compiled(network, first, run_eagerly=True)
+  for _ in range(8):
+    network.train_on_batch(*suite.data())
+  number, weights = suite.counts(network), network.get_weights()
+  optimizer = suite.sparse_optimizer(second, "sgd", seed=9)
+  suite.compiled(network, optimizer, run_eagerly=True)
+  optimizer.build(network.trainable_variables)
+  suite.assert_same(weights, network.get_weights())
+  suite.check_promises(network)
+  assert suite.counts(network) == number
+
+
+def test_a_second_optimizer_of_higher_sparsity_has_its_own_masks():
+  network = suite.fresh("cnn")
+  first = suite.sparse_optimizer("fixed_mask", "sgd")
+  first.build(network.trainable_variables)
+  second = sparse_keras.FixedMask("sgd", 0.9, mask_engine="numpy")
+  second.build(network.trainable_variables)
+  fresh = sparse_keras.FixedMask("sgd", 0.9, mask_engine="numpy")
+  fresh.build(suite.fresh("cnn").trainable_variables)
+  for mine, drawn in zip(masks_of(second), masks_of(fresh), strict=True):
+    np.testing.assert_array_equal(mine, drawn)

@@ -76,12 +76,9 @@ class Graph:
     size = int(np.prod(tensor.shape))
     data = self._model.buffers[tensor.buffer].data
     width = 2 if tensor.type == schema.TensorType.FLOAT16 else 4
-    if tensor.sparsity is not None:
-      active = len(data) // width
-    else:
-      values = np.asarray(data, np.uint8).view(f"f{width}")
-      active = int(np.count_nonzero(values))
-    return size, size - active
+    # All values, or those that a sparse tensor stores.
+    values = np.asarray(data, np.uint8).view(f"f{width}")
+    return size, size - int(np.count_nonzero(values))
 
   def _stored(self, number: int) -> int:
     """The tensor that a decoded one is made of; others are their own."""

@@ -145,10 +145,22 @@ def _keep_from_xnnpack(graph: Any, node: Operation) -> None:
   )
 
 
+def _stored(values: np.ndarray) -> np.ndarray:
+  """Where a sparse tensor has a value: a bool array of that shape.
+
+  One zero is stored where there is nothing else, because LiteRT takes a tensor
+  without a value for one that is computed.
+  """
+  stored = values != 0
+  if not stored.any():
+    stored.flat[0] = True
+  return stored
+
+
 def _compressed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-  """Row starts and columns of the non-zero values; None if that is larger."""
+  """Row starts and columns of the stored values; None if that is larger."""
   columns = values.shape[-1]
-  rows = values.reshape(-1, columns) != 0
+  rows = _stored(values).reshape(-1, columns)
   counts = np.count_nonzero(rows, axis=1)
   starts = _smallest(np.concatenate([[0], np.cumsum(counts)]))
   places = _smallest(np.nonzero(rows)[1], columns - 1)
@@ -172,7 +184,7 @@ def _make_sparse(
   values: np.ndarray,
   parts: tuple[np.ndarray, np.ndarray],
 ) -> None:
-  """Gives a tensor its sparsity, and its buffer the non-zero values."""
+  """Gives a tensor its sparsity, and its buffer the stored values."""
   rank = values.ndim
   sparsity = schema.SparsityParametersT()
   sparsity.traversalOrder = np.arange(rank, dtype=np.int32)
@@ -188,7 +200,7 @@ def _make_sparse(
   last.arrayIndicesType, last.arrayIndices = _vector(parts[1])
   sparsity.dimMetadata.append(last)
   tensor.sparsity = sparsity
-  kept = values[values != 0]
+  kept = values[_stored(values)]
   model.buffers[tensor.buffer].data = np.frombuffer(kept.tobytes(), np.uint8)
 
 

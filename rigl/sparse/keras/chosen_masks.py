@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from rigl import sparse_utils
+from rigl.checks import check_integer
 from rigl.keras.kernels import Filters, check_filters, choose_kernels, find_path
 from rigl.keras.sparsities import Distribution, check_distribution, distribute
 from rigl.keras.wrapped import find_sparse_optimizer
@@ -43,8 +44,7 @@ def choose_masks(
     ValueError: if an argument is wrong, or there is no such layer.
   """
   check_filters(filters)
-  if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-    raise ValueError(f"`seed` must be an integer of at least 0, got {seed!r}.")
+  check_integer("seed", seed, 0)
   if masks is not None and sparsity is not None:
     raise ValueError("`sparsity` must be None where `masks` are given.")
   if distribution is not None and sparsity is None:
@@ -134,11 +134,11 @@ def _existing(
   """The connections that the model has."""
   optimizer = find_sparse_optimizer(model)
   kernels = optimizer.sparse_kernels if optimizer is not None else ()
-  masks = {id(kernel.variable): kernel.mask for kernel in kernels}
+  masks = {id(k.variable): k.mask_with_weights() for k in kernels}
   found = {}
   for layer in layers:
     mask = masks.get(id(layer.kernel))
-    active = (layer.kernel if mask is None else mask).numpy() != 0
+    active = layer.kernel.numpy() != 0 if mask is None else mask
     if not active.all():
       found[id(layer)] = active
   return found

@@ -115,6 +115,28 @@ def test_layers_without_biases_or_vectors_read_sparse_tensors(tmp_path):
   np.testing.assert_allclose(found, model(inputs), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [perceptron, convolutional])
+def test_kernels_without_a_weight_compute_zero(make):
+  model = with_zeros(make(0.9), 0.9)
+  for layer in model.layers[-2:]:
+    if layer.weights:
+      layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
+      layer.bias.assign(keras.ops.ones_like(layer.bias))
+  content = converted(model)
+  inputs, found = results(content, model.input_shape[1:])
+  np.testing.assert_allclose(found, model(inputs), rtol=1e-5)
+  assert np.all(found == 1)
+
+
+def test_recurrent_networks_compute_what_keras_does():
+  """Their initial states and sequences of results are constants of zeros."""
+  x = keras.Input([20, 6], name="x")
+  y = keras.layers.LSTM(32, return_sequences=True)(x)
+  model = with_zeros(keras.Model(x, keras.layers.GRU(8)(y)), 0.9)
+  inputs, found = results(converted(model), model.input_shape[1:])
+  np.testing.assert_allclose(found, model(inputs), rtol=1e-4, atol=1e-5)
+
+
 def test_dense_networks_stay_dense(files):
   _, dense, sparse = files(perceptron, 0.0)
   assert kinds(dense) == kinds(sparse)

@@ -144,6 +144,23 @@ def test_a_model_becomes_sparse_and_dense_again(name):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_subclassed_model_that_has_trained_is_converted():
+  model = made("subclassed")
+  optimizer = rigl.keras.RigL("adam", 0.5, frequency=2, mask_engine="numpy")
+  model.compile(optimizer, "mse", run_eagerly=True)
+  model.fit(IMAGES, np.zeros(outputs(model)[0].shape), verbose=0)
+  sparse = rigl.sparse.convert(model)
+  np.testing.assert_allclose(
+    *outputs(sparse), *outputs(model), rtol=1e-4, atol=1e-5
+  )
+  masks = {path: mask.numpy() for path, mask in optimizer.masks.items()}
+  number = sum(
+    int(masks[layer.kernel.path].sum()) for layer in dense_kernels(model)
+  )
+  found = dense_kernels(sparse, SparseDense)
+  assert sum(int(layer.mask().sum()) for layer in found) == number
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_converted_models_train(name):
   model = rigl.sparse.convert(made(name), 0.5)
@@ -210,6 +227,16 @@ def test_active_weights_that_are_zero_stay_connections():
     optimizer.masks.values(), dense_kernels(sparse, SparseDense), strict=True
   ):
     np.testing.assert_array_equal(layer.mask(), mask)
+
+
+def test_weights_off_the_masks_of_the_optimizer_stay():
+  model = made("sequential")
+  optimizer = rigl.keras.RigL("sgd", 0.5)
+  model.compile(optimizer)
+  optimizer.build(model.trainable_variables)
+  model.layers[0].kernel.assign(np.ones([8, 12]))
+  sparse = rigl.sparse.convert(model)
+  np.testing.assert_allclose(*outputs(sparse), *outputs(model), rtol=1e-5)
 
 
 def test_given_masks_and_filters():
