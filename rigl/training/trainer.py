@@ -170,7 +170,8 @@ class Trainer:
     """Restores the newest checkpoint, if there is one, and opens the files.
 
     Raises:
-      ValueError: if a file of the run is damaged.
+      ValueError: if a file of the run is damaged, the run is longer already,
+        or workers have different directories.
       OSError: if a file cannot be read or written.
     """
     state, path = self.state, self.directory.path
