@@ -174,10 +174,13 @@ class CosineRestarts(_ByEpoch):
 
   Attributes:
     rate: the rate at the start.
-    steps_per_epoch: steps per epoch.
-    first_epochs: length of the first period in epochs.
-    t_mul: how many times longer each period is than the one before.
-    m_mul: factor of the rate from period to period.
+    steps_per_epoch: steps per epoch, above 0.
+    first_epochs: length of the first period in epochs, above 0.
+    t_mul: how many times longer each period is than the one before, above 0.
+    m_mul: factor of the rate from period to period, at least 0.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
 
   rate: float
