@@ -16,6 +16,9 @@ import statistics
 import time
 from typing import Any
 
+from rigl import needs_tensorflow  # noqa: F401
+
+# isort: split
 import argument_types
 import numpy as np
 import tensorflow as tf

@@ -15,6 +15,9 @@ import pathlib
 import statistics
 import time
 
+from rigl import needs_tensorflow  # noqa: F401
+
+# isort: split
 import argument_types
 import keras
 import numpy as np

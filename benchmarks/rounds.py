@@ -182,6 +182,9 @@ def compare(
 
   Returns:
     The results of those that started.
+
+  Raises:
+    SystemExit: if the reference did not start.
   """
   results = measure(contestants, args)
   if reference not in [result.name for result in results]:

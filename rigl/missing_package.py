@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Missing packages: one line that says what to install, instead of a traceback.
 
-Scripts print that line also for what they import at their start.
+Scripts and benchmarks print that line also for what they import at their start.
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ def _print_line(
     print(f"error: {line}", file=sys.stderr)
 
 
-if running_script.is_of_rigl():
+if running_script.is_of_rigl() or running_script.is_benchmark():
   sys.excepthook = _print_line

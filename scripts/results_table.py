@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from rigl.config import stop_signals  # noqa: F401
 
 # isort: split
-from rigl import files
+from rigl import file_contents
 
 _HEADER = (
   "Method",
@@ -68,14 +68,14 @@ def read_run(directory: pathlib.Path, name: str) -> Run:
     KeyError: if a setting or a result is missing.
     OSError: if a file cannot be read.
   """
-  settings = files.read_json_object(directory / "run.json")["settings"]
+  settings = file_contents.read_json_object(directory / "run.json")["settings"]
   result_file, accuracy, sparsity = directory / "result.json", None, 0.0
   if result_file.exists():
-    result = files.read_json_object(result_file)
+    result = file_contents.read_json_object(result_file)
     accuracy = float(result["test_accuracy"])
     sparsity = float(result["sparsity"])
   metrics_file = directory / "metrics.csv"
-  rows = files.read_csv(metrics_file) if metrics_file.exists() else []
+  rows = file_contents.read_csv(metrics_file) if metrics_file.exists() else []
   config = _CONFIG.fullmatch(next(iter(pathlib.PurePath(name).parts), ""))
   return Run(
     config[1] if config else str(settings["training_method"]),

@@ -29,6 +29,21 @@ _TIMEOUT_SECONDS = 300
 _FAILURES = (DeadKernelError, nbformat.ValidationError, OSError, ValueError)
 
 
+def read(path: pathlib.Path) -> nbformat.NotebookNode:
+  """Reads a notebook.
+
+  Raises:
+    ValueError, nbformat.ValidationError: if it is no notebook.
+    OSError: if it cannot be read.
+  """
+  try:
+    return nbformat.read(path, as_version=4)
+  except (AttributeError, TypeError) as error:
+    # nbformat has no error of its own for JSON that is no object, or has
+    # another value where it expects an object or a list.
+    raise ValueError(f"it is no notebook: {error}") from error
+
+
 def run(path: pathlib.Path) -> nbformat.NotebookNode:
   """Runs a notebook in its folder; returns it with its outputs.
 
@@ -38,7 +53,7 @@ def run(path: pathlib.Path) -> nbformat.NotebookNode:
     ValueError, nbformat.ValidationError: if it is no notebook.
     OSError: if it cannot be read, or a cell takes too long.
   """
-  notebook = nbformat.read(path, as_version=4)
+  notebook = read(path)
   NotebookClient(
     notebook,
     timeout=_TIMEOUT_SECONDS,

@@ -32,7 +32,7 @@ from typing import NamedTuple
 from rigl.config import stop_signals
 
 # isort: split
-from rigl import files
+from rigl import file_contents, files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = ROOT / "scripts" / "results_table.py"
@@ -167,13 +167,13 @@ class Runs:
     lines = []
     for place in sorted(self._output.glob("*_seed*/**/result.json")):
       with contextlib.suppress(KeyError, TypeError, ValueError, OSError):
-        run = files.read_json_object(place.parent / "run.json")
+        run = file_contents.read_json_object(place.parent / "run.json")
         line = {
           "run": place.relative_to(self._output).parts[0],
           "training_method": run["settings"]["training_method"],
           "seed": run["settings"]["seed"],
         }
-        lines.append(json.dumps(line | files.read_json_object(place)))
+        lines.append(json.dumps(line | file_contents.read_json_object(place)))
     files.write_text(
       self._output / "results.jsonl", "".join(f"{line}\n" for line in lines)
     )

@@ -29,7 +29,7 @@ from rigl.config import tensorflow_environment  # noqa: F401
 import numpy as np
 from absl import flags
 
-from rigl import files
+from rigl import file_contents, files
 from rigl.cifar_resnet import resnet_train_eval
 from rigl.config import app, stop_signals
 from rigl.mnist import mnist_train_eval
@@ -127,7 +127,7 @@ def _read_results(
   try:
     results = [json.loads(line) for line in path.read_text().splitlines()]
     path = folder / "state-end.npz"
-    return results, files.read_arrays(path)
+    return results, file_contents.read_arrays(path)
   except ValueError as error:
     raise ValueError(f"`{path}` is damaged: {error}") from error
 
@@ -136,7 +136,9 @@ def _restore_flags(folder: pathlib.Path) -> None:
   """Gives the flags the values that a run was exported with."""
   path = folder / _FLAGS_FILE
   try:
-    typed = [(str(name), value) for name, value in files.read_json(path)]
+    typed = [
+      (str(name), value) for name, value in file_contents.read_json(path)
+    ]
   except (TypeError, ValueError) as error:
     raise ValueError(f"`{path}` is damaged: {error}") from error
   for name, value in typed:

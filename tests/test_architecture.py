@@ -28,7 +28,7 @@ NUMBERS = frozenset(
   }
 )
 CORE = NUMBERS | {"configurable", "sparse_optimizers", "version"}
-FILES = {"file_kinds", "files", "formats", "url_path"}
+FILES = {"file_contents", "file_kinds", "files", "formats", "url_path"}
 LIBRARY = CORE | FILES | {"config", "data", "layers", "training", "runners"}
 MAY_IMPORT = {
   # rigl/__init__.py, which loads what it exports when it is first used.
@@ -56,8 +56,11 @@ MAY_IMPORT = {
   "file_kinds": NOTHING,
   "url_path": NOTHING,
   "files": frozenset({"url_path"}),
+  "file_contents": frozenset({"files"}),
   # Of files, what the compact ones are made of.
-  "formats": frozenset({"file_kinds", "files", "url_path", "version"}),
+  "formats": frozenset(
+    {"file_contents", "file_kinds", "files", "url_path", "version"}
+  ),
   "configurable": NOTHING,
   "docstrings": NOTHING,
   "structures": NOTHING,
@@ -80,7 +83,7 @@ MAY_IMPORT = {
   "training": CORE | FILES | {"config", "data", "layers"},
   "runners": CORE | FILES | {"config", "data", "pjrt", "training"},
   "tpu_check": CORE | {"pjrt", "runners", "training"},
-  "flops": NUMBERS | {"config", "files", "formats"},
+  "flops": NUMBERS | {"config", "file_contents", "files", "formats"},
   # Tasks import everything but each other.
   "mnist": LIBRARY | {"sparse"},
   "cifar_resnet": LIBRARY,

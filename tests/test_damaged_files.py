@@ -18,7 +18,7 @@ import reader_cases
 import run_files
 from tar_support import NEEDS_DATA_FILTER
 
-from rigl import files
+from rigl import file_contents
 from rigl.flops import flops_models
 from rigl.mnist import mnist_data
 from rigl.training import checkpoints
@@ -107,7 +107,7 @@ def test_an_array_that_claims_more_than_its_file_has_is_refused(
     archive.writestr("images.npy", header.getvalue() + bytes(784))
   before = damage.peak_memory()
   with pytest.raises(ValueError, match=r"claims \d+ bytes"):
-    files.read_arrays(path)
+    file_contents.read_arrays(path)
   assert damage.peak_memory() - before < fuzz_readers.MEMORY
 
 

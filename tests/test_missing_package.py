@@ -15,7 +15,10 @@ if sys.version_info >= (3, 11):
 else:
   import tomli as tomllib  # pytest brings it.
 
-RUN = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+RUN = (
+  "import os, runpy; sys.path.insert(0, os.path.dirname(sys.argv[1])); "
+  "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 TENSORFLOW = "rigl needs TensorFlow, which is not installed: pip install"
 ZOO = "results/mnist/rigl_seed0/model.rigl"
 
@@ -41,11 +44,24 @@ def assert_one_line(done, line):
     "scripts/predict.py",
     "scripts/tpu_compile_check.py",
     "scripts/train_on_gpu.py",
+    "benchmarks/block_accuracy.py",
+    "benchmarks/jax_step.py",
+    "benchmarks/keras_accuracy.py",
+    "benchmarks/sparse_inference.py",
+    "benchmarks/workers/ours.py",
   ],
 )
 def test_a_script_without_tensorflow_says_so(script):
   done = run_without(("tensorflow",), RUN, str(ROOT / script))
   assert_one_line(done, TENSORFLOW)
+
+
+@pytest.mark.parametrize(
+  "script", ["benchmarks/keras_accuracy.py", "benchmarks/sparse_inference.py"]
+)
+def test_a_benchmark_without_keras_says_so(script):
+  done = run_without(("keras",), RUN, str(ROOT / script))
+  assert_one_line(done, "keras is not installed: pip install 'rigl[cpu]'")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import ast
 import importlib.util
 import json
 import pathlib
+import sys
+import types
 
 import pytest
 from without_tensorflow import run_without_tensorflow
@@ -104,3 +106,47 @@ def test_notebook_prints_what_is_kept(path):
   result = run_without_tensorflow(code, cwd=path.parent)
   assert result.returncode == 0, result.stderr
   assert result.stdout.split(between) == [printed(cell) for cell in cells]
+
+
+def read_like_nbformat(path, as_version):
+  """Looks for the version and the cells, as nbformat does first."""
+  found = json.loads(path.read_text(encoding="utf-8"))
+  found.get("nbformat")
+  return [*found["cells"]]
+
+
+@pytest.mark.parametrize(
+  "content", ["[]", "3", "null", '{"cells": 3}', "{", '"text"']
+)
+def test_a_file_that_is_no_notebook_is_named_in_one_line(
+  content, tmp_path, monkeypatch, capsys
+):
+  # Jupyter's packages are not installed with the others.
+  nothing = type("Nothing", (Exception,), {})
+  for name, members in {
+    "ipykernel": {},
+    "nbformat": {
+      "read": read_like_nbformat,
+      "ValidationError": nothing,
+      "NotebookNode": object,
+    },
+    "nbclient": {"NotebookClient": None},
+    "nbclient.exceptions": {
+      "CellExecutionError": nothing,
+      "DeadKernelError": nothing,
+    },
+  }.items():
+    module = types.ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+  place = ROOT / "scripts" / "run_notebooks.py"
+  spec = importlib.util.spec_from_file_location("run_notebooks", place)
+  script = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(script)
+  monkeypatch.setattr(script, "COLABS", tmp_path)
+  (tmp_path / "x.ipynb").write_text(content)
+  assert script.main([]) == 1
+  printed = capsys.readouterr()
+  assert printed.out == ""
+  assert printed.err.startswith("error: x.ipynb: ")
+  assert printed.err.count("\n") == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rigl import files
+from rigl import file_contents, files
 from rigl.url_path import UrlPath
 
 
@@ -94,7 +94,9 @@ def test_failed_block_leaves_everything_as_it_was(bucket):
 
 def test_arrays_are_written_as_an_archive(bucket):
   for compressed in (False, True):
-    files.write_arrays(bucket / "a.npz", {"x": np.arange(3)}, compressed)
+    file_contents.write_arrays(
+      bucket / "a.npz", {"x": np.arange(3)}, compressed
+    )
     with (bucket / "a.npz").open("rb") as file, np.load(file) as archive:
       np.testing.assert_array_equal(archive["x"], [0, 1, 2])
 

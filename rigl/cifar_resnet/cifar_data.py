@@ -154,10 +154,14 @@ def synthetic_cifar(
     num_train: number of training images, at least 1.
     num_test: number of test images, at least 1.
     seed: equal seeds give equal data.
-    dataset: the data set that the number of classes is taken from.
+    dataset: the data set that the number of classes is taken from, a key of
+      `VERSIONS`.
 
   Returns:
     Arrays with the dtypes of the real data.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
   for name, count in (("num_train", num_train), ("num_test", num_test)):
     if count < 1:

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from rigl.compression import graph
-from rigl.compression.graph import Elementwise, Liveness, Node
+from rigl.compression import operations
+from rigl.compression.liveness import Liveness, Node
+from rigl.compression.operations import Elementwise
 
 # Functions of each value alone.
 _ACTIVATIONS = (
@@ -76,7 +77,7 @@ _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 
 
-def read(layer: Any, num_inputs: int) -> graph.Operation | None:
+def read(layer: Any, num_inputs: int) -> operations.Operation | None:
   """What a layer does with channels.
 
   Args:
@@ -106,22 +107,22 @@ def read(layer: Any, num_inputs: int) -> graph.Operation | None:
   if channels is None or _last(layer.output.shape) != channels:
     return None
   if kind in _ZEROS:
-    return graph.Padding(channels)
+    return operations.Padding(channels)
   if kind is layers.Activation:
     function = _activation(layer.activation)
-    return graph.Map(channels, function) if function else None
+    return operations.Map(channels, function) if function else None
   if kind in _MAPS:
-    return graph.Map(channels, lambda values: _numbers(layer(values)))
+    return operations.Map(channels, lambda values: _numbers(layer(values)))
   if kind is layers.Rescaling:
     scalars = np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
     scale, offset = layer.scale, layer.offset
     return (
-      graph.Map(channels, lambda values: values * scale + offset)
+      operations.Map(channels, lambda values: values * scale + offset)
       if scalars
       else None
     )
   if kind in _IDENTITIES or kind in _WINDOWS or kind in _GLOBAL:
-    return graph.Map(channels, lambda values: values)
+    return operations.Map(channels, lambda values: values)
   return None
 
 
@@ -149,15 +150,15 @@ def _activation(function: Any) -> Elementwise | None:
   )
 
 
-def _sum(layer: Any, num_inputs: int) -> graph.Operation | None:
+def _sum(layer: Any, num_inputs: int) -> operations.Operation | None:
   shapes = {tuple(tensor.shape) for tensor in keras.tree.flatten(layer.input)}
   (first, *others) = shapes
   if others or num_inputs != len(keras.tree.flatten(layer.input)):
     return None  # They are broadcast.
-  return graph.Sum(int(first[-1])) if first[-1] else None
+  return operations.Sum(int(first[-1])) if first[-1] else None
 
 
-def _product(layer: Any) -> graph.Operation | None:
+def _product(layer: Any) -> operations.Operation | None:
   activation = _activation(layer.activation)
   if activation is None or getattr(layer, "groups", 1) != 1:
     return None
@@ -169,19 +170,19 @@ def _product(layer: Any) -> graph.Operation | None:
   is_padded = getattr(layer, "padding", "valid") != "valid" and bool(
     np.prod(kernel.shape[:-2]) > 1
   )
-  return graph.Product(
+  return operations.Product(
     kernel, _bias(layer, kernel.shape[-1]), is_padded, activation
   )
 
 
-def _depthwise(layer: Any) -> graph.Operation | None:
+def _depthwise(layer: Any) -> operations.Operation | None:
   activation = _activation(layer.activation)
   kernel = _array(layer.kernel)
   if activation is None or kernel.shape[-1] != 1:
     return None
   kernel = kernel[..., 0]
   is_padded = layer.padding != "valid" and bool(np.prod(kernel.shape[:-1]) > 1)
-  return graph.Depthwise(
+  return operations.Depthwise(
     kernel, _bias(layer, kernel.shape[-1]), is_padded, activation
   )
 
@@ -190,7 +191,7 @@ def _bias(layer: Any, size: int) -> np.ndarray:
   return _array(layer.bias) if layer.use_bias else np.zeros(size, np.float32)
 
 
-def _norm(layer: Any) -> graph.Operation | None:
+def _norm(layer: Any) -> operations.Operation | None:
   rank = len(layer.input.shape)
   axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
   if axis not in (-1, rank - 1):
@@ -199,16 +200,16 @@ def _norm(layer: Any) -> graph.Operation | None:
   deviation = np.sqrt(_numbers(layer.moving_variance) + layer.epsilon)
   scale = _numbers(layer.gamma) if layer.scale else np.ones_like(mean)
   shift = _numbers(layer.beta) if layer.center else np.zeros_like(mean)
-  return graph.Map(
+  return operations.Map(
     len(mean), lambda values: (values - mean) / deviation * scale + shift
   )
 
 
-def _flatten(layer: Any) -> graph.Operation | None:
+def _flatten(layer: Any) -> operations.Operation | None:
   shape = layer.input.shape[1:]
   if not shape or None in shape:
     return None
-  return graph.Flatten(int(np.prod(shape[:-1])), int(shape[-1]))
+  return operations.Flatten(int(np.prod(shape[:-1])), int(shape[-1]))
 
 
 def smaller(
@@ -226,7 +227,7 @@ def smaller(
   config.pop("build_config", None)
   kept = liveness.kept(node)
   operation = node.operation
-  if isinstance(operation, graph.Product):
+  if isinstance(operation, operations.Product):
     inside = liveness.kept(node.inputs[0])
     constant = liveness.constant(node.inputs[0])
     lost = np.where(inside | np.isnan(constant), 0.0, constant)
@@ -237,7 +238,7 @@ def smaller(
     kernel = operation.kernel[..., inside, :][..., kept]
     weights = [kernel, bias[kept]] if config["use_bias"] else [kernel]
     return type(layer).from_config(config), weights
-  if isinstance(operation, graph.Depthwise):
+  if isinstance(operation, operations.Depthwise):
     weights = [operation.kernel[..., kept, None]]
     if layer.use_bias:
       weights.append(operation.bias[kept])

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from rigl.compression import graph, keras_layers
-from rigl.compression.graph import Liveness, Node
+from rigl.compression import keras_layers, operations
+from rigl.compression.liveness import Liveness, Node
 
 
 def compress(model: keras.Model) -> keras.Model:
@@ -79,7 +79,7 @@ class _Reading:
     uses = collections.Counter(id(call.operation) for call in calls)
     known: dict[int, Node] = {}
     for tensor in model.inputs:
-      source = graph.Source(_channels(tensor))
+      source = operations.Source(_channels(tensor))
       known[id(tensor)] = self._add(source, [], tensor.name)
     self.inputs = [*self.nodes]
     for call in calls:
@@ -91,9 +91,9 @@ class _Reading:
         known[id(call.outputs[0])] = node
         continue
       for other in inputs:  # An unknown layer needs all of its inputs.
-        self._add(graph.Opaque(0), [other], "")
+        self._add(operations.Opaque(0), [other], "")
       for tensor in call.outputs:
-        opaque = graph.Opaque(_channels(tensor))
+        opaque = operations.Opaque(_channels(tensor))
         known[id(tensor)] = self._add(opaque, [], "")
     self.outputs = [known[id(tensor)] for tensor in model.outputs]
 
@@ -102,16 +102,16 @@ class _Reading:
     operation = keras_layers.read(layer, len(inputs))
     if operation is None:
       return None
-    if isinstance(operation, graph.Flatten) and _is_input(inputs[0]):
+    if isinstance(operation, operations.Flatten) and _is_input(inputs[0]):
       # Its places may be left out one by one.
-      self._add(graph.Opaque(0), inputs, "")
-      operation, inputs = graph.Source(operation.channels), []
+      self._add(operations.Opaque(0), inputs, "")
+      operation, inputs = operations.Source(operation.channels), []
     node = self._add(operation, inputs, layer.name)
     self.of_layer[id(layer)] = node
     return node
 
   def _add(
-    self, operation: graph.Operation, inputs: list[Node], name: str
+    self, operation: operations.Operation, inputs: list[Node], name: str
   ) -> Node:
     node = Node(operation, inputs, name)
     self.nodes.append(node)
@@ -120,9 +120,9 @@ class _Reading:
 
 def _is_input(node: Node) -> bool:
   """Whether a node is an input, or a function of each value of one."""
-  while isinstance(node.operation, graph.Map) and len(node.inputs) == 1:
+  while isinstance(node.operation, operations.Map) and len(node.inputs) == 1:
     node = node.inputs[0]
-  return isinstance(node.operation, graph.Source)
+  return isinstance(node.operation, operations.Source)
 
 
 def _channels(tensor: Any) -> int:
@@ -161,7 +161,7 @@ class _Rebuilding:
         weights = layer.get_weights()
       self._weights.append((new, weights))
     self._new[id(layer)] = new
-    if node is not None and isinstance(node.operation, graph.Source):
+    if node is not None and isinstance(node.operation, operations.Source):
       return lambda values: self.selected(new(values), node)
     return new
 

@@ -82,7 +82,16 @@ def trace(
 
 
 def specs_of(shape: Any, dtype: Any = tf.float32, batch: int | None = 1) -> Any:
-  """Tensor specs of a batch, given shapes of an example."""
+  """Tensor specs of a batch, given shapes of an example.
+
+  Args:
+    shape: the shape of an input, or a list or dict of shapes.
+    dtype: the type of all inputs, or types in the structure of `shape`.
+    batch: number of examples; None leaves it open.
+
+  Raises:
+    ValueError: if `shape` is something else.
+  """
   if _is_shape(shape):
     return tf.TensorSpec([batch, *shape], dtype)
   if isinstance(shape, Mapping):

@@ -110,7 +110,15 @@ def is_open(model: Any) -> bool:
 
 
 def filled_shape(model: Any, size: int) -> Any:
-  """The shapes of a model's examples, with a size where they are open."""
+  """The shapes of a model's examples, with a size where they are open.
+
+  Args:
+    model: a Keras model.
+    size: what open dimensions get, at least 1.
+
+  Raises:
+    ValueError: if the model does not know its inputs.
+  """
   inputs = _inputs_of(model)
   if inputs is None:
     raise ValueError("`model` must know its inputs, got one that does not.")

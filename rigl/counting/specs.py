@@ -228,6 +228,10 @@ class LayerSpec:
       inputs: whether the inputs (channels, if depthwise) are scaled.
       outputs: whether the outputs are scaled. The outputs of a depthwise
         convolution follow from its channels.
+
+    Raises:
+      ValueError: if the width of an `einsum`, whose channels are not known,
+        shall change.
     """
     if width == 1:
       return self

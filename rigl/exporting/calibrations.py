@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from rigl import files
+from rigl import file_contents
 from rigl.exporting.signature import Signature
 
 _KEY = "images"
@@ -27,7 +27,7 @@ def read(place: str | os.PathLike, signature: Signature) -> np.ndarray:
     raise ValueError("`calibration_images` needs a network with one input.")
   (spec,) = signature.inputs.values()
   try:
-    images = files.read_arrays(place, [_KEY])[_KEY]
+    images = file_contents.read_arrays(place, [_KEY])[_KEY]
   except (ValueError, OSError) as error:
     raise ValueError(
       f"`calibration_images` must be an .npz file with the key {_KEY!r}, got "

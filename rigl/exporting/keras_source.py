@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from rigl import compression, files
+from rigl import compression, file_contents, files
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, sparsities
 from rigl.formats import keras_archives
@@ -48,7 +48,7 @@ def load_model(place: str) -> keras.Model:
     with keras_archives.readable(path) as file:
       opened = str(file)
       return keras.models.load_model(file, compile=False)
-  except files.DamagedError as error:
+  except file_contents.DamagedError as error:
     raise ValueError(
       f"`checkpoint` is damaged, got {place!r}: {error}"
     ) from error

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from rigl import files
+from rigl import file_contents, files
 from rigl.exporting.signature import Signature
 from rigl.runners.program import Program
 from rigl.runners.stablehlo import lowering
@@ -86,7 +86,7 @@ def write(
   }
   place.mkdir(parents=True)
   files.write_text(place / PROGRAM_FILE, lowered.text)
-  files.write_arrays(place / WEIGHTS_FILE, weights, compressed=True)
+  file_contents.write_arrays(place / WEIGHTS_FILE, weights, compressed=True)
   files.write_text(place / MANIFEST_FILE, json.dumps(manifest, indent=1))
 
 
@@ -110,7 +110,7 @@ def load(place: files.Path) -> Callable[..., dict[str, np.ndarray]]:
   folder = files.path(place)
   manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
   text = (folder / PROGRAM_FILE).read_text(encoding="utf-8")
-  stored = files.read_arrays(folder / WEIGHTS_FILE)
+  stored = file_contents.read_arrays(folder / WEIGHTS_FILE)
   weights = [stored[name] for name in manifest["weights"]]
   inputs = [entry["name"] for entry in manifest["inputs"]]
   outputs = manifest["outputs"]

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rigl import files
+from rigl import file_contents
 from rigl.flops.network import Network, check_image_size, with_zeros
 from rigl.formats import keras_archives
 
@@ -89,7 +89,7 @@ def load_model(path: pathlib.Path) -> Any:
       if path.suffix == ".h5" and not keras.__version__.startswith("2."):
         return _load_h5(file, keras)
       return keras.models.load_model(file, compile=False)
-  except files.DamagedError as error:
+  except file_contents.DamagedError as error:
     raise ValueError(
       f"`model` is damaged, got {str(path)!r}: {error}"
     ) from error

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rigl import files
+from rigl.file_contents import DamagedError
 from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.formats import sections
 from rigl.formats.compact_layout import FIXED, MAGIC, STORED, VERSION
@@ -164,9 +165,9 @@ class CompactFile:
     dense[mask] = values
     return dense
 
-  def _damaged(self, error: Exception, name: str = "") -> files.DamagedError:
+  def _damaged(self, error: Exception, name: str = "") -> DamagedError:
     where = f", tensor {name!r}" if name else ""
-    return files.DamagedError(
+    return DamagedError(
       f"`{self._place}` is a damaged compact file{where}: {error}."
     )
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from rigl import files
+from rigl.file_contents import DamagedError
 from rigl.formats import hdf5_copy
 
 # No file of a zip archive is larger than this many times what it takes there.
@@ -65,7 +65,7 @@ def readable(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
       hdf5_copy.copy(path, copy)
     except ValueError as error:
-      raise files.DamagedError(str(error)) from error
+      raise DamagedError(str(error)) from error
     with _bounded_variables(copy.stat().st_size):
       yield copy
 
@@ -84,12 +84,12 @@ def _checked_bytes(path: pathlib.Path) -> int:
     with zipfile.ZipFile(path) as archive:
       claimed = sum(part.file_size for part in archive.infolist())
       if claimed > _MAX_COMPRESSION * path.stat().st_size:
-        raise files.DamagedError(f"it claims to unpack to {claimed} bytes.")
+        raise DamagedError(f"it claims to unpack to {claimed} bytes.")
       damaged = archive.testzip()
   except _ZIP_ERRORS as error:
-    raise files.DamagedError(f"{error or type(error).__name__}.") from error
+    raise DamagedError(f"{error or type(error).__name__}.") from error
   if damaged is not None:
-    raise files.DamagedError(f"the checksum of its {damaged} is wrong.")
+    raise DamagedError(f"the checksum of its {damaged} is wrong.")
   return claimed
 
 
@@ -111,7 +111,7 @@ def _bounded_variables(stored: int) -> Iterator[None]:
     nonlocal made
     made += _bytes_of(settings.get("initial_value"))
     if made > limit:
-      raise files.DamagedError("too many weights")
+      raise DamagedError("too many weights")
     return next_creator(**settings)
 
   try:
@@ -120,7 +120,7 @@ def _bounded_variables(stored: int) -> Iterator[None]:
   except Exception as error:
     if made <= limit:
       raise
-    raise files.DamagedError(
+    raise DamagedError(
       "its layers claim more weights than the file holds."
     ) from error
 

@@ -141,6 +141,7 @@ class MaskOwner(MaskState):
       for place, variable in enumerate(variables):
         self._trainable_variables_indices[self._var_key(variable)] = place
       self._create_state()
+      # `tf.train.Checkpoint` finds it by the name of the attribute.
       self._mask_bits = MaskBits(stored_masks(kernels))
       # By the variables, which a checkpoint may have restored by now.
       if not self._loads:

@@ -139,7 +139,7 @@ class SparsitySummaries(keras.callbacks.Callback):
           tf.summary.scalar(f"{tag}/{path}", count / masks[path].size)
         tf.summary.scalar(f"{tag}/total", sum(values.values()) / total)
       if isinstance(optimizer, DropGrowOptimizer):
-        fraction = optimizer._schedule.drop_fraction_at(step)
+        fraction = optimizer.schedule.drop_fraction_at(step)
         tf.summary.scalar("drop_fraction", fraction)
     self._writer.flush()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from rigl import files
+from rigl import file_contents, files
 
 _ITERATIONS = "iterations"
 _SHAPE_SUFFIX = "_shape"
@@ -137,7 +137,7 @@ class MaskRecords:
       bits = np.array(self._bits[name], np.uint8)
       arrays[name] = bits.reshape(len(bits), _num_bytes(*shape))
       arrays[name + _SHAPE_SUFFIX] = np.array(shape, np.int64)
-    files.write_arrays(place, arrays, compressed=True)
+    file_contents.write_arrays(place, arrays, compressed=True)
 
   @classmethod
   def load(cls, path: files.Path) -> "MaskRecords":
@@ -155,7 +155,7 @@ class MaskRecords:
     """
     place = files.path(path)
     with _reading(place):
-      arrays = files.read_arrays(place)
+      arrays = file_contents.read_arrays(place)
       records = cls()
       records._iterations = _checked_iterations(arrays.pop(_ITERATIONS))
       for name in [n for n in arrays if not n.endswith(_SHAPE_SUFFIX)]:
@@ -210,7 +210,7 @@ def _reading(path: files.AnyPath) -> Iterator[None]:
     raise ValueError(
       f"`{path}` is not a mask-record file: it lacks the array {error}."
     ) from error
-  except files.DamagedError as error:
+  except file_contents.DamagedError as error:
     raise ValueError(f"`{path}` is corrupt: {error}.") from error
   except ValueError as error:
     raise ValueError(f"`{path}` is not a mask-record file: {error}") from error

@@ -20,6 +20,7 @@ from rigl.config.device_flags import announce_role
 from rigl.distribution.cluster import Role
 from rigl.mnist.mnist_settings import MnistSettings
 from rigl.mnist.mnist_trainer import build_trainer
+from rigl.sparse_optimizers import registry
 from rigl.training import evaluation
 from rigl.training.trainer import Trainer
 
@@ -58,7 +59,7 @@ def make_trainer(evaluates: bool = False) -> Trainer:
 
 def _warn_of_ignored_flags(flags: MnistSettings, total: int) -> None:
   """Warns of settings that have no effect in this run."""
-  if flags.training_method == "baseline" and flags.mask_record_frequency:
+  if flags.training_method == registry.BASELINE and flags.mask_record_frequency:
     logging.warning("--mask_record_frequency: a dense network has no masks.")
   if flags.training_method == "prune" and flags.prune_end_step > total:
     logging.warning(

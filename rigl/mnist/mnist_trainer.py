@@ -11,17 +11,17 @@ from rigl import files
 from rigl.config import method_optimizer, settings
 from rigl.data.array_source import ArraySource, fingerprint
 from rigl.mnist import layer_forms, mnist_data, mnist_estimator
-from rigl.mnist.epoch_report import EpochLines, mask_arrays
+from rigl.mnist.epoch_report import EpochLines
 from rigl.mnist.input_mask import apply_input_mask
-from rigl.mnist.mask_records import MaskRecords
+from rigl.mnist.mask_recorder import MaskRecorder
 from rigl.mnist.mnist_settings import AUTO, BLOCK, CSR, NONE, MnistSettings
 from rigl.mnist.mnist_state import make_model, make_state
 from rigl.runners.evaluations import ArrayEvaluation
 from rigl.runners.executors import make_executor
-from rigl.sparse_optimizers import SparseOptimizer
+from rigl.sparse_optimizers import registry
 from rigl.training import run_directory
 from rigl.training.executor import Executor
-from rigl.training.loop import Event, Intervals
+from rigl.training.loop import Intervals
 from rigl.training.reporting import Reporter
 from rigl.training.run_directory import RunDirectory
 from rigl.training.run_identity import default_directory
@@ -153,62 +153,11 @@ class _Forms:
     return forms
 
 
-class MaskRecorder:
-  """Records masks during a run; their file is saved with every checkpoint.
-
-  Args:
-    optimizer: the sparse optimizer, with the masks.
-    path: the file.
-    every: iterations between records; 0 for none.
-  """
-
-  def __init__(
-    self, optimizer: SparseOptimizer, path: files.AnyPath, every: int
-  ) -> None:
-    self._optimizer, self._path = optimizer, path
-    self._every, self._records = every, MaskRecords()
-
-  def event(self) -> Event:
-    """Makes the event that records."""
-    name = "mask_record_frequency"
-    return Event(self._every, self.record, at_start=True, name=name)
-
-  def record(self, iteration: int) -> None:
-    """Records the masks, if the network has any.
-
-    Args:
-      iteration: number of iterations so far.
-    """
-    masks = mask_arrays(self._optimizer)
-    # A run that was stopped here repeats its events.
-    if masks and iteration not in self._records.iterations[-1:]:
-      self._records.add(iteration, masks)
-
-  def restore(self, iteration: int) -> None:
-    """Reads the file, and drops the records of later iterations.
-
-    Args:
-      iteration: number of iterations so far.
-
-    Raises:
-      ValueError: if the file is damaged.
-      OSError: if it cannot be read.
-    """
-    if self._every and self._optimizer.layers and iteration:
-      self._records = MaskRecords.load(self._path)
-      self._records.truncate(iteration)
-
-  def save(self) -> None:
-    """Writes the file, if there are records."""
-    if self._records.layer_names:
-      self._records.save(self._path)
-
-
 def _directory(flags: MnistSettings, identity: dict[str, Any]) -> files.AnyPath:
   """The directory of a run; by default its settings name it."""
   if flags.save_path:
     return files.path(flags.save_path, "save_path")
-  sparse = flags.training_method != "baseline"
+  sparse = flags.training_method != registry.BASELINE
   sparsity = f"_{flags.end_sparsity:g}" if sparse else ""
   form = "" if flags.sparse_compute == NONE else f"-{flags.sparse_compute}"
   name = f"{flags.training_method}{form}{sparsity}_seed{flags.seed}"

@@ -30,7 +30,7 @@ class TopologyCompiler:
     options: of the topology.
 
   Raises:
-    ValueError: if there is no such topology.
+    ValueError: if there is no such topology, or the platform has none.
   """
 
   def __init__(
@@ -41,7 +41,7 @@ class TopologyCompiler:
 
     try:
       found = topologies.get_topology_desc(topology, platform, **options)
-    except JaxRuntimeError as error:
+    except (JaxRuntimeError, NotImplementedError) as error:
       raise ValueError(first_line(error)) from error
     self._devices: list[Any] = list(found.devices)
     self.num_devices = len(self._devices)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from rigl import files
+from rigl import file_contents, files
 from rigl.file_kinds import HEAD_BYTES, kind_of
 from rigl.imagenet_resnet.input import preprocessing
 from rigl.predict.tasks import PredictTask
@@ -31,7 +31,7 @@ def load_array(path: files.AnyPath, task: PredictTask) -> np.ndarray:
   if not path.is_file():
     raise ValueError(f"`images` must be an existing file, got {str(path)!r}.")
   try:
-    images = files.read_arrays(path, [KEY])[KEY]
+    images = file_contents.read_arrays(path, [KEY])[KEY]
   except ValueError as error:
     raise ValueError(
       f"`images` must be a whole .npz file with the key {KEY!r}, got "

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rigl import files
+from rigl import file_contents, files
 from rigl.distribution.jax_replicas import JaxReplicas
 from rigl.predict.tasks import Network
 from rigl.runners.jax.device_program import DeviceProgram
@@ -103,7 +103,7 @@ def check_output(path: files.AnyPath, inputs: Sequence[files.AnyPath]) -> None:
 
 def save(predictions: Predictions, path: files.AnyPath) -> None:
   """Writes an .npz file whole or not at all; one that exists is replaced."""
-  files.write_arrays(path, predictions._asdict())
+  file_contents.write_arrays(path, predictions._asdict())
 
 
 def top_classes(

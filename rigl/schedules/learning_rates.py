@@ -122,11 +122,15 @@ class DropsByEpoch(_ByEpoch):
 
   Attributes:
     rate: the rate that the multipliers multiply.
-    steps_per_epoch: steps per epoch.
+    steps_per_epoch: steps per epoch, above 0.
     multipliers: factor of the rate in each stage.
-    epochs: where the stages start, ascending; before the first stage the rate
-      rises linearly from 0 to that of the first stage.
-    stretch: multiplies the epochs.
+    epochs: where the stages start, ascending from 0 or later, as many as there
+      are multipliers and at least one. Before the first stage the rate rises
+      linearly from 0 to that of the first stage.
+    stretch: multiplies the epochs, at least 0.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
 
   rate: float
@@ -170,10 +174,13 @@ class CosineRestarts(_ByEpoch):
 
   Attributes:
     rate: the rate at the start.
-    steps_per_epoch: steps per epoch.
-    first_epochs: length of the first period in epochs.
-    t_mul: how many times longer each period is than the one before.
-    m_mul: factor of the rate from period to period.
+    steps_per_epoch: steps per epoch, above 0.
+    first_epochs: length of the first period in epochs, above 0.
+    t_mul: how many times longer each period is than the one before, above 0.
+    m_mul: factor of the rate from period to period, at least 0.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
 
   rate: float

@@ -18,6 +18,14 @@ class UpdateWindow:
   """Steps `begin_step`, ..., `end_step`, at least `frequency` apart.
 
   Steps may be Python or NumPy numbers, arrays, or tensors.
+
+  Attributes:
+    begin_step: the first step of an update, at least 0.
+    end_step: the last one, at least `begin_step`; negative for no end.
+    frequency: the least distance of two updates in steps, at least 1.
+
+  Raises:
+    ValueError: if an argument is not as described.
   """
 
   begin_step: int

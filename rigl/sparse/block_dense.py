@@ -21,6 +21,7 @@ from rigl.sparse.block_layer import (
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
+from rigl.sparse.dense_arrays import checked_arrays
 from rigl.types import Tensor, Variable
 
 _DTYPES = (tf.float32, tf.bfloat16, tf.float16)
@@ -114,21 +115,7 @@ class BlockSparseDense(tf.Module):
       ValueError: if shapes do not match, an argument is not as described, or
         the numbers of active blocks differ between rows, or between columns.
     """
-    array = np.asarray(kernel, np.float32)
-    if array.ndim != 2:
-      raise ValueError(
-        f"`kernel` must have the shape [inputs, outputs], got {array.shape}."
-      )
-    active = array != 0 if mask is None else np.asarray(mask) != 0
-    if active.shape != array.shape:
-      raise ValueError(
-        f"`mask` must have the shape {array.shape}, got {active.shape}."
-      )
-    offset = None if bias is None else np.asarray(bias, np.float32)
-    if offset is not None and offset.shape != array.shape[1:]:
-      raise ValueError(
-        f"`bias` must have the shape {array.shape[1:]}, got {offset.shape}."
-      )
+    array, active, offset = checked_arrays(kernel, mask, bias)
     block_structure.check_block(block, *array.shape)
     grid: np.ndarray = np.any(split_kernel(active, block), axis=(2, 3))
     block_structure.degrees_of(grid)
@@ -171,11 +158,7 @@ class BlockSparseDense(tf.Module):
   @property
   def degrees(self) -> Degrees:
     """Active blocks per block of inputs (rows), and of outputs (columns)."""
-    (rows, per_row), (columns, per_column) = (
-      self.outputs_of.shape,
-      self.numbers_of.shape,
-    )
-    return Degrees(rows, columns, per_row, per_column)
+    return Degrees.of_shapes(self.outputs_of.shape, self.numbers_of.shape)
 
   @property
   def sparsity(self) -> float:

@@ -94,6 +94,9 @@ class KeptBatches:
     Args:
       x: [input blocks, b, tokens].
       upstream: [output blocks, b, tokens], gradient of the output.
+
+    Raises:
+      RuntimeError: if too many passes were kept and none was taken.
     """
     batches = self._batches.setdefault(_replica(), [])
     batches.append((x, upstream))

@@ -9,6 +9,7 @@ columns have.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,19 @@ class Degrees(NamedTuple):
   columns: int
   per_row: int
   per_column: int
+
+  @classmethod
+  def of_shapes(
+    cls, outputs_of: Sequence[int], numbers_of: Sequence[int]
+  ) -> Degrees:
+    """The degrees of the grid that `index_arrays` describes.
+
+    Args:
+      outputs_of: shape of the first array, (rows, active blocks in each).
+      numbers_of: shape of the second one, (columns, active blocks in each).
+    """
+    (rows, per_row), (columns, per_column) = outputs_of, numbers_of
+    return cls(rows, columns, per_row, per_column)
 
   @property
   def number(self) -> int:

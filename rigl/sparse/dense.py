@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.sparse.connections import Connections, check_size
+from rigl.sparse.dense_arrays import checked_arrays
 from rigl.sparse.product import SparseProduct
 from rigl.sparse.sampling import random_positions, random_values
 from rigl.sparse.stored import StoredConnections
@@ -114,21 +115,7 @@ class SparseDense(StoredConnections, tf.Module):
     Raises:
       ValueError: if shapes do not match or an argument is not as described.
     """
-    array = np.asarray(kernel, np.float32)
-    if array.ndim != 2:
-      raise ValueError(
-        f"`kernel` must have the shape [inputs, outputs], got {array.shape}."
-      )
-    active = array != 0 if mask is None else np.asarray(mask) != 0
-    if active.shape != array.shape:
-      raise ValueError(
-        f"`mask` must have the shape {array.shape}, got {active.shape}."
-      )
-    offset = None if bias is None else np.asarray(bias, np.float32)
-    if offset is not None and offset.shape != array.shape[1:]:
-      raise ValueError(
-        f"`bias` must have the shape {array.shape[1:]}, got {offset.shape}."
-      )
+    array, active, offset = checked_arrays(kernel, mask, bias)
     inputs, outputs = array.shape
     _check(inputs, outputs, 0.0, 0, threads)
     positions = np.flatnonzero(active).astype(np.int32)

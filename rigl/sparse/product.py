@@ -101,6 +101,9 @@ class SparseProduct:
     Args:
       inputs: float32 [inputs, batch].
       gradients: float32 [outputs, batch].
+
+    Raises:
+      RuntimeError: if too many passes were kept and none was taken.
     """
     if self.keeps_batches:
       self._batches.append((inputs, gradients))

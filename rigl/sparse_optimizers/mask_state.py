@@ -147,6 +147,9 @@ class MaskState(WrappingOptimizer):
     Args:
       changed: connections turned on or off in each layer, in the order of
         `layers`.
+
+    Raises:
+      ValueError: if there are not as many counts as layers.
     """
     if len(changed) != len(self._layers):
       raise ValueError(

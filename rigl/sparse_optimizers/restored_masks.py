@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps weights and masks in agreement, also after a checkpoint restored them.
+"""Makes weights and masks agree after a checkpoint restored one or both.
 
 `masks.MaskOwner` creates the masks.
 """
@@ -12,54 +12,18 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.sparse_optimizers import graph_control, restored
-from rigl.sparse_optimizers.mask_state import MaskState
+from rigl.sparse_optimizers.applied_masks import AppliedMasks
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
-from rigl.types import Tensor
 
 
-class RestoredMasks(MaskState):
-  """A wrapping optimizer whose weights are zero off the masks.
+class RestoredMasks(AppliedMasks):
+  """A wrapping optimizer that notices and keeps restored values.
 
   What a checkpoint restores wins, whether it is read before the masks are
   created or after: a restored mask is kept, and weights off it become zero; a
   restored kernel that is sparse already keeps its weights, and the mask moves
   to them. Weights that are lost are reported by a warning.
   """
-
-  def apply_masks(self) -> tf.Operation | None:
-    """Sets the weights off the masks to zero, and resets their slots.
-
-    Every step and update leaves kernels masked. Call this after assigning
-    kernels or masks by other means, such as a checkpoint that is read by name.
-
-    Returns:
-      In a graph, the operation that does it.
-    """
-    operations: list[tf.Operation] = []
-    for layer in self._layers:
-      operations += self._cleared(layer, layer.mask.read_value())
-    return graph_control.group(operations)
-
-  def _cleared(self, layer: SparseLayer, mask: Tensor) -> list[tf.Operation]:
-    """Clears weights and slots of the connections that a mask turns off.
-
-    Args:
-      layer: the layer.
-      mask: bool, of the kernel's shape.
-    """
-    kernel = layer.kernel.read_value()
-    kernel = tf.where(mask, kernel, tf.zeros_like(kernel))
-    operations = [layer.kernel.assign(kernel)]
-    for slot, start in self._slots_of(layer.kernel):
-      value = slot.read_value()
-      # A cast of a Python number would round it to float32.
-      rest = (
-        tf.cast(kernel, value.dtype)
-        if start is None
-        else tf.constant(start, value.dtype)
-      )
-      operations.append(slot.assign(tf.where(mask, value, rest)))
-    return operations
 
   def _notice_restored(self) -> None:
     """Looks for values that a checkpoint restored since the last call.

@@ -30,6 +30,10 @@ class MetricsWriter:
   A file that is damaged is repaired from TensorBoard's files. What it was
   before stays in `metrics.csv.damaged`, and what it was before rows were
   removed in `metrics.csv.old`.
+
+  Raises:
+    ValueError: if `train` or `eval` is a file.
+    OSError: if a file cannot be read or written.
   """
 
   def __init__(

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import gin
 
-from rigl import checks, files
+from rigl import checks, file_contents, files
 from rigl.training import directory_lock, run_identity
 from rigl.url_path import UrlPath
 from rigl.version import __version__
@@ -129,7 +129,7 @@ class RunDirectory:
     if not file.exists():
       return None
     try:
-      result = files.read_json(file)
+      result = file_contents.read_json(file)
       _check_result(result)
     except ValueError as error:
       raise DamagedResultError(f"`{file}` is damaged ({error}).") from error

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rigl import checks, files
+from rigl import checks, file_contents, files
 
 RUN_FILE = "run.json"
 CHOICES = "choices"  # What a run chose by itself, in this file.
@@ -50,7 +50,7 @@ def _part(
   file: files.AnyPath, name: str, default: dict[str, Any] | None
 ) -> dict[str, Any]:
   try:
-    record = files.read_json(file)
+    record = file_contents.read_json(file)
     part: Any = record.get(name, default) if isinstance(record, dict) else None
     if not isinstance(part, dict):
       raise ValueError(f"it has no {name}")

@@ -170,7 +170,8 @@ class Trainer:
     """Restores the newest checkpoint, if there is one, and opens the files.
 
     Raises:
-      ValueError: if a file of the run is damaged.
+      ValueError: if a file of the run is damaged, the run is longer already,
+        or workers have different directories.
       OSError: if a file cannot be read or written.
     """
     state, path = self.state, self.directory.path
@@ -231,11 +232,11 @@ class Trainer:
     if self.reporter.bar is not None:
       self.reporter.bar.close()
     if loop.is_stopped or loop.position < self.intervals.total:
-      self._stop()
+      self._stop(loop)
     try:
       result = self._result(loop.last.test if loop.last else {})
     except StoppedError:
-      self._stop()
+      self._stop(loop)
     self.reporter.close()
     left = loop.unreported
     if left.steps:
@@ -244,18 +245,20 @@ class Trainer:
     self.directory.finish(result)
     return result
 
-  def _stop(self) -> NoReturn:
+  def _stop(self, loop: Loop) -> NoReturn:
     """Saves a run before its end, and releases it.
+
+    Args:
+      loop: the loop that ran.
 
     Raises:
       PreemptedError: always.
     """
-    loop = self.loop
     if not self._saver.has_state:
       loop.check_state()
       self._saver.save_unreported(loop.unreported)
       self.executor.synchronize()
-      self._saver.save(self.loop.position, is_reported=False)
+      self._saver.save(loop.position, is_reported=False)
     self.reporter.close()
     self.directory.close()
     raise PreemptedError(

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import logging
 
-from rigl import checks, files
+from rigl import checks, file_contents, files
 from rigl.types import Metrics
 
 _FILE = "unreported.json"
@@ -94,7 +94,7 @@ def load(directory: files.Path, iteration: int) -> Unreported:
   if not file.exists():
     return Unreported()
   try:
-    record = files.read_json(file)
+    record = file_contents.read_json(file)
     if not isinstance(record, dict) or "iteration" not in record:
       raise ValueError("it has no iteration")
     if int(record.pop("iteration")) != iteration:

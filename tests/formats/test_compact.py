@@ -16,7 +16,7 @@ from damage import damaged, rounds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rigl import files
+from rigl import file_contents
 from rigl.formats import compact
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -304,7 +304,7 @@ _KERNEL = ("tensors", 0)
 def test_headers_that_lie_are_refused(tmp_path, change):
   place = written(tmp_path)
   place.write_bytes(with_header(place.read_bytes(), change))
-  with pytest.raises(files.DamagedError, match="damaged compact file"):
+  with pytest.raises(file_contents.DamagedError, match="damaged compact file"):
     compact.CompactFile(place).tensors()
 
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from rigl import files
+from rigl.file_contents import DamagedError
 from rigl.formats import hdf5_copy, keras_archives
 
 LIMIT = 500e6  # Bytes that a damaged file may take.
@@ -238,7 +238,7 @@ def test_a_wrong_checksum_is_named(tmp_path):
   data = path.read_bytes()
   path.write_bytes(data.replace(b"weights" * 50, b"weighty" * 50, 1))
   with (
-    pytest.raises(files.DamagedError, match="model.weights.h5 is wrong"),
+    pytest.raises(DamagedError, match="model.weights.h5 is wrong"),
     keras_archives.readable(path),
   ):
     pass
@@ -253,7 +253,7 @@ def test_an_archive_that_unpacks_without_end_is_refused(tmp_path):
   claim = (10**6).to_bytes(4, "little")
   path.write_bytes(data[:100] + data[100:].replace(claim, b"\xff\xff\xff\x7f"))
   with (
-    pytest.raises(files.DamagedError, match="unpack to 2147483647"),
+    pytest.raises(DamagedError, match="unpack to 2147483647"),
     keras_archives.readable(path),
   ):
     pass
@@ -278,7 +278,7 @@ def test_layers_that_claim_more_than_the_file_holds_are_refused(
         archive.writestr(name, part.replace(b'"units": 5', b'"units": 500000'))
   before = damage.peak_memory()
   with (
-    pytest.raises(files.DamagedError, match="more weights than the file"),
+    pytest.raises(DamagedError, match="more weights than the file"),
     keras_archives.readable(path) as file,
   ):
     keras.models.load_model(file, compile=False)

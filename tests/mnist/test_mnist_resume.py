@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from mnist_runs import SHORT, assert_same_run
 
-from rigl.mnist.mnist_trainer import MaskRecorder
+from rigl.mnist.mask_recorder import MaskRecorder
 from rigl.runners.tensorflow_executor import TensorFlowExecutor
 from rigl.training import checkpoints
 from rigl.training.reporting import Reporter

@@ -109,3 +109,10 @@ def test_allowed_block_sizes_are_named():
   for block in (1, 2, 4, 8):
     block_structure.check_block(block, 784, 1000)
   assert math.gcd(784, 1000) == 8
+
+
+def test_shapes_of_the_tables_tell_the_degrees():
+  grid = np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]] * 2, bool)
+  of_rows, of_columns = block_structure.index_arrays(grid)
+  found = block_structure.Degrees.of_shapes(of_rows.shape, of_columns.shape)
+  assert found == (6, 3, 2, 4) == block_structure.degrees_of(grid)

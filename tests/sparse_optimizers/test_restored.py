@@ -236,20 +236,6 @@ def test_a_compiled_step_notices_what_was_restored_before_it(tmp_path):
   assert not other.kernel.numpy()[~other.mask].any()
 
 
-def test_apply_masks_clears_what_was_assigned_by_hand():
-  for name in ("set", "prune", "snip"):
-    run = _trained(name)
-    run.kernel.assign(tf.ones(SHAPE))
-    for slot in ("m", "v"):
-      run.optimizer.get_slot(run.kernel, slot).assign(tf.ones(SHAPE))
-    run.optimizer.apply_masks()
-    for value in (
-      run.kernel.numpy(),
-      *(run.optimizer.get_slot(run.kernel, s).numpy() for s in ("m", "v")),
-    ):
-      np.testing.assert_array_equal(value, run.mask)
-
-
 @pytest.mark.parametrize(
   ("weights", "mask", "moved"),
   [

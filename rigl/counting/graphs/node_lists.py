@@ -24,7 +24,15 @@ def needed(nodes: Sequence[Any], results: Iterable[str]) -> list[Any]:
 
 
 def ordered(nodes: Sequence[Any], known: Mapping[str, Tensor]) -> list[Any]:
-  """Nodes after all those that they depend on, otherwise in their order."""
+  """Nodes after all those that they depend on, otherwise in their order.
+
+  Args:
+    nodes: the nodes of a graph.
+    known: tensors by name; the nodes that compute them are left out.
+
+  Raises:
+    ValueError: if there is a loop of TensorFlow 1.
+  """
   by_name = {n.name: n for n in nodes if f"{n.name}:0" not in known}
   result: dict[str, Any] = {}
   for start in by_name.values():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rigl import files
+from rigl import file_contents
 from rigl.flops.study.costs import RunCost, run_cost
 from rigl.formats import compact
 
@@ -109,11 +109,11 @@ def read_run(place: pathlib.Path) -> StudyRun:
   parts = _NAME.fullmatch(place.name)
   if parts is None:
     raise ValueError("its name does not end with _seed and a number")
-  settings = files.read_json_object(place / "run.json")["settings"]
+  settings = file_contents.read_json_object(place / "run.json")["settings"]
   result_file = place / "result.json"
   if not result_file.exists():
     raise ValueError("not finished")
-  result = files.read_json_object(result_file)
+  result = file_contents.read_json_object(result_file)
   is_dense = settings["training_method"] == DENSE
   sparsity = 0.0 if is_dense else settings["end_sparsity"]
   network = f"WRN-{settings['resnet_depth']}-{settings['resnet_width']}"
@@ -126,7 +126,7 @@ def read_run(place: pathlib.Path) -> StudyRun:
   for what, (said, is_so) in named.items():
     if said != is_so:
       raise ValueError(f"its {what} is {is_so}")
-  rows = files.read_csv(place / "metrics.csv")
+  rows = file_contents.read_csv(place / "metrics.csv")
   if not rows or int(rows[-1]["step"]) != result["step"]:
     raise ValueError("metrics.csv does not end where the run did")
   return StudyRun(

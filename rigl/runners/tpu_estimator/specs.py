@@ -209,7 +209,16 @@ def _without_end(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def for_shards(
   dataset: tf.data.Dataset, params: Mapping[str, Any]
 ) -> tf.data.Dataset:
-  """Splits each batch into one batch per shard."""
+  """Splits each batch into one batch per shard.
+
+  Args:
+    dataset: batches of all shards; those of one shard stay as they are.
+    params: what TPUEstimator passes: `batch_size`, the examples of a shard, and
+      on TPUs `context`.
+
+  Raises:
+    ValueError: if there are several hosts.
+  """
   context = params.get("context")
   if context is not None and context.num_hosts > 1:
     raise ValueError(

@@ -131,11 +131,7 @@ class BlockSparseDense(StoredDense):
   @property
   def degrees(self) -> Degrees:
     """Active blocks per block of inputs (rows), and of outputs (columns)."""
-    (rows, per_row), (columns, per_column) = (
-      self.outputs_of.shape,
-      self.numbers_of.shape,
-    )
-    return Degrees(rows, columns, per_row, per_column)
+    return Degrees.of_shapes(self.outputs_of.shape, self.numbers_of.shape)
 
   @property
   def shape(self) -> tuple[int, int]:
