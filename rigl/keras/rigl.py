@@ -41,10 +41,10 @@ class RigL(DropGrowOptimizer):
       grown   = as many of largest |gradient| among all that are not kept
       mask    = (mask - dropped) + grown,
 
-  where f is `drop_fraction`, annealed. A connection can be dropped
-  and grown back at once; it then keeps its weight. Others start at `grow_init`,
-  with fresh slots. Every `frequency` steps, of all training, that costs one
-  batch in a hundred by default.
+  where f is `drop_fraction`, annealed. A connection can be dropped and grown
+  back at once; it then keeps its weight. Others start at `grow_init`, with
+  fresh slots. Updates use one of every `frequency` batches, 1 % by default, for
+  which no weight is trained.
 
   Evci et al., 2020, https://arxiv.org/abs/1911.11134, Algorithm 1, whose
   frequency, drop fraction and annealing are the defaults.
