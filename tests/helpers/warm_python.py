@@ -24,6 +24,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -130,9 +131,15 @@ def _relay(address: str, words: list[str]) -> None:
     with contextlib.suppress(ProcessLookupError):  # It has just ended.
       os.kill(child, number)
 
+  # A signal that comes just before the wait ends it, too.
+  woken, waking = socket.socketpair()
+  waking.setblocking(False)
+  signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
   for number in _PASSED_ON:
     signal.signal(number, pass_on)
   signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+  while connection not in select.select([connection, woken], [], [])[0]:
+    woken.recv(_BYTES)
   status = int(_heard(connection))
   if os.WIFSIGNALED(status):
     number = os.WTERMSIG(status)
