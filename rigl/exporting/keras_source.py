@@ -155,7 +155,8 @@ def _inputs_of(model: keras.Model) -> list[Any]:
       ]
   raise ValueError(
     "`checkpoint` must be a Keras model with known inputs: a Sequential or "
-    "functional one, or one of a single input that was called; build it first."
+    "functional model, or a subclassed model with one input. Call the model on "
+    "a batch to build it."
   )
 
 

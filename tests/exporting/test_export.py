@@ -367,8 +367,8 @@ def unknown_operation():
     (lambda: "none/model.ckpt-1", {"task": "mnist"}, "no readable checkpoint"),
     (lambda: ROOT / "README.md", {"task": "mnist"}, "no readable checkpoint"),
     (lambda: "x", {"task": "other"}, "`task`"),
-    (lambda: keras.Sequential([keras.layers.Dense(3)]), {}, "build it"),
-    (Subclassed, {}, "build it"),
+    (lambda: keras.Sequential([keras.layers.Dense(3)]), {}, "to build it"),
+    (Subclassed, {}, "to build it"),
     (lambda: 3, {}, "must be a path or a Keras model, got int"),
   ],
 )
