@@ -50,6 +50,7 @@ MAY_IMPORT = {
   "missing_package": frozenset({"running_script"}),
   "running_script": NOTHING,
   "needs_tensorflow": NOTHING,
+  "addresses": NOTHING,
   "checks": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
@@ -68,9 +69,9 @@ MAY_IMPORT = {
   "schedules": frozenset({"configurable"}),
   "counting": frozenset({"schedules"}),
   "sparse_utils": frozenset({"counting", "structures"}),
-  "pjrt": NOTHING,
+  "pjrt": frozenset({"addresses"}),
   "compression": NOTHING,
-  "distribution": frozenset({"pjrt"}),
+  "distribution": frozenset({"addresses", "pjrt"}),
   "layers": NOTHING,
   "sparse_optimizers": NUMBERS | {"configurable", "docstrings"},
   # Its Keras layers, and no other module, need `keras`.
@@ -97,6 +98,7 @@ EVERYWHERE = {"checks", "missing_package", "needs_tensorflow", "types"}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
+  "addresses",
   "checks",
   "compression",
   "structures",

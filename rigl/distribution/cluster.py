@@ -15,6 +15,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from rigl import addresses
+
 TF_CONFIG = "TF_CONFIG"
 CHIEF, WORKER = "chief", "worker"
 _MASTER, _EVALUATOR = "master", "evaluator"
@@ -105,7 +107,7 @@ def _cluster(config: Any) -> Cluster:
   config = _object(config, "it")
   cluster = _object(config.get("cluster"), "`cluster`")
   found = {kind: _addresses(kind, listed) for kind, listed in cluster.items()}
-  found = {kind: addresses for kind, addresses in found.items() if addresses}
+  found = {kind: listed for kind, listed in found.items() if listed}
   if CHIEF in found and _MASTER in found:
     raise ValueError("`cluster` has both a `chief` and a `master`")
   if _MASTER in found:
@@ -145,14 +147,13 @@ def _addresses(kind: str, listed: Any) -> list[str]:
   if not isinstance(listed, list):
     raise ValueError(f"{name} must be a list of HOST:PORT, got {listed!r}")
   for address in listed:
-    if not isinstance(address, str) or not _has_port(address):
+    if not isinstance(address, str):
       raise ValueError(f"{name} must be a list of HOST:PORT, got {address!r}")
+    try:
+      addresses.split(address)
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from error
   return listed
-
-
-def _has_port(address: str) -> bool:
-  host, _, port = address.rpartition(":")
-  return bool(host) and port.isdecimal() and int(port) < 2**16
 
 
 def _task(value: Any, found: Mapping[str, list[str]]) -> tuple[str, int]:

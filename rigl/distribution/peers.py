@@ -8,13 +8,12 @@ where a signal ends the process at once.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from rigl import addresses
 from rigl.distribution.cluster import TF_CONFIG
 
 # Schedulers may start the workers one after the other.
@@ -50,7 +49,7 @@ def wait_for_peers(
   if not missing or own in _done:
     return
   start, is_told = time.monotonic(), False
-  with _listening(own, len(workers)):
+  with addresses.listen(own, len(workers)):
     while missing := [a for a in missing if not _accepts(a)]:
       waited = time.monotonic() - start
       if waited > limit:
@@ -65,35 +64,9 @@ def wait_for_peers(
   _done.add(own)
 
 
-@contextlib.contextmanager
-def _listening(own: str, backlog: int) -> Iterator[None]:
-  """Lets the kernel accept connections at the port of this worker."""
-  is_dual = socket.has_dualstack_ipv6()
-  family = socket.AF_INET6 if is_dual else socket.AF_INET
-  try:
-    listener = socket.create_server(
-      ("", _host_and_port(own)[1]),
-      family=family,
-      backlog=backlog,
-      dualstack_ipv6=is_dual,
-    )
-  except OSError as error:
-    raise ValueError(
-      f"This worker of {TF_CONFIG} cannot use the port of {own}: "
-      f"{os.strerror(error.errno or 0)}."
-    ) from error
-  with listener:
-    yield
-
-
 def _accepts(address: str) -> bool:
   try:
-    with socket.create_connection(_host_and_port(address), _CONNECT_SECONDS):
+    with socket.create_connection(addresses.split(address), _CONNECT_SECONDS):
       return True
   except (OSError, UnicodeError):  # Also if a name is not known yet.
     return False
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-  host, _, port = address.rpartition(":")
-  return host.strip("[]"), int(port)

@@ -6,6 +6,7 @@ Both come before any `Client`.
 
 from __future__ import annotations
 
+from rigl import addresses
 from rigl.pjrt.jax_client import first_line, quieten
 
 
@@ -23,13 +24,16 @@ def initialize_hosts(
     host: number of this one, from 0.
 
   Raises:
-    ValueError: if they do not find each other.
+    ValueError: if the address is wrong, the first process cannot use its port,
+      or they do not find each other.
   """
   import jax
 
   quieten()
   if jax.distributed.is_initialized():
     return
+  if address is not None:
+    _check_port(address, host)
   # It catches SIGTERM, also while this process waits for the others.
   jax.config.update("jax_enable_preemption_service", False)
   try:
@@ -39,6 +43,13 @@ def initialize_hosts(
     raise ValueError(
       f"The workers do not find each other {where}: {first_line(error)}"
     ) from error
+
+
+def _check_port(address: str, host: int | None) -> None:
+  """Refuses a port that JAX cannot use, where JAX would crash the process."""
+  addresses.split(address)
+  if host == 0:
+    addresses.listen(address).close()
 
 
 def split_cpu(count: int) -> None:

@@ -84,11 +84,6 @@ def test_a_second_wait_of_a_process_is_none():
     peers.wait_for_peers([own, other], own, 0)
 
 
-def test_an_address_of_ipv6_is_split():
-  assert peers._host_and_port("[::1]:80") == ("::1", 80)
-  assert peers._host_and_port("host:8470") == ("host", 8470)
-
-
 def test_a_cluster_knows_its_own_address():
   addresses = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
   assert Cluster(addresses, "chief", 0).own_address == "a:1"

@@ -9,6 +9,9 @@ import sys
 import pytest
 
 pytest.importorskip("jax")
+
+from rigl.pjrt import initialization  # noqa: E402
+
 START = "from rigl.pjrt import initialization, jax_client\n"
 SPLIT = """
 import jax
@@ -72,10 +75,19 @@ def test_processes_find_each_other_and_stay_together():
     assert "[5, 6]" in lines
 
 
-@pytest.mark.parametrize(
-  "arguments, place",
-  [("", "without TF_CONFIG"), ("'localhost:1x', 2, 0", "at localhost:1x")],
-)
-def test_processes_that_cannot_be_found_are_said_in_one_line(arguments, place):
-  (line,) = printed(started(FAIL.format(arguments=arguments)))
-  assert line.startswith(f"The workers do not find each other {place}: ")
+def test_processes_that_cannot_be_found_are_said_in_one_line():
+  (line,) = printed(started(FAIL.format(arguments="")))
+  assert line.startswith("The workers do not find each other without TF_CONFIG")
+
+
+def test_an_address_without_a_port_is_an_error_before_jax_starts():
+  for host in range(2):
+    with pytest.raises(ValueError, match="must be HOST:PORT.* 'localhost:1x'"):
+      initialization.initialize_hosts("localhost:1x", 2, host)
+
+
+def test_the_first_process_needs_a_free_port_before_jax_starts():
+  with socket.create_server(("", 0)) as taken:
+    address = f"localhost:{taken.getsockname()[1]}"
+    with pytest.raises(ValueError, match=f"use the port of {address}: Address"):
+      initialization.initialize_hosts(address, 2, 0)
