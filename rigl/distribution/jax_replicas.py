@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rigl.distribution import cluster
+from rigl.distribution import cluster, peers
 from rigl.distribution.cluster import CHIEF
 from rigl.distribution.replicas import Replicas
 from rigl.pjrt import initialization
@@ -139,7 +139,11 @@ def _connect(found: cluster.Cluster, several: bool) -> None:
     return
   chiefs = len(found.addresses.get(CHIEF, []))
   host = found.index if found.task_type == CHIEF else chiefs + found.index
-  initialization.initialize_hosts(found.workers[0], len(found.workers), host)
+  own = found.own_address
+  if host == 0:  # JAX listens at this port itself.
+    peers.wait_for_peers(found.workers, own)
+  with peers.found(found.workers, own):
+    initialization.initialize_hosts(found.workers[0], len(found.workers), host)
 
 
 def _check_installed() -> None:

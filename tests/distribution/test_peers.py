@@ -44,6 +44,18 @@ def test_a_worker_that_came_earlier_may_have_left_for_tensorflow():
     peers.wait_for_peers([other, own], own, 30)
 
 
+def test_a_worker_is_found_until_the_end_of_its_block():
+  """A worker that JAX connects may be found late by another one."""
+  own, other = free_addresses(2)
+  with socket.create_server(("", port_of(other))):
+    with peers.found([own, other], own, 30):
+      socket.create_connection(("localhost", port_of(own)), 10).close()
+      with peers.found([own, other], own, 30):  # Nothing, from now on.
+        pass
+    with pytest.raises(ConnectionRefusedError):
+      socket.create_connection(("localhost", port_of(own)), 10)
+
+
 def test_a_worker_without_peers_waits_for_none():
   (own,) = free_addresses(1)
   with socket.create_server(("", port_of(own))):
