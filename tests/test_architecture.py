@@ -52,6 +52,7 @@ MAY_IMPORT = {
   "needs_tensorflow": NOTHING,
   "addresses": NOTHING,
   "checks": NOTHING,
+  "tensor_names": NOTHING,
   "types": NOTHING,
   "version": NOTHING,
   "file_kinds": NOTHING,
@@ -94,7 +95,13 @@ MAY_IMPORT = {
   # Keras for the networks that it compresses, and loaded only then.
   "exporting": LIBRARY | {"imagenet_resnet", "keras", "mnist", "predict"},
 }
-EVERYWHERE = {"checks", "missing_package", "needs_tensorflow", "types"}
+EVERYWHERE = {
+  "checks",
+  "missing_package",
+  "needs_tensorflow",
+  "tensor_names",
+  "types",
+}
 # Parts that are pure numpy.
 WITHOUT_TENSORFLOW = {"version", "schedules", "sparse_utils", "counting"}
 WITHOUT_TENSORFLOW |= {
@@ -110,6 +117,7 @@ WITHOUT_TENSORFLOW |= {
   "missing_package",
   "needs_tensorflow",
   "running_script",
+  "tensor_names",
 }
 # Modules of these parts that read TensorFlow's graphs or Keras files.
 USING_TENSORFLOW = {

@@ -17,6 +17,7 @@ from rigl.counting.costs import (
   check_activation,
   output_size,
 )
+from rigl.tensor_names import MASK, WEIGHTS
 
 # The kinds of the published code; their cost follows from their sizes.
 PUBLISHED_KINDS = ("conv2d", "depthwise_conv2d", "dense")
@@ -45,8 +46,8 @@ _SUFFIXES = (
   "/depthwise_kernel",
   "/depthwise_weights",
   "/kernel",
-  "/weights",
-  "/mask",
+  f"/{WEIGHTS}",
+  f"/{MASK}",
 )
 
 

@@ -19,12 +19,11 @@ from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
 from rigl.mnist.input_mask import PIXELS
 from rigl.predict.open_network import Opened, make_network, read_task
 from rigl.predict.tasks import TASKS
+from rigl.tensor_names import GLOBAL_STEP, is_mask, mask_of, weights_of
 from rigl.training import warm_start
 from rigl.types import Tensor
 from rigl.version import __version__
 
-_MASK = "/mask"
-_STEP = "global_step"
 _EXAMPLES = 4
 _IMAGENET = "imagenet"
 # Exported operations have the channels last and compute in float32, as every
@@ -99,8 +98,8 @@ def open_checkpoint(
     "task": name,
     "flags": {k: kept.get(k, v) for k, v in opened.network.flags.items()},
     "gin_bindings": [*run.gin_bindings, *gin_bindings],
-    "step": int(loaded.get(_STEP, 0)),
-    **_accuracy(run.prefix, run.settings, int(loaded.get(_STEP, -1))),
+    "step": int(loaded.get(GLOBAL_STEP, 0)),
+    **_accuracy(run.prefix, run.settings, int(loaded.get(GLOBAL_STEP, -1))),
   }
   if name == _IMAGENET:
     described["image_size"] = size
@@ -138,7 +137,7 @@ def sparsities(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if tensor.ndim >= 2
     and tensor.dtype.kind in "fV"
     and tensor.size
-    and not name.endswith(_MASK)
+    and not is_mask(name)
   }
   zeros = {n: t.size - np.count_nonzero(t) for n, t in kernels.items()}
   total = sum(tensor.size for tensor in kernels.values())
@@ -158,14 +157,14 @@ def _kept(
   weights = warm_start.effective_weights(loaded)
   kept = {name: weights[name] for name in opened.network.variables}
   for layer in opened.network.kernels:
-    kept[layer + _MASK] = loaded[layer + _MASK]
+    kept[mask_of(layer)] = loaded[mask_of(layer)]
   for name in loaded:  # Masks that are there, but need not be.
-    if name.endswith(_MASK) and name.removesuffix(_MASK) + "/weights" in kept:
+    if is_mask(name) and weights_of(name) in kept:
       kept[name] = loaded[name]
   if opened.network.pixels is not None:
     kept[PIXELS] = opened.network.pixels
-  if _STEP in loaded:
-    kept[_STEP] = loaded[_STEP]
+  if GLOBAL_STEP in loaded:
+    kept[GLOBAL_STEP] = loaded[GLOBAL_STEP]
   return kept
 
 

@@ -11,6 +11,7 @@ from rigl import counting
 from rigl.counting import architectures
 from rigl.flops.real_counts import count_with_sparsities, dense_count
 from rigl.formats import compact
+from rigl.tensor_names import is_mask
 
 _HEADER = (
   "Network",
@@ -24,7 +25,6 @@ _HEADER = (
 )
 _KERNEL_RANK = 2
 _SPARSITY_DIGITS = 2  # By which rows are grouped.
-_MASK = "/mask"
 _TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "mnist": "MNIST"}
 
 
@@ -113,7 +113,7 @@ def read_entry(path: pathlib.Path) -> Entry:
   kernels = {
     _layer(name): shape
     for name, shape in file.shapes.items()
-    if len(shape) >= _KERNEL_RANK and not name.endswith(_MASK)
+    if len(shape) >= _KERNEL_RANK and not is_mask(name)
   }
   name, layers = _network(task, metadata, kernels)
   for layer in layers:

@@ -15,11 +15,11 @@ from rigl import files
 from rigl.formats import sections
 from rigl.formats.compact_layout import FIXED, MAGIC, STORED, VERSION
 from rigl.formats.sections import ALIGNMENT, Section, padded_length
+from rigl.tensor_names import is_mask, weights_of
 from rigl.version import __version__
 
 DTYPES = ("float32", "float16")
 
-_MASK = "/mask"
 # Tensors of fewer dimensions, such as biases, keep their precision: they are
 # small.
 _KERNEL_RANK = 2
@@ -106,15 +106,9 @@ def _with_masks(
     raise ValueError(
       f"`masks` must be of `tensors`, got one of {unknown[0]!r}."
     )
-  named = {
-    f"{name.removesuffix(_MASK)}/weights": name
-    for name in tensors
-    if name.endswith(_MASK)
-  }
+  named = {weights_of(name): name for name in tensors if is_mask(name)}
   for name, value in tensors.items():
-    if (
-      name.endswith(_MASK) and f"{name.removesuffix(_MASK)}/weights" in tensors
-    ):
+    if is_mask(name) and weights_of(name) in tensors:
       continue
     array = _storable(name, value)
     mask_name = named.get(name)

@@ -18,11 +18,10 @@ from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.runners.executors import evaluates_variables
 from rigl.runners.program import resolve_jit
+from rigl.tensor_names import GLOBAL_STEP, mask_of
 from rigl.training import checkpoints, warm_start
 from rigl.training.evaluation import CheckpointMetrics, evaluate_as_written
 from rigl.types import Variable
-
-_MASK = "/mask"
 
 
 class Evaluator:
@@ -103,14 +102,14 @@ class Evaluator:
       f"`{prefix}`", tensors, variables, kernels
     )
     checkpoints.restore(weights, variables)
-    masks = {name: tensors[name + _MASK] != 0 for name in kernels}
+    masks = {name: tensors[mask_of(name)] != 0 for name in kernels}
     metrics = self.open_data()()
     penalty = self._regularization_loss()
     metrics["cross_entropy"] = metrics["loss"]
     metrics["regularization_loss"] = penalty
     metrics["loss"] += penalty
     return CheckpointResult(
-      int(tensors.get("global_step", 0)),
+      int(tensors.get(GLOBAL_STEP, 0)),
       metrics,
       {name: 1.0 - float(np.mean(mask)) for name, mask in masks.items()},
       sparse_utils.calculate_sparsity(list(masks.values())) if masks else 0.0,
@@ -120,7 +119,7 @@ class Evaluator:
     """The kernels that have a mask; those of a dense network may have none."""
     kernels = self.model.kernels
     dense = self.flags.training_method == "baseline"
-    if dense and not any(name + _MASK in tensors for name in kernels):
+    if dense and not any(mask_of(name) in tensors for name in kernels):
       return {}
     return kernels
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import keras
 
+from rigl.tensor_names import MASK
+
 # Last parts of names in checkpoints, by those in Keras; the first one is what
 # masked layers have.
 _LEAVES = {
@@ -18,7 +20,6 @@ _LEAVES = {
   "depthwise_kernel": ("depthwise_weights", "depthwise_kernel"),
   "bias": ("biases", "bias"),
 }
-MASK = "mask"
 
 
 def find_names(

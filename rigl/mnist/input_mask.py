@@ -12,10 +12,11 @@ import tensorflow as tf
 from rigl import files
 from rigl.mnist.mnist_data import MnistData
 from rigl.sparse.checkpoints import to_masked
+from rigl.tensor_names import mask_of
 from rigl.training import checkpoints
 
 _LAYER = "layer1"
-_MASK_NAME = f"{_LAYER}/mask"
+_MASK_NAME = mask_of(_LAYER)
 # The pixels themselves, in a file that was exported from such a network.
 PIXELS = "input_pixels"
 

@@ -10,10 +10,10 @@ from typing import Any
 from rigl.cifar_resnet.cifar_data import VERSIONS
 from rigl.imagenet_resnet.published import checkpoint_flags
 from rigl.mnist.mnist_data import NUM_PIXELS
+from rigl.tensor_names import is_mask, mask_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_MASK = "/mask"
 # Flags that change no variable.
 _FREE = ("data_format", "precision")
 _ENDS = ("first_layer_sparsity", "last_layer_sparsity")
@@ -55,7 +55,8 @@ def _is_same(name: str, a: Any, b: Any) -> bool:
 
 def _method(shapes: Shapes) -> str:
   masked = any(
-    name.endswith((_MASK, "/positions", "/outputs_of")) for name in shapes
+    is_mask(name) or name.endswith(("/positions", "/outputs_of"))
+    for name in shapes
   )
   return "rigl" if masked else "baseline"
 
@@ -91,8 +92,8 @@ def _cifar(shapes: Shapes) -> dict[str, Any]:
     "num_classes": classes,
     "resnet_depth": 6 * len(blocks) + 4,
     "resnet_width": rows // 64,
-    "prune_first_layer": f"{scope}/conv_1{_MASK}" in shapes,
-    "prune_last_layer": f"{scope}/logits{_MASK}" in shapes,
+    "prune_first_layer": mask_of(f"{scope}/conv_1") in shapes,
+    "prune_last_layer": mask_of(f"{scope}/logits") in shapes,
     "training_method": _method(shapes),
   }
 

@@ -18,6 +18,7 @@ from rigl.sparse_optimizers.sparse_layer import SparseLayer, bare_name
 from rigl.sparse_optimizers.summary import summary
 from rigl.sparse_optimizers.wrapper import WrappingOptimizer
 from rigl.structures import parse_structure
+from rigl.tensor_names import GLOBAL_STEP
 from rigl.types import Tensor, Variable
 
 
@@ -76,7 +77,7 @@ class MaskState(WrappingOptimizer):
     """The step counter used where no `global_step` is given; int64."""
     if self._own_step is None:
       with tf.init_scope():
-        self._own_step = self._new_state(np.int64(0), "global_step")
+        self._own_step = self._new_state(np.int64(0), GLOBAL_STEP)
     return self._own_step
 
   @property

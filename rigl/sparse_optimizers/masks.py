@@ -32,6 +32,7 @@ from rigl.sparse_optimizers.structured import (
   structured_masks,
 )
 from rigl.structures import Groups
+from rigl.tensor_names import MASK
 from rigl.types import Tensor, Variable
 
 
@@ -249,7 +250,7 @@ class MaskOwner(RestoredMasks):
     blocks: BlockLayer | None,
   ) -> None:
     # That of other layers says which of their values are in use.
-    kind = "mask" if compact is blocks is None else "in_use"
+    kind = MASK if compact is blocks is None else "in_use"
     variable = self._new_state(mask, f"{name}/{kind}")
     layer = SparseLayer(name, kernel, variable, groups, compact, blocks)
     self._layers.append(layer)

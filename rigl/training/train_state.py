@@ -18,6 +18,7 @@ import tensorflow as tf
 from rigl import files
 from rigl.schedules import LearningRate
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.tensor_names import GLOBAL_STEP, mask_of
 from rigl.training import checkpoint_masks, checkpoints
 from rigl.training.checkpoint_masks import ITERATION
 from rigl.training.task import Task
@@ -27,8 +28,6 @@ Optimizer: TypeAlias = tf.compat.v1.train.Optimizer
 # Wraps an optimizer that makes steps.
 OptimizerWrapper: TypeAlias = Callable[[Optimizer], Optimizer]
 
-_STEP = "global_step"
-
 
 def identity(optimizer: Optimizer) -> Optimizer:
   """The wrapper that returns the optimizer itself."""
@@ -37,7 +36,7 @@ def identity(optimizer: Optimizer) -> Optimizer:
 
 def new_global_step() -> Variable:
   """Creates the variable that counts gradient steps."""
-  return tf.Variable(0, dtype=tf.int64, name=_STEP)
+  return tf.Variable(0, dtype=tf.int64, name=GLOBAL_STEP)
 
 
 @dataclasses.dataclass
@@ -80,7 +79,7 @@ class TrainState:
     return {
       **self.variables,
       **self.optimizer.state(),
-      _STEP: self.global_step,
+      GLOBAL_STEP: self.global_step,
     }
 
   def non_finite(self) -> str | None:
@@ -124,7 +123,7 @@ class TrainState:
     tensors = {
       **self.variables,
       **self.optimizer.checkpoint_state(),
-      _STEP: self.global_step,
+      GLOBAL_STEP: self.global_step,
       ITERATION: np.int64(self.iteration),
     }
     return checkpoints.save(directory, number, tensors, keep, writes)
@@ -171,7 +170,7 @@ class TrainState:
     """Names of the kernels by those of their masks, as in checkpoints."""
     names = {id(variable): name for name, variable in self.variables.items()}
     return {
-      f"{layer.name}/mask": names.get(id(layer.kernel), "")
+      mask_of(layer.name): names.get(id(layer.kernel), "")
       for layer in self.optimizer.layers
       if not layer.structure  # Others have no weights off their masks.
     }

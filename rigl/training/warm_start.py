@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from rigl import files
+from rigl.tensor_names import is_mask, mask_of, weights_of
 from rigl.training import checkpoint_masks, checkpoints
 from rigl.types import Variable
 
@@ -24,7 +25,6 @@ _PARAMETERS = (
   "moving_mean",
   "moving_variance",
 )
-_MASK = "/mask"
 # How many variables a message names.
 _NAMED = 3
 
@@ -43,12 +43,12 @@ def load_masks(place: str, layers: Iterable[str]) -> dict[str, np.ndarray]:
     ValueError: if there is no checkpoint, or it lacks masks.
   """
   tensors = _load(place)
-  missing = [name for name in layers if name + _MASK not in tensors]
+  missing = [name for name in layers if mask_of(name) not in tensors]
   if missing:
     raise ValueError(
       f"`{place}` has no masks of {', '.join(missing[:_NAMED])}."
     )
-  return {name: tensors[name + _MASK] != 0 for name in layers}
+  return {name: tensors[mask_of(name)] != 0 for name in layers}
 
 
 def load_parameters(place: str, variables: Mapping[str, Variable]) -> None:
@@ -107,7 +107,7 @@ def model_weights(
       that differ in shape, with both shapes; or a mask of other values than 0
       and 1.
   """
-  masks = {layer + _MASK: kernel for layer, kernel in kernels.items()}
+  masks = {mask_of(layer): kernel for layer, kernel in kernels.items()}
   parameters = sorted(filter(is_parameter, tensors))
   checkpoints.check_fits(what, tensors, {**variables, **masks}, parameters)
   names = {id(variable): name for name, variable in variables.items()}
@@ -144,8 +144,8 @@ def effective_weights(
   """
   found = dict(tensors)
   for name, mask in tensors.items():
-    weights = name.removesuffix(_MASK) + "/weights"
-    if name.endswith(_MASK) and weights in found:
+    weights = weights_of(name)
+    if is_mask(name) and weights in found:
       found[weights] = np.where(mask != 0, found[weights], 0)
   return found
 

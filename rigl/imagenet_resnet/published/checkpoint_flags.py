@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.tensor_names import is_mask, mask_of
 from rigl.training import checkpoints, warm_start
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -73,7 +74,7 @@ def command_line(flags: ModelFlags) -> list[str]:
 
 
 def _candidates(shapes: Shapes) -> Iterable[ModelFlags]:
-  masked = any(name.endswith("/mask") for name in shapes)
+  masked = any(map(is_mask, shapes))
   method = "rigl" if masked else "baseline"
   vggs = [name for name in tables.VGGS if f"{name}/fc8/weights" in shapes]
   for name in vggs:
@@ -106,7 +107,7 @@ def _candidates(shapes: Shapes) -> Iterable[ModelFlags]:
       )
     return
   # Masked only with a sparsity of its own, whose value no variable shows.
-  first = 0.5 if "resnet_model/initial_conv/mask" in shapes else 0.0
+  first = 0.5 if mask_of("resnet_model/initial_conv") in shapes else 0.0
   yield from _mobilenets(shapes, {**ends, "first_layer_sparsity": first})
 
 
@@ -148,7 +149,7 @@ def _fits(flags: ModelFlags, shapes: Shapes) -> bool:
   tensors = {name: _Shape(shape) for name, shape in shapes.items()}
   wanted = dict(model.named_variables)
   if flags.training_method != "baseline":
-    wanted.update({f"{n}/mask": k for n, k in model.kernels.items()})
+    wanted.update({mask_of(n): k for n, k in model.kernels.items()})
   others = [name for name in shapes if warm_start.is_parameter(name)]
   try:
     checkpoints.check_fits("", tensors, wanted, others)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from rigl.sparse_optimizers import SparseOptimizer
+from rigl.tensor_names import GLOBAL_STEP, is_mask, layer_of, weights_of
 from rigl.training.train_state import ITERATION
 from rigl.training.warm_start import effective_weights
 
-_MASK, _WEIGHTS = "/mask", "/weights"
 # SNFS: the average of the gradient with respect to a layer's masked weights.
 _AVERAGE = re.compile(
   r"train/gradients.*/(?P<layer>[^/]+)/[^/]+_grad/tuple/"
@@ -51,12 +51,12 @@ def adapted(
   found = effective_weights(tensors)
   found.update(_averages(tensors))
   for name, value in tensors.items():
-    if name.endswith(_MASK):
-      weights = name.removesuffix(_MASK) + _WEIGHTS
+    if is_mask(name):
+      weights = weights_of(name)
       _mask_slots(found, weights, value != 0)
       if weights in tensors:
         found[f"{weights}/dense"] = tensors[weights]  # DNW keeps them.
-  step = int(tensors.get("global_step", 0))
+  step = int(tensors.get(GLOBAL_STEP, 0))
   updates = _num_updates(tensors, optimizer)
   found[ITERATION] = np.array(step + updates, np.int64)
   found["data_position"] = np.array([step // steps_per_epoch, 0], np.int64)
@@ -65,14 +65,13 @@ def adapted(
 
 def _averages(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The averaged gradients of SNFS by our names."""
-  layers = [n.removesuffix(_MASK) for n in tensors if n.endswith(_MASK)]
-  scopes = {layer.rsplit("/", 1)[-1]: layer for layer in layers}
+  masks = {layer_of(n).rsplit("/", 1)[-1]: n for n in tensors if is_mask(n)}
   found = {}
   for name, value in tensors.items():
     match = _AVERAGE.fullmatch(name)
-    if match and match["layer"] in scopes:
-      scope = scopes[match["layer"]]
-      found[f"{scope}{_WEIGHTS}/ExponentialMovingAverage"] = value
+    if match and match["layer"] in masks:
+      weights = weights_of(masks[match["layer"]])
+      found[f"{weights}/ExponentialMovingAverage"] = value
   return found
 
 

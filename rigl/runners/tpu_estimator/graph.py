@@ -24,6 +24,7 @@ from rigl.runners.train_step import (
   norm_of_step,
   norm_of_weights,
 )
+from rigl.tensor_names import GLOBAL_STEP
 from rigl.training.task import Task
 from rigl.training.train_state import (
   ITERATION,
@@ -90,7 +91,7 @@ class TrainingGraph:
         {
           **state.variables,
           **state.optimizer.state(),
-          "global_step": step,
+          GLOBAL_STEP: step,
           **own,
         },
         self.keep,
@@ -179,7 +180,7 @@ class EvaluationGraph:
     with _outside():
       task, variables = self.make_task()
       step = tf.compat.v1.train.get_global_step()
-      saver = EstimatorSaver({**variables, "global_step": step}, 0)
+      saver = EstimatorSaver({**variables, GLOBAL_STEP: step}, 0)
     real = features["valid"] > 0
     metrics = task.metrics(features)
     found = {

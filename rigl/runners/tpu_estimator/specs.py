@@ -17,6 +17,7 @@ import tensorflow as tf
 from rigl import files
 from rigl.runners.tpu_estimator.graph import COUNT, TEST, EvaluationGraph
 from rigl.runners.tpu_estimator.hooks import StopHook
+from rigl.tensor_names import GLOBAL_STEP
 from rigl.training import checkpoints
 from rigl.training.executor import StoppedError, never
 from rigl.training.task import Task
@@ -166,7 +167,7 @@ class EstimatorEvaluation:
     size, stop = self._settings.eval_batch_size, StopHook(is_stopped)
     with tempfile.TemporaryDirectory() as directory:
       # Not the checkpoint of the run: in a published one weights need masks.
-      tensors = {**self._variables, "global_step": tf.constant(0, tf.int64)}
+      tensors = {**self._variables, GLOBAL_STEP: tf.constant(0, tf.int64)}
       prefix = checkpoints.save(directory, 0, tensors)
       found = self.estimator(directory).evaluate(
         self.batches,
