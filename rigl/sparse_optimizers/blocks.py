@@ -72,7 +72,7 @@ def drop_and_grow(
   drop_scores = rule.drop_scores(
     block_norms(old.values), key, _places(old.tables)
   )
-  (is_kept,) = rule._engine.top_k([drop_scores], [num_keep])
+  is_kept = rule.highest(drop_scores, num_keep)
   # One more, because the product is rounded in float32.
   most = min(number, int(number * largest_fraction) + 1)
   dropped = tf.minimum(
@@ -92,7 +92,7 @@ def drop_and_grow(
   kept = mask_ops.grid_of(
     old.tables.columns, num_columns, tf.reshape(is_kept, [num_rows, per_row])
   )
-  starts_anew = rule._new(
+  starts_anew = rule.starts_anew(
     mask_ops.DropGrow(
       mask=tf.reshape(new, [-1]), grown=tf.reshape(new & ~kept, [-1])
     ),

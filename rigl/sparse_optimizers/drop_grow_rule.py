@@ -25,14 +25,16 @@ _Updated: TypeAlias = tuple[Tensor, Tensor, list[Tensor]]
 
 # Streams of random numbers within one update of one layer.
 _DROP_STREAM, _GROW_STREAM, _NORMAL_STREAM, _UNIFORM_STREAM = range(4)
+# From the stream of a normal number's radius to that of its angle.
+_TO_ANGLE = 4
 
 
 class DropGrowRule:
   """How one update changes flat weights, masks and slots.
 
   A method overrides `_grow_scores`, and may override `_new` (which connections
-  start anew) and `_reset_slot`. `drop_scores`, `grow_scores` and `updated` are
-  the parts of an update, for layers that are updated in blocks.
+  start anew) and `_reset_slot`. The public methods are the parts of an update,
+  for layers that store only their active connections or blocks.
 
   Attributes:
     _engine: chooses the connections.
@@ -141,6 +143,15 @@ class DropGrowRule:
       scores += self._noise_std * noise
     return scores
 
+  def highest(self, scores: Tensor, number: Tensor) -> Tensor:
+    """Where the highest scores are, bool [n]; of equal ones the first.
+
+    Args:
+      scores: float [n].
+      number: int32 scalar, how many.
+    """
+    return self._engine.top_k([scores], [number])[0]
+
   def grow_scores(
     self, mask: Tensor, signal: Tensor | None, key: Tensor, start: int = 0
   ) -> Tensor:
@@ -157,9 +168,18 @@ class DropGrowRule:
       stream += tf.constant([start, 0], tf.uint32)
     return self._grow_scores(mask, signal, stream)
 
+  def starts_anew(self, result: DropGrow, old_mask: Tensor) -> Tensor:
+    """Which connections get a new weight and fresh slots, bool [n].
+
+    Args:
+      result: the connections that are active now, and those that grew.
+      old_mask: bool [n], the mask before the update.
+    """
+    return self._new(result, old_mask)
+
   def updated(
     self,
-    result: mask_ops.DropGrow,
+    result: DropGrow,
     weights: Tensor,
     mask: Tensor,
     signal: Tensor | None,
@@ -185,7 +205,7 @@ class DropGrowRule:
       positions: int32 [n], the flat indices of the connections in their layer.
         None: they are the whole layer.
     """
-    new = self._new(result, mask)
+    new = self.starts_anew(result, mask)
     values = self._grown_values(weights, mask, signal, initial, key, positions)
     zero = tf.zeros([], weights.dtype)
     weights = tf.where(new, values, tf.where(result.mask, weights, zero))
@@ -240,7 +260,7 @@ class DropGrowRule:
     """Hook: float [n]; the highest that are not kept grow."""
     raise NotImplementedError
 
-  def _new(self, result: mask_ops.DropGrow, old_mask: Tensor) -> Tensor:
+  def _new(self, result: DropGrow, old_mask: Tensor) -> Tensor:
     """Hook: bool [n], the connections that start anew."""
     return result.grown & ~old_mask
 
@@ -251,7 +271,7 @@ class DropGrowRule:
   ) -> Tensor:
     # Box-Muller, because TensorFlow's numbers differ with and without XLA.
     radius = 1.0 - mask_ops.random_uniform(size, key, positions)
-    angle = mask_ops.random_uniform(size, _stream(key, 4), positions)
+    angle = mask_ops.random_uniform(size, _stream(key, _TO_ANGLE), positions)
     angle *= 2.0 * np.pi
     return tf.sqrt(-2.0 * tf.math.log(radius)) * tf.cos(angle)
 
