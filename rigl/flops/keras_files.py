@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import operator
@@ -76,9 +77,10 @@ def load_model(path: pathlib.Path) -> Any:
     ValueError: if Keras is missing or cannot read the file.
   """
   try:
-    import keras  # Takes seconds, and only this kind of file needs it.
-
+    # They take seconds, and only this kind of file needs them.
     from rigl.config import tensorflow_environment  # noqa: F401
+
+    keras: Any = importlib.import_module("keras")  # It loads TensorFlow.
   except ImportError as error:
     raise ValueError(
       f"`model`: reading a Keras file needs Keras, got {str(path)!r}: "

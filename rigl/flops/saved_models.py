@@ -22,9 +22,11 @@ def load(path: pathlib.Path, image_size: int | None) -> Network:
   Raises:
     ValueError: if it has no signature that can be counted.
   """
+  from rigl.config import tensorflow_environment  # noqa: F401
+
+  # isort: split
   import tensorflow as tf
 
-  from rigl.config import tensorflow_environment  # noqa: F401
   from rigl.counting import graph_layers
 
   try:

@@ -75,6 +75,21 @@ def test_nothing_is_said_before_a_script_speaks(script):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reader", ["keras_files", "saved_models"])
+def test_counting_a_file_says_nothing_of_tensorflow(reader):
+  code = f"""
+import pathlib
+from rigl.flops import {reader}
+try:
+  {reader}.load(pathlib.Path("none.h5"), None)
+except ValueError as error:
+  print(error)
+"""
+  found = run_python("-c", code)
+  assert found.stdout.startswith("`model`") and found.stderr == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["0", "1", None])
 def test_the_program_and_the_user_choose_onednn(chosen):
   variables = {} if chosen is None else {"TF_ENABLE_ONEDNN_OPTS": chosen}
