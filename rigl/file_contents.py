@@ -130,7 +130,7 @@ def read_arrays(
     raise
   # NumPy has no error of its own for files that are truncated, damaged or of
   # another kind.
-  except (Exception, MemoryError) as error:
+  except Exception as error:
     text = " ".join(str(error).split())
     raise DamagedError(f"{type(error).__name__}: {text}") from error
 

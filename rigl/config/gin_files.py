@@ -101,5 +101,5 @@ def _one_line_gin_errors(where: str) -> Iterator[None]:
   """
   try:
     yield
-  except (Exception, MemoryError) as error:
+  except Exception as error:
     raise ValueError(f"{where}: {gin_check.one_line(error)}") from error

@@ -33,7 +33,7 @@ def load(path: pathlib.Path, image_size: int | None) -> Network:
     loaded = tf.saved_model.load(str(path))
     signatures = dict(getattr(loaded, "signatures", {}))
   # Of a damaged graph it raises errors of any kind.
-  except (Exception, MemoryError) as error:
+  except Exception as error:
     text = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(
       f"`model` must be a SavedModel, got {str(path)!r}: {text[:_LENGTH]}"
