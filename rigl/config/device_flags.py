@@ -53,7 +53,7 @@ class DeviceFlags(Settings):
   """Flags of devices and runners; the settings of every script extend it."""
 
   strategy: str = setting(
-    "auto",
+    strategies.AUTO,
     "Devices that train together. auto: tpu with --tpu, multi_worker with "
     "several workers in TF_CONFIG, mirrored with several GPUs, else default; "
     "default: one device; mirrored: all GPUs, or CPU devices, of this machine; "
@@ -157,7 +157,7 @@ class DeviceFlags(Settings):
       ValueError: if they ask for several workers.
     """
     strategy, tpu = self.requested_devices()
-    if strategies.resolve(strategy, tpu) == "multi_worker":
+    if strategies.resolve(strategy, tpu) == strategies.MULTI_WORKER:
       raise ValueError(
         f"`mode`={mode} runs in one process, got `strategy`={strategy!r} with "
         "workers in TF_CONFIG."
@@ -181,10 +181,10 @@ class DeviceFlags(Settings):
       return
     strategy, tpu = self.requested_devices()
     if self.uses_jax:
-      yield self._jax_replicas("tpu" if tpu else strategy, batch_sizes)
+      yield self._jax_replicas(strategies.TPU if tpu else strategy, batch_sizes)
       return
     starting: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if strategies.resolve(strategy, tpu) == "multi_worker":
+    if strategies.resolve(strategy, tpu) == strategies.MULTI_WORKER:
       found = cluster.read()
       if found.workers:
         peers.wait_for_peers(found.workers, found.own_address)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from rigl.distribution import cluster, peers
 from rigl.distribution.cluster import CHIEF
 from rigl.distribution.replicas import Replicas
+from rigl.distribution.strategies import AUTO, DEFAULT, MULTI_WORKER, TPU
 from rigl.pjrt import initialization
 from rigl.pjrt.jax_client import Client
 
@@ -91,7 +92,7 @@ class JaxReplicas(Replicas):
 
 
 def create_jax_replicas(
-  strategy: str = "auto", virtual_devices: int = 0, cache: str | None = None
+  strategy: str = AUTO, virtual_devices: int = 0, cache: str | None = None
 ) -> JaxReplicas:
   """Starts JAX on the devices that train together.
 
@@ -114,12 +115,12 @@ def create_jax_replicas(
     initialization.split_cpu(virtual_devices)
   found = cluster.read()
   several = len(found.workers) > 1
-  if strategy == "multi_worker" or (several and strategy in ("auto", "tpu")):
+  if strategy == MULTI_WORKER or (several and strategy in (AUTO, TPU)):
     _connect(found, several)
   return JaxReplicas(
     Client(
-      "cpu" if virtual_devices else "tpu" if strategy == "tpu" else None,
-      1 if strategy == "default" else None,
+      "cpu" if virtual_devices else "tpu" if strategy == TPU else None,
+      1 if strategy == DEFAULT else None,
       cache,
     )
   )

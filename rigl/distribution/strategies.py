@@ -11,13 +11,15 @@ import tensorflow as tf
 from rigl.distribution import cluster
 from rigl.distribution.cluster import TF_CONFIG, Cluster
 
-STRATEGIES = ("auto", "default", "mirrored", "multi_worker", "tpu")
+AUTO, DEFAULT, MIRRORED = "auto", "default", "mirrored"
+MULTI_WORKER, TPU = "multi_worker", "tpu"
+STRATEGIES = (AUTO, DEFAULT, MIRRORED, MULTI_WORKER, TPU)
 _GRPC = "grpc://"
 _SECONDS = 10.0
 
 
 def create_strategy(
-  strategy: str = "auto", tpu: str = "", virtual_devices: int = 0
+  strategy: str = AUTO, tpu: str = "", virtual_devices: int = 0
 ) -> tf.distribute.Strategy:
   """Makes a strategy; call it before TensorFlow does anything.
 
@@ -42,13 +44,13 @@ def create_strategy(
   if found.ignored and found.workers:
     names = ", ".join(f"`{name}`" for name in found.ignored)
     logging.warning("%s: training ignores the types %s.", TF_CONFIG, names)
-  if kind == "tpu":
+  if kind == TPU:
     return _tpu(tpu)
   if tpu:
     raise ValueError(f"`tpu` needs `strategy`=tpu, got {strategy!r}.")
-  if kind == "multi_worker":
+  if kind == MULTI_WORKER:
     return _multi_worker(found)
-  if kind == "mirrored":
+  if kind == MIRRORED:
     return _mirrored()
   return tf.distribute.get_strategy()
 
@@ -64,14 +66,14 @@ def resolve(strategy: str, tpu: str) -> str:
   """
   found = cluster.read()
   is_outside = found.role is not cluster.Role.TRAINS
-  if strategy != "auto" and not (strategy == "multi_worker" and is_outside):
+  if strategy != AUTO and not (strategy == MULTI_WORKER and is_outside):
     return strategy
   if tpu:
-    return "tpu"
+    return TPU
   if len(found.workers) > 1:
-    return "multi_worker"
+    return MULTI_WORKER
   gpus = tf.config.list_physical_devices("GPU")
-  return "mirrored" if len(gpus) > 1 else "default"
+  return MIRRORED if len(gpus) > 1 else DEFAULT
 
 
 def _make_virtual_devices(count: int) -> None:

@@ -17,6 +17,7 @@ from rigl.config.method_flags import MethodFlags
 from rigl.config.settings import ignored_setting, override, setting
 from rigl.config.training_length import LengthFlags
 from rigl.configurable import configurable
+from rigl.distribution import strategies
 from rigl.imagenet_resnet.data_flags import DataFlags
 from rigl.imagenet_resnet.model_flags import ModelFlags
 from rigl.imagenet_resnet.schedule_flags import ScheduleFlags
@@ -198,15 +199,15 @@ class ImagenetSettings(
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if self.use_tpu and self.strategy not in ("auto", "tpu"):
+    if self.use_tpu and self.strategy not in (strategies.AUTO, strategies.TPU):
       raise ValueError(
         f"`use_tpu` needs `strategy`=auto or tpu, got {self.strategy!r}."
       )
 
   def requested_devices(self) -> tuple[str, str]:
     """`strategy` and `tpu`; the published flags may ask for a TPU, too."""
-    if self.use_tpu or self.strategy == "tpu" or self.tpu:
-      return "tpu", self.tpu or self.master or "local"
+    if self.use_tpu or self.strategy == strategies.TPU or self.tpu:
+      return strategies.TPU, self.tpu or self.master or "local"
     return self.strategy, self.tpu
 
   @property

@@ -25,7 +25,7 @@ from rigl import files
 from rigl.config import app
 from rigl.config.device_flags import JAX, LOOP, compilation_cache
 from rigl.config.settings import DEFINERS, define_gin_flags
-from rigl.distribution import jax_replicas
+from rigl.distribution import jax_replicas, strategies
 from rigl.predict import images, predictions
 from rigl.predict.open_network import make_network, read_task
 from rigl.predict.tasks import TASKS
@@ -147,7 +147,7 @@ def predict_files(values: Any) -> str:
   replicas = None
   if getattr(values, "runner", LOOP) == JAX:
     cache = compilation_cache("")
-    replicas = jax_replicas.create_jax_replicas("default", cache=cache)
+    replicas = jax_replicas.create_jax_replicas(strategies.DEFAULT, cache=cache)
   found = predictions.predict(opened.network, batch, replicas)
   if output is not None:
     predictions.save(found, output)
