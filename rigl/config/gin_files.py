@@ -13,6 +13,9 @@ from rigl.config import gin_check
 from rigl.config.packaged import packaged_config
 from rigl.url_path import UrlPath, has_scheme
 
+# So that gin does not break a line.
+_LINE = 10**6
+
 
 def parse_gin(
   files: Iterable[str],
@@ -60,6 +63,56 @@ def parse_gin(
       gin.parse_config(binding)
   with _one_line_gin_errors("`--gin_config`/`--gin_bindings`"):
     gin.finalize()  # Finds macros without a value.
+
+
+@contextlib.contextmanager
+def applied(
+  files: Iterable[str],
+  bindings: Iterable[str],
+  imports: bool = False,
+  before: Iterable[str] = (),
+) -> Iterator[None]:
+  """Gives gin another configuration within a block.
+
+  Afterwards gin has the configuration of before again, as far as its text holds
+  it. Without files and bindings gin keeps its configuration.
+
+  Args:
+    files: as for `parse_gin`.
+    bindings: as for `parse_gin`.
+    imports: as for `parse_gin`.
+    before: as for `parse_gin`.
+
+  Raises:
+    ValueError: as `parse_gin` does.
+  """
+  files, bindings, before = list(files), list(bindings), list(before)
+  if not (files or bindings or before):
+    yield
+    return
+  earlier, was_locked = gin.config_str(_LINE), gin.config_is_locked()
+  try:
+    parse_gin(files, bindings, imports, before)
+    yield
+  finally:
+    gin.clear_config()
+    gin.parse_config(earlier, skip_unknown=True)
+    if was_locked:
+      gin.finalize()
+
+
+def current_bindings(without: str = "") -> list[str]:
+  """The bindings of gin's configuration, one per line, for `parse_gin`.
+
+  Args:
+    without: name of a configurable whose bindings are left out.
+  """
+  left_out = ("#", f"{without}.") if without else ("#",)
+  return [
+    line
+    for line in gin.config_str(max_line_length=_LINE).splitlines()
+    if line and not line.startswith(left_out)
+  ]
 
 
 def find_config(name: str) -> str:

@@ -16,7 +16,7 @@ import gin
 from absl import flags, logging
 
 from rigl import configurable
-from rigl.config.gin_files import parse_gin
+from rigl.config.gin_files import current_bindings, parse_gin
 from rigl.config.help_text import set_group
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
@@ -310,10 +310,5 @@ def run_identity(settings: Settings) -> dict[str, Any]:
       # A float may have been given as an int, which JSON writes differently.
       kind: Any = type(field.default)
       identity[field.name] = kind(value)
-  own = type(settings).__name__ + "."
-  bindings = [
-    line
-    for line in gin.config_str(max_line_length=10**6).splitlines()
-    if line and not line.startswith(("#", own))
-  ]
+  bindings = current_bindings(without=type(settings).__name__)
   return {**identity, "gin_bindings": bindings}

@@ -97,7 +97,7 @@ def open_checkpoint(
     "rigl": __version__,
     "task": name,
     "flags": {k: kept.get(k, v) for k, v in opened.network.flags.items()},
-    "gin_bindings": [*run.gin_bindings, *gin_bindings],
+    "gin_bindings": [*opened.gin_bindings],
     "step": int(loaded.get(GLOBAL_STEP, 0)),
     **_accuracy(run.prefix, run.settings, int(loaded.get(GLOBAL_STEP, -1))),
   }

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rigl.config.gin_files import parse_gin
+from rigl.config.gin_files import applied, current_bindings
 from rigl.predict.run_flags import RunFlags, read_run
 from rigl.predict.tasks import TASKS, Network, PredictTask
 from rigl.predict.weights import compact_layers, load_weights
@@ -20,12 +20,14 @@ class Opened(NamedTuple):
     task: its task.
     network: the network; its weights are initial ones until `load`.
     run: what is known of the run that trained it.
+    gin_bindings: all bindings of gin that the network was made with.
   """
 
   name: str
   task: PredictTask
   network: Network
   run: RunFlags
+  gin_bindings: tuple[str, ...] = ()
 
   def load(self) -> dict[str, Any]:
     """Assigns the weights of the checkpoint; returns all its tensors.
@@ -69,6 +71,8 @@ def make_network(
 ) -> Opened:
   """Makes the network of a run, whose weights are initial ones.
 
+  Gin files and bindings count for this network alone.
+
   Args:
     name: name of its task.
     run: the flags and gin bindings in its `run.json`.
@@ -82,9 +86,10 @@ def make_network(
   Raises:
     ValueError: if a flag or a binding is invalid.
   """
-  if gin_config or gin_bindings or run.gin_bindings:
-    parse_gin(gin_config, gin_bindings, gin_imports, run.gin_bindings)
   task = TASKS[name]
   compact = compact_layers(run.prefix) if keeps_compact else {}
-  network = task.network({**run.values, **flags}, compact)
-  return Opened(name, task, network, run)
+  with applied(gin_config, gin_bindings, gin_imports, run.gin_bindings):
+    network = task.network({**run.values, **flags}, compact)
+    # Flags of the network are known besides.
+    bindings = current_bindings(without=task.settings.__name__)
+  return Opened(name, task, network, run, tuple(bindings))

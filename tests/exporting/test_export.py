@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import export_models
+import gin
 import keras
 import numpy as np
 import predict_files
@@ -110,6 +111,31 @@ def test_the_pixels_that_a_network_sees_are_in_its_compact_file(tmp_path):
   expected = model(images[:, 100:300] / np.float32(255))
   found = opened.network.logits(tf.constant(images))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compact_file_knows_what_a_gin_file_made_of_its_network(tmp_path):
+  config = tmp_path / "small.gin"
+  config.write_text(
+    "MnistFc.units = (20, 10)\nMnistSettings.training_method = 'rigl'\n"
+  )
+  prefix, model = predict_files.mnist_checkpoint(tmp_path, units=(20, 10))
+  place = tmp_path / "network.rigl"
+  before = gin.config_str()
+  rigl.export(prefix, place, "compact", task="mnist", gin_config=[str(config)])
+  assert gin.config_str() == before
+  metadata = compact.CompactFile(place).metadata
+  assert metadata["gin_bindings"] == ["MnistFc.units = (20, 10)"]
+  config.unlink()
+  task, run = read_task(str(place), None)
+  opened = make_network(task, run, {})
+  opened.load()
+  images = images_for("mnist")
+  np.testing.assert_allclose(
+    opened.network.logits(tf.constant(images)),
+    model(images / np.float32(255)),
+    rtol=1e-4,
+    atol=1e-5,
+  )
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import json
 import pathlib
 import types
 
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -64,10 +63,7 @@ def predict(**values):
   rest = {"output": None, "gin_config": [], "gin_bindings": []}
   values = {**known, **rest, **values}
   values["images"] = [str(path) for path in values["images"]]
-  try:
-    return command.predict_files(types.SimpleNamespace(**values))
-  finally:
-    gin.clear_config()  # It locks it.
+  return command.predict_files(types.SimpleNamespace(**values))
 
 
 def predictions_of(tmp_path, **values):

@@ -103,6 +103,19 @@ def test_gin_changes_the_network(tmp_path):
   assert found["logits"].shape == (40, 10)
 
 
+def test_gin_bindings_of_one_network_are_not_those_of_the_next(tmp_path):
+  images = [saved(tmp_path, pixels())]
+  for name, units in (("small", (20, 10)), ("usual", (300, 100, 10))):
+    (tmp_path / name).mkdir()
+    prefix, model = mnist_checkpoint(tmp_path / name, units=units)
+    bindings = [f"MnistFc.units = {units}"] if name == "small" else []
+    found = predictions_of(
+      tmp_path, checkpoint=prefix, images=images, gin_bindings=bindings, **MNIST
+    )
+    expected = model(pixels() / np.float32(255))
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_dense_networks_need_no_masks(tmp_path):
   model = create_model("vgg_a", width=0.05, num_classes=4)
   tensors = {name: v.numpy() for name, v in model.named_variables.items()}
