@@ -9,28 +9,31 @@ import numpy as np
 
 from rigl import file_contents
 from rigl.exporting.signature import Signature
+from rigl.predict.images import KEY
 
-_KEY = "images"
 
-
-def read(place: str | os.PathLike, signature: Signature) -> np.ndarray:
+def read(
+  place: str | os.PathLike, signature: Signature, batch_size: int
+) -> np.ndarray:
   """The images of an `.npz` file that fit the one input of a network.
 
   Args:
     place: the file; its key is `images`.
     signature: what the network takes.
+    batch_size: examples per call of the network.
 
   Raises:
-    ValueError: if there is no such file, or it does not fit.
+    ValueError: if there is no such file, it does not fit, or its images do not
+      fill a batch.
   """
   if len(signature.inputs) != 1:
     raise ValueError("`calibration_images` needs a network with one input.")
   (spec,) = signature.inputs.values()
   try:
-    images = file_contents.read_arrays(place, [_KEY])[_KEY]
+    images = file_contents.read_arrays(place, [KEY])[KEY]
   except (ValueError, OSError) as error:
     raise ValueError(
-      f"`calibration_images` must be an .npz file with the key {_KEY!r}, got "
+      f"`calibration_images` must be an .npz file with the key {KEY!r}, got "
       f"{os.fspath(place)!r}: {error}"
     ) from error
   wanted = tuple(spec.shape[1:])
@@ -39,6 +42,11 @@ def read(place: str | os.PathLike, signature: Signature) -> np.ndarray:
     raise ValueError(
       f"`calibration_images` must be {dtype} of the shape [N, "
       f"{', '.join(map(str, wanted))}], got {images.dtype} {images.shape}."
+    )
+  if len(images) < batch_size:
+    raise ValueError(
+      f"`calibration_images` must be at least `batch_size` = {batch_size} "
+      f"images, got {len(images)}."
     )
   return images
 

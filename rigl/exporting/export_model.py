@@ -22,13 +22,20 @@ from rigl.formats import outputs, saved_model, sections
 if TYPE_CHECKING:
   import keras
 
-FORMATS = ("savedmodel", "litert", "compact", "stablehlo", "onnx")
+# Types of the weights in files, by format.
 DTYPES = {
   "savedmodel": ("float32",),
   "litert": ("float32", "float16", "int8"),
   "compact": ("float32", "float16"),
   "stablehlo": ("float32",),
   "onnx": ("float32",),
+}
+FORMATS = tuple(DTYPES)
+# Arguments that some formats have alone: their default, and these formats.
+_OF_FORMATS: dict[str, tuple[Any, tuple[str, ...]]] = {
+  "batch_size": (1, ("litert", "stablehlo")),
+  "sparse": (True, ("litert",)),
+  "compression": ("zlib", ("compact",)),
 }
 # Files by which a directory of a format is recognised.
 _FILES_OF = {
@@ -78,15 +85,16 @@ def export(
     gin_bindings: gin bindings.
     gin_imports: whether these may import modules outside of this package.
     image_size: height and width of the images of ImageNet (None: those of the
-      run, or 224), or the sizes that a Keras model leaves open.
-    batch_size: examples per call, for `litert` and `stablehlo`.
+      run, or 224), or the sizes that a Keras model leaves open, at least 1.
+    batch_size: examples per call, for `litert` and `stablehlo`, at least 1.
     sparse: whether `litert` stores sparse tensors where they are smaller.
     compress: whether dead inputs, channels and neurons are removed, as
       `rigl.compress` does it; not for `compact`, which holds no program.
     compression: compression of `compact`: `zlib`, or `none` for a file whose
       values can be memory-mapped.
-    calibration_images: an `.npz` file with the key `images`, typical inputs by
-      which `litert` quantises activations for `int8`. None: weights alone.
+    calibration_images: an `.npz` file with the key `images`, typical inputs, at
+      least `batch_size` of them, by which `litert` quantises activations for
+      `int8`. None: weights alone.
     overwrite: whether to replace an export that is there.
 
   Returns:
@@ -97,7 +105,18 @@ def export(
       lacks an operation of the network, or the results differ.
     OSError: if the output cannot be written.
   """
-  _check(format, dtype, batch_size, compression)
+  _check(format, dtype)
+  _check_options(
+    format, batch_size=batch_size, sparse=sparse, compression=compression
+  )
+  for name, value in (
+    ("gin_imports", gin_imports),
+    ("compress", compress),
+    ("overwrite", overwrite),
+  ):
+    checks.check_flag(name, value)
+  if image_size is not None:
+    checks.check_integer("image_size", image_size, 1)
   if calibration_images is not None and (format, dtype) != ("litert", "int8"):
     raise ValueError(
       "`calibration_images` is for `format`=litert and `dtype`=int8, got "
@@ -112,7 +131,13 @@ def export(
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
   is_model = not isinstance(checkpoint, str | os.PathLike)
   if is_model or keras_source.is_keras_file(os.fspath(checkpoint)):
-    _check_no_flags(task=task, flags=flags, gin_bindings=gin_bindings)
+    _check_no_flags(
+      task=task,
+      flags=flags,
+      gin_config=gin_config,
+      gin_bindings=gin_bindings,
+      gin_imports=gin_imports,
+    )
 
   if not isinstance(checkpoint, str | os.PathLike):
     source = keras_source.open_model(checkpoint, image_size)
@@ -135,25 +160,50 @@ def export(
     notes = (note,)
   calibration = None
   if calibration_images is not None:
-    calibration = calibrations.read(calibration_images, source.arrays)
+    calibration = calibrations.read(
+      calibration_images, source.arrays, batch_size
+    )
   options = Options(dtype, batch_size, sparse, compression, calibration)
   report = WRITERS[format](source, files.path(output), options)
   return report._replace(notes=(*notes, *report.notes))
 
 
-def _check(format: str, dtype: str, batch_size: int, compression: str) -> None:
+def _check(format: str, dtype: str) -> None:
   if format not in FORMATS:
     raise ValueError(f"`format` must be one of {[*FORMATS]}, got {format!r}.")
   if dtype not in DTYPES[format]:
     raise ValueError(
       f"`dtype` must be one of {[*DTYPES[format]]} for {format}, got {dtype!r}."
     )
+
+
+def _check_options(
+  format: str, *, batch_size: int, sparse: bool, compression: str
+) -> None:
+  """Checks arguments that some formats have alone.
+
+  Raises:
+    ValueError: if one is not as `export` describes it, or `format` lacks it.
+  """
   checks.check_integer("batch_size", batch_size, 1)
+  checks.check_flag("sparse", sparse)
   if compression not in sections.COMPRESSIONS:
     raise ValueError(
       f"`compression` must be one of {[*sections.COMPRESSIONS]}, got "
       f"{compression!r}."
     )
+  given = {
+    "batch_size": batch_size,
+    "sparse": sparse,
+    "compression": compression,
+  }
+  for name, value in given.items():
+    default, formats = _OF_FORMATS[name]
+    if value != default and format not in formats:
+      raise ValueError(
+        f"`{name}` is for `format` {' and '.join(formats)}, got {value!r} for "
+        f"{format}."
+      )
 
 
 def _compressed(source: Source) -> tuple[Source, str]:

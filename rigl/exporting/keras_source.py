@@ -70,13 +70,19 @@ def open_model(model: keras.Model, image_size: int | None = None) -> Source:
     model: a built model, compiled or not; its optimizer makes no difference.
       One that is neither Sequential nor functional has a single input.
     image_size: the size of all dimensions that the model leaves open, except
-      the first.
+      the first; None if it leaves none open.
 
   Raises:
-    ValueError: if it is not built, or leaves sizes open.
+    ValueError: if it is not built, or `image_size` is not as described.
   """
   inputs: dict[str, tf.TensorSpec] = {}
-  for number, tensor in enumerate(_inputs_of(model)):
+  given = _inputs_of(model)
+  if image_size is not None and all(None not in t.shape[1:] for t in given):
+    raise ValueError(
+      "`image_size` must not be given for a Keras model that has all sizes, "
+      f"got {image_size}."
+    )
+  for number, tensor in enumerate(given):
     name = str(tensor.name).replace("/", "_").replace(":", "_")
     shape = [None, *(size or image_size for size in tensor.shape[1:])]
     if None in shape[1:]:

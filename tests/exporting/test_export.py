@@ -268,6 +268,20 @@ def test_int8_activations_follow_typical_images(tmp_path):
   assert "QUANTIZE" in kinds
 
 
+def test_calibration_images_fill_a_batch(tmp_path):
+  np.savez(tmp_path / "few.npz", images=np.zeros([3, 12, 12, 3], np.float32))
+  with pytest.raises(ValueError, match="at least `batch_size` = 4 .*got 3"):
+    rigl.export(
+      export_models.keras_model(),
+      tmp_path / "out.tflite",
+      "litert",
+      dtype="int8",
+      batch_size=4,
+      calibration_images=tmp_path / "few.npz",
+    )
+  assert [path.name for path in tmp_path.iterdir()] == ["few.npz"]
+
+
 def test_the_accuracy_of_a_run_is_in_the_metadata(sources, tmp_path):
   prefix, arguments = sources("mnist")
   result = pathlib.Path(prefix).parent / "result.json"
@@ -364,6 +378,17 @@ def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
     ({"task": "mnist"}, "`task` is for networks of the scripts"),
     ({"flags": {"width": 2.0}}, "`flags` is for networks of the scripts"),
     ({"compression": "lzma"}, "`compression`"),
+    ({"compression": "none"}, "`compression` is for `format` compact"),
+    ({"format": "onnx", "batch_size": 2}, "`batch_size` is for .* litert and"),
+    ({"format": "compact", "batch_size": 2}, "`batch_size` is for"),
+    ({"format": "stablehlo", "sparse": False}, "`sparse` is for .* litert"),
+    ({"overwrite": "no"}, "`overwrite` must be True or False"),
+    ({"compress": 1}, "`compress` must be True or False"),
+    ({"sparse": None, "format": "litert"}, "`sparse` must be True or False"),
+    ({"image_size": 0}, "`image_size` must be an integer of at least 1"),
+    ({"image_size": 12}, "`image_size` must not be given"),
+    ({"gin_config": ["mnist/rigl.gin"]}, "`gin_config` is for networks of"),
+    ({"gin_imports": True}, "`gin_imports` is for networks of the scripts"),
     ({"calibration_images": "x.npz"}, "`calibration_images`"),
     (
       {"format": "litert", "dtype": "int8", "calibration_images": "none.npz"},
