@@ -7,7 +7,6 @@ differ too much, nothing is left.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -169,8 +168,7 @@ def _joined(results: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _write_compact(
   source: Source, place: files.AnyPath, options: Options
 ) -> ExportReport:
-  temporary = place.with_name(f"{place.name}.tmp{os.getpid()}")
-  try:
+  with files.replacing(place) as temporary:
     compact.write(
       temporary,
       source.tensors,
@@ -181,9 +179,6 @@ def _write_compact(
     difference = _verified(
       _compact_difference(source, temporary, options.dtype), "compact file"
     )
-    files.move(temporary, place)
-  finally:
-    temporary.unlink(missing_ok=True)
   return ExportReport(str(place), _size(place), difference)
 
 
