@@ -19,7 +19,15 @@ from rigl.sparse_utils.backward_sets import value_of_flag
 
 _UNIFORM, _LOADS_MASKS = "random", "load_mask_dir"
 # Flags of which every value but the default is for some methods alone.
-_OF_SOME_METHODS = ("soft_memory", "across_layers", "drop_gradient_weight")
+_OF_SOME_METHODS = (
+  "grow_batches",
+  "initial_sparsity",
+  "backward_sparsity",
+  "track_exploration",
+  "soft_memory",
+  "across_layers",
+  "drop_gradient_weight",
+)
 # Arguments of optimizers that not every script has a flag for.
 _WITHOUT_FLAG = {"custom_sparsity_map": {}, "erk_power_scale": 1.0}
 

@@ -46,16 +46,20 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
+PRUNE, GRANET, TOP_KAST = "prune", "granet", "top_kast"
+# Methods with soft memory, those whose drop scores may have the gradient, and
+# those whose growth scores may come from several batches.
 WITH_SURPLUS = ("set", "rigl")
 DROP_BY_GRADIENTS = ("set", "rigl")
+GROW_BY_BATCHES = ("rigl", GRANET)
 TRAINING_METHODS = (
   "baseline",
   *_SPARSE,
   *_DENSE_WEIGHT_GRADIENT,
   "rigl",
-  "prune",
-  "granet",
-  "top_kast",
+  PRUNE,
+  GRANET,
+  TOP_KAST,
 )
 
 # The published runs: 32,000 steps of 4096 images are 1x.
@@ -164,7 +168,7 @@ def step_flops(
     return 3 * sparse
   if method in _DENSE_WEIGHT_GRADIENT:
     return 2 * sparse + dense
-  if method == "top_kast":
+  if method == TOP_KAST:
     if backward is None or not sparse <= backward <= dense:
       raise ValueError(
         f"`backward` must be in [`sparse`, `dense`] = [{sparse}, {dense}] for "
@@ -175,7 +179,7 @@ def step_flops(
     return _mean_step(dense, sparse, period, grow_batches)
   if pruning_mean is None:
     raise ValueError(f"`pruning_mean` must be given for {method!r}, got None.")
-  if method == "granet":
+  if method == GRANET:
     return _mean_step(dense, pruning_mean, period, grow_batches)
   return 3 * pruning_mean
 

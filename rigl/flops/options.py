@@ -16,16 +16,23 @@ from rigl.flops.flops_report import KNOWN_FORMATS
 FILE = "file"
 # Flags that are at least 1.
 _COUNTS = (
+  "pruning_frequency",
   "param_size",
   "train_steps",
   "train_batch_size",
   "maskupdate_frequency",
   "grow_batches",
 )
-# Flags of some training methods alone, and the methods.
+# Flags that are at least 0.
+_STEPS = ("sparsity_begin_step", "maskupdate_begin_step")
+_BACKWARD = "backward_sparsity"
+# Flags of some training methods alone: their default, and the methods.
 _OF_METHODS = {
-  "soft_memory": training_flops.WITH_SURPLUS,
-  "drop_gradient_weight": training_flops.DROP_BY_GRADIENTS,
+  "soft_memory": (False, training_flops.WITH_SURPLUS),
+  "drop_gradient_weight": (0.0, training_flops.DROP_BY_GRADIENTS),
+  "grow_batches": (1, training_flops.GROW_BY_BATCHES),
+  "initial_sparsity": (0.0, (training_flops.GRANET,)),
+  _BACKWARD: (-1.0, (training_flops.TOP_KAST,)),
 }
 
 
@@ -129,8 +136,14 @@ def _define_training_flags() -> None:
     10_000,
     "First step of pruning, >= 0.",
   )
-  flags.DEFINE_integer("sparsity_end_step", 25_000, "Last step of pruning.")
-  flags.DEFINE_integer("pruning_frequency", 1_000, "Steps between prunings.")
+  flags.DEFINE_integer(
+    "sparsity_end_step",
+    25_000,
+    "Last step of pruning, > --sparsity_begin_step.",
+  )
+  flags.DEFINE_integer(
+    "pruning_frequency", 1_000, "Steps between prunings, >= 1."
+  )
   flags.DEFINE_boolean(
     "soft_memory",
     False,
@@ -184,23 +197,31 @@ def check(values: Any) -> None:
     raise ValueError(
       f"`width` must not be given with `iso_flops`, got {values.width}."
     )
-  for name, methods in _OF_METHODS.items():
-    if getattr(values, name) and values.training_method not in methods:
+  for name, (default, methods) in _OF_METHODS.items():
+    value = getattr(values, name)
+    is_default = value < 0 if name == _BACKWARD else value == default
+    if not is_default and values.training_method not in methods:
       raise ValueError(
         f"`training_method` must be in {methods} with `{name}`, got "
         f"{values.training_method!r}."
       )
-  if values.soft_memory:
-    _check_soft_memory(values)
   if values.sparsity == FILE:
     _check_alone(values)
   elif not 0 <= values.sparsity < 1:
     raise ValueError(f"`sparsity` must be in [0, 1), got {values.sparsity}.")
-  for name in _COUNTS:
-    if getattr(values, name) < 1:
-      raise ValueError(
-        f"`{name}` must be at least 1, got {getattr(values, name)}."
-      )
+  for names, least in ((_COUNTS, 1), (_STEPS, 0)):
+    for name in names:
+      if getattr(values, name) < least:
+        raise ValueError(
+          f"`{name}` must be at least {least}, got {getattr(values, name)}."
+        )
+  begin, end = values.sparsity_begin_step, values.sparsity_end_step
+  prunes = (training_flops.PRUNE, training_flops.GRANET)
+  if values.training_method in prunes and end <= begin:
+    raise ValueError(
+      f"`sparsity_end_step` must be more than `sparsity_begin_step` = {begin}, "
+      f"got {end}."
+    )
   multiplier = values.training_steps_multiplier
   if not 0 < multiplier < math.inf:
     raise ValueError(
@@ -212,6 +233,8 @@ def check(values: Any) -> None:
     raise ValueError(
       f"`training_method` must be in {known}, got {values.training_method!r}."
     )
+  if values.soft_memory:
+    _check_soft_memory(values)
 
 
 def _check_soft_memory(values: Any) -> None:

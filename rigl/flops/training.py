@@ -54,9 +54,9 @@ def training_cost(
     return forward_flops(values, layers, sparsities)
 
   method, mean = values.training_method, None
-  if method in ("prune", "granet"):
+  if method in (training_flops.PRUNE, training_flops.GRANET):
     # GraNet prunes in every mask update.
-    by_mask_updates = method == "granet"
+    by_mask_updates = method == training_flops.GRANET
     schedule = PruningSchedule(
       values.sparsity_begin_step,
       values.sparsity_end_step,
@@ -94,7 +94,7 @@ def _backward_flops(
   asked: Mapping[str, float],
 ) -> float | None:
   """FLOPs with the weights that Top-KAST trains; None for other methods."""
-  if values.training_method != "top_kast":
+  if values.training_method != training_flops.TOP_KAST:
     return None
   trained = backward_sparsities(values, layers, asked)
   return forward_flops(values, layers, trained)

@@ -54,6 +54,31 @@ def test_every_method_gets_its_class_and_common_arguments(method):
   assert optimizer._seed == 4
 
 
+@pytest.mark.parametrize("method", registry.METHODS)
+@pytest.mark.parametrize(
+  ("name", "value", "taking"),
+  [
+    ("grow_batches", 2, {"rigl", "granet"}),
+    ("initial_sparsity", 0.25, {"granet"}),
+    ("backward_sparsity", 0.25, {"top_kast"}),
+    ("track_exploration", True, {*registry.BY_WINDOW}),
+    ("soft_memory", True, {"set", "rigl"}),
+    ("across_layers", True, {"set", "rigl"}),
+    ("drop_gradient_weight", 0.5, {"set", "rigl"}),
+  ],
+)
+def test_a_flag_of_some_methods_is_refused_by_the_others(
+  method, name, value, taking
+):
+  if method in taking:
+    flags = ToyFlags(training_method=method, **{name: value})
+    assert flags.method_arguments()[name] == value
+    return
+  expected = f"`{name}` must be .* for method '{method}'"
+  with pytest.raises(ValueError, match=expected):
+    ToyFlags(training_method=method, **{name: value})
+
+
 @pytest.mark.parametrize("method", registry.SPARSE_START)
 def test_masks_start_random_or_empty_for_a_checkpoint(method):
   flags = ToyFlags(training_method=method)

@@ -98,7 +98,7 @@ def _backward_flops(
     forward: FLOPs with the weights that compute.
     steps: gradient steps of the run.
   """
-  if settings["training_method"] != "top_kast":
+  if settings["training_method"] != training_flops.TOP_KAST:
     return None
   shapes = {n.name: n.kernel_shape for n in layers if n.name in sparse}
   sparsities = backward_sets.backward_sparsities(
