@@ -17,7 +17,7 @@ from absl import flags
 from rigl import counting, files
 from rigl.config import app
 from rigl.counting import training_flops
-from rigl.flops import flops_models, options, plots
+from rigl.flops import flops_models, options
 from rigl.flops.flops_report import FlopsReport, IsoFlops, render
 from rigl.flops.sparsities import layer_sparsities
 from rigl.flops.training import forward_flops, training_cost
@@ -64,7 +64,8 @@ def make_report(values: Any) -> FlopsReport:
     values: object with the flags as attributes.
 
   Raises:
-    ValueError: if a flag is out of its range.
+    ValueError: if a flag is out of its range, or the model cannot be read.
+    OSError: if its file cannot be read.
   """
   options.check(values)
   width = _iso_width(values) if values.iso_flops else values.width
@@ -150,15 +151,29 @@ def _note(values: Any, network: flops_models.Network) -> str:
   )
 
 
+def _check_places(values: Any) -> None:
+  """Raises ValueError if a file to write is the one that is read."""
+  model = files.path(values.model, "model")
+  if not model.exists():
+    return
+  for name in ("output", "plot"):
+    place = getattr(values, name)
+    if place and files.path(place, name).resolve() == model.resolve():
+      raise ValueError(f"`{name}` must not be the `model`, got {place!r}.")
+
+
 def main(arguments: Sequence[str]) -> None:
   """Counts, then prints or writes the report."""
   del arguments
   with app.one_line_errors():
+    _check_places(FLAGS)
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)
     if report.note:
       sys.stderr.write(report.note + "\n")
     if FLAGS.plot:
+      from rigl.flops import plots  # Matplotlib takes as long as the rest.
+
       is_file = FLAGS.sparsity == options.FILE
       sparsity = "of the file" if is_file else f"{FLAGS.sparsity:g}"
       title = f"{FLAGS.model}, {FLAGS.method}, sparsity {sparsity}"

@@ -92,8 +92,12 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "format", "text", f"The form: {', '.join(KNOWN_FORMATS)}."
   )
-  flags.DEFINE_string("output", "", "File to write to; empty: the terminal.")
-  flags.DEFINE_string("plot", "", "PNG, SVG or PDF file for a bar chart.")
+  flags.DEFINE_string(
+    "output", "", "File to write or replace; empty: the terminal."
+  )
+  flags.DEFINE_string(
+    "plot", "", "PNG, SVG or PDF file to write or replace, for a bar chart."
+  )
 
 
 class _SparsityParser(flags.ArgumentParser):
