@@ -25,7 +25,7 @@ class BatchNorm(tf.Module):
       CIFAR-10 model averages the variance itself.
     gamma: initial scale.
     data_format: `NHWC` or `NCHW`, the order of the dimensions of the images.
-    epsilon: added to the variance.
+    epsilon: added to the variance, positive.
   """
 
   def __init__(
@@ -50,7 +50,16 @@ class BatchNorm(tf.Module):
     self._channels, self._data_format = channels, data_format
 
   def __call__(self, images: Tensor, training: bool) -> Tensor:
-    """Normalises float images; statistics are float32 for any input type."""
+    """Normalises float images; statistics are float32 for any input type.
+
+    Args:
+      images: float [batch, height, width, channels], or with the channels
+        second for `NCHW`.
+      training: whether to use and average the statistics of this batch.
+
+    Returns:
+      Tensor of the same shape and dtype.
+    """
     averages = {}
     if not training:
       averages = {"mean": self.moving_mean, "variance": self.moving_variance}

@@ -63,7 +63,17 @@ class Conv2D(tf.Module):
     self.strides, self._data_format = strides, data_format
 
   def __call__(self, images: Tensor) -> Tensor:
-    """Maps float images with `inputs` channels to ones with `outputs`."""
+    """Maps float images with `inputs` channels to ones with `outputs`.
+
+    Args:
+      images: float [batch, height, width, inputs], or with the channels second
+        for `NCHW`.
+
+    Returns:
+      The same dtype with `outputs` channels. The height, and the width
+      likewise, is ceil(height / strides), for `VALID`
+      ceil((height - size + 1) / strides).
+    """
     kernel = tf.cast(self.kernel, images.dtype)
     images = tf.nn.conv2d(
       _padded(images, self._zeros),
@@ -117,7 +127,16 @@ class DepthwiseConv2D(tf.Module):
     self.strides, self._data_format = strides, data_format
 
   def __call__(self, images: Tensor) -> Tensor:
-    """Maps float images to float images with the same channels."""
+    """Maps float images to float images with the same channels.
+
+    Args:
+      images: float [batch, height, width, channels], or with the channels
+        second for `NCHW`.
+
+    Returns:
+      The same dtype and channels. The height, and the width likewise, is
+      ceil(height / strides), for `VALID` ceil((height - size + 1) / strides).
+    """
     steps = [self.strides, self.strides]
     steps = [1, *steps, 1] if self._data_format == "NHWC" else [1, 1, *steps]
     kernel = tf.cast(self.kernel, images.dtype)
@@ -131,7 +150,7 @@ class DepthwiseConv2D(tf.Module):
 
 
 def _padded(images: Tensor, zeros: Zeros | None) -> Tensor:
-  """Pads explicitly.
+  """The images, with zeros around them if there are to be any.
 
   oneDNN has no gradient kernels for convolutions with explicit padding; with
   `tf.pad` a step of ResNet-50 is 6 % faster with AVX-512.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.types import Tensor
 
 _LEVELS = 2**16
@@ -30,8 +31,7 @@ def dropout(values: Tensor, rate: float, key: Tensor) -> Tensor:
   Raises:
     ValueError: if the shape is not static or the rate out of range.
   """
-  if not 0 <= rate < 1:
-    raise ValueError(f"`rate` must be in [0, 1), got {rate}.")
+  check_number("rate", rate, 0, 1, below=True)
   size = values.shape.num_elements()
   if size is None:
     raise ValueError(f"`values` must have a static shape, got {values.shape}.")

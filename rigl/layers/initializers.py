@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_number
 from rigl.types import Tensor
 
 # (shape, name, seed) -> float32 of that shape.
@@ -81,6 +82,7 @@ def glorot_uniform_at(
         dtype=tf.float32,
       )
       uniform = tf.gather(block, positions[begin:end] - i * _BLOCK)
+      # Rounded as in TensorFlow: uniform * (high - low) + low.
       values[begin:end] = uniform * (limit - -limit) + -limit
   return values
 
@@ -89,8 +91,15 @@ def variance_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
   """Normal with variance 1 / fan_in, cut off at two standard deviations.
 
   The normal before the cut is wider, so that the variance is right after it.
-  fan_in is the number of inputs of one output, including the window of a
-  convolution.
+
+  Args:
+    shape: (window..., inputs, outputs); fan_in is the product of all but the
+      last.
+    name: name of the variable; with the seed it decides the values.
+    seed: seed of the run.
+
+  Returns:
+    float32 of that shape.
   """
   stddev = math.sqrt(1.0 / math.prod(shape[:-1])) / _TRUNCATED_STDDEV
   return _truncated_normal(shape, name, seed, stddev)
@@ -101,13 +110,26 @@ def vgg_scaling(shape: Sequence[int], name: str, seed: int) -> Tensor:
 
   After the cut the variance is about 2 / fan_in (He et al., 2015). The
   published VGG has 2.6 instead of 2.585 from TF-Slim.
+
+  Args:
+    shape: (window..., inputs, outputs); fan_in is the product of all but the
+      last.
+    name: name of the variable; with the seed it decides the values.
+    seed: seed of the run.
+
+  Returns:
+    float32 of that shape.
   """
   stddev = math.sqrt(2.6 / math.prod(shape[:-1]))
   return _truncated_normal(shape, name, seed, stddev)
 
 
 def random_normal(stddev: float) -> Initializer:
-  """Normal with mean 0 and this standard deviation."""
+  """An initializer: normal with mean 0.
+
+  Args:
+    stddev: standard deviation, at least 0.
+  """
 
   def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
     return tf.random.stateless_normal(
@@ -133,7 +155,8 @@ def sparse(initializer: Initializer, sparsity: float) -> Initializer:
   Raises:
     ValueError: if `sparsity` is not as described.
   """
-  scale = 1.0 / math.sqrt(1.0 - _checked(sparsity))
+  check_number("sparsity", sparsity, 0, 1, below=True)
+  scale = 1.0 / math.sqrt(1.0 - sparsity)
 
   def initialize(shape: Sequence[int], name: str, seed: int) -> Tensor:
     return initializer(shape, name, seed) * scale
@@ -147,12 +170,6 @@ def _truncated_normal(
   return tf.random.stateless_truncated_normal(
     shape, _key(name, seed), 0.0, stddev, tf.float32, alg="philox"
   )
-
-
-def _checked(sparsity: float) -> float:
-  if not 0 <= sparsity < 1:
-    raise ValueError(f"`sparsity` must be in [0, 1), got {sparsity}.")
-  return sparsity
 
 
 def _key(name: str, seed: int) -> list[int]:
