@@ -78,7 +78,7 @@ def read_zoo(
       entries.append(read_entry(path)._replace(file=name))
     except (ValueError, OSError) as error:
       left_out[name] = str(error)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
       left_out[name] = f"its metadata is not that of `rigl-export`: {error}"
   return sorted(entries, key=_place), left_out
 
@@ -102,7 +102,8 @@ def read_entry(path: pathlib.Path) -> Entry:
 
   Raises:
     ValueError: if it is damaged, or the network is not known.
-    KeyError: if its metadata lacks something.
+    LookupError, TypeError, AttributeError: if its metadata is not that of
+      `rigl-export`.
     OSError: if it cannot be read.
   """
   file = compact.CompactFile(path)

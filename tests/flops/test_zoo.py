@@ -123,17 +123,20 @@ def test_other_files_are_left_out_and_named(tmp_path):
     "resnet_depth": 10, "resnet_width": 1, "num_classes": 10
   })  # fmt: skip
   write_mnist(tmp_path / "flags.rigl", task="imagenet")
+  write_mnist(tmp_path / "list.rigl", sparsities=[0.5])
   (tmp_path / "text.rigl").write_text("no")
   content = (tmp_path / "good.rigl").read_bytes()
   (tmp_path / "short.rigl").write_bytes(content[:-64])
   entries, left_out = zoo.read_zoo(tmp_path)
   assert [entry.file for entry in entries] == ["good.rigl"]
   assert set(left_out) == {
-    f"{name}.rigl" for name in ("keras", "wide", "flags", "text", "short")
+    f"{name}.rigl"
+    for name in ("keras", "wide", "flags", "list", "text", "short")
   }
   assert "its task is 'keras'" in left_out["keras.rigl"]
   assert "its layer 'resnet_model/conv_1'" in left_out["wide.rigl"]
   assert "model_architecture" in left_out["flags.rigl"]
+  assert "its metadata is not that" in left_out["list.rigl"]
   text = zoo.page("results", entries, left_out)
   assert "Left out: `flags.rigl` (" in text
 
