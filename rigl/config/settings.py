@@ -212,17 +212,6 @@ def define_gin_flags() -> None:
     set_group(name, "gin")
 
 
-def flag_names(settings_class: type[Settings]) -> list[str]:
-  """The names of all flags that `define_flags` defines."""
-  fields = dataclasses.fields(settings_class)
-  aliases = [field.metadata["alias"] for field in fields]
-  return [
-    *(field.name for field in fields),
-    *filter(None, aliases),
-    *GIN_FLAGS,
-  ]
-
-
 def read_flags(settings_class: type[SettingsT]) -> SettingsT:
   """Makes the settings from the parsed flags and gin.
 

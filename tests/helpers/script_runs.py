@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import pytest
 from absl import flags
 
 from rigl.config import app
-from rigl.config.settings import flag_names
+from rigl.config.settings import GIN_FLAGS
 from rigl.training import checkpoints
 from rigl.training.run_directory import RunDirectory
 
@@ -104,7 +105,10 @@ class Shell:
 
   def _forget_flags(self) -> None:
     """Removes the script's flags, so that they can be defined again."""
-    for name in (*flag_names(self._settings), *self._own_flags):
+    fields = dataclasses.fields(self._settings)
+    aliases = [field.metadata["alias"] for field in fields]
+    names = [*(field.name for field in fields), *aliases, *GIN_FLAGS]
+    for name in filter(None, [*names, *self._own_flags]):
       if name in flags.FLAGS:
         delattr(flags.FLAGS, name)
     gin.clear_config()
