@@ -65,6 +65,7 @@ MAY_IMPORT = {
   ),
   "configurable": NOTHING,
   "docstrings": NOTHING,
+  "error_text": NOTHING,
   "structures": NOTHING,
   "mask_ops": frozenset({"structures"}),
   "schedules": frozenset({"configurable"}),
@@ -97,6 +98,7 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {
   "checks",
+  "error_text",
   "missing_package",
   "needs_tensorflow",
   "tensor_names",
@@ -114,6 +116,7 @@ WITHOUT_TENSORFLOW |= {
   "flops",
   "configurable",
   "docstrings",
+  "error_text",
   "missing_package",
   "needs_tensorflow",
   "running_script",

@@ -14,6 +14,7 @@ import numpy as np
 
 from rigl import files
 from rigl.cifar_resnet.class_names import CIFAR10, CIFAR100
+from rigl.error_text import one_line
 from rigl.file_kinds import HEAD_BYTES, kind_of
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -256,11 +257,10 @@ def _load_tfds(directory: str, version: CifarVersion) -> CifarData:
     )
   except Exception as error:  # Whatever the network or the disk is missing.
     _check_format(directory, version)
-    text = " ".join(str(error).split())[:200]
     where = f"`{directory}`" if directory else "TFDS's own directory"
     raise ValueError(
-      f"{version.title} is not in {where}, and TFDS says: {text} "
-      f"{version.advice}"
+      f"{version.title} is not in {where}, and TFDS says: "
+      f"{one_line(error, 200)} {version.advice}"
     ) from error
   return CifarData(
     *_arrays(train, "train", version), *_arrays(test, "test", version)

@@ -14,6 +14,7 @@ import re
 import sys
 
 from rigl import missing_package
+from rigl.error_text import first_line, one_line
 
 _NUMBERS = (
   errno.EACCES,
@@ -42,8 +43,7 @@ _TEXTS = (
 _OPERATION = re.compile(
   r"^\{\{.*?\}\}\s*|\s*\[(Op:|\[?\{\{).*|\s*name: *$", re.DOTALL
 )
-
-
+# In an error of JAX about a device that has too little memory.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
@@ -52,13 +52,13 @@ def describe(error: BaseException) -> str | None:
   if isinstance(error, ImportError):
     return missing_package.describe(error)
   if isinstance(error, OSError):
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
   # An error of a compilation names JAX's as its cause.
-  if is_of_jax(error) or is_of_jax(error.__cause__):
-    text = str(error if is_of_jax(error) else error.__cause__)
-    if _NO_MEMORY not in text:
+  found = error if is_of_jax(error) else error.__cause__
+  if found is not None and is_of_jax(found):
+    if _NO_MEMORY not in str(found):
       return None
-    line = " ".join(text.strip().split("\n")[0].split())
+    line = first_line(found)
     return f"a device has too little memory; smaller batches need less ({line})"
   # Without TensorFlow, which takes seconds to load, it is no error of that.
   tensorflow = sys.modules.get("tensorflow")

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rigl.distribution import cluster
 from rigl.distribution.cluster import TF_CONFIG, Cluster
+from rigl.error_text import first_line
 
 AUTO, DEFAULT, MIRRORED = "auto", "default", "mirrored"
 MULTI_WORKER, TPU = "multi_worker", "tpu"
@@ -126,10 +127,9 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     ImportError,
     tf.errors.OpError,
   ) as error:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ValueError(
       f"`tpu` must name a TPU that answers, or be `local` on a TPU VM with the "
-      f"distribution tensorflow-tpu, got {name!r}: {text}"
+      f"distribution tensorflow-tpu, got {name!r}: {first_line(error)}"
     ) from error
   return tf.distribute.TPUStrategy(resolver)
 

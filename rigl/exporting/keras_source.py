@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import compression, file_contents, files
+from rigl.error_text import first_line
 from rigl.exporting.signature import Signature
 from rigl.exporting.source import Source, sparsities
 from rigl.formats import keras_archives
@@ -53,8 +54,7 @@ def load_model(place: str) -> keras.Model:
       f"`checkpoint` is damaged, got {place!r}: {error}"
     ) from error
   except Exception as error:  # Whatever layers raise for their settings.
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    text = text.replace(opened, place)  # It may be a copy.
+    text = first_line(error).replace(opened, place)  # It may be a copy.
     advice = keras_archives.advice(place, keras.__version__)
     raise ValueError(
       f"`checkpoint` must be a file that Keras can load, got {place!r}: "

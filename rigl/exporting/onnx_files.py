@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rigl.error_text import first_line, one_line
 from rigl.exporting.signature import Signature
 
 OPSET = 17
@@ -50,10 +51,9 @@ def convert(signature: Signature, metadata: Mapping[str, Any]) -> bytes:
       predict, predict.input_signature, opset=OPSET
     )
   except Exception as error:  # The converter has several of its own.
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    raise ValueError(f"tf2onnx cannot convert the network: {text[:300]}") from (
-      error
-    )
+    raise ValueError(
+      f"tf2onnx cannot convert the network: {first_line(error, 300)}"
+    ) from error
   del module  # Its variables had to live until here.
   entry = model.metadata_props.add()
   entry.key, entry.value = "rigl", json.dumps(metadata)
@@ -82,7 +82,8 @@ def run(
       content, providers=["CPUExecutionProvider"]
     )
   except Exception as error:  # It has no public class of its errors.
-    text = " ".join(str(error).split())
-    raise ValueError(f"ONNX Runtime refuses the file: {text[:300]}") from error
+    raise ValueError(
+      f"ONNX Runtime refuses the file: {one_line(error, 300)}"
+    ) from error
   names = [result.name for result in session.get_outputs()]
   return dict(zip(names, session.run(names, dict(inputs)), strict=True))

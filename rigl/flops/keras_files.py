@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rigl import file_contents
+from rigl.error_text import first_line
 from rigl.flops.network import Network, check_image_size, with_zeros
 from rigl.formats import keras_archives
 
+_LENGTH = 200  # Of the text of Keras's error, in characters.
 # Settings of any layer.
 _COMMON = {"batch_input_shape", "batch_shape", "input_dim", "input_shape"}
 # Keras 2 stores operations on tensors as layers. Those that only compute:
@@ -97,7 +99,8 @@ def load_model(path: pathlib.Path) -> Any:
     ) from error
   except OSError as error:
     raise ValueError(
-      f"`model` must be a Keras file, got {str(path)!r}: {_first_line(error)}"
+      f"`model` must be a Keras file, got {str(path)!r}: "
+      f"{first_line(error, _LENGTH)}"
     ) from error
   except Exception as error:  # Whatever layers raise for their settings.
     advice = keras_archives.advice(path, keras.__version__)
@@ -124,14 +127,9 @@ def _explanation(path: pathlib.Path, error: Exception, advice: str) -> str:
     return f"`model` must hold a model, got only weights in {str(path)!r}."
   return (
     f"`model` must be a file that Keras can load, got {str(path)!r}: "
-    f"{_first_line(error)}{advice} A model with classes of its own: "
+    f"{first_line(error, _LENGTH)}{advice} A model with classes of its own: "
     f"{in_python}."
   )
-
-
-def _first_line(error: Exception) -> str:
-  line = (str(error).splitlines() or [type(error).__name__])[0]
-  return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def _load_h5(path: pathlib.Path, keras: Any) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from rigl.error_text import one_line
 from rigl.flops.network import Network, check_image_size, with_zeros
 
 _DEFAULT = "serving_default"
@@ -34,9 +35,9 @@ def load(path: pathlib.Path, image_size: int | None) -> Network:
     signatures = dict(getattr(loaded, "signatures", {}))
   # Of a damaged graph it raises errors of any kind.
   except Exception as error:
-    text = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(
-      f"`model` must be a SavedModel, got {str(path)!r}: {text[:_LENGTH]}"
+      f"`model` must be a SavedModel, got {str(path)!r}: "
+      f"{one_line(error, _LENGTH)}"
     ) from error
   if _DEFAULT not in signatures and len(signatures) != 1:
     raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from rigl import files
+from rigl.error_text import one_line
 from rigl.formats import outputs
 
 # What every SavedModel has; it is written last.
@@ -57,10 +58,9 @@ def write(
   try:
     tf.saved_model.save(module, str(place), signatures={_SIGNATURE: predict})
   except (AssertionError, TypeError) as error:
-    text = " ".join(str(error).split())[:300]
     raise ValueError(
-      f"The network does not go into a SavedModel: {text}"
-    ) from (error)
+      f"The network does not go into a SavedModel: {one_line(error, 300)}"
+    ) from error
   if metadata is not None:
     extra = place / _EXTRA
     extra.mkdir(parents=True, exist_ok=True)

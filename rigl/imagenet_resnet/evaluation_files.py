@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rigl import files
+from rigl.error_text import one_line
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
 
 _RESULT_FILE = "result.json"
@@ -75,8 +76,9 @@ def write(
     place = directory / _RESULT_FILE
     files.write_text(place, json.dumps(content, indent=1) + "\n")
   except (OSError, tf.errors.OpError) as error:
-    text = " ".join(str(error).split())
-    logging.warning("The result is only printed, not written: %s", text)
+    logging.warning(
+      "The result is only printed, not written: %s", one_line(error)
+    )
     return None
   return place
 

@@ -7,7 +7,8 @@ Both come before any `Client`.
 from __future__ import annotations
 
 from rigl import addresses
-from rigl.pjrt.jax_client import first_line, quieten
+from rigl.error_text import first_line
+from rigl.pjrt.jax_client import quieten
 
 
 def initialize_hosts(

@@ -244,6 +244,6 @@ def quieten() -> None:
 
 
 def first_line(error: Exception) -> str:
-  """The first line of an error that is not empty."""
+  """The first line of an error; `rigl.error_text` is not in exported runs."""
   lines = [line.strip() for line in str(error).splitlines()]
   return next((line for line in lines if line), type(error).__name__)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rigl.pjrt.jax_client import first_line, parse_program
+from rigl.error_text import first_line
+from rigl.pjrt.jax_client import parse_program
 
 
 class CompileError(Exception):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
+from rigl.error_text import one_line
 from rigl.runners.program import Lowerable
 from rigl.runners.stablehlo import lowering
 from rigl.tpu_check import chips
@@ -65,7 +66,7 @@ def compile_all(
       text = lowering.lower(program, arguments).text
       yield ProgramRow(name, compiler.compile(text, num_replicas))
     except (ValueError, CompileError) as error:
-      yield ProgramRow(name, " ".join(str(error).split()))
+      yield ProgramRow(name, one_line(error))
 
 
 def header(chip: chips.Chip) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from rigl.pjrt.jax_client import first_line
+from rigl.error_text import first_line
 from rigl.pjrt.topology_compiler import CompileError, TopologyCompiler
 from rigl.tpu_check import chips
 from rigl.tpu_check.collectives import Collectives, find_collectives

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import files
+from rigl.error_text import first_line
 from rigl.formats import compact
 from rigl.types import Variable
 from rigl.url_path import UrlPath, python_errors
@@ -209,9 +210,8 @@ def _reading(prefix: str) -> Iterator[None]:
     LookupError,  # The data file is too short.
     MemoryError,  # The index claims a block of any size.
   ) as error:
-    text = (str(error) or type(error).__name__).splitlines()[0]
     raise DamagedError(
-      f"`{prefix}` is no readable checkpoint: {text}"
+      f"`{prefix}` is no readable checkpoint: {first_line(error)}"
     ) from error
 
 

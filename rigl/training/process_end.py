@@ -12,6 +12,7 @@ import tensorflow as tf
 from rigl.config import app, system_errors
 from rigl.data.stream_source import DataError
 from rigl.distribution.replicas import Replicas
+from rigl.error_text import first_line
 from rigl.training import preemption
 from rigl.training.loop import TrainingDivergedError
 from rigl.training.preemption import Notice, PreemptedError
@@ -54,5 +55,5 @@ def one_line_ends(
     app.fail(
       known
       or "another worker was lost; start all of them again, which resumes "
-      f"from the last checkpoint ({str(error).splitlines()[0]})"
+      f"from the last checkpoint ({first_line(error)})"
     )
