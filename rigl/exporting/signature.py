@@ -60,10 +60,14 @@ class Signature(NamedTuple):
     ]
 
   def module(self, batch_size: int | None = None) -> tuple[tf.Module, Any]:
-    """A module that holds the variables, and the function with its arguments.
+    """The function as TensorFlow's exporters take it.
 
     Args:
       batch_size: examples per call; None for any number.
+
+    Returns:
+      A module that holds the variables and must live as long as the function,
+      and the `tf.function`, whose positional arguments are `inputs` in order.
     """
     module = tf.Module(name="exported")
     module.exported_variables = list(self.variables)

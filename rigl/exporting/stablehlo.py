@@ -34,11 +34,11 @@ def write(
   batch_size: int,
   metadata: Mapping[str, Any],
 ) -> None:
-  """Writes a folder that does not exist.
+  """Writes a folder.
 
   Args:
     signature: what it computes.
-    place: the folder.
+    place: the folder, which must not exist yet.
     batch_size: examples per call.
     metadata: what JSON can hold.
 
@@ -106,6 +106,10 @@ def load(place: files.Path) -> Callable[..., dict[str, np.ndarray]]:
 
   Args:
     place: the folder.
+
+  Returns:
+    A function of arrays by the names of the inputs, which returns arrays by the
+    names of the results. It runs on the CPU.
   """
   folder = files.path(place)
   manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))

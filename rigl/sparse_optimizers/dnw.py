@@ -44,7 +44,8 @@ class SparseDNWOptimizer(DenseWeightsOptimizer):
   where step is that of the wrapped optimizer and n_ones what the distribution
   of `default_sparsity` gives the layer. Inactive weights and their slots live
   on: the weights are kept in a variable beside the kernel. As in the published
-  code, sparse kernels have no weight decay.
+  code, sparse kernels have no weight decay; `regularization_loss` counts the
+  weights of these kernels all the same.
 
   Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
 

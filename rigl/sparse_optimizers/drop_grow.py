@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drop and grow by a schedule: the base of SET, static, SNFS and RigL.
+"""Drop and grow by a schedule: the base of SET, static, SNFS, RigL and GraNet.
 
-All four drop by magnitude; the file of each defines its growth scores.
+All of them drop by magnitude; the file of each defines its growth scores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rigl.types import Tensor, Variable
 
 
 class DropGrowOptimizer(StoredDropGrow):
-  """Drops and grows connections by a schedule; the base of four methods.
+  """Drops and grows connections by a schedule; the base of five methods.
 
   An update is, in every layer of n active connections,
 

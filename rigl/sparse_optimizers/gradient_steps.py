@@ -84,7 +84,14 @@ class GradientSteps(MaskOwner):
     return graph_control.group(operations)
 
   def regularization_loss(self, variables: Iterable[Variable]) -> Tensor:
-    """The loss whose gradient is the weight decay: decay * sum(w^2) / 2."""
+    """The loss whose gradient is the weight decay: decay * sum(w^2) / 2.
+
+    Args:
+      variables: those whose weights w count, if they have weight decay.
+
+    Returns:
+      float32 scalar.
+    """
     terms = [
       tf.nn.l2_loss(tf.cast(v, tf.float32))
       for v in map(as_variable, variables)

@@ -30,7 +30,7 @@ def as_variable(value: Any) -> Variable:
       are one.
 
   Raises:
-    ValueError: if it is neither.
+    ValueError: if it is none of these.
   """
   if isinstance(value, tf.Variable):
     return value

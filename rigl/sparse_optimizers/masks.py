@@ -62,8 +62,9 @@ class MaskOwner(RestoredMasks):
     """Gives every kernel a random mask and zeroes its pruned weights.
 
     A kernel that is as sparse already, such as one that was restored, keeps
-    its weights: the mask covers them and is random elsewhere. In a graph for
-    a session the initial weights are masked: run the initializers afterwards.
+    its weights: the mask covers them and is random elsewhere. That is so
+    without a `structure` and in eager mode. In a graph for a session the
+    initial weights are masked: run the initializers afterwards.
 
     Args:
       kernels: the kernels to sparsify, by layer name or as a sequence, whose

@@ -55,7 +55,11 @@ class ScheduledOptimizer(SparseOptimizer):
     return None if due is None else due + self.update_lag - step
 
   def num_updates_before(self, step: int) -> int:
-    """The number of updates that the schedule has at steps below `step`."""
+    """The number of updates that the schedule has at steps below `step`.
+
+    Args:
+      step: a step of a run that starts at step 0.
+    """
     schedule = self._schedule
     last = step - 1
     if schedule.end_step >= 0:

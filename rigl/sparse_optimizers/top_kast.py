@@ -189,7 +189,14 @@ class SparseTopKASTOptimizer(TwoSetsOptimizer):
     return penalty_factors(mask, penalty, ones / group, dtype)
 
   def regularization_loss(self, variables: Iterable[Variable]) -> Tensor:
-    """The loss whose gradient are penalty and weight decay."""
+    """The loss whose gradient is the penalty plus the weight decay.
+
+    Args:
+      variables: those whose weights count.
+
+    Returns:
+      float32 scalar.
+    """
     given = [as_variable(variable) for variable in variables]
     others = [v for v in given if id(v) not in self._layer_of]
     loss = super().regularization_loss(others)
