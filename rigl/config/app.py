@@ -53,12 +53,11 @@ def run(
       sys.exit(0)
     return _parse(arguments)
 
-  def guarded(arguments: Sequence[str]) -> Any:
-    with _one_line_system_errors():
-      return main(arguments)
-
-  with stop_signals.installed(), output.lasting():
-    app.run(guarded, flags_parser=parse)
+  with stop_signals.installed(), output.lasting(), _one_line_system_errors():
+    try:
+      app.run(main, flags_parser=parse)
+    finally:
+      output.flush()  # Here, because the disk may be full.
 
 
 @contextlib.contextmanager

@@ -21,8 +21,10 @@ _GONE = (errno.EPIPE, errno.EIO)
 class LastingStream:
   """A text stream whose lost reader is no error.
 
+  Other errors, such as a full disk, are raised once.
+
   Args:
-    stream: the stream; its file becomes the null device then.
+    stream: the stream; after an error its file is the null device.
   """
 
   def __init__(self, stream: Any) -> None:
@@ -41,12 +43,12 @@ class LastingStream:
     try:
       write()
     except OSError as error:
-      if error.errno not in _GONE:
-        raise
       # So that no later write fails, by whatever code.
       null = os.open(os.devnull, os.O_WRONLY)
       os.dup2(null, self._stream.fileno())
       os.close(null)
+      if error.errno not in _GONE:
+        raise
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
@@ -61,6 +63,15 @@ def lasting() -> Iterator[None]:
   try:
     yield
   finally:
-    with contextlib.suppress(AttributeError, ValueError):
-      sys.stdout.flush()  # Unless there is none, or it is closed.
+    flush()
     sys.stdout, sys.stderr = before
+
+
+def flush() -> None:
+  """Writes what the standard output holds, unless it is closed.
+
+  Raises:
+    OSError: if it cannot be written, and its reader is still there.
+  """
+  with contextlib.suppress(AttributeError, ValueError):
+    sys.stdout.flush()

@@ -170,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)
     if report.note:
-      sys.stderr.write(report.note + "\n")
+      print(report.note, file=sys.stderr)
     if FLAGS.plot:
       from rigl.flops import plots  # Matplotlib takes as long as the rest.
 
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
     if FLAGS.output:
       files.write_text(FLAGS.output, text + "\n")
     else:
-      sys.stdout.write(text + "\n")
+      print(text)
 
 
 def run() -> None:

@@ -86,19 +86,6 @@ def test_bad_input_is_an_error_in_one_line(flags, words, tmp_path):
   assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("flag", ["output", "plot"])
-def test_the_file_that_is_counted_is_never_replaced(tmp_path, flag):
-  place = tmp_path / "layers.json"
-  layers = [dataclasses.asdict(n) for n in architectures.network("mnist_fc")]
-  place.write_text(json.dumps(layers))
-  done = run(
-    "--model=layers.json", f"--{flag}={tmp_path}/./layers.json", cwd=tmp_path
-  )
-  assert done.returncode == 1
-  assert f"`{flag}` must not be the `model`" in done.stderr
-  assert json.loads(place.read_text())[0]["name"] == layers[0]["name"]
-
-
 def test_report_is_what_get_stats_counts():
   custom = {"layer3": 0.0}
   answer = make(custom_sparsities=["layer3=0"])
