@@ -115,6 +115,16 @@ def on_disk(place: Path, name: str) -> pathlib.Path:
   return found
 
 
+def are_same(one: Path, other: Path) -> bool:
+  """Whether two paths lead to the same place, which may not exist yet.
+
+  Args:
+    one: a path.
+    other: a path.
+  """
+  return path(one).resolve() == path(other).resolve()
+
+
 def is_readable(place: Path | bytes) -> bool:
   """Whether a file exists and may be read.
 

@@ -95,3 +95,11 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     (tmp_path / name).write_text("")
   files.remove_temporaries(tmp_path)
   assert names(tmp_path) == kept
+
+
+def test_paths_to_one_place_are_the_same(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "link").symlink_to(tmp_path / "there")
+  for other in ("there", "./there", "x/../there", f"file://{tmp_path}/there"):
+    assert files.are_same("link", other)
+  assert not files.are_same("there", "here")

@@ -95,7 +95,8 @@ def export(
     calibration_images: an `.npz` file with the key `images`, typical inputs, at
       least `batch_size` of them, by which `litert` quantises activations for
       `int8`. None: weights alone.
-    overwrite: whether to replace an export that is there.
+    overwrite: whether to replace a file, or the directory of an export, that is
+      there; never `checkpoint` and `calibration_images`.
 
   Returns:
     Size and difference of what was written.
@@ -129,6 +130,9 @@ def export(
   if format == "onnx":
     onnx_files.check_installed()
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
+  _check_other_place(
+    output, checkpoint=checkpoint, calibration_images=calibration_images
+  )
   is_model = not isinstance(checkpoint, str | os.PathLike)
   if is_model or keras_source.is_keras_file(os.fspath(checkpoint)):
     _check_no_flags(
@@ -228,6 +232,16 @@ def _compressed(source: Source) -> tuple[Source, str]:
     f"Compressed: {source.num_parameters:,} parameters became "
     f"{small.num_parameters:,}."
   )
+
+
+def _check_other_place(output: str | os.PathLike, **inputs: Any) -> None:
+  """Checks that the export does not replace what it is made of."""
+  for name, value in inputs.items():
+    is_path = isinstance(value, str | os.PathLike)
+    if is_path and files.are_same(value, output):
+      raise ValueError(
+        f"`output` must not be the `{name}`, got {os.fspath(output)!r}."
+      )
 
 
 def _check_no_flags(**arguments: Any) -> None:

@@ -153,12 +153,11 @@ def _note(values: Any, network: flops_models.Network) -> str:
 
 def _check_places(values: Any) -> None:
   """Raises ValueError if a file to write is the one that is read."""
-  model = files.path(values.model, "model")
-  if not model.exists():
-    return
+  if not files.path(values.model, "model").exists():
+    return  # It is the name of a network.
   for name in ("output", "plot"):
     place = getattr(values, name)
-    if place and files.path(place, name).resolve() == model.resolve():
+    if place and files.are_same(place, values.model):
       raise ValueError(f"`{name}` must not be the `model`, got {place!r}.")
 
 

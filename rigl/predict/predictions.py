@@ -95,7 +95,7 @@ def check_output(path: files.AnyPath, inputs: Sequence[files.AnyPath]) -> None:
     raise ValueError(
       f"`output` must be in a folder that can be written to, got {str(path)!r}."
     )
-  if path.resolve() in [other.resolve() for other in inputs]:
+  if any(files.are_same(path, other) for other in inputs):
     raise ValueError(
       f"`output` must not be the file with the images, got {str(path)!r}."
     )

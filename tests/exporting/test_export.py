@@ -358,6 +358,26 @@ def test_directories_of_other_files_are_never_replaced(keras_file, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_what_an_export_is_made_of_is_never_replaced(keras_file, tmp_path):
+  place = tmp_path / "model.keras"
+  shutil.copy(keras_file[0], place)
+  content = place.read_bytes()
+  with pytest.raises(ValueError, match="`output` must not be the `checkpoint`"):
+    rigl.export(place, f"{tmp_path}/./model.keras", "compact", overwrite=True)
+  images = tmp_path / "typical.npz"
+  np.savez(images, images=np.zeros([1, 12, 12, 3], np.float32))
+  with pytest.raises(ValueError, match="must not be the `calibration_images`"):
+    rigl.export(
+      place,
+      images,
+      "litert",
+      dtype="int8",
+      calibration_images=images,
+      overwrite=True,
+    )
+  assert place.read_bytes() == content and np.load(images)["images"].size
+
+
 @pytest.mark.parametrize("format", ["savedmodel", "compact"])
 def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
   place, _ = keras_file
