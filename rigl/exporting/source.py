@@ -14,6 +14,7 @@ import tensorflow as tf
 from rigl import files
 from rigl.exporting import compressed
 from rigl.exporting.signature import Signature
+from rigl.imagenet_resnet import evaluation_files
 from rigl.imagenet_resnet.export_model import ServedModel
 from rigl.imagenet_resnet.input.preprocessing import IMAGE_SIZE
 from rigl.mnist.input_mask import PIXELS
@@ -21,6 +22,7 @@ from rigl.predict.open_network import Opened, make_network, read_task
 from rigl.predict.tasks import TASKS
 from rigl.tensor_names import GLOBAL_STEP, is_mask, mask_of, weights_of
 from rigl.training import warm_start
+from rigl.training.run_directory import RESULT_FILE
 from rigl.types import Tensor
 from rigl.version import __version__
 
@@ -178,10 +180,10 @@ def _accuracy(
   """
   if "accuracy" in settings:
     return {"accuracy": float(settings["accuracy"])}
-  place = files.path(prefix)
+  directory = files.path(prefix).parent
   for file, name in (
-    (place.with_name(f"eval_{place.name}") / "result.json", "accuracy"),
-    (place.parent / "result.json", "test_accuracy"),
+    (evaluation_files.result_file(directory, prefix), "accuracy"),
+    (directory / RESULT_FILE, "test_accuracy"),
   ):
     try:
       result = json.loads(file.read_text()) if file.is_file() else {}

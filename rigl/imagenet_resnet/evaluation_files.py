@@ -13,8 +13,8 @@ import tensorflow as tf
 from rigl import files
 from rigl.error_text import one_line
 from rigl.imagenet_resnet.imagenet_settings import ImagenetSettings
+from rigl.training.run_directory import RESULT_FILE
 
-_RESULT_FILE = "result.json"
 # Settings that decide what a checkpoint is evaluated on, and how.
 _SETTINGS = (
   "eval_on_train",
@@ -43,6 +43,17 @@ class CheckpointResult(NamedTuple):
   sparsity: float
 
 
+def result_file(directory: files.Path, prefix: str) -> files.AnyPath:
+  """The path of the result of a checkpoint, `eval_NAME/result.json`.
+
+  Args:
+    directory: the directory of the run.
+    prefix: prefix of the checkpoint NAME.
+  """
+  name = pathlib.PurePath(prefix).name
+  return files.path(directory) / f"eval_{name}" / RESULT_FILE
+
+
 def write(
   flags: ImagenetSettings, prefix: str, result: CheckpointResult
 ) -> files.AnyPath | None:
@@ -60,20 +71,19 @@ def write(
   Returns:
     The path of `result.json`; None if it is not written.
   """
-  name = pathlib.PurePath(prefix).name
-  directory = files.path(flags.directory) / f"eval_{name}"
+  place = result_file(flags.directory, prefix)
+  directory = place.parent
   try:
     directory.mkdir(parents=True, exist_ok=True)
     _write_events(directory, result)
     content = {
-      "checkpoint": name,
+      "checkpoint": pathlib.PurePath(prefix).name,
       "step": result.step,
       **result.metrics,
       "sparsity": result.sparsity,
       "sparsities": result.sparsities,
       "settings": {name: getattr(flags, name) for name in _SETTINGS},
     }
-    place = directory / _RESULT_FILE
     files.write_text(place, json.dumps(content, indent=1) + "\n")
   except (OSError, tf.errors.OpError) as error:
     logging.warning(

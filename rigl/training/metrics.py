@@ -13,7 +13,7 @@ import tensorflow as tf
 from rigl import files
 from rigl.training import event_files, metrics_table
 
-_CSV_FILE = "metrics.csv"
+METRICS_FILE = "metrics.csv"
 
 
 class MetricsWriter:
@@ -43,7 +43,7 @@ class MetricsWriter:
     column: str = metrics_table.ITERATION,
   ) -> None:
     self._directory = files.path(directory)
-    self._path = self._directory / _CSV_FILE
+    self._path = self._directory / METRICS_FILE
     for folder in (self._directory / "train", self._directory / "eval"):
       if folder.exists() and not folder.is_dir():
         raise ValueError(f"`{folder}` must be a directory, got a file.")
@@ -152,7 +152,7 @@ class MetricsWriter:
 
   @property
   def _old(self) -> files.AnyPath:
-    return self._path.with_name(f"{_CSV_FILE}.old")
+    return self._path.with_name(f"{METRICS_FILE}.old")
 
   def _read(self) -> tuple[str, metrics_table.Table]:
     """Reads the file, and repairs it if it is damaged or missing.

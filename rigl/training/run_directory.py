@@ -15,15 +15,16 @@ import gin
 
 from rigl import checks, file_contents, files
 from rigl.training import directory_lock, run_identity
+from rigl.training.metrics import METRICS_FILE
 from rigl.url_path import UrlPath
 from rigl.version import __version__
 
 _RUN_FILE = run_identity.RUN_FILE
-_RESULT_FILE = "result.json"
+RESULT_FILE = "result.json"
 _CONFIG_FILE = "operative_config.gin"
 _SHOWN = 80  # Characters of a wrong value that are shown.
 # Files of a run; a directory that has one without run.json is not ours.
-_OTHER_FILES = ("checkpoint", "metrics.csv", _RESULT_FILE, _CONFIG_FILE)
+_OTHER_FILES = ("checkpoint", METRICS_FILE, RESULT_FILE, _CONFIG_FILE)
 
 
 class DamagedResultError(ValueError):
@@ -123,7 +124,7 @@ class RunDirectory:
     Raises:
       DamagedResultError: if the file is damaged.
     """
-    file = self.path / _RESULT_FILE
+    file = self.path / RESULT_FILE
     if position is not None:
       file = self._earlier(position)
     if not file.exists():
@@ -141,7 +142,7 @@ class RunDirectory:
     Args:
       position: the end that the result is of. None: the result is damaged.
     """
-    file = self.path / _RESULT_FILE
+    file = self.path / RESULT_FILE
     if not self._writes or not file.exists():
       return
     if position is None:
@@ -157,7 +158,7 @@ class RunDirectory:
     if not self._writes:
       return
     files.write_text(
-      self.path / _RESULT_FILE, json.dumps(result, indent=2) + "\n"
+      self.path / RESULT_FILE, json.dumps(result, indent=2) + "\n"
     )
     self.close()
 
