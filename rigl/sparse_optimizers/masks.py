@@ -251,7 +251,7 @@ class MaskOwner(RestoredMasks):
     blocks: BlockLayer | None,
   ) -> None:
     # That of other layers says which of their values are in use.
-    kind = MASK if compact is blocks is None else "in_use"
+    kind = MASK if compact is None and blocks is None else "in_use"
     variable = self._new_state(mask, f"{name}/{kind}")
     layer = SparseLayer(name, kernel, variable, groups, compact, blocks)
     self._layers.append(layer)

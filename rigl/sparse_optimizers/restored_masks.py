@@ -55,7 +55,7 @@ class RestoredMasks(AppliedMasks):
     """
     weights = graph_control.read_on_host(layer.kernel)
     mask = graph_control.read_on_host(layer.mask)
-    movable = layer.groups is None and layer.compact is layer.blocks is None
+    movable = layer.groups is None and not layer.structure
     if of_kernel and not of_mask and movable:
       mask = restored.mask_with_weights(weights, mask)
       layer.mask.assign(mask)
