@@ -189,13 +189,13 @@ def _define_training_flags() -> None:
 
 
 def check(values: Any) -> None:
-  """Checks the flags whose values go to arguments of other names.
+  """Checks flags together, and those that go to arguments of other names.
 
   Args:
     values: an object with the flags as attributes.
 
   Raises:
-    ValueError: if a flag is out of its range.
+    ValueError: if a flag is out of its range, or does not fit another one.
   """
   if values.iso_flops and values.width != 1:
     raise ValueError(
