@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
@@ -22,6 +23,8 @@ _ZIP_ERRORS = (
   *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
   *(zipfile.BadZipFile, zlib.error),
 )
+# The settings of a Lambda layer that may be code.
+_LAMBDA_PARTS = ("function", "output_shape", "mask")
 # How much larger variables may be than the numbers of their file, which may
 # have fewer bits, and what variables take that no file holds.
 _LARGER, _SPARE = 4, 64 * 1024 * 1024
@@ -54,6 +57,7 @@ def readable(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Raises:
     DamagedError: if the file is damaged.
+    ValueError: if it is a `.h5` file with Python code, of a Lambda layer.
     OSError: if it cannot be read, or is another kind of file.
   """
   if path.suffix != ".h5":
@@ -66,8 +70,43 @@ def readable(path: pathlib.Path) -> Iterator[pathlib.Path]:
       hdf5_copy.copy(path, copy)
     except ValueError as error:
       raise DamagedError(str(error)) from error
+    _refuse_code(copy)
     with _bounded_variables(copy.stat().st_size):
       yield copy
+
+
+def _refuse_code(path: pathlib.Path) -> None:
+  """Refuses Python code in an HDF5 file.
+
+  Keras 2, and Keras 3 before 3.11.3, would run it. In `.keras` files, every
+  version refuses it.
+
+  Raises:
+    ValueError: if a layer of the file holds code.
+  """
+  import h5py  # Keras needs it, too.
+
+  with h5py.File(path, "r") as file:
+    config = file.attrs.get("model_config")
+  try:
+    holds_code = config is not None and _holds_code(json.loads(config))
+  except (TypeError, ValueError):
+    return  # Keras says what it expects.
+  if holds_code:
+    raise ValueError(
+      "a Lambda layer holds Python code, which is unsafe to run."
+    )
+
+
+def _holds_code(config: Any) -> bool:
+  """Whether settings of layers, as Keras 2 or 3 writes them, hold code."""
+  if isinstance(config, list):
+    return any(map(_holds_code, config))
+  if not isinstance(config, dict):
+    return False
+  kinds = (config.get(f"{name}_type") for name in _LAMBDA_PARTS)
+  is_code = config.get("class_name") == "__lambda__" or "lambda" in kinds
+  return is_code or any(map(_holds_code, config.values()))
 
 
 def _checked_bytes(path: pathlib.Path) -> int:

@@ -169,7 +169,7 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path, name):
   model = keras.Sequential(
     [keras.Input((4,)), layers.Lambda(lambda x: x * 2), layers.Dense(3)]
   )
-  if IS_KERAS_3:
+  if IS_KERAS_3 or name.endswith(".h5"):
     with pytest.raises(ValueError, match="`model` has a Lambda layer") as error:
       flops_models.load_layers(save(model, tmp_path, name))
     assert len(str(error.value).splitlines()) == 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras files are read in bounded time and memory, also damaged ones."""
 
+import json
 import subprocess
 import time
 import zipfile
@@ -226,6 +227,43 @@ def test_what_is_no_archive_is_left_to_keras(suffix, tmp_path):
     return
   with keras_archives.readable(path) as file:
     assert file == path
+
+
+CODE = ["4wAAAA==", None, None]
+
+
+@pytest.mark.parametrize(
+  ("settings", "is_refused"),
+  [
+    # Of Keras 2 and of Keras 3.
+    ({"function": CODE, "function_type": "lambda"}, True),
+    ({"function": {"class_name": "__lambda__", "config": {}}}, True),
+    ({"output_shape": CODE, "output_shape_type": "lambda"}, True),
+    ({"function": "relu", "function_type": "function"}, False),
+    ({"units": 3, "name": "lambda"}, False),
+  ],
+)
+def test_python_code_in_an_hdf5_file_is_refused(tmp_path, settings, is_refused):
+  layers = [{"class_name": "Lambda", "config": settings}]
+  model = {"class_name": "Sequential", "config": {"layers": layers}}
+  path = write(tmp_path / "model.h5")
+  with h5py.File(path, "r+") as file:
+    file.attrs["model_config"] = json.dumps(model)
+  if is_refused:
+    with pytest.raises(ValueError, match="Lambda layer holds Python code"):
+      keras_archives.readable(path).__enter__()
+    return
+  with keras_archives.readable(path) as copy:
+    assert copy != path
+
+
+@pytest.mark.parametrize("config", ["no json", b"[", 3, h5py.Empty("f")])
+def test_other_settings_of_an_hdf5_file_are_left_to_keras(tmp_path, config):
+  path = write(tmp_path / "model.h5")
+  with h5py.File(path, "r+") as file:
+    file.attrs["model_config"] = config
+  with keras_archives.readable(path) as copy:
+    assert copy != path
 
 
 def test_a_wrong_checksum_is_named(tmp_path):
