@@ -78,8 +78,8 @@ def readable(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def _refuse_code(path: pathlib.Path) -> None:
   """Refuses Python code in an HDF5 file.
 
-  Keras 2, and Keras 3 before 3.11.3, would run it. In `.keras` files, every
-  version refuses it.
+  Keras 2, and Keras 3 before 3.11.3, would run it (CVE-2025-9905). In `.keras`
+  files, Keras refuses it itself.
 
   Raises:
     ValueError: if a layer of the file holds code.
