@@ -8,7 +8,6 @@ import shutil
 import sys
 
 import export_models
-import gin
 import keras
 import numpy as np
 import predict_files
@@ -111,31 +110,6 @@ def test_the_pixels_that_a_network_sees_are_in_its_compact_file(tmp_path):
   expected = model(images[:, 100:300] / np.float32(255))
   found = opened.network.logits(tf.constant(images))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_compact_file_knows_what_a_gin_file_made_of_its_network(tmp_path):
-  config = tmp_path / "small.gin"
-  config.write_text(
-    "MnistFc.units = (20, 10)\nMnistSettings.training_method = 'rigl'\n"
-  )
-  prefix, model = predict_files.mnist_checkpoint(tmp_path, units=(20, 10))
-  place = tmp_path / "network.rigl"
-  before = gin.config_str()
-  rigl.export(prefix, place, "compact", task="mnist", gin_config=[str(config)])
-  assert gin.config_str() == before
-  metadata = compact.CompactFile(place).metadata
-  assert metadata["gin_bindings"] == ["MnistFc.units = (20, 10)"]
-  config.unlink()
-  task, run = read_task(str(place), None)
-  opened = make_network(task, run, {})
-  opened.load()
-  images = images_for("mnist")
-  np.testing.assert_allclose(
-    opened.network.logits(tf.constant(images)),
-    model(images / np.float32(255)),
-    rtol=1e-4,
-    atol=1e-5,
-  )
 
 
 @pytest.fixture(scope="module")
@@ -268,20 +242,6 @@ def test_int8_activations_follow_typical_images(tmp_path):
   assert "QUANTIZE" in kinds
 
 
-def test_calibration_images_fill_a_batch(tmp_path):
-  np.savez(tmp_path / "few.npz", images=np.zeros([3, 12, 12, 3], np.float32))
-  with pytest.raises(ValueError, match="at least `batch_size` = 4 .*got 3"):
-    rigl.export(
-      export_models.keras_model(),
-      tmp_path / "out.tflite",
-      "litert",
-      dtype="int8",
-      batch_size=4,
-      calibration_images=tmp_path / "few.npz",
-    )
-  assert [path.name for path in tmp_path.iterdir()] == ["few.npz"]
-
-
 def test_the_accuracy_of_a_run_is_in_the_metadata(sources, tmp_path):
   prefix, arguments = sources("mnist")
   result = pathlib.Path(prefix).parent / "result.json"
@@ -358,26 +318,6 @@ def test_directories_of_other_files_are_never_replaced(keras_file, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_what_an_export_is_made_of_is_never_replaced(keras_file, tmp_path):
-  place = tmp_path / "model.keras"
-  shutil.copy(keras_file[0], place)
-  content = place.read_bytes()
-  with pytest.raises(ValueError, match="`output` must not be the `checkpoint`"):
-    rigl.export(place, f"{tmp_path}/./model.keras", "compact", overwrite=True)
-  images = tmp_path / "typical.npz"
-  np.savez(images, images=np.zeros([1, 12, 12, 3], np.float32))
-  with pytest.raises(ValueError, match="must not be the `calibration_images`"):
-    rigl.export(
-      place,
-      images,
-      "litert",
-      dtype="int8",
-      calibration_images=images,
-      overwrite=True,
-    )
-  assert place.read_bytes() == content and np.load(images)["images"].size
-
-
 @pytest.mark.parametrize("format", ["savedmodel", "compact"])
 def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
   place, _ = keras_file
@@ -398,17 +338,6 @@ def test_an_export_is_replaced_if_asked(keras_file, tmp_path, format):
     ({"task": "mnist"}, "`task` is for networks of the scripts"),
     ({"flags": {"width": 2.0}}, "`flags` is for networks of the scripts"),
     ({"compression": "lzma"}, "`compression`"),
-    ({"compression": "none"}, "`compression` is for `format` compact"),
-    ({"format": "onnx", "batch_size": 2}, "`batch_size` is for .* litert and"),
-    ({"format": "compact", "batch_size": 2}, "`batch_size` is for"),
-    ({"format": "stablehlo", "sparse": False}, "`sparse` is for .* litert"),
-    ({"overwrite": "no"}, "`overwrite` must be True or False"),
-    ({"compress": 1}, "`compress` must be True or False"),
-    ({"sparse": None, "format": "litert"}, "`sparse` must be True or False"),
-    ({"image_size": 0}, "`image_size` must be an integer of at least 1"),
-    ({"image_size": 12}, "`image_size` must not be given"),
-    ({"gin_config": ["mnist/rigl.gin"]}, "`gin_config` is for networks of"),
-    ({"gin_imports": True}, "`gin_imports` is for networks of the scripts"),
     ({"calibration_images": "x.npz"}, "`calibration_images`"),
     (
       {"format": "litert", "dtype": "int8", "calibration_images": "none.npz"},
