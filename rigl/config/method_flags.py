@@ -215,13 +215,14 @@ class MethodFlags(Settings):
 
   def _check_taken(self, field: dataclasses.Field) -> None:
     """Raises ValueError if the method does not take the value of a flag."""
+    if getattr(self, field.name) == field.default:
+      return
     taking = [
       method
       for method, optimizer in registry.METHODS.items()
       if field.name in registry.argument_names(optimizer)
     ]
-    is_default = getattr(self, field.name) == field.default
-    if not is_default and self.training_method not in taking:
+    if self.training_method not in taking:
       raise ValueError(
         f"`{field.name}` must be {field.default} for method "
         f"{self.training_method!r}; {taking} take it."
