@@ -152,13 +152,16 @@ def _note(values: Any, network: flops_models.Network) -> str:
 
 
 def _check_places(values: Any) -> None:
-  """Raises ValueError if a file to write is the one that is read."""
-  if not files.path(values.model, "model").exists():
-    return  # It is the name of a network.
-  for name in ("output", "plot"):
-    place = getattr(values, name)
-    if place and files.are_same(place, values.model):
-      raise ValueError(f"`{name}` must not be the `model`, got {place!r}.")
+  """Raises ValueError if a file to write is no chart, or the one to read."""
+  if values.plot:
+    from rigl.flops import plots  # Matplotlib takes as long as the rest.
+
+    plots.check_suffix(values.plot)
+  is_file = files.path(values.model, "model").exists()
+  if is_file and values.output and files.are_same(values.output, values.model):
+    raise ValueError(
+      f"`output` must not be the `model`, got {values.output!r}."
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -171,7 +174,7 @@ def main(arguments: Sequence[str]) -> None:
     if report.note:
       print(report.note, file=sys.stderr)
     if FLAGS.plot:
-      from rigl.flops import plots  # Matplotlib takes as long as the rest.
+      from rigl.flops import plots
 
       is_file = FLAGS.sparsity == options.FILE
       sparsity = "of the file" if is_file else f"{FLAGS.sparsity:g}"

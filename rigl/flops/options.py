@@ -54,10 +54,11 @@ def define_flags() -> None:
     "model's file has.",
     serializer=flags.ArgumentSerializer(),
   )
-  flags.DEFINE_string(
+  flags.DEFINE_enum(
     "method",
     "erdos_renyi_kernel",
-    f"Its distribution over layers: {', '.join(sparse_utils.DISTRIBUTIONS)}.",
+    list(sparse_utils.DISTRIBUTIONS),
+    "Its distribution over layers.",
   )
   flags.DEFINE_list(
     "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
@@ -89,9 +90,7 @@ def define_flags() -> None:
     "published_rules", False, "Whether to count as the published code does."
   )
   _define_training_flags()
-  flags.DEFINE_string(
-    "format", "text", f"The form: {', '.join(KNOWN_FORMATS)}."
-  )
+  flags.DEFINE_enum("format", "text", list(KNOWN_FORMATS), "The form.")
   flags.DEFINE_string(
     "output", "", "File to write or replace; empty: the terminal."
   )
@@ -115,10 +114,11 @@ class _SparsityParser(flags.ArgumentParser):
 
 
 def _define_training_flags() -> None:
-  flags.DEFINE_string(
+  flags.DEFINE_enum(
     "training_method",
     "rigl",
-    f"Training method to count: {', '.join(training_flops.TRAINING_METHODS)}.",
+    list(training_flops.TRAINING_METHODS),
+    "Training method to count.",
   )
   flags.DEFINE_integer(
     "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."

@@ -217,19 +217,33 @@ def _line(name: str, names: Sequence[str]) -> dict[str, str]:
   return {"color": f"C{place}", "linestyle": _LINES[turn % len(_LINES)]}
 
 
-def save(figure: Figure, path: str | pathlib.Path) -> None:
-  """Writes a figure in the format given by the suffix of the path.
+def check_suffix(path: str | pathlib.Path) -> None:
+  """Raises a ValueError if a figure cannot be written to a path of this name.
 
-  Raises:
-    ValueError: if the format is not supported.
+  Args:
+    path: a file whose suffix gives the format, such as `bars.png`.
   """
-  known = sorted(figure.canvas.get_supported_filetypes())
+  known = sorted(FigureCanvasAgg.get_supported_filetypes())
   suffix = pathlib.Path(path).suffix.removeprefix(".").lower()
   if suffix not in known:
     raise ValueError(
       f"`plot` must be a file whose name ends with one of {known}, got "
       f"{str(path)!r}."
     )
+
+
+def save(figure: Figure, path: str | pathlib.Path) -> None:
+  """Writes a figure in the format given by the suffix of the path.
+
+  Args:
+    figure: the figure.
+    path: the file, which is replaced if it exists.
+
+  Raises:
+    ValueError: if the format is not supported.
+    OSError: if the file cannot be written.
+  """
+  check_suffix(path)
   figure.savefig(path)
 
 

@@ -27,16 +27,36 @@ def run(*command, stdout=subprocess.PIPE, cwd=None):
   )
 
 
-@pytest.mark.parametrize("flag", ["output", "plot"])
-def test_the_file_that_is_counted_is_never_replaced(tmp_path, flag):
+@pytest.mark.parametrize(
+  ("flag", "named"),
+  [
+    ("output", "`output` must not be the `model`"),
+    ("plot", "`plot` must be a file whose name ends with"),
+  ],
+)
+def test_the_file_that_is_counted_is_never_replaced(tmp_path, flag, named):
   place = tmp_path / "layers.json"
   layers = [dataclasses.asdict(n) for n in architectures.network("mnist_fc")]
   place.write_text(json.dumps(layers))
   flags = ["--model=layers.json", f"--{flag}={tmp_path}/./layers.json"]
   done = run(*COMMAND, *flags, cwd=tmp_path)
   assert done.returncode == 1
-  assert f"`{flag}` must not be the `model`" in done.stderr
+  assert named in done.stderr
   assert json.loads(place.read_text())[0]["name"] == layers[0]["name"]
+
+
+@pytest.mark.parametrize(
+  ("flag", "named"),
+  [
+    ("--format=xml", "<text|csv|json>"),
+    ("--method=x", "<random|"),
+    ("--training_method=x", "<baseline|"),
+    ("--plot=a.xyz", "`plot` must be"),
+  ],
+)
+def test_wrong_words_are_refused_before_a_model_is_read(flag, named):
+  done = run(*COMMAND, "--model=none.keras", flag)
+  assert done.returncode == 1 and named in done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
