@@ -152,7 +152,7 @@ def _note(values: Any, network: flops_models.Network) -> str:
 
 
 def _check_places(values: Any) -> None:
-  """Raises ValueError if a file to write is no chart, or the one to read."""
+  """Raises ValueError if `plot` is no chart, or `output` is the model."""
   if values.plot:
     from rigl.flops import plots  # Matplotlib takes as long as the rest.
 
