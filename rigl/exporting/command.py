@@ -19,7 +19,8 @@ from absl import flags
 
 from rigl.config import app
 from rigl.config.settings import define_gin_flags
-from rigl.exporting.export_model import DTYPES, FORMATS, export
+from rigl.exporting.arguments import DTYPES, FORMATS
+from rigl.exporting.export_model import export
 from rigl.formats import sections
 from rigl.predict.command import define_model_flags, given_flags
 from rigl.predict.tasks import TASKS

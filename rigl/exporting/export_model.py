@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rigl import checks, files
 from rigl.exporting import (
+  arguments,
   calibrations,
   keras_source,
   onnx_files,
@@ -17,26 +18,11 @@ from rigl.exporting import (
 )
 from rigl.exporting.source import Source, open_checkpoint
 from rigl.exporting.writers import WRITERS, ExportReport, Options
-from rigl.formats import outputs, saved_model, sections
+from rigl.formats import outputs, saved_model
 
 if TYPE_CHECKING:
   import keras
 
-# Types of the weights in files, by format.
-DTYPES = {
-  "savedmodel": ("float32",),
-  "litert": ("float32", "float16", "int8"),
-  "compact": ("float32", "float16"),
-  "stablehlo": ("float32",),
-  "onnx": ("float32",),
-}
-FORMATS = tuple(DTYPES)
-# Arguments that some formats have alone: their default, and these formats.
-_OF_FORMATS: dict[str, tuple[Any, tuple[str, ...]]] = {
-  "batch_size": (1, ("litert", "stablehlo")),
-  "sparse": (True, ("litert",)),
-  "compression": ("zlib", ("compact",)),
-}
 # Files by which a directory of a format is recognised.
 _FILES_OF = {
   "savedmodel": (saved_model.GRAPH_FILE,),
@@ -106,58 +92,33 @@ def export(
       lacks an operation of the network, or the results differ.
     OSError: if the output cannot be written.
   """
-  _check(format, dtype)
-  _check_options(
-    format, batch_size=batch_size, sparse=sparse, compression=compression
+  arguments.check_format(
+    format,
+    dtype,
+    batch_size=batch_size,
+    sparse=sparse,
+    compress=compress,
+    compression=compression,
+    calibration_images=calibration_images,
   )
-  for name, value in (
-    ("gin_imports", gin_imports),
-    ("compress", compress),
-    ("overwrite", overwrite),
-  ):
-    checks.check_flag(name, value)
+  checks.check_flag("gin_imports", gin_imports)
+  checks.check_flag("overwrite", overwrite)
   if image_size is not None:
     checks.check_integer("image_size", image_size, 1)
-  if calibration_images is not None and (format, dtype) != ("litert", "int8"):
-    raise ValueError(
-      "`calibration_images` is for `format`=litert and `dtype`=int8, got "
-      f"{format} and {dtype}."
-    )
-  if compress and format == "compact":
-    raise ValueError(
-      "`compress` is for formats that hold a program, not for `format`=compact."
-    )
   if format == "onnx":
     onnx_files.check_installed()
   outputs.check_new(output, overwrite, _FILES_OF.get(format, ()))
-  _check_other_place(
+  arguments.check_other_place(
     output, checkpoint=checkpoint, calibration_images=calibration_images
   )
-  is_model = not isinstance(checkpoint, str | os.PathLike)
-  if is_model or keras_source.is_keras_file(os.fspath(checkpoint)):
-    _check_no_flags(
-      task=task,
-      flags=flags,
-      gin_config=gin_config,
-      gin_bindings=gin_bindings,
-      gin_imports=gin_imports,
-    )
-
-  if not isinstance(checkpoint, str | os.PathLike):
-    source = keras_source.open_model(checkpoint, image_size)
-  elif keras_source.is_keras_file(os.fspath(checkpoint)):
-    model = keras_source.load_model(os.fspath(checkpoint))
-    source = keras_source.open_model(model, image_size)
-  else:
-    source = open_checkpoint(
-      os.fspath(checkpoint),
-      task,
-      flags,
-      gin_config,
-      gin_bindings,
-      gin_imports,
-      image_size,
-    )
+  of_scripts = {
+    "task": task,
+    "flags": flags,
+    "gin_config": gin_config,
+    "gin_bindings": gin_bindings,
+    "gin_imports": gin_imports,
+  }
+  source = _opened(checkpoint, image_size, of_scripts)
   notes: tuple[str, ...] = ()
   if compress:
     source, note = _compressed(source)
@@ -172,42 +133,26 @@ def export(
   return report._replace(notes=(*notes, *report.notes))
 
 
-def _check(format: str, dtype: str) -> None:
-  if format not in FORMATS:
-    raise ValueError(f"`format` must be one of {[*FORMATS]}, got {format!r}.")
-  if dtype not in DTYPES[format]:
-    raise ValueError(
-      f"`dtype` must be one of {[*DTYPES[format]]} for {format}, got {dtype!r}."
-    )
+def _opened(
+  checkpoint: str | os.PathLike | keras.Model,
+  image_size: int | None,
+  of_scripts: Mapping[str, Any],
+) -> Source:
+  """Opens what is exported.
 
-
-def _check_options(
-  format: str, *, batch_size: int, sparse: bool, compression: str
-) -> None:
-  """Checks arguments that some formats have alone.
-
-  Raises:
-    ValueError: if one is not as `export` describes it, or `format` lacks it.
+  Args:
+    checkpoint: as for `export`.
+    image_size: as for `export`.
+    of_scripts: the arguments for networks of the scripts, by name.
   """
-  checks.check_integer("batch_size", batch_size, 1)
-  checks.check_flag("sparse", sparse)
-  if compression not in sections.COMPRESSIONS:
-    raise ValueError(
-      f"`compression` must be one of {[*sections.COMPRESSIONS]}, got "
-      f"{compression!r}."
-    )
-  given = {
-    "batch_size": batch_size,
-    "sparse": sparse,
-    "compression": compression,
-  }
-  for name, value in given.items():
-    default, formats = _OF_FORMATS[name]
-    if value != default and format not in formats:
-      raise ValueError(
-        f"`{name}` is for `format` {' and '.join(formats)}, got {value!r} for "
-        f"{format}."
-      )
+  if not isinstance(checkpoint, str | os.PathLike):
+    arguments.check_no_flags(**of_scripts)
+    return keras_source.open_model(checkpoint, image_size)
+  place = os.fspath(checkpoint)
+  if not keras_source.is_keras_file(place):
+    return open_checkpoint(place, image_size=image_size, **of_scripts)
+  arguments.check_no_flags(**of_scripts)
+  return keras_source.open_model(keras_source.load_model(place), image_size)
 
 
 def _compressed(source: Source) -> tuple[Source, str]:
@@ -232,23 +177,3 @@ def _compressed(source: Source) -> tuple[Source, str]:
     f"Compressed: {source.num_parameters:,} parameters became "
     f"{small.num_parameters:,}."
   )
-
-
-def _check_other_place(output: str | os.PathLike, **inputs: Any) -> None:
-  """Checks that the export does not replace what it is made of."""
-  for name, value in inputs.items():
-    is_path = isinstance(value, str | os.PathLike)
-    if is_path and files.are_same(value, output):
-      raise ValueError(
-        f"`output` must not be the `{name}`, got {os.fspath(output)!r}."
-      )
-
-
-def _check_no_flags(**arguments: Any) -> None:
-  """Checks that arguments for networks of the scripts are not given."""
-  for name, value in arguments.items():
-    if value:
-      raise ValueError(
-        f"`{name}` is for networks of the scripts, not for Keras models, got "
-        f"{value!r}."
-      )
