@@ -16,6 +16,11 @@ from rigl.types import Tensor
 if TYPE_CHECKING:
   import keras
 
+_OTHER_NETWORK = (
+  "`compress` needs the network that `rigl.keras.networks` makes of the flags, "
+  "got another one"
+)
+
 
 class CompressedModel(tf.Module):
   """A compressed Keras model, which is called as the network it comes from.
@@ -59,12 +64,19 @@ def compress(name: str, network: Network, image_size: int) -> Network:
   try:
     names = find_names(model.weights, network.variables)
   except ValueError as error:
-    raise ValueError(
-      f"`compress` cannot be used: the network is not the one of "
-      f"`rigl.keras.networks`. {error}"
-    ) from error
+    # Without the argument that it is about, which this caller does not have.
+    why = str(error).partition(": ")[2]
+    raise ValueError(f"{_OTHER_NETWORK}: {why}") from error
+  values = {p: network.variables[n].numpy() for p, n in names.items()}
   for variable in model.weights:
-    variable.assign(network.variables[names[variable.path]].numpy())
+    shape = values[variable.path].shape
+    if shape != tuple(variable.shape):
+      raise ValueError(
+        f"{_OTHER_NETWORK}: {variable.path} must have the shape "
+        f"{tuple(variable.shape)}, got {shape}."
+      )
+  for variable in model.weights:
+    variable.assign(values[variable.path])
   small = compression.compress(model)
   return dataclasses.replace(
     network,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of `rigl.export` that do not fit, and what gin makes of a network."""
 
+import dataclasses
 import shutil
 
 import export_models
@@ -11,8 +12,10 @@ import pytest
 import tensorflow as tf
 
 import rigl
+from rigl.exporting import compressed
 from rigl.formats import compact
 from rigl.predict.open_network import make_network, read_task
+from rigl.predict.tasks import TASKS
 
 IMAGES = np.zeros([3, 12, 12, 3], np.float32)
 
@@ -47,6 +50,22 @@ def test_options_that_have_no_effect_are_refused(
     rigl.export(keras_file, tmp_path / "out", **arguments)
   assert "\n" not in str(caught.value)
   assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+  ("flags", "named"),
+  [
+    ({"resnet_depth": 16}, "conv_2_1_1/kernel is"),
+    ({"resnet_width": 2}, "must have the shape .* got"),
+  ],
+)
+def test_networks_that_keras_has_not_cannot_be_compressed(flags, named):
+  network = TASKS["cifar10"].network({"resnet_depth": 10, "resnet_width": 1})
+  other = dataclasses.replace(network, flags={**network.flags, **flags})
+  expected = f"`compress` needs the network .* got another one: .*{named}"
+  with pytest.raises(ValueError, match=expected) as caught:
+    compressed.compress("cifar10", other, 32)
+  assert "name_map" not in str(caught.value)
 
 
 def test_calibration_images_fill_a_batch(keras_file, tmp_path):
