@@ -19,7 +19,17 @@ _FIELDS = tuple(counting.LayerSpec.__dataclass_fields__)
 def load_layers(
   name: str, width: float = 1.0, image_size: int | None = None
 ) -> list[counting.LayerSpec]:
-  """Reads the layers of a model, as `load` does."""
+  """Reads the layers of a model.
+
+  Args:
+    name: as for `load`.
+    width: as for `load`.
+    image_size: as for `load`.
+
+  Raises:
+    ValueError: as `load` does.
+    OSError: if a file cannot be read.
+  """
   return load(name, width, image_size).layers
 
 

@@ -59,7 +59,14 @@ class FlopsReport:
 
 
 def render(report: FlopsReport, format: str) -> str:
-  """Renders the report as `text`, `csv` or `json`.
+  """Renders a report.
+
+  Args:
+    report: the report.
+    format: `text`, `csv` or `json`.
+
+  Returns:
+    Lines without a newline at the end.
 
   Raises:
     ValueError: if the format is not known.

@@ -33,7 +33,13 @@ def with_zeros(found: Sequence[tuple[counting.LayerSpec, Any]]) -> Network:
 
 
 def check_image_size(path: Any, image_size: int | None, is_open: bool) -> None:
-  """Raises a ValueError if a file does not need the size, or needs one."""
+  """Raises a ValueError if a file does not need the size, or needs one.
+
+  Args:
+    path: the file, for the message.
+    image_size: the size that is given; None: there is none.
+    is_open: whether the model of the file leaves sizes open.
+  """
   if image_size is None:
     if is_open:
       raise ValueError(

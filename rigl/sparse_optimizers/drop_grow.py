@@ -172,7 +172,15 @@ class DropGrowOptimizer(StoredDropGrow):
   def drop_fraction_at(
     self, step: Tensor | int, ops: ModuleType = np
   ) -> Tensor:
-    """The annealed `drop_fraction` at `step`; 0 outside of the window."""
+    """The annealed `drop_fraction` at `step`; 0 outside of the window.
+
+    Args:
+      step: numbers, or tensors together with `ops=tf`.
+      ops: `numpy` or `tensorflow`.
+
+    Returns:
+      float32 in [0, 1].
+    """
     return self._schedule.drop_fraction_at(step, ops)
 
   def _settings(self) -> dict[str, object]:

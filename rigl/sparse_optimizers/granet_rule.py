@@ -62,7 +62,12 @@ def pruning_schedule(
 
 
 def check_start(initial_sparsity: float, structure: str | None) -> None:
-  """Raises ValueError if masks with a structure would not start dense."""
+  """Raises ValueError if masks with a structure would not start dense.
+
+  Args:
+    initial_sparsity: first share of zeros.
+    structure: the structure of the masks; None: they have none.
+  """
   if structure is not None and initial_sparsity:
     raise ValueError(
       "`initial_sparsity` must be 0 with a `structure`, got "

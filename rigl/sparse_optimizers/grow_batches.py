@@ -21,7 +21,12 @@ from rigl.types import Tensor, Variable
 
 
 def check_grow_batches(grow_batches: int, frequency: int) -> None:
-  """Raises ValueError unless so many steps fit between two updates."""
+  """Raises ValueError unless so many steps fit between two updates.
+
+  Args:
+    grow_batches: batches whose gradients are averaged, at least 1.
+    frequency: least number of steps between two updates.
+  """
   check_integer("grow_batches", grow_batches, 1)
   if grow_batches > frequency:
     raise ValueError(
@@ -111,7 +116,15 @@ class GradientSums:
     ]
 
   def mean_with(self, gradient: Tensor, layer: SparseLayer) -> Tensor:
-    """The mean of the collected gradients of a layer and one more."""
+    """The mean of the collected gradients of a layer and one more.
+
+    Args:
+      gradient: the gradient of the batch of the update.
+      layer: the layer.
+
+    Returns:
+      Tensor of the gradient's shape and dtype.
+    """
     number = tf.cast(self._counter.read_value() + 1, gradient.dtype)
     total = self._sums[id(layer.kernel)].read_value()
     return (total + gradient) / number

@@ -192,7 +192,12 @@ def _check_kernels(kernels: Mapping[str, Variable]) -> None:
 def check_masks(
   kernels: Mapping[str, Variable], masks: Mapping[str, Tensor]
 ) -> None:
-  """Raises ValueError unless every kernel has a mask of its shape."""
+  """Raises ValueError unless every kernel has a mask of its shape.
+
+  Args:
+    kernels: {layer name: kernel}.
+    masks: {layer name: array or tensor of bools or numbers}.
+  """
   check_mapping("masks", masks, "{layer name: array}")
   if set(masks) != set(kernels):
     raise ValueError(

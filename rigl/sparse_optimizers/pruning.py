@@ -127,6 +127,10 @@ class SparsePruningOptimizer(ScheduledOptimizer, TargetSparsityOptimizer):
 
     A layer whose target would round to no connection keeps one, with a
     warning.
+
+    Args:
+      kernels: as for `TargetSparsityOptimizer`.
+      masks: as for `TargetSparsityOptimizer`.
     """
     super().create_masks(kernels, masks)
     for layer in self.layers:

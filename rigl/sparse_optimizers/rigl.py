@@ -172,7 +172,17 @@ class SparseRigLOptimizer(DropGrowOptimizer):
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
-    """Makes a gradient step, and keeps its gradients if an update is near."""
+    """Makes a gradient step, and keeps its gradients if an update is near.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss and variables; in a
+        replica context, unless `reduced`, each replica's own.
+      global_step: int64 variable to advance. None: the optimizer's own.
+      reduced: whether the gradients are summed over replicas already.
+
+    Returns:
+      In a graph, the operation that does it.
+    """
     if self._sums is None or not self._layers:
       return super().apply_masked_gradients(
         grads_and_vars, global_step, reduced

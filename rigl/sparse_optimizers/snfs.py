@@ -145,7 +145,17 @@ class SparseMomentumOptimizer(DropGrowOptimizer):
     global_step: Variable | None = None,
     reduced: bool = False,
   ) -> tf.Operation | None:
-    """Updates the averages, then makes a masked gradient step."""
+    """Updates the averages, then makes a masked gradient step.
+
+    Args:
+      grads_and_vars: pairs of dense gradients of the loss and variables; in a
+        replica context, unless `reduced`, each replica's own.
+      global_step: int64 variable to advance. None: the optimizer's own.
+      reduced: whether the gradients are summed over replicas already.
+
+    Returns:
+      In a graph, the operation that does it.
+    """
     self._notice_restored()
     pairs = list(grads_and_vars)
     if not reduced:

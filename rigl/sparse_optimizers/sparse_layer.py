@@ -206,6 +206,15 @@ def slot_names(slots: Sequence[Variable]) -> list[str]:
 def layer_keys(
   layers: Sequence[SparseLayer], seed: int, step: Tensor
 ) -> list[Tensor]:
-  """The uint32 [2] keys of the layers' random numbers at a step."""
+  """The keys of the random numbers of layers at a step.
+
+  Args:
+    layers: the layers.
+    seed: the seed of the run.
+    step: int scalar.
+
+  Returns:
+    uint32 [2] for each layer, which its name decides as well.
+  """
   hashes = [layer.name_hash for layer in layers]
   return tf.unstack(mask_ops.hash_key(seed, hashes, step))

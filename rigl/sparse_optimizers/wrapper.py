@@ -101,7 +101,15 @@ class WrappingOptimizer(tf.compat.v1.train.Optimizer):
     return self._computing.compute_gradients(loss, *rest, **kwargs)
 
   def get_slot(self, var: Variable, name: str) -> Variable | None:
-    """Returns a slot of the wrapped optimizer."""
+    """Returns a slot of the wrapped optimizer.
+
+    Args:
+      var: the variable, of TensorFlow or Keras.
+      name: name of the slot, such as `momentum`.
+
+    Returns:
+      The slot; None if there is none.
+    """
     for part in self._inner.parts:
       slot = part.get_slot(as_variable(var), name)
       if slot is not None:

@@ -126,6 +126,10 @@ def agrees(printed: str, value: float) -> bool:
 
   >>> agrees('0.42', 0.4153), agrees('5.8', 5.79), agrees('0.24', 0.2456)
   (True, True, False)
+
+  Args:
+    printed: a number as it was printed, such as `0.42` or `8.2e9`.
+    value: a number to compare with it.
   """
   return as_printed(printed, value) == printed
 
@@ -135,6 +139,10 @@ def as_printed(printed: str, value: float) -> str:
 
   >>> as_printed('0.42', 0.4153), as_printed('8.2e9', 8.202e9)
   ('0.42', '8.2e9')
+
+  Args:
+    printed: a number as it was printed, such as `0.42` or `8.2e9`.
+    value: the number to print.
   """
   mantissa, exponent, _ = printed.partition("e")
   digits = len(mantissa.partition(".")[2])

@@ -33,7 +33,12 @@ _BASES = ("RigL", "Top-KAST")
 
 
 def table(study: Study, sparsity: float) -> str:
-  """The table of a sparsity in Markdown, below dense training."""
+  """The table of a sparsity in Markdown, below dense training.
+
+  Args:
+    study: the runs.
+    sparsity: the sparsity that was asked for.
+  """
   rows = [*rows_at(study, 0.0), *rows_at(study, sparsity)]
   return _markdown(_HEADER, map(_cells, rows))
 

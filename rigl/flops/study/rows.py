@@ -77,7 +77,13 @@ class Row(NamedTuple):
 
 
 def rows_at(study: Study, sparsity: float, network: str = NETWORK) -> list[Row]:
-  """The rows of a sparsity, in the order of `METHODS`; others follow."""
+  """The rows of a sparsity, in the order of `METHODS`; others follow.
+
+  Args:
+    study: the runs.
+    sparsity: the sparsity that was asked for; 0 for dense runs.
+    network: name of the network.
+  """
   runs = [
     run
     for run in study.runs
@@ -102,7 +108,12 @@ def rows_of_other_networks(study: Study) -> list[Row]:
 
 
 def missing_at(study: Study, sparsity: float) -> list[str]:
-  """The methods of the study that have no run at a sparsity."""
+  """The names of the methods of the study that have no run at a sparsity.
+
+  Args:
+    study: the runs.
+    sparsity: the sparsity that was asked for; 0 for dense runs.
+  """
   found = {
     run.method
     for run in study.runs
