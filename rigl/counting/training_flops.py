@@ -46,14 +46,15 @@ from rigl.schedules import PruningSchedule
 
 _SPARSE = ("scratch", "static", "set", "snip")
 _DENSE_WEIGHT_GRADIENT = ("momentum", "dnw")
-PRUNE, GRANET, TOP_KAST = "prune", "granet", "top_kast"
+BASELINE, PRUNE = "baseline", "prune"
+GRANET, TOP_KAST = "granet", "top_kast"
 # Methods with soft memory, those whose drop scores may have the gradient, and
 # those whose growth scores may come from several batches.
 WITH_SURPLUS = ("set", "rigl")
 DROP_BY_GRADIENTS = ("set", "rigl")
 GROW_BY_BATCHES = ("rigl", GRANET)
 TRAINING_METHODS = (
-  "baseline",
+  BASELINE,
   *_SPARSE,
   *_DENSE_WEIGHT_GRADIENT,
   "rigl",
@@ -160,7 +161,7 @@ def step_flops(
         f"got {surplus_mean}."
       )
     sparse = surplus_mean
-  if method == "baseline":
+  if method == BASELINE:
     return 3 * dense
   if method == "set" and drop_gradient_weight:
     return _mean_step(dense, sparse, period, 1)
@@ -247,7 +248,7 @@ def training_cost(
     surplus_mean=surplus_mean,
     drop_gradient_weight=drop_gradient_weight,
   )
-  inference = 1.0 if method == "baseline" else sparse / dense
+  inference = 1.0 if method == BASELINE else sparse / dense
   return TrainingCost(
     step,
     step * steps * multiplier * batch_size,

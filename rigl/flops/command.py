@@ -133,7 +133,11 @@ def _iso_flops(values: Any, width: float) -> IsoFlops:
   )
   flops = counting.total_count(dense).flops
   cost = training_flops.training_cost(
-    "baseline", flops, flops, values.train_steps, values.train_batch_size
+    training_flops.BASELINE,
+    flops,
+    flops,
+    values.train_steps,
+    values.train_batch_size,
   )
   return IsoFlops(width, dense, cost.total_flops)
 

@@ -18,6 +18,7 @@ from rigl.imagenet_resnet.input.imagenet_data import ImagenetData
 from rigl.imagenet_resnet.make_model import make_model
 from rigl.runners.executors import evaluates_variables
 from rigl.runners.program import resolve_jit
+from rigl.sparse_optimizers.registry import BASELINE
 from rigl.tensor_names import GLOBAL_STEP, mask_of
 from rigl.training import checkpoints, warm_start
 from rigl.training.evaluation import CheckpointMetrics, evaluate_as_written
@@ -118,7 +119,7 @@ class Evaluator:
   def _masked(self, tensors: dict[str, np.ndarray]) -> dict[str, Variable]:
     """The kernels that have a mask; those of a dense network may have none."""
     kernels = self.model.kernels
-    dense = self.flags.training_method == "baseline"
+    dense = self.flags.training_method == BASELINE
     if dense and not any(mask_of(name) in tensors for name in kernels):
       return {}
     return kernels

@@ -10,6 +10,7 @@ from typing import Any
 from rigl.cifar_resnet.cifar_data import VERSIONS
 from rigl.imagenet_resnet.published import checkpoint_flags
 from rigl.mnist.mnist_data import NUM_PIXELS
+from rigl.sparse_optimizers.registry import BASELINE
 from rigl.tensor_names import is_mask, mask_of
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -45,7 +46,7 @@ def fitting_flags(
 def _is_same(name: str, a: Any, b: Any) -> bool:
   """Whether two values of a flag give the same variables."""
   if name == "training_method":
-    return (a == "baseline") == (b == "baseline")
+    return (a == BASELINE) == (b == BASELINE)
   if name in _ENDS:
     return (a == 0) == (b == 0)
   if name == "width":
@@ -58,7 +59,7 @@ def _method(shapes: Shapes) -> str:
     is_mask(name) or name.endswith(("/positions", "/outputs_of"))
     for name in shapes
   )
-  return "rigl" if masked else "baseline"
+  return "rigl" if masked else BASELINE
 
 
 def _imagenet(shapes: Shapes) -> dict[str, Any]:

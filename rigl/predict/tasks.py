@@ -23,6 +23,7 @@ from rigl.mnist.input_mask import used_pixels
 from rigl.mnist.mnist_layers import make_empty
 from rigl.mnist.mnist_model import MnistFc
 from rigl.mnist.mnist_settings import MnistSettings
+from rigl.sparse_optimizers.registry import BASELINE
 from rigl.types import Tensor, Variable
 
 _PIXELS = 28 * 28
@@ -106,7 +107,7 @@ class PredictTask:
 def _imagenet(flags: ModelFlags, compact: Mapping[str, int]) -> Network:
   del compact  # No such network has layers of this kind.
   model = flags.create_model()
-  dense = flags.training_method == "baseline"
+  dense = flags.training_method == BASELINE
   return Network(
     model,
     normalise,
@@ -139,7 +140,7 @@ def _with_dataset(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mnist(flags: MnistSettings, compact: Mapping[str, int]) -> Network:
   used = used_pixels(flags.input_mask_path, _PIXELS)
-  dense = flags.training_method == "baseline"
+  dense = flags.training_method == BASELINE
   model = MnistFc(
     len(used),
     flags.seed,

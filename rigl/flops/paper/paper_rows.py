@@ -164,7 +164,7 @@ def compare_dense(table: Table) -> tuple[Mapping[str, float], tuple[str, ...]]:
   flops = stats.total_flops
   values = {
     "training": training_flops.training_cost(
-      "baseline", flops, flops
+      training_flops.BASELINE, flops, flops
     ).total_flops,
     "inference": flops,
     "size": stats.total_param_bits / 8e6,

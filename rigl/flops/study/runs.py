@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rigl import file_contents
+from rigl.counting import training_flops
 from rigl.flops.study.costs import RunCost, run_cost
 from rigl.formats import compact
 
@@ -18,7 +19,7 @@ _NAME = re.compile(
   r"((?P<network>wrn_\d+_\d+)_)?(?P<method>.+?)(_erk)?"
   r"(_(?P<sparsity>0\.\d+))?(?P<length>_[\d.]+x)?_seed(?P<seed>\d+)"
 )
-DENSE = "baseline"
+DENSE = training_flops.BASELINE
 # Settings in which the runs of one row may differ.
 _FREE = ("seed", "track_exploration", "jit_compile")
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from rigl.counting.architectures import tables
 from rigl.imagenet_resnet.model_flags import ModelFlags
+from rigl.sparse_optimizers.registry import BASELINE
 from rigl.tensor_names import is_mask, mask_of
 from rigl.training import checkpoints, warm_start
 
@@ -75,7 +76,7 @@ def command_line(flags: ModelFlags) -> list[str]:
 
 def _candidates(shapes: Shapes) -> Iterable[ModelFlags]:
   masked = any(map(is_mask, shapes))
-  method = "rigl" if masked else "baseline"
+  method = "rigl" if masked else BASELINE
   vggs = [name for name in tables.VGGS if f"{name}/fc8/weights" in shapes]
   for name in vggs:
     weights = shapes[f"{name}/fc8/weights"]
@@ -148,7 +149,7 @@ def _fits(flags: ModelFlags, shapes: Shapes) -> bool:
     model = flags.create_model()
   tensors = {name: _Shape(shape) for name, shape in shapes.items()}
   wanted = dict(model.named_variables)
-  if flags.training_method != "baseline":
+  if flags.training_method != BASELINE:
     wanted.update({mask_of(n): k for n, k in model.kernels.items()})
   others = [name for name in shapes if warm_start.is_parameter(name)]
   try:
