@@ -45,12 +45,19 @@ def test_an_error_of_the_run_is_one_line(capsys, kind, num_hosts):
 LOST = tf.errors.UnavailableError(None, None, "Connection reset.\nDetails")
 
 
-def test_a_lost_worker_is_one_line(capsys):
+@pytest.mark.parametrize(
+  ("error", "why"),
+  [
+    (LOST, "(Connection reset.)"),
+    (tf.errors.UnavailableError(None, None, ""), "(UnavailableError)"),
+  ],
+)
+def test_a_lost_worker_is_one_line(capsys, error, why):
   with pytest.raises(SystemExit) as end:
-    end_with(LOST, num_hosts=2)
+    end_with(error, num_hosts=2)
   assert end.value.code == 1
   (line,) = capsys.readouterr().err.splitlines()
-  assert "another worker was lost" in line and "(Connection reset.)" in line
+  assert "another worker was lost" in line and why in line
 
 
 @pytest.mark.parametrize(
