@@ -15,7 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from rigl.keras.live import loss_scaler_of, owners
-from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
+from rigl.sparse_optimizers.sparse_layer import (
+  NO_POSITION,
+  BlockLayer,
+  CompactLayer,
+)
 from rigl.structures import Structure
 from rigl.types import Tensor
 
@@ -43,13 +47,17 @@ def compact_owner(
 
 
 @runtime_checkable
-class StoredLayer(CompactLayer, Protocol):
+class StoredLayer(Protocol):
   """A layer of a model that can become a `Dense` layer.
 
   Attributes:
+    shape: [inputs, outputs] of the kernel.
+    values: variable of the weights that are stored.
     bias: variable [outputs], or None.
   """
 
+  shape: tf.TensorShape
+  values: Any
   bias: Any
 
   def dense_layer(self) -> keras.layers.Dense:
@@ -58,15 +66,30 @@ class StoredLayer(CompactLayer, Protocol):
   def kernel(self) -> np.ndarray:
     """float32 [inputs, outputs], with zeros where no connection is."""
 
+  def whole(self, stored: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """An array of the kernel's shape.
+
+    Args:
+      stored: array of the shape of `values`, such as a slot.
+      fill: what inactive connections get.
+    """
+
 
 def stored_layers(model: keras.Model) -> list[Any]:
-  """The layers of a model that store only their active connections."""
+  """The built layers of a model that store only their active connections."""
   found = {
     id(layer): layer
     for layer in model._flatten_layers()
     if isinstance(layer, StoredLayer)
   }
   return list(found.values())
+
+
+def count_stored(layer: StoredLayer) -> int:
+  """The number of active connections of a layer that stores only these."""
+  if isinstance(layer, CompactLayer):
+    return int(np.count_nonzero(layer.positions.numpy() < NO_POSITION))
+  return int(np.prod(layer.values.shape, dtype=np.int64))
 
 
 def set_dense(layer: StoredLayer, dense: keras.layers.Dense) -> None:

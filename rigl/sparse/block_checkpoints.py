@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rigl.sparse import block_structure
-from rigl.sparse.block_layer import split_kernel
+from rigl.sparse.block_layer import join_blocks, split_kernel
 
 Tensors = dict[str, np.ndarray]
 
@@ -50,9 +50,9 @@ def blocks_to_masked(tensors: Mapping[str, np.ndarray], layer: str) -> Tensors:
   for name in [n for n in tensors if n == kernel or n.startswith(kernel + "/")]:
     value = found.pop(name)
     if value.shape == shape:
-      value = _joined(value, grid)
+      value = join_blocks(value, grid)
     found[f"{layer}/weights{name.removeprefix(kernel)}"] = value
-  found[f"{layer}/mask"] = _joined(np.ones(shape, np.float32), grid)
+  found[f"{layer}/mask"] = join_blocks(np.ones(shape, np.float32), grid)
   return found
 
 
@@ -129,12 +129,3 @@ def _grid(tensors: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
     f"{values.shape}, outputs_of {outputs_of.shape}, numbers_of "
     f"{numbers_of.shape}."
   )
-
-
-def _joined(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-  """The inverse of `split_kernel`, zero in inactive blocks."""
-  rows, columns = grid.shape
-  size = values.shape[1]
-  blocks = np.zeros((rows, columns, size, size), values.dtype)
-  blocks[grid] = values
-  return blocks.transpose(0, 3, 1, 2).reshape(rows * size, columns * size)

@@ -14,9 +14,9 @@ from rigl.sparse.block_layer import (
   apply_blocks,
   apply_to_tokens,
   chosen_degrees,
-  dense_kernel,
   grid_of_outputs,
   initial_values,
+  join_blocks,
   split_kernel,
 )
 from rigl.sparse.block_product import Batches, KeptBatches
@@ -220,7 +220,8 @@ class BlockSparseDense(tf.Module):
 
   def kernel(self) -> np.ndarray:
     """float32 [inputs, outputs], the values and zeros elsewhere."""
-    return dense_kernel(self.values, self.grid())
+    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
+    return join_blocks(values.numpy(), self.grid())
 
   def keep_batches(self) -> None:
     """Keeps backward passes for `take_batches`, which must be called then."""

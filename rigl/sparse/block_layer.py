@@ -142,18 +142,23 @@ def grid_of_outputs(outputs_of: Variable, columns: int) -> np.ndarray:
   return mask_ops.grid_of(tf.convert_to_tensor(outputs_of), columns).numpy()
 
 
-def dense_kernel(values: Tensor, grid: np.ndarray) -> np.ndarray:
-  """float32 [inputs, outputs], the kernel of these blocks.
+def join_blocks(
+  values: np.ndarray, grid: np.ndarray, fill: float = 0.0
+) -> np.ndarray:
+  """The kernel of these blocks: the inverse of `split_kernel`.
 
   Args:
-    values: [blocks, b, b].
-    grid: bool [input blocks, output blocks].
+    values: [blocks, b, b], ordered by input block, each [outputs, inputs].
+    grid: bool [input blocks, output blocks], true where a block is active.
+    fill: what inactive blocks consist of.
+
+  Returns:
+    [inputs, outputs], of the dtype of the values.
   """
-  array = tf.cast(values, tf.float32).numpy()
   rows, columns = grid.shape
-  blocks = np.zeros((rows, columns, *array.shape[1:]), np.float32)
-  blocks[grid] = array
-  size = array.shape[1]
+  size = values.shape[1]
+  blocks = np.full((rows, columns, size, size), fill, values.dtype)
+  blocks[grid] = values
   return blocks.transpose(0, 3, 1, 2).reshape(rows * size, columns * size)
 
 

@@ -35,6 +35,9 @@ class StoredDense(keras.layers.Layer):
     ValueError: if an argument is not as described.
   """
 
+  # Of the layers that have this argument.
+  kernel_initializer: Any = None
+
   def __init__(
     self,
     units: int,
@@ -118,6 +121,23 @@ class StoredDense(keras.layers.Layer):
   ) -> tuple[int | None, ...]:
     """The shape of the output for one of the input."""
     return (*input_shape[:-1], self.units)
+
+  def dense_layer(self) -> keras.layers.Dense:
+    """A new `Dense` layer of the same settings, not built yet."""
+    return keras.layers.Dense(
+      self.units,
+      self.activation,
+      self.use_bias,
+      kernel_initializer=self.kernel_initializer or "glorot_uniform",
+      bias_initializer=self.bias_initializer,
+      kernel_regularizer=self.kernel_regularizer,
+      bias_regularizer=self.bias_regularizer,
+      activity_regularizer=self.activity_regularizer,
+      bias_constraint=self.bias_constraint,
+      name=self.name,
+      dtype=self.dtype_policy,
+      trainable=self.trainable,
+    )
 
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal layer."""

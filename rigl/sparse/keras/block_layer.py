@@ -16,9 +16,9 @@ from rigl.sparse.block_layer import (
   apply_blocks,
   apply_to_tokens,
   chosen_degrees,
-  dense_kernel,
   grid_of_outputs,
   initial_values,
+  join_blocks,
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
@@ -177,7 +177,20 @@ class BlockSparseDense(StoredDense):
 
   def kernel(self) -> np.ndarray:
     """float32 [inputs, units], the weights and zeros elsewhere."""
-    return dense_kernel(tf.convert_to_tensor(self.values), self.grid())
+    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
+    return self.whole(values.numpy())
+
+  def whole(self, stored: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """An array of the kernel's shape, of one of its active blocks.
+
+    Args:
+      stored: [blocks, b, b], such as the values or a slot.
+      fill: what inactive connections get.
+
+    Returns:
+      [inputs, units], of the dtype of `stored`.
+    """
+    return join_blocks(stored, self.grid(), fill)
 
   def keep_batches(self) -> None:
     """Keeps backward passes for `take_batches`, which must be called then."""

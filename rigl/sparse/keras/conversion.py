@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rigl.keras.compact_layers import set_dense
+from rigl.keras.compact_layers import set_dense, stored_layers
 from rigl.keras.copies import copy_model
 from rigl.keras.kernels import Filters
 from rigl.keras.sparsities import Distribution
@@ -112,7 +112,7 @@ def convert(
 
 
 def to_dense(model: keras.Model) -> keras.Model:
-  """Replaces `SparseDense` layers of a model by `Dense` ones.
+  """Replaces `SparseDense` and `BlockSparseDense` layers by `Dense` ones.
 
   Args:
     model: a model whose weights exist; it is not changed.
@@ -125,15 +125,11 @@ def to_dense(model: keras.Model) -> keras.Model:
     ValueError: if Keras cannot copy the model.
   """
   _check_model(model)
-  sparse = {
-    id(layer): layer
-    for layer in model._flatten_layers()
-    if isinstance(layer, SparseDense)
-  }
-  new = {key: layer.dense_layer() for key, layer in sparse.items()}
+  stored = stored_layers(model)
+  new = {id(layer): layer.dense_layer() for layer in stored}
   copy, _ = _copied(model, new)
-  for key, layer in sparse.items():
-    set_dense(layer, new[key])
+  for layer in stored:
+    set_dense(layer, new[id(layer)])
   return copy
 
 

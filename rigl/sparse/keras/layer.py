@@ -198,23 +198,6 @@ class SparseDense(StoredConnections, StoredDense):
       "input_gradient": self.input_gradient,
     }
 
-  def dense_layer(self) -> keras.layers.Dense:
-    """A new `Dense` layer of the same settings, not built yet."""
-    return keras.layers.Dense(
-      self.units,
-      self.activation,
-      self.use_bias,
-      kernel_initializer=self.kernel_initializer or "glorot_uniform",
-      bias_initializer=self.bias_initializer,
-      kernel_regularizer=self.kernel_regularizer,
-      bias_regularizer=self.bias_regularizer,
-      activity_regularizer=self.activity_regularizer,
-      bias_constraint=self.bias_constraint,
-      name=self.name,
-      dtype=self.dtype_policy,
-      trainable=self.trainable,
-    )
-
 
 def _check(connections: int | None, threads: int, regularizer: Any) -> None:
   """Raises ValueError unless the arguments are in their ranges."""
