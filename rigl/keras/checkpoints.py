@@ -21,6 +21,7 @@ from rigl.keras.checkpoint_names import find_names, make_names, mask_name
 from rigl.keras.compact_layers import check_ordinary
 from rigl.keras.fixed_mask import FixedMask
 from rigl.keras.kernels import choose_kernels
+from rigl.keras.live import owners
 from rigl.keras.pruning import GradualPruning
 from rigl.keras.rigl import GROW_COUNT, RigL
 from rigl.keras.set import SET
@@ -182,7 +183,8 @@ def _sparse_paths(model: keras.Model, optimizer: SparseOptimizer) -> set[str]:
   if optimizer.built:
     return set(optimizer.masks)
   variables = model.trainable_variables
-  chosen = choose_kernels(variables, optimizer._settings.filters)
+  filters = optimizer._settings.filters
+  chosen = choose_kernels(variables, owners(variables), filters)
   return {variables[place].path for place in chosen}
 
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rigl.keras.live import loss_scaler_of, owners
+from rigl.keras.live import Owners, loss_scaler_of
 from rigl.sparse_optimizers.sparse_layer import (
   NO_POSITION,
   BlockLayer,
@@ -24,21 +24,19 @@ from rigl.structures import Structure
 from rigl.types import Tensor
 
 
-def compact_layers_of(
-  variables: Sequence[Any],
-) -> list[CompactLayer | BlockLayer | None]:
-  """The layer whose connections or blocks each variable holds, or None."""
-  return [
-    compact_owner(variable, layers)
-    for variable, layers in zip(variables, owners(variables), strict=True)
-  ]
-
-
 def compact_owner(
-  variable: Any, layers: Sequence[keras.layers.Layer]
+  variable: Any, owners: Owners
 ) -> CompactLayer | BlockLayer | None:
-  """The layer whose connections or blocks a variable holds."""
-  for layer in layers:
+  """The layer whose connections or blocks a variable holds.
+
+  Args:
+    variable: a Keras variable, or its TensorFlow variable.
+    owners: the layers that own it.
+
+  Returns:
+    The layer; None for the variable of an ordinary one.
+  """
+  for layer in owners:
     if isinstance(layer, CompactLayer | BlockLayer):
       values: Any = layer.values
       if variable is values or variable is values.value:

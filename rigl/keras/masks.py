@@ -18,11 +18,12 @@ from rigl import sparse_utils
 from rigl.keras import replicas
 from rigl.keras.compact_layers import (
   check_trainable,
-  compact_layers_of,
+  compact_owner,
   keep_batches_for,
   own_sparsities,
 )
 from rigl.keras.kernels import choose_kernels, path_of
+from rigl.keras.live import owners
 from rigl.keras.mask_state import MaskState
 from rigl.keras.saving import MaskBits
 from rigl.keras.slots import find_slots
@@ -87,9 +88,12 @@ class MaskOwner(MaskState):
       )
     check_unbuilt(self.inner_optimizer)
     settings = self._settings
-    chosen = choose_kernels(variables, settings.filters)
+    layers = owners(variables)
+    chosen = choose_kernels(variables, layers, settings.filters)
     paths = [path_of(variables[place]) for place in chosen]
-    compact = compact_layers_of([variables[place] for place in chosen])
+    compact = [
+      compact_owner(variables[place], layers[place]) for place in chosen
+    ]
     shapes = [
       tuple((variables[place] if layer is None else layer).shape)
       for place, layer in zip(chosen, compact, strict=True)
@@ -102,6 +106,7 @@ class MaskOwner(MaskState):
     groups = kernel_groups(
       settings.structure,
       [variables[place] for place in chosen],
+      [layers[place] for place in chosen],
       paths,
       sparsities,
     )
