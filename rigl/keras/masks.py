@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.keras import replicas
+from rigl.keras import replicas, slots
 from rigl.keras.compact_layers import (
   check_trainable,
   compact_owner,
@@ -26,7 +26,6 @@ from rigl.keras.kernels import choose_kernels, path_of
 from rigl.keras.live import owners
 from rigl.keras.mask_state import MaskState
 from rigl.keras.saving import MaskBits
-from rigl.keras.slots import find_slots
 from rigl.keras.sparse_kernel import SparseKernel, make_mask, stored_masks
 from rigl.keras.sparsities import distribute
 from rigl.keras.structured import kernel_groups, structured_mask
@@ -113,7 +112,7 @@ class MaskOwner(MaskState):
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
       check_parts(self.inner_optimizer)
-      slots = find_slots(
+      found = slots.find_slots(
         self.inner_optimizer, [variables[place] for place in chosen]
       )
       kernels = [
@@ -121,7 +120,7 @@ class MaskOwner(MaskState):
           path=path,
           name=name,
           variable=variables[place],
-          slots=slots[i],
+          slots=found[i],
           sparsity=sparsities[path],
           stored_mask=make_mask(
             path, self._initial_mask(name, shape, sparsities[path], groups[i])
@@ -154,6 +153,30 @@ class MaskOwner(MaskState):
     if self.needs_batches:
       keep_batches_for(self, compact)
     self.built = True
+
+  def sparse_paths(self, variables: Sequence[Variable]) -> set[str]:
+    """The paths of the variables that are sparse, or become so in `build`.
+
+    Args:
+      variables: the trainable variables of the model.
+
+    Raises:
+      ValueError: if no variable can be made sparse.
+    """
+    if self.built:
+      return {kernel.path for kernel in self._kernels}
+    filters = self._settings.filters
+    chosen = choose_kernels(variables, owners(variables), filters)
+    return {path_of(variables[place]) for place in chosen}
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew.
+
+    Weights, masks and `iterations` stay. Averages of weights start as the
+    weights. `load_checkpoint` calls it for what a checkpoint may lack.
+    """
+    with self._variable_scope():
+      slots.start_anew(self.inner_optimizer)
 
   def _distribute(
     self,

@@ -26,7 +26,7 @@ from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor, Variable
 
 # Name of the number of batches in the sums, as in checkpoints of the scripts.
-GROW_COUNT = "grow_gradient_batches"
+_GROW_COUNT = "grow_gradient_batches"
 
 
 @keras.saving.register_keras_serializable(package="rigl")
@@ -160,11 +160,27 @@ class RigL(DropGrowOptimizer):
     super()._create_state()
     if self._grow_batches == 1:
       return
-    self._grow_count = self._new_counter(0, GROW_COUNT)
+    self._grow_count = self._new_counter(0, _GROW_COUNT)
     for kernel in self._kernels:
       self._grow_sums[kernel.path] = self.add_variable_from_reference(
         kernel.variable, "grow_gradient"
       )
+
+  @property
+  def counters(self) -> dict[str, keras.Variable]:
+    """{name in the checkpoints of the scripts: int64 scalar} of what it counts.
+
+    `grow_gradient_batches` is the number of gradients in `grow_gradients`.
+    """
+    if not self.built or self._grow_batches == 1:
+      return super().counters
+    return super().counters | {_GROW_COUNT: self._grow_count}
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew."""
+    super().start_slots_anew()
+    with self._variable_scope():
+      self._forget_gradients()
 
   def _step(
     self,
@@ -199,6 +215,10 @@ class RigL(DropGrowOptimizer):
 
   def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
     super()._update(present, step)
+    self._forget_gradients()
+
+  def _forget_gradients(self) -> None:
+    """Sets the sums of gradients to 0, if there are any."""
     if self._grow_batches == 1:
       return
     for total in self._grow_sums.values():
