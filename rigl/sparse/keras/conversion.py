@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from rigl.checks import check_integer
 from rigl.keras.compact_layers import set_dense, stored_layers
 from rigl.keras.copies import copy_model
 from rigl.keras.kernels import Filters
@@ -82,11 +83,8 @@ def convert(
   _check_model(model)
   if compute not in COMPUTE:
     raise ValueError(f"`compute` must be one of {COMPUTE}, got {compute!r}.")
-  for name, value in (("batch_size", batch_size), ("threads", threads)):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise ValueError(
-        f"`{name}` must be an integer of at least 1, got {value!r}."
-      )
+  check_integer("batch_size", batch_size, 1)
+  check_integer("threads", threads, 1)
   dense = {id(layer): layer for layer in _dense_layers(model)}
   chosen = choose_masks(
     model, list(dense.values()), sparsity, distribution, masks, filters, seed
