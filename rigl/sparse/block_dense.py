@@ -21,10 +21,10 @@ from rigl.sparse.block_layer import (
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
-from rigl.sparse.dense_arrays import checked_arrays
+from rigl.sparse.dense_arrays import check_dtype, checked_arrays
 from rigl.types import Tensor, Variable
 
-_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class BlockSparseDense(tf.Module):
@@ -133,10 +133,7 @@ class BlockSparseDense(tf.Module):
     name: str,
     dtype: str | tf.DType,
   ) -> None:
-    if tf.as_dtype(dtype) not in _DTYPES:
-      raise ValueError(
-        f"`dtype` must be float32, bfloat16 or float16, got {dtype!r}."
-      )
+    check_dtype(dtype, _DTYPES)
     super().__init__(name)
     self._activation = activation
     self._keeps = False

@@ -18,6 +18,7 @@ from rigl.checks import check_integer, check_number
 from rigl.sparse import block_structure, memory_order
 from rigl.sparse.block_product import multiply
 from rigl.sparse.block_structure import Degrees
+from rigl.sparse.dense_arrays import check_float
 from rigl.sparse.sampling import random_values
 from rigl.types import Tensor, Variable
 
@@ -53,8 +54,7 @@ def apply_blocks(
     raise ValueError(
       f"`x` must have the shape [{num_inputs * size}, tokens], got {x.shape}."
     )
-  if not x.dtype.is_floating:
-    raise ValueError(f"`x` must be float, got {x.dtype.name}.")
+  check_float(x)
   y = multiply(
     tf.reshape(x, [num_inputs, size, tf.shape(x)[1]]),
     tf.cast(values, x.dtype),

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from rigl.checks import check_integer, check_number
 from rigl.types import Tensor, Variable
@@ -115,6 +116,11 @@ class StoredDense(keras.layers.Layer):
       aggregation="only_first_replica",
       name=name,
     )
+
+  def _as_float(self, inputs: Any) -> Tensor:
+    """The input; whole numbers become floats, as in `Dense`."""
+    x = tf.convert_to_tensor(inputs)
+    return x if x.dtype.is_floating else tf.cast(x, self.compute_dtype)
 
   def compute_output_shape(
     self, input_shape: Sequence[int | None]

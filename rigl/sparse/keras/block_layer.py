@@ -33,9 +33,10 @@ class BlockSparseDense(StoredDense):
   The output is activation(x @ kernel + bias), where the kernel consists of
   b x b blocks. Every block of outputs reads the same number of input blocks,
   and every input block is read by the same number of output blocks. The layer
-  holds the active blocks in the weight `kernel` of shape [blocks, b, b], and so
-  do the slots of an optimizer. XLA compiles it on every device. The optimizers
-  `rigl.keras.RigL`, `SET`, `Static` and `FixedMask` train it.
+  holds the active blocks in the weight `kernel` of shape [blocks, b, b]; the
+  slots of an optimizer have the shape of that weight. XLA compiles it on every
+  device. The optimizers `rigl.keras.RigL`, `SET`, `Static` and `FixedMask`
+  train it.
 
   Args:
     units: number of outputs, at least 1.
@@ -142,10 +143,11 @@ class BlockSparseDense(StoredDense):
     """The output of the layer.
 
     Args:
-      inputs: float [..., inputs].
+      inputs: [..., inputs].
 
     Returns:
-      [..., units].
+      [..., units], of the dtype of the inputs, or, where these are whole
+      numbers, of the layer's compute dtype.
     """
     keep = self._kept.keep if self._keeps else self._kept.keep_latest
     bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
@@ -160,7 +162,7 @@ class BlockSparseDense(StoredDense):
         keep,
       )
 
-    y = apply_to_tokens(apply, inputs, self.shape)
+    y = apply_to_tokens(apply, self._as_float(inputs), self.shape)
     return y if self.activation is None else self.activation(y)
 
   def get_config(self) -> dict[str, Any]:
