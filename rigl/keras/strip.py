@@ -137,6 +137,15 @@ def _copied(
     if any(id(variable) not in counterparts for variable in trained):
       raise _cannot_be_copied("its optimizer also trains other variables")
     copy.build([counterparts[id(variable)] for variable in trained])
+    if len(copy.variables) != len(optimizer.variables):
+      # Muon keeps two slots of a list of connections, and one of a matrix.
+      warnings.warn(
+        "The slots of the optimizer start anew: it keeps others for a dense "
+        "kernel.",
+        stacklevel=4,
+      )
+      copy._iterations.assign(optimizer._iterations)
+      return copy
     whole = _whole_slots(optimizer, trained, stored)
     for new, old in zip(copy.variables, optimizer.variables, strict=True):
       value = whole.get(id(old), old)
