@@ -30,6 +30,7 @@ from rigl.keras.wrapped import (
   number_of,
   sparse_optimizer_of,
 )
+from rigl.keras.wrapper import parts_of
 from rigl.training import checkpoint_masks, checkpoints, warm_start
 
 _STEP, _ITERATION = "global_step", "iteration"
@@ -210,8 +211,9 @@ def _load_state(
     mask.assign(tensors[mask_name(names[path])] != 0)
   optimizer.start_slots_anew()
   step = int(tensors.get(_STEP, 0))
-  inner._iterations.assign(step * (inner.gradient_accumulation_steps or 1))
-  counts = {_ITERATION: step, **tensors}
+  for each in [inner, *parts_of(inner)]:
+    each._iterations.assign(step * (each.gradient_accumulation_steps or 1))
+  counts: dict[str, Any] = {_ITERATION: step, **tensors}
   for name, counter in optimizer.counters.items():
     if name in counts:
       counter.assign(int(counts[name]))
