@@ -200,7 +200,6 @@ def keep_batches_for(
   """Lets layers keep their backward passes as long as an optimizer lives.
 
   The model may be compiled with another one then, which does not take them.
-  Layers of blocks keep only tensors of a function that is traced.
 
   Args:
     optimizer: the optimizer that takes the backward passes.
@@ -209,7 +208,6 @@ def keep_batches_for(
   for layer in layers:
     if layer is not None:
       layer.keep_batches()
-    if isinstance(layer, CompactLayer):
       end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
       end.atexit = False
 

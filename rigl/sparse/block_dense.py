@@ -136,7 +136,6 @@ class BlockSparseDense(tf.Module):
     check_dtype(dtype, _DTYPES)
     super().__init__(name)
     self._activation = activation
-    self._keeps = False
     self._kept = KeptBatches()
     outputs_of, numbers_of = block_structure.index_arrays(grid)
     with self.name_scope:
@@ -202,7 +201,7 @@ class BlockSparseDense(tf.Module):
       self.bias,
       self.outputs_of,
       self.numbers_of,
-      self._kept.keep if self._keeps else None,
+      self._kept.keep if self._kept.is_wanted else None,
     )
     return y if self._activation is None else self._activation(y)
 
@@ -220,9 +219,14 @@ class BlockSparseDense(tf.Module):
     values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
     return join_blocks(values.numpy(), self.grid())
 
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self._keeps = True
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then.
+
+    Args:
+      wanted: False ends what another call has begun; when all have ended, none
+        are kept.
+    """
+    self._kept.want(wanted)
 
   def take_batches(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch.

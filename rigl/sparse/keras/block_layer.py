@@ -100,7 +100,6 @@ class BlockSparseDense(StoredDense):
       **kwargs,
     )
     self.block = int(block)
-    self._keeps = False
     self._kept = KeptBatches()
 
   def build(self, input_shape: Sequence[int | None]) -> None:
@@ -149,7 +148,7 @@ class BlockSparseDense(StoredDense):
       [..., units], of the dtype of the inputs, or, where these are whole
       numbers, of the layer's compute dtype.
     """
-    keep = self._kept.keep if self._keeps else self._kept.keep_latest
+    keep = self._kept.keep if self._kept.is_wanted else self._kept.keep_latest
     bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
 
     def apply(x: Tensor) -> Tensor:
@@ -194,9 +193,14 @@ class BlockSparseDense(StoredDense):
     """
     return join_blocks(stored, self.grid(), fill)
 
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self._keeps = True
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then.
+
+    Args:
+      wanted: False ends what another call has begun; when all have ended, none
+        are kept.
+    """
+    self._kept.want(wanted)
 
   def take_batches(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch."""

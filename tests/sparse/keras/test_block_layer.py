@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras layers of blocks: what they compute, training, and files."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tensorflow as tf
 
 import rigl.keras
 from rigl.sparse import BlockSparseDense as Module
-from rigl.sparse import block_structure
+from rigl.sparse import block_product, block_structure
 from rigl.sparse.keras import BlockSparseDense
 
 RNG = np.random.default_rng(0)
@@ -190,6 +192,20 @@ def test_inputs_that_blocks_do_not_divide_are_refused():
   layer = BlockSparseDense(8, block=4)
   with pytest.raises(ValueError, match="`inputs` = 6 and `outputs` = 8"):
     layer.build((None, 6))
+
+
+def test_backward_passes_are_kept_as_long_as_the_optimizer_lives(monkeypatch):
+  """Another optimizer does not take them, so they would fill the memory."""
+  monkeypatch.setattr(block_product, "_MOST_BATCHES", 3)
+  model = compiled("RigL")
+  optimizer = model.optimizer
+  optimizer.build(model.trainable_variables)
+  model.compile("sgd", model.loss, run_eagerly=True)
+  with pytest.raises(RuntimeError, match="without a call of its optimizer"):
+    fit(model, 2)
+  del optimizer
+  gc.collect()
+  fit(model, 2)
 
 
 def test_strip_gives_a_dense_layer_and_dense_slots(tmp_path):
