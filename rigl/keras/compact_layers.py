@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
@@ -23,10 +23,11 @@ from rigl.sparse_optimizers.sparse_layer import (
 from rigl.structures import Structure
 from rigl.types import Tensor
 
+# A layer that stores only its active connections or blocks.
+SparseStorage: TypeAlias = CompactLayer | BlockLayer
 
-def compact_owner(
-  variable: Any, owners: Owners
-) -> CompactLayer | BlockLayer | None:
+
+def storage_owner(variable: Any, owners: Owners) -> SparseStorage | None:
   """The layer whose connections or blocks a variable holds.
 
   Args:
@@ -37,7 +38,7 @@ def compact_owner(
     The layer; None for the variable of an ordinary one.
   """
   for layer in owners:
-    if isinstance(layer, CompactLayer | BlockLayer):
+    if isinstance(layer, SparseStorage):
       values: Any = layer.values
       if variable is values or variable is values.value:
         return layer
@@ -114,7 +115,9 @@ def check_ordinary(model: keras.Model, message: str) -> None:
 
 
 def check_trainable(
-  optimizer: Any, layers: Mapping[str, Any], structure: Structure | None
+  optimizer: Any,
+  layers: Mapping[str, SparseStorage],
+  structure: Structure | None,
 ) -> None:
   """Raises ValueError unless an optimizer can train such layers.
 
@@ -173,7 +176,7 @@ def _check_compact(
 
 
 def own_sparsities(
-  layers: Mapping[str, Any], starts_dense: bool, method: str
+  layers: Mapping[str, SparseStorage], starts_dense: bool, method: str
 ) -> dict[str, float]:
   """The shares of inactive connections of layers, by their paths.
 
@@ -195,7 +198,7 @@ def own_sparsities(
 
 def keep_batches_for(
   optimizer: keras.optimizers.Optimizer,
-  layers: Sequence[CompactLayer | BlockLayer | None],
+  layers: Sequence[SparseStorage | None],
 ) -> None:
   """Lets layers keep their backward passes as long as an optimizer lives.
 

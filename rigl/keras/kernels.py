@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import keras
 
-from rigl.keras.compact_layers import compact_owner
+from rigl.keras.compact_layers import storage_owner
 from rigl.keras.live import Owners
 
 # A regex, several regexes, or a function of the path of a variable.
@@ -164,7 +164,7 @@ def _kernels(
 
 
 def _is_kernel(variable: Any, layers: Owners) -> bool:
-  if compact_owner(variable, layers) is not None:
+  if storage_owner(variable, layers) is not None:
     return True
   return len(variable.shape) >= 2 and not any(
     _is_depthwise(layer, variable) for layer in layers

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rigl.keras import replicas
 from rigl.keras.block_layers import gradient_norms
+from rigl.keras.compact_layers import SparseStorage
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.kernels import Filters
 from rigl.keras.sparse_kernel import SparseKernel
@@ -146,15 +147,15 @@ class RigL(DropGrowOptimizer):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
-    if compact and self._grow_batches > 1:
+    if stored and self._grow_batches > 1:
       raise ValueError(
         "`grow_batches` must be 1 with layers that store only their active "
-        f"connections or blocks, such as {next(iter(compact))!r}, which keep "
+        f"connections or blocks, such as {next(iter(stored))!r}, which keep "
         "what the gradient of one batch is made of."
       )
-    return super()._distribute(shapes, compact)
+    return super()._distribute(shapes, stored)
 
   def _create_state(self) -> None:
     super()._create_state()
