@@ -119,7 +119,8 @@ class UpdatingOptimizer(SparseOptimizer):
       for layer in layers:
         layer.take_batches()
 
-    replicas.on_replicas(forget)
+    if layers:
+      replicas.on_replicas(forget)
 
   def _step_number(self) -> Tensor:
     return tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
