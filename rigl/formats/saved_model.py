@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ GRAPH_FILE = "saved_model.pb"
 METADATA_FILE = "rigl.json"
 _EXTRA = "assets.extra"
 _SIGNATURE = "serving_default"
+# Operations that call functions of the process that made them.
+_PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 
 
 def save(
@@ -55,6 +58,12 @@ def write(
   Raises:
     ValueError: if the function uses what a SavedModel cannot hold.
   """
+  if _runs_python(predict):
+    raise ValueError(
+      "The network does not go into a SavedModel: it runs functions of Python, "
+      "which other programs lack. For layers of rigl.sparse that store their "
+      "connections, rigl.sparse.to_dense(model) gives a model without them."
+    )
   try:
     tf.saved_model.save(module, str(place), signatures={_SIGNATURE: predict})
   except (AssertionError, TypeError) as error:
@@ -65,6 +74,14 @@ def write(
     extra = place / _EXTRA
     extra.mkdir(parents=True, exist_ok=True)
     files.write_text(extra / METADATA_FILE, json.dumps(metadata, indent=1))
+
+
+def _runs_python(predict: Any) -> bool:
+  """Whether a `tf.function` calls Python, in itself or in functions inside."""
+  definition = predict.get_concrete_function().graph.as_graph_def()
+  inside = (each.node_def for each in definition.library.function)
+  nodes = itertools.chain(definition.node, *inside)
+  return any(node.op in _PYTHON for node in nodes)
 
 
 def load(place: files.Path) -> Any:

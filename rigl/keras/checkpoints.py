@@ -20,9 +20,9 @@ from rigl.keras.base import SparseOptimizer
 from rigl.keras.checkpoint_names import find_names, make_names, mask_name
 from rigl.keras.compact_layers import check_ordinary
 from rigl.keras.fixed_mask import FixedMask
-from rigl.keras.kernels import choose_kernels
+from rigl.keras.granet import GraNet
 from rigl.keras.pruning import GradualPruning
-from rigl.keras.rigl import GROW_COUNT, RigL
+from rigl.keras.rigl import RigL
 from rigl.keras.set import SET
 from rigl.keras.static import Static
 from rigl.keras.wrapped import (
@@ -30,10 +30,10 @@ from rigl.keras.wrapped import (
   number_of,
   sparse_optimizer_of,
 )
+from rigl.keras.wrapper import parts_of
 from rigl.training import checkpoint_masks, checkpoints, warm_start
 
 _STEP, _ITERATION = "global_step", "iteration"
-_LAST_UPDATE = "last_mask_update_step"
 # TensorFlow 1 wrote a threshold of each mask, which the scripts do not read.
 _NOT_NEEDED = "/threshold"
 # Kernels of the MNIST script, which numbers checkpoints by iterations.
@@ -46,7 +46,7 @@ _STARTS: dict[str, Callable[[np.ndarray], Any]] = {
   "target_connections": np.count_nonzero,
 }
 _ORDINARY = "`model` must be an ordinary one, not one whose"
-_METHODS = (RigL, SET, Static, FixedMask, GradualPruning)
+_METHODS = (RigL, GraNet, SET, Static, FixedMask, GradualPruning)
 
 
 def load_checkpoint(
@@ -59,7 +59,8 @@ def load_checkpoint(
   The model gets the weights times their masks. If it was compiled with a sparse
   optimizer, that one gets the masks, `iterations`, the step of the last mask
   update, and the slots of SGD with momentum or Adam, so that training
-  continues. Slots that the checkpoint lacks start anew.
+  continues. Slots that the checkpoint lacks start anew, averages as the
+  weights.
 
   Args:
     model: a built Keras model of the same network, such as one of
@@ -83,13 +84,13 @@ def load_checkpoint(
   optimizer = find_sparse_optimizer(model)
   if optimizer is not None:
     _check_method(optimizer)
-    structure = optimizer._settings.structure
-    if structure is not None:
+    if optimizer.structure is not None:
       raise ValueError(
         "`model` must have an optimizer without a `structure`, because masks "
-        f"of a checkpoint may have another, got {structure}."
+        f"of a checkpoint may have another, got {optimizer.structure}."
       )
-    _check_masks(_sparse_paths(model, optimizer), tensors, names)
+    paths = optimizer.sparse_paths(model.trainable_variables)
+    _check_masks(paths, tensors, names)
   checkpoint_masks.disagree(what, tensors, _masked(tensors, wanted))
   if optimizer is not None:
     optimizer.build(model.trainable_variables)
@@ -177,15 +178,6 @@ def _check_method(optimizer: SparseOptimizer) -> None:
     )
 
 
-def _sparse_paths(model: keras.Model, optimizer: SparseOptimizer) -> set[str]:
-  """The paths of the variables that are sparse, or will be."""
-  if optimizer.built:
-    return set(optimizer.masks)
-  variables = model.trainable_variables
-  chosen = choose_kernels(variables, optimizer._settings.filters)
-  return {variables[place].path for place in chosen}
-
-
 def _check_masks(
   sparse: set[str],
   tensors: Mapping[str, np.ndarray],
@@ -194,14 +186,14 @@ def _check_masks(
   """Raises ValueError unless the masks are those of the sparse variables."""
   for path, name in names.items():
     mask = tensors.get(mask_name(name))
-    if path in sparse and mask is None:
+    has_mask = mask is not None and mask.shape == tensors[name].shape
+    if path in sparse and not has_mask:
       raise ValueError(
         f"`path` must hold masks of all sparse variables, got none of {path}: "
         "load the checkpoint before `compile`, or leave the variable out by "
         "`filters`."
       )
-    is_kernel = mask is not None and mask.shape == tensors[name].shape
-    if is_kernel and path not in sparse and not np.all(mask):
+    if has_mask and path not in sparse and not np.all(mask):
       raise ValueError(
         f"`path` must hold masks of sparse variables only, got one of {path}, "
         "which the optimizer trains densely: choose it by `filters`."
@@ -213,18 +205,18 @@ def _load_state(
   tensors: Mapping[str, np.ndarray],
   names: Mapping[str, str],
 ) -> None:
-  """Assigns masks, counters and slots."""
+  """Assigns masks, counters and slots; those that are not there start anew."""
   inner = optimizer.inner_optimizer
   for path, mask in optimizer.masks.items():
     mask.assign(tensors[mask_name(names[path])] != 0)
+  optimizer.start_slots_anew()
   step = int(tensors.get(_STEP, 0))
-  inner._iterations.assign(step * (inner.gradient_accumulation_steps or 1))
-  optimizer._iterations.assign(int(tensors.get(_ITERATION, step)))
-  for variable in optimizer._own_state():
-    if variable.name == _LAST_UPDATE and _LAST_UPDATE in tensors:
-      variable.assign(int(tensors[_LAST_UPDATE]))
-    elif variable.name == GROW_COUNT:
-      variable.assign(int(tensors.get(GROW_COUNT, 0)))
+  for each in [inner, *parts_of(inner)]:
+    each._iterations.assign(step * (each.gradient_accumulation_steps or 1))
+  counts: dict[str, Any] = {_ITERATION: step, **tensors}
+  for name, counter in optimizer.counters.items():
+    if name in counts:
+      counter.assign(int(counts[name]))
   for suffix, variables in _of_kernels(optimizer).items():
     for path, variable in variables.items():
       mask = tensors[mask_name(names[path])] != 0
@@ -264,10 +256,8 @@ def _tensors(
       tensors[mask] = np.ones(shape, np.float32)  # Trained densely.
   tensors |= slot_conversion.to_tensors(inner, names)
   tensors[_STEP] = np.int64(number_of(optimizer.iterations))
-  tensors[_ITERATION] = np.int64(number_of(optimizer._iterations))
-  for variable in optimizer._own_state():
-    if variable.name in (_LAST_UPDATE, GROW_COUNT):
-      tensors[variable.name] = np.int64(number_of(variable))
+  for name, counter in optimizer.counters.items():
+    tensors[name] = np.int64(number_of(counter))
   for suffix, variables in _of_kernels(optimizer).items():
     for path, variable in variables.items():
       tensors[f"{names[path]}/{suffix}"] = variable.numpy()

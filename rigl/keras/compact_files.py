@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import keras
 
@@ -18,9 +19,10 @@ _TASK = "keras"
 def load_compact(model: keras.Model, path: str | os.PathLike) -> None:
   """Loads the weights of a compact file (`rigl.export`) into a Keras model.
 
-  Variables are found by their paths, or, if no path is the same because Keras
-  numbers the layers of each program anew, by their order. A file of a network
-  of the scripts is loaded as `load_checkpoint` does it.
+  Variables are found by their paths. Keras numbers the layers of all models of
+  a program: if paths differ only in such numbers (`dense_1`, `dense_4`), or no
+  path is the same, variables are found by their order. A file of a network of
+  the scripts is loaded as `load_checkpoint` does it.
 
   Args:
     model: a built model of the same architecture.
@@ -42,9 +44,7 @@ def load_compact(model: keras.Model, path: str | os.PathLike) -> None:
     )
   tensors = file.tensors()
   paths = [variable.path for variable in model.variables]
-  names = paths
-  if not set(paths) & set(tensors) and len(paths) == len(tensors):
-    names = list(tensors)
+  names = list(tensors) if _are_renamed(paths, list(tensors)) else paths
   problems = [
     f"{variable.path} of shape {tuple(variable.shape)} is "
     + (f"of shape {tensors[name].shape}" if name in tensors else "not there")
@@ -62,6 +62,26 @@ def load_compact(model: keras.Model, path: str | os.PathLike) -> None:
     )
   for name, variable in zip(names, model.variables, strict=True):
     variable.assign(tensors[name])
+
+
+def _are_renamed(paths: list[str], names: list[str]) -> bool:
+  """Whether the variables of a file are those of a model under other names."""
+  if set(paths) == set(names) or len(paths) != len(names):
+    return False
+  is_numbered_anew = all(
+    _without_numbers(path) == _without_numbers(name)
+    for path, name in zip(paths, names, strict=True)
+  )
+  return is_numbered_anew or not set(paths) & set(names)
+
+
+def _without_numbers(path: str) -> str:
+  """A path without the numbers that Keras gives to layers.
+
+  >>> _without_numbers("a_1/dense_2/kernel")
+  'a/dense/kernel'
+  """
+  return re.sub(r"_\d+(?=/|$)", "", path)
 
 
 def _last(path: str) -> str:

@@ -8,34 +8,37 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rigl.keras.live import loss_scaler_of, owners
-from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
+from rigl.keras.live import Owners, loss_scaler_of
+from rigl.sparse_optimizers.sparse_layer import (
+  NO_POSITION,
+  BlockLayer,
+  CompactLayer,
+)
 from rigl.structures import Structure
 from rigl.types import Tensor
 
-
-def compact_layers_of(
-  variables: Sequence[Any],
-) -> list[CompactLayer | BlockLayer | None]:
-  """The layer whose connections or blocks each variable holds, or None."""
-  return [
-    compact_owner(variable, layers)
-    for variable, layers in zip(variables, owners(variables), strict=True)
-  ]
+# A layer that stores only its active connections or blocks.
+SparseStorage: TypeAlias = CompactLayer | BlockLayer
 
 
-def compact_owner(
-  variable: Any, layers: Sequence[keras.layers.Layer]
-) -> CompactLayer | BlockLayer | None:
-  """The layer whose connections or blocks a variable holds."""
-  for layer in layers:
-    if isinstance(layer, CompactLayer | BlockLayer):
+def storage_owner(variable: Any, owners: Owners) -> SparseStorage | None:
+  """The layer whose connections or blocks a variable holds.
+
+  Args:
+    variable: a Keras variable, or its TensorFlow variable.
+    owners: the layers that own it.
+
+  Returns:
+    The layer; None for the variable of an ordinary one.
+  """
+  for layer in owners:
+    if isinstance(layer, SparseStorage):
       values: Any = layer.values
       if variable is values or variable is values.value:
         return layer
@@ -43,13 +46,17 @@ def compact_owner(
 
 
 @runtime_checkable
-class StoredLayer(CompactLayer, Protocol):
+class StoredLayer(Protocol):
   """A layer of a model that can become a `Dense` layer.
 
   Attributes:
+    shape: [inputs, outputs] of the kernel.
+    values: variable of the weights that are stored.
     bias: variable [outputs], or None.
   """
 
+  shape: tf.TensorShape
+  values: Any
   bias: Any
 
   def dense_layer(self) -> keras.layers.Dense:
@@ -58,15 +65,30 @@ class StoredLayer(CompactLayer, Protocol):
   def kernel(self) -> np.ndarray:
     """float32 [inputs, outputs], with zeros where no connection is."""
 
+  def whole(self, stored: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """An array of the kernel's shape.
+
+    Args:
+      stored: array of the shape of `values`, such as a slot.
+      fill: what inactive connections get.
+    """
+
 
 def stored_layers(model: keras.Model) -> list[Any]:
-  """The layers of a model that store only their active connections."""
+  """The built layers of a model that store only their active connections."""
   found = {
     id(layer): layer
     for layer in model._flatten_layers()
     if isinstance(layer, StoredLayer)
   }
   return list(found.values())
+
+
+def count_stored(layer: StoredLayer) -> int:
+  """The number of active connections of a layer that stores only these."""
+  if isinstance(layer, CompactLayer):
+    return int(np.count_nonzero(layer.positions.numpy() < NO_POSITION))
+  return int(np.prod(layer.values.shape, dtype=np.int64))
 
 
 def set_dense(layer: StoredLayer, dense: keras.layers.Dense) -> None:
@@ -93,7 +115,9 @@ def check_ordinary(model: keras.Model, message: str) -> None:
 
 
 def check_trainable(
-  optimizer: Any, layers: Mapping[str, Any], structure: Structure | None
+  optimizer: Any,
+  layers: Mapping[str, SparseStorage],
+  structure: Structure | None,
 ) -> None:
   """Raises ValueError unless an optimizer can train such layers.
 
@@ -152,7 +176,7 @@ def _check_compact(
 
 
 def own_sparsities(
-  layers: Mapping[str, Any], starts_dense: bool, method: str
+  layers: Mapping[str, SparseStorage], starts_dense: bool, method: str
 ) -> dict[str, float]:
   """The shares of inactive connections of layers, by their paths.
 
@@ -174,12 +198,11 @@ def own_sparsities(
 
 def keep_batches_for(
   optimizer: keras.optimizers.Optimizer,
-  layers: Sequence[CompactLayer | BlockLayer | None],
+  layers: Sequence[SparseStorage | None],
 ) -> None:
   """Lets layers keep their backward passes as long as an optimizer lives.
 
   The model may be compiled with another one then, which does not take them.
-  Layers of blocks keep only tensors of a function that is traced.
 
   Args:
     optimizer: the optimizer that takes the backward passes.
@@ -188,7 +211,6 @@ def keep_batches_for(
   for layer in layers:
     if layer is not None:
       layer.keep_batches()
-    if isinstance(layer, CompactLayer):
       end = weakref.finalize(optimizer, layer.keep_batches, wanted=False)
       end.atexit = False
 

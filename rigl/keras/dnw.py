@@ -26,8 +26,9 @@ class DNW(DenseWeightsOptimizer):
       kernel = mask * dense,
 
   where step is that of the inner optimizer and n_ones what the distribution of
-  `sparsity` gives the variable. Inactive weights and their slots live on: the
-  weights are kept in a variable beside the kernel.
+  `sparsity` gives the variable, also in one without a gradient. Inactive
+  weights and their slots live on: the weights are kept in a variable beside the
+  kernel.
 
   Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
 

@@ -8,13 +8,14 @@ The layers of `rigl.sparse` store connections or blocks. The part of
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from rigl.keras import replicas
 from rigl.keras.block_layers import move_blocks
+from rigl.keras.compact_layers import SparseStorage
 from rigl.keras.scheduled import ScheduledOptimizer
 from rigl.keras.sparse_kernel import SparseKernel
 from rigl.schedules import UpdateSchedule
@@ -39,24 +40,24 @@ class StoredDropGrow(DropGrowRule, ScheduledOptimizer):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
-    for layer in compact.values():
+    for layer in stored.values():
       is_block = isinstance(layer, BlockLayer)
       self._options.check_stored("blocks" if is_block else "connections")
-    if compact and self._grow_init.method == "initial_dist":
+    if stored and self._grow_init.method == "initial_dist":
       raise ValueError(
         "`grow_init` must not be 'initial_dist' with layers that store only "
-        f"their active connections, such as {next(iter(compact))!r}: they have "
+        f"their active connections, such as {next(iter(stored))!r}: they have "
         "no other initial weights."
       )
-    has_blocks = any(isinstance(la, BlockLayer) for la in compact.values())
+    has_blocks = any(isinstance(la, BlockLayer) for la in stored.values())
     if has_blocks and self._grow_init.method != "zeros":
       raise ValueError(
         "`grow_init` must be 'zeros' with layers that store only their active "
         f"blocks, got {self._grow_init_name!r}."
       )
-    return super()._distribute(shapes, compact)
+    return super()._distribute(shapes, stored)
 
   def _move_blocks(
     self,

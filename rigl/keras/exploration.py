@@ -30,7 +30,7 @@ class ExploringOptimizer(UpdatingOptimizer):
   _tracks_exploration = False
 
   def _track(self, track_exploration: bool) -> None:
-    """Decides whether connections are tracked.
+    """Takes the argument `track_exploration`.
 
     Raises:
       ValueError: if it is no bool.
@@ -68,8 +68,12 @@ class ExploringOptimizer(UpdatingOptimizer):
       {path: share of the connections that were active at any time}; empty
       unless `track_exploration` was asked for.
     """
-    counts = self._explored_counts() or {}
-    return {k.path: counts[k.path] / k.size for k in self._kernels if counts}
+    counts = self._explored_counts()
+    if counts is None:
+      return {}
+    return {
+      kernel.path: counts[kernel.path] / kernel.size for kernel in self._kernels
+    }
 
   def _explored_counts(self) -> dict[str, int] | None:
     if not self._tracks_exploration:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
+from rigl.keras.compact_layers import SparseStorage
 from rigl.keras.kernels import Filters
 from rigl.keras.rigl import RigL
 from rigl.keras.sparse_kernel import SparseKernel
@@ -179,9 +180,9 @@ class GraNet(RigL):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
-    targets = super()._distribute(shapes, compact)
+    targets = super()._distribute(shapes, stored)
     initial = self._pruning.initial_sparsity
     distribution = self._settings.distribution
     if isinstance(distribution, str):

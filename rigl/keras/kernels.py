@@ -3,7 +3,7 @@
 
 An optimizer sees variables, not layers. What a variable is in its layer
 follows from its name there ("kernel" in every layer of Keras) and from the
-layer, which is found among the live objects.
+layer, which `live.owners` finds.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import keras
 
-from rigl.keras.compact_layers import compact_owner
-from rigl.keras.live import owners
+from rigl.keras.compact_layers import storage_owner
+from rigl.keras.live import Owners
 
 # A regex, several regexes, or a function of the path of a variable.
 Filters: TypeAlias = str | Sequence[str] | Callable[[str], bool] | None
@@ -72,18 +72,23 @@ def check_filters(filters: Filters) -> None:
       ) from None
 
 
-def choose_kernels(variables: Sequence[Any], filters: Filters) -> list[int]:
+def choose_kernels(
+  variables: Sequence[Any],
+  owners: Sequence[Owners],
+  filters: Filters,
+) -> list[int]:
   """The positions of the variables that become sparse.
 
   Kernels are the variables of rank 2 and more that their layer calls `kernel`,
   `recurrent_kernel` or `pointwise_kernel`, except those of depthwise
   convolutions: kernels of `Dense`, `EinsumDense` (and so of attention),
-  convolutions and recurrent cells, and the stored connections of layers that
-  have no others. Biases, embeddings and the weights of
+  convolutions and recurrent cells. The values that a layer of `rigl.sparse`
+  stores are a kernel as well. Biases, embeddings and the weights of
   normalizations are no kernels, whatever their rank.
 
   Args:
     variables: trainable variables.
+    owners: the layers of each variable.
     filters: None for all kernels; a regex or a list of regexes, one of which
       must be found in a kernel's path (`re.search`); or a function of the
       path. A path in full, in place of a regex, also chooses a variable that
@@ -97,7 +102,7 @@ def choose_kernels(variables: Sequence[Any], filters: Filters) -> list[int]:
       the chosen ones have the same path.
   """
   paths = [path_of(variable) for variable in variables]
-  kernels = _kernels(variables)
+  kernels = _kernels(paths, variables, owners)
   patterns = [filters] if isinstance(filters, str) else filters
   if patterns is None:
     chosen = set(kernels)
@@ -146,23 +151,20 @@ def _check(
     seen.add(path)
 
 
-def _kernels(variables: Sequence[Any]) -> list[int]:
+def _kernels(
+  paths: Sequence[str], variables: Sequence[Any], owners: Sequence[Owners]
+) -> list[int]:
   """The positions of the kernels among the variables."""
-  named = [
-    place
-    for place, variable in enumerate(variables)
-    if path_of(variable).rsplit("/", 1)[-1] in KERNEL_NAMES
-  ]
-  layers_of = owners([variables[place] for place in named])
   return [
     place
-    for place, layers in zip(named, layers_of, strict=True)
-    if _is_kernel(variables[place], layers)
+    for place, path in enumerate(paths)
+    if path.rsplit("/", 1)[-1] in KERNEL_NAMES
+    and _is_kernel(variables[place], owners[place])
   ]
 
 
-def _is_kernel(variable: Any, layers: Sequence[keras.layers.Layer]) -> bool:
-  if compact_owner(variable, layers) is not None:
+def _is_kernel(variable: Any, layers: Owners) -> bool:
+  if storage_owner(variable, layers) is not None:
     return True
   return len(variable.shape) >= 2 and not any(
     _is_depthwise(layer, variable) for layer in layers

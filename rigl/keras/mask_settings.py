@@ -21,7 +21,8 @@ class MaskSettings:
     filters: which variables are sparse.
     seed: of initial masks and of random numbers.
     mask_engine: how the highest scores are found.
-    structure: groups of connections that are pruned alike; None for none.
+    structure: groups of connections that each keep their number of active
+      ones; None: only each variable keeps its number.
   """
 
   sparsity: float

@@ -19,7 +19,7 @@ from rigl.keras.wrapper import WrappingOptimizer
 from rigl.mask_ops import EngineName, MaskEngine
 from rigl.sparse_optimizers.sparse_layer import SparseLayer
 from rigl.sparse_optimizers.summary import summary
-from rigl.structures import parse_structure
+from rigl.structures import Structure, parse_structure
 from rigl.types import Variable
 
 
@@ -90,6 +90,11 @@ class MaskState(WrappingOptimizer):
     return {kernel.path: kernel.whole_mask for kernel in self._kernels}
 
   @property
+  def structure(self) -> Structure | None:
+    """The structure of the masks, from the argument `structure`."""
+    return self._settings.structure
+
+  @property
   def sparse_kernels(self) -> tuple[SparseKernel, ...]:
     """The sparse variables; none before the optimizer is built."""
     return self._kernels
@@ -141,6 +146,14 @@ class MaskState(WrappingOptimizer):
       {path: count}; None before any update.
     """
     return None
+
+  @property
+  def counters(self) -> dict[str, keras.Variable]:
+    """{name in the checkpoints of the scripts: int64 scalar} of what it counts.
+
+    `iteration` counts the calls of `apply`. Others exist once it is built.
+    """
+    return {"iteration": self._iterations}
 
   def _own_state(self) -> list[Variable]:
     return [*self._variables, *stored_masks(self._kernels)]

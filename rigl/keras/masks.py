@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,17 +15,18 @@ import numpy as np
 import tensorflow as tf
 
 from rigl import sparse_utils
-from rigl.keras import replicas
+from rigl.keras import replicas, slots
 from rigl.keras.compact_layers import (
+  SparseStorage,
   check_trainable,
-  compact_layers_of,
   keep_batches_for,
   own_sparsities,
+  storage_owner,
 )
 from rigl.keras.kernels import choose_kernels, path_of
+from rigl.keras.live import owners
 from rigl.keras.mask_state import MaskState
 from rigl.keras.saving import MaskBits
-from rigl.keras.slots import find_slots
 from rigl.keras.sparse_kernel import SparseKernel, make_mask, stored_masks
 from rigl.keras.sparsities import distribute
 from rigl.keras.structured import kernel_groups, structured_mask
@@ -87,28 +88,32 @@ class MaskOwner(MaskState):
       )
     check_unbuilt(self.inner_optimizer)
     settings = self._settings
-    chosen = choose_kernels(variables, settings.filters)
+    layers = owners(variables)
+    chosen = choose_kernels(variables, layers, settings.filters)
     paths = [path_of(variables[place]) for place in chosen]
-    compact = compact_layers_of([variables[place] for place in chosen])
+    stored = [
+      storage_owner(variables[place], layers[place]) for place in chosen
+    ]
     shapes = [
       tuple((variables[place] if layer is None else layer).shape)
-      for place, layer in zip(chosen, compact, strict=True)
+      for place, layer in zip(chosen, stored, strict=True)
     ]
     sparsities = self._distribute(
       dict(zip(paths, shapes, strict=True)),
-      {p: la for p, la in zip(paths, compact, strict=True) if la is not None},
+      {p: la for p, la in zip(paths, stored, strict=True) if la is not None},
     )
     names = [str(number) for number in range(len(chosen))]
     groups = kernel_groups(
       settings.structure,
       [variables[place] for place in chosen],
+      [layers[place] for place in chosen],
       paths,
       sparsities,
     )
     with self._variable_scope(), keras.name_scope(self.name):
       self.inner_optimizer.build(variables)
       check_parts(self.inner_optimizer)
-      slots = find_slots(
+      found = slots.find_slots(
         self.inner_optimizer, [variables[place] for place in chosen]
       )
       kernels = [
@@ -116,16 +121,16 @@ class MaskOwner(MaskState):
           path=path,
           name=name,
           variable=variables[place],
-          slots=slots[i],
+          slots=found[i],
           sparsity=sparsities[path],
           stored_mask=make_mask(
             path, self._initial_mask(name, shape, sparsities[path], groups[i])
           )
-          if compact[i] is None
+          if stored[i] is None
           else None,
           groups=groups[i],
-          compact=_if_a(compact[i], CompactLayer),
-          blocks=_if_a(compact[i], BlockLayer),
+          compact=_if_a(stored[i], CompactLayer),
+          blocks=_if_a(stored[i], BlockLayer),
         )
         for i, (path, name, shape, place) in enumerate(
           zip(paths, names, shapes, chosen, strict=True)
@@ -147,26 +152,50 @@ class MaskOwner(MaskState):
       if not self._loads:
         self._clear(all_slots=True)
     if self.needs_batches:
-      keep_batches_for(self, compact)
+      keep_batches_for(self, stored)
     self.built = True
+
+  def sparse_paths(self, variables: Sequence[Variable]) -> set[str]:
+    """The paths of the variables that are sparse, or become so in `build`.
+
+    Args:
+      variables: the trainable variables of the model.
+
+    Raises:
+      ValueError: if no variable can be made sparse.
+    """
+    if self.built:
+      return {kernel.path for kernel in self._kernels}
+    filters = self._settings.filters
+    chosen = choose_kernels(variables, owners(variables), filters)
+    return {path_of(variables[place]) for place in chosen}
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew.
+
+    Weights, masks and `iterations` stay. Averages of weights start as the
+    weights. `load_checkpoint` calls it for what a checkpoint may lack.
+    """
+    with self._variable_scope():
+      slots.start_anew(self.inner_optimizer)
 
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
     """The sparsity of each variable, by its path.
 
     Args:
       shapes: the shapes of all kernels.
-      compact: the layers that have their connections already.
+      stored: the layers that have their connections already, by their paths.
     """
     settings = self._settings
     given: dict[str, float] = {}
-    if compact:
-      check_trainable(self, compact, settings.structure)
+    if stored:
+      check_trainable(self, stored, settings.structure)
       method = type(self).__name__
-      given = own_sparsities(compact, self.starts_dense, method)
+      given = own_sparsities(stored, self.starts_dense, method)
     if self.starts_dense:
       given = {}
     open_shapes = {p: s for p, s in shapes.items() if p not in given}

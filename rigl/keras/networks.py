@@ -14,7 +14,13 @@ from keras import layers
 
 from rigl.counting.architectures import tables
 from rigl.keras.mobilenets import mobilenet_v1, mobilenet_v2
-from rigl.keras.network_layers import IMAGENET_EPSILON, Norms, conv, strided
+from rigl.keras.network_layers import (
+  IMAGENET_EPSILON,
+  Norms,
+  check_width,
+  conv,
+  strided,
+)
 from rigl.keras.vgg import vgg
 
 __all__ = [
@@ -125,12 +131,13 @@ def resnet(
     mean and standard deviation of ImageNet, to logits.
 
   Raises:
-    ValueError: if there is no ResNet of that depth.
+    ValueError: if `depth` or `width` is not as described.
   """
   if depth not in tables.RESNETS:
     raise ValueError(
       f"`depth` must be one of {[*tables.RESNETS]}, got {depth}."
     )
+  check_width(width)
   norm = Norms(IMAGENET_EPSILON)
   images = keras.Input([image_size, image_size, 3])
   features = strided(int(64 * width), 7, 2, "initial_conv", images)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rigl.keras import replicas
 from rigl.keras.block_layers import gradient_norms
+from rigl.keras.compact_layers import SparseStorage
 from rigl.keras.drop_grow import DropGrowOptimizer
 from rigl.keras.kernels import Filters
 from rigl.keras.sparse_kernel import SparseKernel
@@ -26,7 +27,7 @@ from rigl.sparse_optimizers.sparse_layer import BlockLayer, CompactLayer
 from rigl.types import Tensor, Variable
 
 # Name of the number of batches in the sums, as in checkpoints of the scripts.
-GROW_COUNT = "grow_gradient_batches"
+_GROW_COUNT = "grow_gradient_batches"
 
 
 @keras.saving.register_keras_serializable(package="rigl")
@@ -146,25 +147,41 @@ class RigL(DropGrowOptimizer):
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
-    if compact and self._grow_batches > 1:
+    if stored and self._grow_batches > 1:
       raise ValueError(
         "`grow_batches` must be 1 with layers that store only their active "
-        f"connections or blocks, such as {next(iter(compact))!r}, which keep "
+        f"connections or blocks, such as {next(iter(stored))!r}, which keep "
         "what the gradient of one batch is made of."
       )
-    return super()._distribute(shapes, compact)
+    return super()._distribute(shapes, stored)
 
   def _create_state(self) -> None:
     super()._create_state()
     if self._grow_batches == 1:
       return
-    self._grow_count = self._new_counter(0, GROW_COUNT)
+    self._grow_count = self._new_counter(0, _GROW_COUNT)
     for kernel in self._kernels:
       self._grow_sums[kernel.path] = self.add_variable_from_reference(
         kernel.variable, "grow_gradient"
       )
+
+  @property
+  def counters(self) -> dict[str, keras.Variable]:
+    """{name in the checkpoints of the scripts: int64 scalar} of what it counts.
+
+    `grow_gradient_batches` is the number of gradients in `grow_gradients`.
+    """
+    if not self.built or self._grow_batches == 1:
+      return super().counters
+    return super().counters | {_GROW_COUNT: self._grow_count}
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew."""
+    super().start_slots_anew()
+    with self._variable_scope():
+      self._forget_gradients()
 
   def _step(
     self,
@@ -199,6 +216,10 @@ class RigL(DropGrowOptimizer):
 
   def _update(self, present: Mapping[str, Any], step: Tensor) -> None:
     super()._update(present, step)
+    self._forget_gradients()
+
+  def _forget_gradients(self) -> None:
+    """Sets the sums of gradients to 0, if there are any."""
     if self._grow_batches == 1:
       return
     for total in self._grow_sums.values():

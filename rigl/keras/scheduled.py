@@ -23,6 +23,9 @@ from rigl.sparse_optimizers.dense_rows import RowSignal, dense_gradient
 from rigl.sparse_optimizers.sparse_layer import CompactLayer
 from rigl.types import Tensor, Variable
 
+# Name of the step of the last update, as in checkpoints of the scripts.
+LAST_UPDATE = "last_mask_update_step"
+
 
 class UpdatingOptimizer(SparseOptimizer):
   """A sparse optimizer that changes its masks.
@@ -48,6 +51,11 @@ class UpdatingOptimizer(SparseOptimizer):
       aggregation="only_first_replica",
       name="num_changed",
     )
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew."""
+    super().start_slots_anew()
+    self._num_changed.assign([-1] * len(self._kernels))
 
   def changed_in_last_update(self) -> dict[str, int] | None:
     """The connections that the last mask update turned on or off.
@@ -111,7 +119,8 @@ class UpdatingOptimizer(SparseOptimizer):
       for layer in layers:
         layer.take_batches()
 
-    replicas.on_replicas(forget)
+    if layers:
+      replicas.on_replicas(forget)
 
   def _step_number(self) -> Tensor:
     return tf.cast(tf.convert_to_tensor(self.iterations), tf.int64)
@@ -246,8 +255,23 @@ class ScheduledOptimizer(UpdatingOptimizer):
   def _create_state(self) -> None:
     super()._create_state()
     self._last_update = self._new_counter(
-      self._schedule.initial_last_update_step, "last_mask_update_step"
+      self._schedule.initial_last_update_step, LAST_UPDATE
     )
+
+  @property
+  def counters(self) -> dict[str, keras.Variable]:
+    """{name in the checkpoints of the scripts: int64 scalar} of what it counts.
+
+    `last_mask_update_step` is the step of the last mask update.
+    """
+    if not self.built:
+      return super().counters
+    return super().counters | {LAST_UPDATE: self._last_update}
+
+  def start_slots_anew(self) -> None:
+    """Starts slots, and what is noted of mask updates, anew."""
+    super().start_slots_anew()
+    self._last_update.assign(self._schedule.initial_last_update_step)
 
   def _is_due(self, step: Tensor) -> Tensor:
     last = tf.convert_to_tensor(self._last_update)

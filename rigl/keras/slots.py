@@ -100,6 +100,36 @@ def find_slots(
   return found
 
 
+def start_anew(optimizer: keras.optimizers.Optimizer) -> None:
+  """Sets the slots of all variables to their values before the first step.
+
+  Slots that start as a copy of the weight, and averages, become the weight.
+
+  Args:
+    optimizer: a built optimizer.
+  """
+  for part in parts_of(optimizer):
+    if not part.built:
+      continue
+    variables = part._trainable_variables
+    example = _example(part)
+    example.build(variables)
+    slots = _lists(part)
+    for name, starts in _lists(example).items():
+      values = variables if name == _AVERAGES else starts
+      for slot, value in zip(slots[name], values, strict=True):
+        if slot is not None:
+          slot.assign(value)
+
+
+def _example(
+  optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.Optimizer:
+  """A new optimizer of the same class and configuration."""
+  config = optimizer.get_config() | {"learning_rate": 0.5}
+  return type(optimizer).from_config(config)
+
+
 def _knows(optimizer: keras.optimizers.Optimizer, variable: Any) -> bool:
   key = optimizer._var_key(variable)
   return optimizer.built and key in optimizer._trainable_variables_indices
@@ -152,8 +182,7 @@ def _starts(
 
   The slots themselves may have been restored from a checkpoint already.
   """
-  config = optimizer.get_config() | {"learning_rate": 0.5}
-  example = type(optimizer).from_config(config)
+  example = _example(optimizer)
   weights = np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
   variable = keras.Variable(weights, name="example")
   example.build([variable])

@@ -78,8 +78,9 @@ def distribute(
     distribution: `uniform`, the same in all variables; `erdos_renyi` or `erk`
       (Erdos-Renyi-kernel), by the formulas of `sparse_utils.get_sparsities`,
       which keep `sparsity` as the overall one; or {path or regex: sparsity in
-      [0, 1)}: a key that is a path means that variable, any other key those in
-      whose path it is found as a regex (`re.search`).
+      [0, 1)}: a key that is a path, maybe with scopes before it, means that
+      variable, any other key those in whose path it is found as a regex
+      (`re.search`).
     sparsity: overall share of zeros, in [0, 1); with a dictionary, the
       sparsity of the variables that it does not name.
     shapes: {path: shape} of the variables.
@@ -88,16 +89,27 @@ def distribute(
     {path: sparsity}, in the order of `shapes`.
 
   Raises:
-    ValueError: if a key matches no variable, or two regexes match one.
+    ValueError: if a key matches no variable, or two paths or two regexes match
+      one.
   """
   if not isinstance(distribution, Mapping):
     return sparse_utils.get_sparsities(shapes, _METHODS[distribution], sparsity)
   paths = list(shapes)
-  whole = {key: find_path(key, paths) for key in distribution}
-  found = {
-    path: distribution[key] for key, path in whole.items() if path is not None
-  }
-  regexes = [key for key, path in whole.items() if path is None]
+  keys: dict[str, str] = {}  # Of variables that one is the path of.
+  regexes = []
+  for key in distribution:
+    whole = find_path(key, paths)
+    if whole is None:
+      regexes.append(key)
+    elif whole in keys:
+      raise ValueError(
+        "`distribution` must give each variable one sparsity, but "
+        f"{[keys[whole], key]} both end in {whole!r}; the sparse variables are "
+        f"{paths}."
+      )
+    else:
+      keys[whole] = key
+  found = {path: distribution[key] for path, key in keys.items()}
   for regex in regexes:
     if not any(re.search(regex, path) for path in paths):
       raise ValueError(

@@ -14,11 +14,10 @@ import numpy as np
 
 from rigl import counting
 from rigl.counting.costs import kernel_cost
-from rigl.keras.compact_layers import stored_layers
+from rigl.keras.compact_layers import count_stored, stored_layers
 from rigl.keras.copies import copy_model
 from rigl.keras.kernels import KERNEL_NAMES
 from rigl.keras.wrapped import find_sparse_optimizer
-from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 from rigl.sparse_utils import Stats
 
 _HEADER = (
@@ -31,7 +30,6 @@ _HEADER = (
   "Dense bytes",
   "Sparse bytes",
 )
-
 
 # Larger kernels, in weights, are not formed to count what they cost.
 _LARGEST_KERNEL = 2**28
@@ -221,8 +219,7 @@ class _Inactive:
       if path in stored:
         shape = tuple(stored[path].shape)
         size = int(np.prod(shape, dtype=np.int64))
-        positions = stored[path].positions.numpy()
-        zeros = size - int(np.count_nonzero(positions < NO_POSITION))
+        zeros = size - count_stored(stored[path])
       elif len(shape) < 2 and path not in masks:
         continue
       else:

@@ -3,24 +3,25 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from rigl.keras.compact_layers import (
+  StoredLayer,
   check_ordinary,
-  compact_layers_of,
   set_dense,
   stored_layers,
 )
 from rigl.keras.copies import copy_model
 from rigl.keras.slots import find_slots
 from rigl.keras.wrapped import sparse_optimizer_of
-from rigl.sparse_optimizers.sparse_layer import NO_POSITION, CompactLayer
+
+# {id of the variable of its values: a layer that stores only these}.
+_Stored: TypeAlias = Mapping[int, StoredLayer]
 
 
 def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
@@ -42,13 +43,15 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
     The plain model, compiled with the same loss and metrics.
 
   Raises:
-    ValueError: if the model has no sparse optimizer, or cannot be copied.
+    ValueError: if the model has no sparse optimizer, or cannot be copied, or
+      `in_place` is not possible.
   """
   sparse_optimizer_of(model)  # Raises if there is none.
   if in_place:
     check_ordinary(model, "`in_place` must be False for a model whose")
-  plain, counterparts = (model, None) if in_place else _copy(model)
-  optimizer = _plain_optimizer(model.optimizer, counterparts)
+  stored = {id(layer.values): layer for layer in stored_layers(model)}
+  plain, counterparts = (model, None) if in_place else _copy(model, stored)
+  optimizer = _plain_optimizer(model.optimizer, counterparts, stored)
   settings: dict[str, Any] = {
     **model._compile_config.config,  # The arguments of `compile`.
     "optimizer": optimizer,
@@ -62,20 +65,19 @@ def strip(model: keras.Model, in_place: bool = False) -> keras.Model:
 
 
 def _copy(
-  model: keras.Model,
+  model: keras.Model, stored: _Stored
 ) -> tuple[keras.Model, dict[int, keras.Variable]]:
   """A model with the same weights, all of whose layers are ordinary ones.
 
   Returns:
     The copy, not compiled, and {id of a variable: that of the copy}.
   """
-  layers = stored_layers(model)
-  dense = {id(layer): layer.dense_layer() for layer in layers}
+  dense = {id(layer): layer.dense_layer() for layer in stored.values()}
   try:
     copy, counterparts = copy_model(model, dense)
   except ValueError as error:
     raise _cannot_be_copied(str(error)) from error
-  for layer in layers:
+  for layer in stored.values():
     new = dense[id(layer)]
     set_dense(layer, new)
     pairs = [(layer.values, new.kernel), (layer.bias, new.bias)]
@@ -94,6 +96,7 @@ def _cannot_be_copied(reason: str) -> ValueError:
 def _plain_optimizer(
   optimizer: keras.optimizers.Optimizer,
   counterparts: dict[int, keras.Variable] | None,
+  stored: _Stored,
 ) -> keras.optimizers.Optimizer:
   """The optimizer inside a sparse one, within the same loss scale.
 
@@ -101,11 +104,14 @@ def _plain_optimizer(
     optimizer: a sparse optimizer, or a `LossScaleOptimizer` around one.
     counterparts: variables of the copy of the model, by the `id` of those that
       were trained. None: the model itself is used, and its plain optimizer.
+    stored: the layers of the model that store only their active connections.
   """
   inner = optimizer.inner_optimizer
   if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-    return inner if counterparts is None else _copied(inner, counterparts)
-  inner = _plain_optimizer(inner, counterparts)
+    if counterparts is None:
+      return inner
+    return _copied(inner, counterparts, stored)
+  inner = _plain_optimizer(inner, counterparts, stored)
   scaled = keras.optimizers.LossScaleOptimizer(
     inner,
     optimizer.initial_scale,
@@ -122,6 +128,7 @@ def _plain_optimizer(
 def _copied(
   optimizer: keras.optimizers.Optimizer,
   counterparts: dict[int, keras.Variable],
+  stored: _Stored,
 ) -> keras.optimizers.Optimizer:
   """A plain optimizer of the same configuration and state."""
   copy = type(optimizer).from_config(optimizer.get_config())
@@ -130,7 +137,16 @@ def _copied(
     if any(id(variable) not in counterparts for variable in trained):
       raise _cannot_be_copied("its optimizer also trains other variables")
     copy.build([counterparts[id(variable)] for variable in trained])
-    whole = _whole_slots(optimizer, trained)
+    if len(copy.variables) != len(optimizer.variables):
+      # Muon keeps two slots of a list of connections, and one of a matrix.
+      warnings.warn(
+        "The slots of the optimizer start anew: it keeps others for a dense "
+        "kernel.",
+        stacklevel=4,
+      )
+      copy._iterations.assign(optimizer._iterations)
+      return copy
+    whole = _whole_slots(optimizer, trained, stored)
     for new, old in zip(copy.variables, optimizer.variables, strict=True):
       value = whole.get(id(old), old)
       if new.shape == value.shape:
@@ -145,7 +161,9 @@ def _copied(
 
 
 def _whole_slots(
-  optimizer: keras.optimizers.Optimizer, trained: Sequence[Any]
+  optimizer: keras.optimizers.Optimizer,
+  trained: Sequence[Any],
+  stored: _Stored,
 ) -> dict[int, np.ndarray]:
   """The slots of layers that store connections, as those of dense kernels.
 
@@ -153,22 +171,15 @@ def _whole_slots(
     {id of a slot: array of the shape of the kernel}.
   """
   whole = {}
-  compact = compact_layers_of(trained)
-  found = find_slots(optimizer, trained)
-  for layer, slots in zip(compact, found, strict=True):
-    if not isinstance(layer, CompactLayer):
-      continue
-    positions = layer.positions.numpy()
-    used = positions < NO_POSITION
-    shape = tuple(layer.shape)
-    for variable, start in [
-      *((slot.variable, slot.start or 0.0) for slot in slots.all()),
-      *([] if slots.accumulator is None else [(slots.accumulator, 0.0)]),
-    ]:
-      value = variable.numpy()
-      array = np.full(math.prod(shape), start, value.dtype)
-      array[positions[used]] = value[used]
-      whole[id(variable)] = array.reshape(shape)
+  values = [variable for variable in trained if id(variable) in stored]
+  for value, slots in zip(values, find_slots(optimizer, values), strict=True):
+    layer = stored[id(value)]
+    for slot in slots.all():
+      found = slot.variable.numpy()
+      whole[id(slot.variable)] = layer.whole(found, slot.start or 0.0)
+    if slots.accumulator is not None:
+      found = slots.accumulator.numpy()
+      whole[id(slots.accumulator)] = layer.whole(found)
   return whole
 
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from rigl import sparse_utils
-from rigl.keras.live import owners
+from rigl.keras.live import Owners
 from rigl.structures import Groups, Structure
 
 # Their kernels have the axes [..., outputs, inputs].
@@ -28,6 +28,7 @@ _TRANSPOSED = (
 def kernel_groups(
   structure: Structure | None,
   variables: Sequence[Any],
+  owners: Sequence[Owners],
   paths: Sequence[str],
   sparsities: dict[str, float],
 ) -> list[Groups | None]:
@@ -36,7 +37,8 @@ def kernel_groups(
   Args:
     structure: the structure, or None.
     variables: the sparse variables.
-    paths: their paths.
+    owners: the layers of each variable.
+    paths: the paths of the variables.
     sparsities: {path: share of zeros}.
 
   Returns:
@@ -53,13 +55,11 @@ def kernel_groups(
     structure.groups(path, tuple(variable.shape), input_axes(layers))
     if path in structured
     else None
-    for variable, path, layers in zip(
-      variables, paths, owners(variables), strict=True
-    )
+    for variable, layers, path in zip(variables, owners, paths, strict=True)
   ]
 
 
-def input_axes(layers: Sequence[keras.layers.Layer]) -> list[int] | None:
+def input_axes(layers: Owners) -> list[int] | None:
   """The axes of a kernel that its layers sum over.
 
   Args:

@@ -10,8 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_integer
 from rigl.keras.drop_grow import DropGrowOptimizer
-from rigl.keras.scheduled import ScheduledOptimizer, UpdatingOptimizer
+from rigl.keras.scheduled import (
+  LAST_UPDATE,
+  ScheduledOptimizer,
+  UpdatingOptimizer,
+)
 from rigl.keras.wrapped import number_of, sparse_optimizer_of
 
 
@@ -40,7 +45,7 @@ class SparsitySummaries(keras.callbacks.Callback):
       batch, an integer N >= 1 after every N batches.
 
   Raises:
-    ValueError: if `update_freq` is not as described; at the start of training,
+    ValueError: if an argument is not as described; at the start of training,
       if the optimizer of the model is not a sparse one.
   """
 
@@ -51,6 +56,8 @@ class SparsitySummaries(keras.callbacks.Callback):
   ) -> None:
     super().__init__()
     self._every = _batches(update_freq)
+    if not isinstance(log_dir, str | os.PathLike):
+      raise ValueError(f"`log_dir` must be a path, got {log_dir!r}.")
     self._log_dir = os.fspath(log_dir)
     self._writer: Any = None
     self._recorded: dict[str, np.ndarray] = {}
@@ -103,7 +110,7 @@ class SparsitySummaries(keras.callbacks.Callback):
     if not isinstance(optimizer, ScheduledOptimizer):
       return True
     before = self._last_update
-    self._last_update = number_of(optimizer._last_update)
+    self._last_update = number_of(optimizer.counters[LAST_UPDATE])
     return before != self._last_update
 
   def _look(self) -> dict[str, np.ndarray]:
@@ -150,10 +157,11 @@ def _batches(update_freq: str | int) -> int:
     return 0
   if update_freq == "batch":
     return 1
-  is_count = isinstance(update_freq, int) and not isinstance(update_freq, bool)
-  if not is_count or int(update_freq) < 1:
+  try:
+    check_integer("update_freq", update_freq, 1)
+  except ValueError:
     raise ValueError(
       "`update_freq` must be 'epoch', 'batch' or an integer >= 1, got "
       f"{update_freq!r}."
-    )
+    ) from None
   return int(update_freq)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rigl.checks import check_number
 from rigl.keras import replicas
+from rigl.keras.compact_layers import SparseStorage
 from rigl.keras.dense_weights import DenseWeightsOptimizer
 from rigl.keras.exploration import ExploringOptimizer
 from rigl.keras.kernels import Filters
@@ -172,9 +173,9 @@ class TopKAST(
   def _distribute(
     self,
     shapes: dict[str, tuple[int, ...]],
-    compact: dict[str, Any],
+    stored: Mapping[str, SparseStorage],
   ) -> dict[str, float]:
-    targets = super()._distribute(shapes, compact)
+    targets = super()._distribute(shapes, stored)
     distribution, backward = self._settings.distribution, self._chosen_backward
     if isinstance(distribution, str):
       self._backward_targets = distribute(

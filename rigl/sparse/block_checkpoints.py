@@ -19,10 +19,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from rigl.sparse import block_structure
-from rigl.sparse.block_layer import split_kernel
+from rigl.sparse.block_layer import join_blocks, split_kernel
 
 Tensors = dict[str, np.ndarray]
 
+# What is kept of every connection in all forms of a layer: the average of SNFS,
+# and which connections were ever active.
+KEPT_WHOLE = ("/ExponentialMovingAverage", "/explored")
 _STRUCTURE = ("outputs_of", "numbers_of", "in_use", "shape")
 
 
@@ -50,9 +53,9 @@ def blocks_to_masked(tensors: Mapping[str, np.ndarray], layer: str) -> Tensors:
   for name in [n for n in tensors if n == kernel or n.startswith(kernel + "/")]:
     value = found.pop(name)
     if value.shape == shape:
-      value = _joined(value, grid)
+      value = join_blocks(value, grid)
     found[f"{layer}/weights{name.removeprefix(kernel)}"] = value
-  found[f"{layer}/mask"] = _joined(np.ones(shape, np.float32), grid)
+  found[f"{layer}/mask"] = join_blocks(np.ones(shape, np.float32), grid)
   return found
 
 
@@ -67,14 +70,18 @@ def masked_to_blocks(
     block: number of inputs, and outputs, of a block.
 
   Raises:
-    ValueError: if there is no kernel with a mask, or the mask does not consist
-      of whole blocks, equally many in all rows and in all columns.
+    ValueError: if there is no kernel of two axes with a mask, or the mask does
+      not consist of whole blocks, equally many in all rows and in all columns.
   """
   kernel = f"{layer}/weights"
   weights, mask = tensors.get(kernel), tensors.get(f"{layer}/mask")
   if weights is None or mask is None or weights.shape != mask.shape:
     raise ValueError(
       f"The checkpoint must hold kernel and mask of {layer!r}, of one shape."
+    )
+  if weights.ndim != 2:
+    raise ValueError(
+      f"The kernel of {layer!r} must have two axes, got {weights.shape}."
     )
   block_structure.check_block(block, *weights.shape)
   active = split_kernel(mask != 0, block)
@@ -89,7 +96,7 @@ def masked_to_blocks(
   del found[f"{layer}/mask"]
   for name in [n for n in tensors if n == kernel or n.startswith(kernel + "/")]:
     value = found.pop(name)
-    if value.shape == weights.shape:
+    if value.shape == weights.shape and not name.endswith(KEPT_WHOLE):
       value = split_kernel(value, block)[grid]
     found[f"{layer}/values{name.removeprefix(kernel)}"] = value
   return found | {
@@ -129,12 +136,3 @@ def _grid(tensors: Mapping[str, np.ndarray], layer: str) -> np.ndarray:
     f"{values.shape}, outputs_of {outputs_of.shape}, numbers_of "
     f"{numbers_of.shape}."
   )
-
-
-def _joined(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-  """The inverse of `split_kernel`, zero in inactive blocks."""
-  rows, columns = grid.shape
-  size = values.shape[1]
-  blocks = np.zeros((rows, columns, size, size), values.dtype)
-  blocks[grid] = values
-  return blocks.transpose(0, 3, 1, 2).reshape(rows * size, columns * size)

@@ -14,17 +14,17 @@ from rigl.sparse.block_layer import (
   apply_blocks,
   apply_to_tokens,
   chosen_degrees,
-  dense_kernel,
   grid_of_outputs,
   initial_values,
+  join_blocks,
   split_kernel,
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
-from rigl.sparse.dense_arrays import checked_arrays
+from rigl.sparse.dense_arrays import check_dtype, checked_arrays
 from rigl.types import Tensor, Variable
 
-_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 class BlockSparseDense(tf.Module):
@@ -133,13 +133,9 @@ class BlockSparseDense(tf.Module):
     name: str,
     dtype: str | tf.DType,
   ) -> None:
-    if tf.as_dtype(dtype) not in _DTYPES:
-      raise ValueError(
-        f"`dtype` must be float32, bfloat16 or float16, got {dtype!r}."
-      )
+    check_dtype(dtype, _DTYPES)
     super().__init__(name)
     self._activation = activation
-    self._keeps = False
     self._kept = KeptBatches()
     outputs_of, numbers_of = block_structure.index_arrays(grid)
     with self.name_scope:
@@ -205,7 +201,7 @@ class BlockSparseDense(tf.Module):
       self.bias,
       self.outputs_of,
       self.numbers_of,
-      self._kept.keep if self._keeps else None,
+      self._kept.keep if self._kept.is_wanted else None,
     )
     return y if self._activation is None else self._activation(y)
 
@@ -220,11 +216,17 @@ class BlockSparseDense(tf.Module):
 
   def kernel(self) -> np.ndarray:
     """float32 [inputs, outputs], the values and zeros elsewhere."""
-    return dense_kernel(self.values, self.grid())
+    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
+    return join_blocks(values.numpy(), self.grid())
 
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self._keeps = True
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then.
+
+    Args:
+      wanted: False ends what another call has begun; when all have ended, none
+        are kept.
+    """
+    self._kept.want(wanted)
 
   def take_batches(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch.

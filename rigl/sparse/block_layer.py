@@ -18,6 +18,7 @@ from rigl.checks import check_integer, check_number
 from rigl.sparse import block_structure, memory_order
 from rigl.sparse.block_product import multiply
 from rigl.sparse.block_structure import Degrees
+from rigl.sparse.dense_arrays import check_float
 from rigl.sparse.sampling import random_values
 from rigl.types import Tensor, Variable
 
@@ -53,8 +54,7 @@ def apply_blocks(
     raise ValueError(
       f"`x` must have the shape [{num_inputs * size}, tokens], got {x.shape}."
     )
-  if not x.dtype.is_floating:
-    raise ValueError(f"`x` must be float, got {x.dtype.name}.")
+  check_float(x)
   y = multiply(
     tf.reshape(x, [num_inputs, size, tf.shape(x)[1]]),
     tf.cast(values, x.dtype),
@@ -142,18 +142,23 @@ def grid_of_outputs(outputs_of: Variable, columns: int) -> np.ndarray:
   return mask_ops.grid_of(tf.convert_to_tensor(outputs_of), columns).numpy()
 
 
-def dense_kernel(values: Tensor, grid: np.ndarray) -> np.ndarray:
-  """float32 [inputs, outputs], the kernel of these blocks.
+def join_blocks(
+  values: np.ndarray, grid: np.ndarray, fill: float = 0.0
+) -> np.ndarray:
+  """The kernel of these blocks: the inverse of `split_kernel`.
 
   Args:
-    values: [blocks, b, b].
-    grid: bool [input blocks, output blocks].
+    values: [blocks, b, b], ordered by input block, each [outputs, inputs].
+    grid: bool [input blocks, output blocks], true where a block is active.
+    fill: what inactive blocks consist of.
+
+  Returns:
+    [inputs, outputs], of the dtype of the values.
   """
-  array = tf.cast(values, tf.float32).numpy()
   rows, columns = grid.shape
-  blocks = np.zeros((rows, columns, *array.shape[1:]), np.float32)
-  blocks[grid] = array
-  size = array.shape[1]
+  size = values.shape[1]
+  blocks = np.full((rows, columns, size, size), fill, values.dtype)
+  blocks[grid] = values
   return blocks.transpose(0, 3, 1, 2).reshape(rows * size, columns * size)
 
 

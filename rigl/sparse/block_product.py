@@ -87,6 +87,22 @@ class KeptBatches:
 
   def __init__(self) -> None:
     self._batches: dict[int, Batches] = {}
+    self._num_takers = 0
+
+  @property
+  def is_wanted(self) -> bool:
+    """Whether an optimizer takes them."""
+    return self._num_takers > 0
+
+  def want(self, wanted: bool) -> None:
+    """Notes that an optimizer takes them from now on, or no longer does.
+
+    Args:
+      wanted: False ends what another call has begun. What was kept stays: the
+        end may come, by garbage collection, just before another optimizer
+        takes it.
+    """
+    self._num_takers += 1 if wanted else -1
 
   def keep(self, x: Tensor, upstream: Tensor) -> None:
     """Keeps a backward pass.

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from rigl.sparse.block_checkpoints import (
+  KEPT_WHOLE,
   block_names,
   blocks_to_masked,
   masked_to_blocks,
@@ -37,9 +38,6 @@ from rigl.sparse_optimizers.sparse_layer import NO_POSITION
 
 Tensors = dict[str, np.ndarray]
 
-# What is kept of every connection in both forms: the average of SNFS, and which
-# connections were ever active.
-_WHOLE = ("/ExponentialMovingAverage", "/explored")
 _STRUCTURE = ("positions", "digest", "in_use", "shape")
 
 
@@ -129,7 +127,7 @@ def to_compact(
     missing = (0, room - used.size)
     for name in _of(tensors, f"{layer}/weights"):
       value = found.pop(name)
-      if value.shape == weights.shape and not name.endswith(_WHOLE):
+      if value.shape == weights.shape and not name.endswith(KEPT_WHOLE):
         value = np.pad(value.reshape(-1)[used], missing)
       found[f"{layer}/values{name.removeprefix(f'{layer}/weights')}"] = value
     positions = np.pad(used, missing, constant_values=NO_POSITION)

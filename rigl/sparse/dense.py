@@ -9,14 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from rigl.checks import check_integer, check_number
 from rigl.sparse.connections import Connections, check_size
-from rigl.sparse.dense_arrays import checked_arrays
+from rigl.sparse.dense_arrays import check_dtype, check_float, checked_arrays
 from rigl.sparse.product import SparseProduct
 from rigl.sparse.sampling import random_positions, random_values
 from rigl.sparse.stored import StoredConnections
 from rigl.types import Tensor, Variable
 
-_DTYPES = (tf.float32, tf.bfloat16)
+_DTYPES = ("float32", "bfloat16")
 
 
 class SparseDense(StoredConnections, tf.Module):
@@ -200,8 +201,7 @@ class SparseDense(StoredConnections, tf.Module):
     input_gradient: bool = True,
     bias_name: str = "bias",
   ) -> None:
-    if tf.as_dtype(dtype) not in _DTYPES:
-      raise ValueError(f"`dtype` must be float32 or bfloat16, got {dtype!r}.")
+    check_dtype(dtype, _DTYPES)
     super().__init__(name)
     self._activation = activation
     with self.name_scope:
@@ -227,14 +227,15 @@ class SparseDense(StoredConnections, tf.Module):
       [..., outputs], of the dtype of x.
 
     Raises:
-      ValueError: if the last axis has another size.
+      ValueError: if the last axis has another size, or x is not float.
     """
     x = tf.convert_to_tensor(x)
-    inputs, outputs = self.product.shape
+    inputs, _ = self.product.shape
     if x.shape.rank is None or x.shape.rank < 1 or x.shape[-1] != inputs:
       raise ValueError(
         f"`x` must have the shape [..., {inputs}], got {x.shape}."
       )
+    check_float(x)
     y = self._affine(x)
     return y if self._activation is None else self._activation(y)
 
@@ -250,7 +251,8 @@ class SparseDense(StoredConnections, tf.Module):
       [outputs, batch], of the dtype of x.
 
     Raises:
-      ValueError: if x is not a matrix, or its first axis has another size.
+      ValueError: if x is not a matrix, its first axis has another size, or it
+        is not float.
     """
     x = tf.convert_to_tensor(x)
     inputs, _ = self.product.shape
@@ -258,6 +260,7 @@ class SparseDense(StoredConnections, tf.Module):
       raise ValueError(
         f"`x` must have the shape [{inputs}, batch], got {x.shape}."
       )
+    check_float(x)
     y = self._product(x, features_first=True)
     return y if self._activation is None else self._activation(y)
 
@@ -266,15 +269,9 @@ def _check(
   inputs: int, outputs: int, sparsity: float, seed: int, threads: int
 ) -> None:
   """Raises ValueError unless the arguments are in their ranges."""
-  for argument, value in (
-    ("inputs", inputs),
-    ("outputs", outputs),
-    ("threads", threads),
-  ):
-    if value < 1:
-      raise ValueError(f"`{argument}` must be at least 1, got {value}.")
+  check_integer("inputs", inputs, 1)
+  check_integer("outputs", outputs, 1)
+  check_integer("threads", threads, 1)
   check_size(inputs, outputs)
-  if not 0 <= sparsity < 1:
-    raise ValueError(f"`sparsity` must be in [0, 1), got {sparsity}.")
-  if seed < 0:
-    raise ValueError(f"`seed` must be at least 0, got {seed}.")
+  check_number("sparsity", sparsity, 0, 1, below=True)
+  check_integer("seed", seed, 0)

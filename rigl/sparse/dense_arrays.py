@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of a dense layer, of which a sparse one is made."""
+"""Checks of what sparse layers are made of, and of their inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import tensorflow as tf
+
+from rigl.types import Tensor
 
 
 def checked_arrays(
@@ -39,3 +45,27 @@ def checked_arrays(
       f"`bias` must have the shape {array.shape[1:]}, got {offset.shape}."
     )
   return array, active, offset
+
+
+def check_dtype(dtype: Any, allowed: Sequence[str]) -> None:
+  """Raises ValueError unless `dtype` is one of those that are allowed.
+
+  Args:
+    dtype: its name, or a dtype of TensorFlow or NumPy.
+    allowed: names of dtypes, at least two.
+  """
+  try:
+    name = tf.as_dtype(dtype).name
+  except TypeError:
+    name = ""
+  if name not in allowed:
+    *others, last = allowed
+    raise ValueError(
+      f"`dtype` must be {', '.join(others)} or {last}, got {dtype!r}."
+    )
+
+
+def check_float(x: Tensor) -> None:
+  """Raises ValueError unless the input of a layer is a float tensor."""
+  if not x.dtype.is_floating:
+    raise ValueError(f"`x` must be float, got {x.dtype.name}.")

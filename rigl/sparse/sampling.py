@@ -9,7 +9,8 @@ import numpy as np
 
 from rigl import sparse_utils
 
-# Up to this size a mask is made; above, its ones are drawn one by one.
+# Up to this size a mask is made; above, its ones are drawn one by one, or its
+# zeros where they are fewer.
 LARGEST_MASK = 2**26
 
 
@@ -33,8 +34,29 @@ def random_positions(
   if size <= LARGEST_MASK:
     mask = sparse_utils.get_mask_random(shape, sparsity, seed, name)
     return np.flatnonzero(mask).astype(np.int32)
-  wanted = size - sparse_utils.get_n_zeros(size, sparsity)
+  zeros = sparse_utils.get_n_zeros(size, sparsity)
   generator = generator_of(seed, name)
+  if zeros >= size - zeros:
+    return _random_set(generator, size, size - zeros).astype(np.int32)
+  # Of a dense kernel the others are fewer. The last missing numbers of a set of
+  # all would take many draws.
+  active = np.ones(size, bool)
+  active[_random_set(generator, size, zeros)] = False
+  return np.flatnonzero(active).astype(np.int32)
+
+
+def _random_set(
+  generator: np.random.Generator, size: int, wanted: int
+) -> np.ndarray:
+  """Distinct numbers below `size`, ascending; every set is equally likely.
+
+  Args:
+    generator: of the random numbers.
+    size: the numbers to choose from; twice `wanted` or more.
+    wanted: how many numbers.
+  """
+  if not wanted:
+    return np.empty(0, np.int64)
   # The first distinct numbers of a sequence of independent ones: a uniform set.
   drawn = np.empty(0, np.int64)
   while True:
@@ -43,7 +65,7 @@ def random_positions(
     found, first = np.unique(drawn, return_index=True)
     if found.size >= wanted:
       earliest = np.argpartition(first, wanted - 1)[:wanted]
-      return np.sort(found[earliest]).astype(np.int32)
+      return np.sort(found[earliest])
 
 
 def random_values(

@@ -46,10 +46,22 @@ class StoredConnections:
 
   def kernel(self) -> np.ndarray:
     """float32 [inputs, outputs], the values and zeros elsewhere."""
+    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
+    return self.whole(values.numpy())
+
+  def whole(self, stored: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """An array of the kernel's shape, of one of its active connections.
+
+    Args:
+      stored: [connections], such as the values or a slot.
+      fill: what inactive connections get.
+
+    Returns:
+      [inputs, outputs], of the dtype of `stored`.
+    """
     connections = self.connections()
-    flat = np.zeros(math.prod(connections.shape), np.float32)
-    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32).numpy()
-    flat[connections.positions] = values[: connections.number]
+    flat = np.full(math.prod(connections.shape), fill, stored.dtype)
+    flat[connections.positions] = stored[: connections.number]
     return flat.reshape(connections.shape)
 
   def connections(self) -> Connections:

@@ -80,8 +80,12 @@ class BlockLayer(Protocol):
   outputs_of: Variable
   numbers_of: Variable
 
-  def keep_batches(self) -> None:
-    """Keeps what the dense gradient is made of, for `take_batches`."""
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps what the dense gradient is made of, for `take_batches`.
+
+    Args:
+      wanted: False ends what another call has begun.
+    """
 
   def take_batches(self) -> list[tuple[Tensor, Tensor]]:
     """Inputs and output gradients, [input or output blocks, b, tokens]."""

@@ -20,6 +20,7 @@ from rigl.exporting import stablehlo, verification
 from rigl.formats import compact, saved_model
 from rigl.formats.litert import flatbuffer, interpreter
 from rigl.predict.open_network import make_network, read_task
+from rigl.sparse.keras import SparseDense
 from rigl.training import checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -136,6 +137,16 @@ def test_keras_files_are_exported(keras_file, tmp_path, format):
   np.testing.assert_allclose(
     np.asarray(found["output_0"]), model(image), rtol=1e-4, atol=2e-5
   )
+
+
+def test_functions_of_python_do_not_go_into_a_saved_model(tmp_path):
+  """It would work in this process, and in no other one."""
+  model = keras.Sequential([keras.Input([6]), SparseDense(4, sparsity=0.5)])
+  with pytest.raises(ValueError, match="functions of Python.*to_dense"):
+    rigl.export(model, tmp_path / "out", "savedmodel")
+  assert not (tmp_path / "out").exists()
+  dense = rigl.sparse.to_dense(model)
+  assert rigl.export(dense, tmp_path / "out", "savedmodel").difference.is_small
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

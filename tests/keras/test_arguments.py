@@ -111,6 +111,10 @@ def test_one_optimizer_serves_one_wrapper():
   [
     ({"nothing": 0.5}, "'nothing', which matches none of"),
     ({"layer": 0.5, "0": 0.2}, "match 'layer0/kernel'"),
+    (
+      {"layer0/kernel": 0.5, "a/layer0/kernel": 0.2},
+      r"'a/layer0/kernel'\] both end in 'layer0/kernel'",
+    ),
   ],
 )
 def test_sparsities_that_match_nothing_or_twice_are_refused(

@@ -17,6 +17,7 @@ from rigl.training import checkpoints
 
 FREQUENCY = 4
 RATE = 0.1
+NO_MASK = "masks of all sparse variables, got none of last/kernel"
 
 
 def trainer(path, **changes):
@@ -294,11 +295,8 @@ def test_a_sparse_model_gets_masks_and_steps(tmp_path, method):
       None,
       "net/more/weights of shape .* is not in the model",
     ),
-    (
-      {"net/last/mask": None},
-      lambda: rk.RigL("sgd", 0.5),
-      "masks of all sparse variables, got none of last/kernel",
-    ),
+    ({"net/last/mask": None}, lambda: rk.RigL("sgd", 0.5), NO_MASK),
+    ({"net/last/mask": np.ones(3)}, lambda: rk.RigL("sgd", 0.5), NO_MASK),
     (
       {},
       lambda: rk.RigL("sgd", 0.5, filters="first"),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from rigl.keras import kernels
+from rigl.keras.live import owners
 
 
 def chosen(model, filters=None):
   variables = model.trainable_variables
-  found = kernels.choose_kernels(variables, filters)
+  found = kernels.choose_kernels(variables, owners(variables), filters)
   return [variables[place].path for place in found]
 
 
@@ -70,7 +71,7 @@ def test_layers_are_found_from_tensorflow_variables_as_well():
   x = keras.layers.DepthwiseConv2D(3, name="depthwise")(image)
   model = keras.Model(image, keras.layers.Conv2D(2, 3, name="conv")(x))
   variables = [v.value for v in model.trainable_variables]
-  found = kernels.choose_kernels(variables, None)
+  found = kernels.choose_kernels(variables, owners(variables), None)
   assert [model.trainable_variables[i].path for i in found] == ["conv/kernel"]
 
 

@@ -137,6 +137,7 @@ def test_a_block_of_the_resnet_starts_as_its_shortcut():
     (lambda: networks.wide_resnet(20), "depth"),
     (lambda: networks.wide_resnet(22, 0), "width"),
     (lambda: networks.resnet(51), "depth"),
+    (lambda: networks.resnet(18, width=0.0), "width"),
     (lambda: networks.mobilenet_v1(width=0.0), "width"),
     (lambda: networks.mobilenet_v2(width=-1.0), "width"),
     (lambda: networks.mobilenet_v2(expansion_factor=0.0), "expansion_factor"),

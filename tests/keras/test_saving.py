@@ -219,6 +219,27 @@ def test_weights_loaded_before_the_first_step_are_masked_not_replaced(tmp_path):
   np.testing.assert_array_equal(kernel.numpy(), expected)
 
 
+def test_an_optimizer_inside_a_loss_scale_is_built_to_load(tmp_path):
+  def scaled():
+    network = model()
+    inner = network.optimizer
+    outer = keras.optimizers.LossScaleOptimizer(inner)
+    return suite.compiled(network, outer, run_eagerly=True), inner
+
+  network, optimizer = scaled()
+  train(network, 3).save_weights(tmp_path / "model.weights.h5")
+  again, other = scaled()
+  assert not other.built
+  again.load_weights(tmp_path / "model.weights.h5")
+  assert int(other.iterations) == int(optimizer.iterations) > 0
+  for found, expected in zip(
+    other.masks.values(), optimizer.masks.values(), strict=True
+  ):
+    np.testing.assert_array_equal(found, expected)
+  train(again, 1)
+  suite.check_promises(again)
+
+
 def test_a_legacy_file_is_refused_with_a_way_out(tmp_path):
   train(model()).save(tmp_path / "model.h5")
   with pytest.raises(ValueError, match=r"save as \.keras"):

@@ -156,7 +156,7 @@ def test_within_a_loss_scale_and_beside_the_callback_of_keras(tmp_path):
 def test_under_a_strategy(tmp_path):
   with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
     model = make_model(make_set())
-  summaries = rk.SparsitySummaries(tmp_path, 4)
+  summaries = rk.SparsitySummaries(tmp_path, np.int64(4))
   model.fit(X, X, 10, 1, verbose=0, callbacks=[summaries])
   assert sorted(curves(tmp_path)["sparsity/total"]) == [4, 8]
 
@@ -165,6 +165,12 @@ def test_under_a_strategy(tmp_path):
 def test_a_wrong_frequency_is_refused(update_freq):
   with pytest.raises(ValueError, match="`update_freq` must be 'epoch'"):
     rk.SparsitySummaries("logs", update_freq)
+
+
+@pytest.mark.parametrize("log_dir", [None, 3, b"logs"])
+def test_a_wrong_directory_is_refused(log_dir):
+  with pytest.raises(ValueError, match="`log_dir` must be a path, got"):
+    rk.SparsitySummaries(log_dir)
 
 
 def test_a_dense_model_is_refused_when_training_starts(tmp_path):

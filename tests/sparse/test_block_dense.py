@@ -216,6 +216,7 @@ def test_the_sparsity_is_the_nearest_possible_one():
     (dict(block=5), "allowed are 1, 2, 4, 8, got 5"),
     (dict(block=-2), "`block` must be an integer of at least 1"),
     (dict(dtype="float64"), "`dtype` must be float32, bfloat16 or float16"),
+    (dict(dtype="float31"), "`dtype` must be .*, got 'float31'"),
   ],
 )
 def test_bad_arguments_are_refused(arguments, message):

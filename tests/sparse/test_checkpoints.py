@@ -215,6 +215,22 @@ def test_blocks_to_masked_and_back():
       assert_same(fitted(given, wanted), wanted)
 
 
+def test_explored_connections_stay_whole_in_blocks():
+  tensors, layer = blocks()
+  explored = np.random.default_rng(5).uniform(size=(12, 8)) < 0.5
+  tensors["layer1/values/explored"] = explored | layer.mask()
+  found = to_masked(tensors)
+  assert found["layer1/weights/explored"].shape == (12, 8)
+  assert_same(masked_to_blocks(found, "layer1", 2), tensors)
+
+
+def test_a_kernel_of_more_axes_has_no_blocks():
+  kernel = np.ones((3, 3, 4, 4), np.float32)
+  tensors = {"conv/weights": kernel, "conv/mask": kernel}
+  with pytest.raises(ValueError, match=r"two axes, got \(3, 3, 4, 4\)"):
+    masked_to_blocks(tensors, "conv", 2)
+
+
 def test_a_mask_of_no_blocks_is_refused():
   found = to_masked(blocks()[0])
   mask = found["layer1/mask"]

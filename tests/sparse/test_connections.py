@@ -122,10 +122,32 @@ def test_large_kernels_are_sampled_without_a_mask(sparsity, monkeypatch):
     assert set(draws[0]) != set(draws[2]) and set(draws[0]) != set(draws[3])
 
 
-def test_sampled_positions_are_uniform(monkeypatch):
+@pytest.mark.parametrize("sparsity", [0.75, 0.25])
+def test_sampled_positions_are_uniform(sparsity, monkeypatch):
   monkeypatch.setattr(sampling, "LARGEST_MASK", 0)
   counts = np.zeros(20)
   for seed in range(400):
-    counts[sampling.random_positions((4, 5), 0.75, seed, "layer")] += 1
-  # Binomial: mean 100, standard deviation 8.7.
-  assert counts.min() > 65 and counts.max() < 135
+    counts[sampling.random_positions((4, 5), sparsity, seed, "layer")] += 1
+  # Binomial: standard deviation 8.7.
+  assert np.abs(counts - 400 * (1 - sparsity)).max() < 35
+
+
+def test_a_large_dense_kernel_takes_no_more_draws(monkeypatch):
+  """To draw all of n numbers takes n log(n) draws, which filled the memory."""
+  monkeypatch.setattr(sampling, "LARGEST_MASK", 0)
+  made, draws = sampling.generator_of, []
+
+  class Counting:
+    def __init__(self, seed, name):
+      self._generator = made(seed, name)
+
+    def integers(self, high, size):
+      draws.append(size)
+      return self._generator.integers(high, size=size)
+
+  monkeypatch.setattr(sampling, "generator_of", Counting)
+  for sparsity in (0.0, 0.001, 0.1, 0.499):
+    draws.clear()
+    positions = sampling.random_positions((500, 400), sparsity, 0, "layer")
+    assert positions.size == 200_000 - int(sparsity * 200_000)
+    assert sum(draws) < 250_000

@@ -262,12 +262,15 @@ def test_the_layer_is_a_function_of_seed_and_name():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (dict(inputs=0), "`inputs` must be at least 1, got 0"),
-    (dict(outputs=-1), "`outputs` must be at least 1, got -1"),
+    (dict(inputs=0), "`inputs` must be an integer of at least 1, got 0"),
+    (dict(outputs=-1), "`outputs` must be an integer of at least 1, got -1"),
+    (dict(outputs=2.5), "`outputs` must be an integer of at least 1, got 2.5"),
     (dict(sparsity=1.0), r"`sparsity` must be in \[0, 1\), got 1.0"),
-    (dict(seed=-1), "`seed` must be at least 0, got -1"),
-    (dict(threads=0), "`threads` must be at least 1, got 0"),
+    (dict(sparsity="0.9"), "`sparsity` must be a number"),
+    (dict(seed=-1), "`seed` must be an integer of at least 0, got -1"),
+    (dict(threads=0), "`threads` must be an integer of at least 1, got 0"),
     (dict(dtype="float16"), "`dtype` must be float32 or bfloat16"),
+    (dict(dtype="float31"), "`dtype` must be .*, got 'float31'"),
     (dict(inputs=50_000, outputs=50_000), "at most 2147483647 weights"),
   ],
 )
@@ -287,3 +290,7 @@ def test_bad_kernels_and_inputs_are_refused():
       SparseDense.from_kernel(*arguments)
   with pytest.raises(ValueError, match=r"`x` must have the shape \[..., 3\]"):
     SparseDense.from_kernel(kernel)(tf.zeros([2, 4]))
+  layer = SparseDense.from_kernel(kernel)
+  for apply, shape in ((layer, [2, 3]), (layer.features_first, [3, 2])):
+    with pytest.raises(ValueError, match="`x` must be float, got int32"):
+      apply(tf.zeros(shape, tf.int32))

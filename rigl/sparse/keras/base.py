@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from rigl.checks import check_integer, check_number
 from rigl.types import Tensor, Variable
@@ -34,6 +35,9 @@ class StoredDense(keras.layers.Layer):
   Raises:
     ValueError: if an argument is not as described.
   """
+
+  # Of the layers that have this argument.
+  kernel_initializer: Any = None
 
   def __init__(
     self,
@@ -113,11 +117,33 @@ class StoredDense(keras.layers.Layer):
       name=name,
     )
 
+  def _as_float(self, inputs: Any) -> Tensor:
+    """The input; whole numbers become floats, as in `Dense`."""
+    x = tf.convert_to_tensor(inputs)
+    return x if x.dtype.is_floating else tf.cast(x, self.compute_dtype)
+
   def compute_output_shape(
     self, input_shape: Sequence[int | None]
   ) -> tuple[int | None, ...]:
     """The shape of the output for one of the input."""
     return (*input_shape[:-1], self.units)
+
+  def dense_layer(self) -> keras.layers.Dense:
+    """A new `Dense` layer of the same settings, not built yet."""
+    return keras.layers.Dense(
+      self.units,
+      self.activation,
+      self.use_bias,
+      kernel_initializer=self.kernel_initializer or "glorot_uniform",
+      bias_initializer=self.bias_initializer,
+      kernel_regularizer=self.kernel_regularizer,
+      bias_regularizer=self.bias_regularizer,
+      activity_regularizer=self.activity_regularizer,
+      bias_constraint=self.bias_constraint,
+      name=self.name,
+      dtype=self.dtype_policy,
+      trainable=self.trainable,
+    )
 
   def get_config(self) -> dict[str, Any]:
     """The configuration, from which `from_config` makes an equal layer."""

@@ -16,9 +16,9 @@ from rigl.sparse.block_layer import (
   apply_blocks,
   apply_to_tokens,
   chosen_degrees,
-  dense_kernel,
   grid_of_outputs,
   initial_values,
+  join_blocks,
 )
 from rigl.sparse.block_product import Batches, KeptBatches
 from rigl.sparse.block_structure import Degrees
@@ -33,9 +33,10 @@ class BlockSparseDense(StoredDense):
   The output is activation(x @ kernel + bias), where the kernel consists of
   b x b blocks. Every block of outputs reads the same number of input blocks,
   and every input block is read by the same number of output blocks. The layer
-  holds the active blocks in the weight `kernel` of shape [blocks, b, b], and so
-  do the slots of an optimizer. XLA compiles it on every device. The optimizers
-  `rigl.keras.RigL`, `SET`, `Static` and `FixedMask` train it.
+  holds the active blocks in the weight `kernel` of shape [blocks, b, b]; the
+  slots of an optimizer have the shape of that weight. XLA compiles it on every
+  device. The optimizers `rigl.keras.RigL`, `SET`, `Static` and `FixedMask`
+  train it.
 
   Args:
     units: number of outputs, at least 1.
@@ -99,7 +100,6 @@ class BlockSparseDense(StoredDense):
       **kwargs,
     )
     self.block = int(block)
-    self._keeps = False
     self._kept = KeptBatches()
 
   def build(self, input_shape: Sequence[int | None]) -> None:
@@ -142,12 +142,13 @@ class BlockSparseDense(StoredDense):
     """The output of the layer.
 
     Args:
-      inputs: float [..., inputs].
+      inputs: [..., inputs].
 
     Returns:
-      [..., units].
+      [..., units], of the dtype of the inputs, or, where these are whole
+      numbers, of the layer's compute dtype.
     """
-    keep = self._kept.keep if self._keeps else self._kept.keep_latest
+    keep = self._kept.keep if self._kept.is_wanted else self._kept.keep_latest
     bias = None if self.bias is None else tf.convert_to_tensor(self.bias)
 
     def apply(x: Tensor) -> Tensor:
@@ -160,7 +161,7 @@ class BlockSparseDense(StoredDense):
         keep,
       )
 
-    y = apply_to_tokens(apply, inputs, self.shape)
+    y = apply_to_tokens(apply, self._as_float(inputs), self.shape)
     return y if self.activation is None else self.activation(y)
 
   def get_config(self) -> dict[str, Any]:
@@ -177,11 +178,29 @@ class BlockSparseDense(StoredDense):
 
   def kernel(self) -> np.ndarray:
     """float32 [inputs, units], the weights and zeros elsewhere."""
-    return dense_kernel(tf.convert_to_tensor(self.values), self.grid())
+    values = tf.cast(tf.convert_to_tensor(self.values), tf.float32)
+    return self.whole(values.numpy())
 
-  def keep_batches(self) -> None:
-    """Keeps backward passes for `take_batches`, which must be called then."""
-    self._keeps = True
+  def whole(self, stored: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """An array of the kernel's shape, of one of its active blocks.
+
+    Args:
+      stored: [blocks, b, b], such as the values or a slot.
+      fill: what inactive connections get.
+
+    Returns:
+      [inputs, units], of the dtype of `stored`.
+    """
+    return join_blocks(stored, self.grid(), fill)
+
+  def keep_batches(self, wanted: bool = True) -> None:
+    """Keeps backward passes for `take_batches`, which must be called then.
+
+    Args:
+      wanted: False ends what another call has begun; when all have ended, none
+        are kept.
+    """
+    self._kept.want(wanted)
 
   def take_batches(self) -> Batches:
     """Returns and forgets the backward passes of this function or branch."""

@@ -57,7 +57,8 @@ def choose_masks(
     raise ValueError("`model` must have a layer of keras.layers.Dense.")
   chosen = list(layers)
   if filters is not None:
-    places = choose_kernels([layer.kernel for layer in layers], filters)
+    kernels = [layer.kernel for layer in layers]
+    places = choose_kernels(kernels, [[layer] for layer in layers], filters)
     chosen = [layers[place] for place in places]
   if masks is not None:
     found = _given(chosen, masks)

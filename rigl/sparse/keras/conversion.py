@@ -9,7 +9,8 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rigl.keras.compact_layers import set_dense
+from rigl.checks import check_integer
+from rigl.keras.compact_layers import set_dense, stored_layers
 from rigl.keras.copies import copy_model
 from rigl.keras.kernels import Filters
 from rigl.keras.sparsities import Distribution
@@ -82,11 +83,8 @@ def convert(
   _check_model(model)
   if compute not in COMPUTE:
     raise ValueError(f"`compute` must be one of {COMPUTE}, got {compute!r}.")
-  for name, value in (("batch_size", batch_size), ("threads", threads)):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise ValueError(
-        f"`{name}` must be an integer of at least 1, got {value!r}."
-      )
+  check_integer("batch_size", batch_size, 1)
+  check_integer("threads", threads, 1)
   dense = {id(layer): layer for layer in _dense_layers(model)}
   chosen = choose_masks(
     model, list(dense.values()), sparsity, distribution, masks, filters, seed
@@ -112,7 +110,7 @@ def convert(
 
 
 def to_dense(model: keras.Model) -> keras.Model:
-  """Replaces `SparseDense` layers of a model by `Dense` ones.
+  """Replaces `SparseDense` and `BlockSparseDense` layers by `Dense` ones.
 
   Args:
     model: a model whose weights exist; it is not changed.
@@ -125,15 +123,11 @@ def to_dense(model: keras.Model) -> keras.Model:
     ValueError: if Keras cannot copy the model.
   """
   _check_model(model)
-  sparse = {
-    id(layer): layer
-    for layer in model._flatten_layers()
-    if isinstance(layer, SparseDense)
-  }
-  new = {key: layer.dense_layer() for key, layer in sparse.items()}
+  stored = stored_layers(model)
+  new = {id(layer): layer.dense_layer() for layer in stored}
   copy, _ = _copied(model, new)
-  for key, layer in sparse.items():
-    set_dense(layer, new[key])
+  for layer in stored:
+    set_dense(layer, new[id(layer)])
   return copy
 
 

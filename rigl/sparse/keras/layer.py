@@ -31,9 +31,9 @@ class SparseDense(StoredConnections, StoredDense):
 
   The output is activation(x @ kernel + bias), where the kernel is zero but at
   the active connections. The layer holds their values, in the weight `kernel`
-  of shape [connections], and their positions. So do the slots of an optimizer.
-  The optimizers of `rigl.keras` move connections by swapping values and
-  positions in place: nothing is traced again.
+  of shape [connections], and their positions. The slots of an optimizer have
+  the shape of that weight. The optimizers of `rigl.keras` move connections by
+  swapping values and positions in place: nothing is traced again.
 
   Products are computed in float32 on the CPU, by Numba or, without it, by
   TensorFlow with a dense kernel, which is slower. XLA cannot compile them:
@@ -180,12 +180,13 @@ class SparseDense(StoredConnections, StoredDense):
     """The output of the layer.
 
     Args:
-      inputs: float [..., inputs].
+      inputs: [..., inputs].
 
     Returns:
-      [..., units].
+      [..., units], of the dtype of the inputs, or, where these are whole
+      numbers, of the layer's compute dtype.
     """
-    y = self._affine(tf.convert_to_tensor(inputs))
+    y = self._affine(self._as_float(inputs))
     return y if self.activation is None else self.activation(y)
 
   def get_config(self) -> dict[str, Any]:
@@ -197,23 +198,6 @@ class SparseDense(StoredConnections, StoredDense):
       "threads": self.threads,
       "input_gradient": self.input_gradient,
     }
-
-  def dense_layer(self) -> keras.layers.Dense:
-    """A new `Dense` layer of the same settings, not built yet."""
-    return keras.layers.Dense(
-      self.units,
-      self.activation,
-      self.use_bias,
-      kernel_initializer=self.kernel_initializer or "glorot_uniform",
-      bias_initializer=self.bias_initializer,
-      kernel_regularizer=self.kernel_regularizer,
-      bias_regularizer=self.bias_regularizer,
-      activity_regularizer=self.activity_regularizer,
-      bias_constraint=self.bias_constraint,
-      name=self.name,
-      dtype=self.dtype_policy,
-      trainable=self.trainable,
-    )
 
 
 def _check(connections: int | None, threads: int, regularizer: Any) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keras layers of blocks: what they compute, training, and files."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tensorflow as tf
 
 import rigl.keras
 from rigl.sparse import BlockSparseDense as Module
-from rigl.sparse import block_structure
+from rigl.sparse import block_product, block_structure
 from rigl.sparse.keras import BlockSparseDense
 
 RNG = np.random.default_rng(0)
@@ -190,3 +192,63 @@ def test_inputs_that_blocks_do_not_divide_are_refused():
   layer = BlockSparseDense(8, block=4)
   with pytest.raises(ValueError, match="`inputs` = 6 and `outputs` = 8"):
     layer.build((None, 6))
+
+
+def test_backward_passes_are_kept_as_long_as_the_optimizer_lives(monkeypatch):
+  """Another optimizer does not take them, so they would fill the memory."""
+  monkeypatch.setattr(block_product, "_MOST_BATCHES", 3)
+  model = compiled("RigL")
+  optimizer = model.optimizer
+  optimizer.build(model.trainable_variables)
+  model.compile("sgd", model.loss, run_eagerly=True)
+  with pytest.raises(RuntimeError, match="without a call of its optimizer"):
+    fit(model, 2)
+  del optimizer
+  gc.collect()
+  fit(model, 2)
+
+
+def test_strip_gives_a_dense_layer_and_dense_slots(tmp_path):
+  model = compiled("RigL", inner=keras.optimizers.Adam(0.01))
+  fit(model, 2)
+  layer = model.layers[0]
+  plain = rigl.keras.strip(model)
+  dense = plain.layers[0]
+  assert type(dense) is keras.layers.Dense
+  np.testing.assert_array_equal(dense.kernel, layer.kernel())
+  np.testing.assert_array_equal(dense.bias, layer.bias)
+  # The moments of active connections are kept; the others start at 0.
+  ours, theirs = model.optimizer.inner_optimizer, plain.optimizer
+  assert int(theirs.iterations) == int(ours.iterations) > 0
+  (mine,) = [k.slots for k in model.optimizer.sparse_kernels]
+  found = [v for v in theirs.variables if tuple(v.shape) == (24, 24)]
+  assert len(found) == len(mine.states) == 2
+  for slot, whole in zip(mine.states, found, strict=True):
+    expected = layer.whole(slot.variable.numpy())
+    assert not expected[~layer.mask()].any() and expected.any()
+    np.testing.assert_array_equal(whole, expected)
+  plain.save(tmp_path / "plain.keras")
+  assert "rigl" not in plain.to_json()
+  loaded = keras.models.load_model(tmp_path / "plain.keras")
+  np.testing.assert_allclose(loaded(X), model(X), rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match="`in_place` must be False.*to_dense"):
+    rigl.keras.strip(model, in_place=True)
+
+
+def test_to_dense_keeps_what_the_model_computes():
+  keras.utils.set_random_seed(0)
+  model = make_model(kernel_regularizer="l2", name="blocks")
+  dense = rigl.sparse.to_dense(model)
+  assert type(dense.get_layer("blocks")) is keras.layers.Dense
+  np.testing.assert_allclose(dense(X), model(X), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(sum(dense.losses), sum(model.losses), rtol=1e-5)
+
+
+def test_the_table_of_costs_counts_all_connections():
+  model = compiled("SET")
+  table = rigl.keras.summarize_sparsity(model)
+  first = table.layers[0]
+  assert (first.shape, first.active) == ((24, 24), 24 * 24 // 2)
+  assert first.sparse_flops < first.dense_flops
+  dense = rigl.sparse.to_dense(model)
+  assert str(rigl.keras.summarize_sparsity(dense)) == str(table)

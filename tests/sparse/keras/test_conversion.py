@@ -288,7 +288,11 @@ def test_auto_takes_the_faster_form(monkeypatch):
 
   monkeypatch.setattr(conversion, "time_steps", time_steps)
   model = made("unbuilt_sequential")
-  options = {"distribution": "uniform", "batch_size": 64, "threads": 2}
+  options = {
+    "distribution": "uniform",
+    "batch_size": np.int64(64),
+    "threads": 2,
+  }
   sparse = rigl.sparse.convert(model, 0.5, compute="auto", **options)
   assert asked == [((48, 12), 0.5, 64, 2), ((12, 5), 0.5, 64, 2)]
   assert type(sparse.layers[1]) is SparseDense

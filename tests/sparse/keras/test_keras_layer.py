@@ -9,7 +9,7 @@ import tensorflow as tf
 import rigl.keras
 from rigl import sparse_utils
 from rigl.sparse import product
-from rigl.sparse.keras import SparseDense
+from rigl.sparse.keras import BlockSparseDense, SparseDense
 
 
 @pytest.fixture(params=["numba", "tensorflow"])
@@ -249,6 +249,22 @@ def test_a_file_of_another_number_of_connections_is_refused(tmp_path):
 def test_bad_arguments_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
     SparseDense(**{"units": 4, **arguments})
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("make", [SparseDense, BlockSparseDense])
+def test_whole_numbers_are_taken_as_dense_layers_take_them(make, policy):
+  x = np.random.default_rng(0).integers(256, size=[3, 6], dtype=np.uint8)
+  options = {"block": 2} if make is BlockSparseDense else {}
+  layer = make(4, sparsity=0.5, seed=1, dtype=policy, **options)
+  y = layer(x)
+  dense = layer.dense_layer()
+  dense.build([None, 6])
+  dense.kernel.assign(layer.kernel())
+  assert y.dtype == dense(x).dtype == policy.removeprefix("mixed_")
+  found, expected = (tf.cast(each, tf.float32) for each in (y, dense(x)))
+  tolerance = 1e-3 if policy == "float32" else 8
+  np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 def test_bad_inputs_are_refused():

@@ -64,6 +64,22 @@ def test_strip_of_a_pruned_model_and_unshaped_slots():
     rigl.keras.strip(model)
 
 
+@pytest.mark.skipif(
+  not hasattr(keras.optimizers, "Muon"), reason="Keras has no Muon"
+)
+def test_strip_with_other_slots_for_a_matrix_starts_them_anew():
+  model = keras.Sequential([keras.Input([INPUTS]), SparseDense(12, seed=1)])
+  model.compile(rigl.keras.FixedMask(keras.optimizers.Muon(1e-3)), "mse")
+  model.train_on_batch(IMAGES[0], np.zeros([len(IMAGES[0]), 12]))
+  with pytest.warns(UserWarning, match="slots of the optimizer start anew"):
+    plain = rigl.keras.strip(model)
+  assert int(plain.optimizer.iterations) == 1
+  np.testing.assert_array_equal(
+    plain.layers[0].kernel, model.layers[0].kernel()
+  )
+  plain.train_on_batch(IMAGES[0], np.zeros([len(IMAGES[0]), 12]))
+
+
 def test_strip_in_place_is_refused(pair):
   with pytest.raises(ValueError, match="`in_place` must be False.*to_dense"):
     rigl.keras.strip(pair.sparse, in_place=True)
