@@ -18,7 +18,7 @@ from rigl import counting, files
 from rigl.config import app
 from rigl.counting import training_flops
 from rigl.flops import flops_models, options
-from rigl.flops.flops_report import FlopsReport, IsoFlops, render
+from rigl.flops.flops_report import FlopsReport, IsoFlops, check_format, render
 from rigl.flops.sparsities import layer_sparsities
 from rigl.flops.training import forward_flops, training_cost
 
@@ -172,6 +172,7 @@ def main(arguments: Sequence[str]) -> None:
   """Counts, then prints or writes the report."""
   del arguments
   with app.one_line_errors():
+    check_format(FLAGS.format)
     _check_places(FLAGS)
     report = make_report(FLAGS)
     text = render(report, FLAGS.format)

@@ -58,6 +58,16 @@ class FlopsReport:
   iso_flops: IsoFlops | None = None
 
 
+def check_format(format: str) -> None:
+  """Raises a ValueError unless a report can be rendered so.
+
+  Args:
+    format: as for `render`.
+  """
+  if format not in KNOWN_FORMATS:
+    raise ValueError(f"`format` must be in {KNOWN_FORMATS}, got {format!r}.")
+
+
 def render(report: FlopsReport, format: str) -> str:
   """Renders a report.
 
@@ -71,8 +81,7 @@ def render(report: FlopsReport, format: str) -> str:
   Raises:
     ValueError: if the format is not known.
   """
-  if format not in KNOWN_FORMATS:
-    raise ValueError(f"`format` must be in {KNOWN_FORMATS}, got {format!r}.")
+  check_format(format)
   renderers = {"text": as_text, "csv": as_csv, "json": as_json}
   return renderers[format](report)
 

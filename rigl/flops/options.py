@@ -14,6 +14,11 @@ from rigl.flops.flops_report import KNOWN_FORMATS
 
 # The sparsity of the weights in the file.
 FILE = "file"
+# Flags that are one of some words.
+_WORDS = {
+  "method": tuple(sparse_utils.DISTRIBUTIONS),
+  "training_method": training_flops.TRAINING_METHODS,
+}
 # Flags that are at least 1.
 _COUNTS = (
   "pruning_frequency",
@@ -54,11 +59,10 @@ def define_flags() -> None:
     "model's file has.",
     serializer=flags.ArgumentSerializer(),
   )
-  flags.DEFINE_enum(
+  flags.DEFINE_string(
     "method",
     "erdos_renyi_kernel",
-    list(sparse_utils.DISTRIBUTIONS),
-    "Its distribution over layers.",
+    f"Its distribution over layers: {', '.join(_WORDS['method'])}.",
   )
   flags.DEFINE_list(
     "custom_sparsities", [], "Sparsities of single layers, as NAME=SPARSITY."
@@ -90,7 +94,9 @@ def define_flags() -> None:
     "published_rules", False, "Whether to count as the published code does."
   )
   _define_training_flags()
-  flags.DEFINE_enum("format", "text", list(KNOWN_FORMATS), "The form.")
+  flags.DEFINE_string(
+    "format", "text", f"The form: {', '.join(KNOWN_FORMATS)}."
+  )
   flags.DEFINE_string(
     "output", "", "File to write or replace; empty: the terminal."
   )
@@ -114,11 +120,10 @@ class _SparsityParser(flags.ArgumentParser):
 
 
 def _define_training_flags() -> None:
-  flags.DEFINE_enum(
+  flags.DEFINE_string(
     "training_method",
     "rigl",
-    list(training_flops.TRAINING_METHODS),
-    "Training method to count.",
+    f"Training method to count: {', '.join(_WORDS['training_method'])}.",
   )
   flags.DEFINE_integer(
     "train_steps", training_flops.PUBLISHED_STEPS, "Steps of 1x, >= 1."
@@ -197,6 +202,11 @@ def check(values: Any) -> None:
   Raises:
     ValueError: if a flag is out of its range, or does not fit another one.
   """
+  for name, words in _WORDS.items():
+    if getattr(values, name) not in words:
+      raise ValueError(
+        f"`{name}` must be in {words}, got {getattr(values, name)!r}."
+      )
   if values.iso_flops and values.width != 1:
     raise ValueError(
       f"`width` must not be given with `iso_flops`, got {values.width}."
@@ -231,11 +241,6 @@ def check(values: Any) -> None:
     raise ValueError(
       "`training_steps_multiplier` must be positive and finite, got "
       f"{multiplier}."
-    )
-  known = training_flops.TRAINING_METHODS
-  if values.training_method not in known:
-    raise ValueError(
-      f"`training_method` must be in {known}, got {values.training_method!r}."
     )
   if values.soft_memory:
     _check_soft_memory(values)

@@ -48,9 +48,9 @@ def test_the_file_that_is_counted_is_never_replaced(tmp_path, flag, named):
 @pytest.mark.parametrize(
   ("flag", "named"),
   [
-    ("--format=xml", "<text|csv|json>"),
-    ("--method=x", "<random|"),
-    ("--training_method=x", "<baseline|"),
+    ("--format=xml", "`format` must be in"),
+    ("--method=x", "`method` must be in"),
+    ("--training_method=x", "`training_method` must be in"),
     ("--plot=a.xyz", "`plot` must be"),
   ],
 )
