@@ -42,6 +42,9 @@ def pipelines(
 ) -> Any:
   """Returns the batches of all replicas.
 
+  TensorFlow does not tune the pipelines while they run: the thread that does so
+  may sleep on when its iterator is deleted, which then takes up to a minute.
+
   Args:
     replicas: the replicas.
     make: makes the batches of the replicas of one host, one after the other.
@@ -49,9 +52,11 @@ def pipelines(
   Returns:
     The batches, per replica if there are several.
   """
+  options = tf.data.Options()
+  options.autotune.enabled = False
   if not replicas.is_distributed:
     shard = InputShard(replicas.count, replicas.num_hosts, replicas.host)
-    return replicas.batches(make(shard))
+    return replicas.batches(make(shard).with_options(options))
   return replicas.strategy.distribute_datasets_from_function(
     lambda context: make(
       InputShard(
@@ -59,7 +64,7 @@ def pipelines(
         context.num_input_pipelines,
         context.input_pipeline_id,
       )
-    )
+    ).with_options(options)
   )
 
 

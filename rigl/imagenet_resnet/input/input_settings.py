@@ -38,7 +38,7 @@ class InputSettings:
       follows a damaged record in its file, are left out instead of raising.
     num_hosts: number of hosts that share the files.
     host: number of this one, from 0.
-    parallel_calls: images decoded at a time. None: TensorFlow tunes it.
+    parallel_calls: images decoded at a time. None: TensorFlow chooses.
     shuffle_records: size of the buffer that training records are drawn from.
 
   Raises:
