@@ -25,10 +25,10 @@ class DNW(DenseWeightsOptimizer):
       mask   = the n_ones connections of largest |dense|
       kernel = mask * dense,
 
-  where step is that of the inner optimizer and n_ones what the distribution of
-  `sparsity` gives the variable, also in one without a gradient. Inactive
-  weights and their slots live on: the weights are kept in a variable beside the
-  kernel.
+  where step is that of the inner optimizer, and n_ones is the number of active
+  connections that `sparsity` and its distribution give the variable. A variable
+  without a gradient is masked, too. Inactive weights and their slots keep
+  training: the dense weights are in a variable beside the kernel.
 
   Wortsman et al., 2019, https://arxiv.org/abs/1906.00586, Algorithm 1.
 

@@ -26,7 +26,7 @@ def owners(variables: Sequence[Any]) -> list[Owners]:
     variables: Keras variables, or their TensorFlow variables.
 
   Returns:
-    The layers of each variable; none for a variable that no layer made.
+    A list of layers for each variable, empty if no layer has the variable.
   """
   found = _owners(variables)
   if not all(found) and gc.get_freeze_count():

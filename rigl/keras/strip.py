@@ -138,10 +138,11 @@ def _copied(
       raise _cannot_be_copied("its optimizer also trains other variables")
     copy.build([counterparts[id(variable)] for variable in trained])
     if len(copy.variables) != len(optimizer.variables):
-      # Muon keeps two slots of a list of connections, and one of a matrix.
+      # Muon, for example, has two slots for a vector of active weights, and
+      # one for a matrix.
       warnings.warn(
-        "The slots of the optimizer start anew: it keeps others for a dense "
-        "kernel.",
+        "The slots of the optimizer start anew, because it has other slots for "
+        "a dense kernel.",
         stacklevel=4,
       )
       copy._iterations.assign(optimizer._iterations)
